@@ -1,0 +1,35 @@
+# Everything happens in $(VENV); nothing is installed outside it.
+PYTHON ?= python3
+VENV ?= .venv
+FLAGS ?=
+# Where the four original files of MNIST are, if they are here: then the tests on it run too.
+MNIST_DIR ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: install train test lint clean
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+	  { echo "error: Python 3.10 to 3.13 is needed: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+train: install
+	$(BIN)/python -m mnist_research.train --flagfile=configs/dense.cfg $(FLAGS)
+
+test: install
+	MNIST_RESEARCH_MNIST_DIR='$(MNIST_DIR)' $(BIN)/python -m pytest -n 2 $(FLAGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info

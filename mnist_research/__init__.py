@@ -1,0 +1,3 @@
+"""Handwritten digits with an explicit TensorFlow training loop."""
+
+__version__ = "0.1.0"

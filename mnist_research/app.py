@@ -1,0 +1,143 @@
+"""How every command starts and ends: flags, the log, and the exit code."""
+
+import errno
+import json
+import logging as python_logging
+import os
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+
+from mnist_research.errors import Interrupted, UserError
+
+# What a full, read-only, forbidden or vanished disk raises: the user's to mend, not a defect.
+_DISK_ERRORS = frozenset(
+  {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT}
+  | {errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP}
+)
+
+
+# What TensorFlow 2.21 writes to stderr as it loads, whatever TF_CPP_MIN_LOG_LEVEL says.
+_NOISE = re.compile(rb"[IW]\d{4} |WARNING: All log messages before absl|To enable the following")
+# An error that only says that a machine without NVIDIA devices has no NVIDIA driver.
+_NO_DRIVER = re.compile(rb"E\d{4} .*failed call to cuInit")
+
+
+class _OwnNotes(python_logging.Filter):
+  """Passes warnings from everywhere, and notes from this package alone."""
+
+  def filter(self, record: python_logging.LogRecord) -> bool:
+    own = Path(record.pathname).parent == Path(__file__).parent
+    return own or record.levelno >= python_logging.WARNING
+
+
+class _PlainFormatter(python_logging.Formatter):
+  """Messages as people read them: bare, with the level in front only where it is a warning."""
+
+  def format(self, record: python_logging.LogRecord) -> str:
+    message = record.getMessage()
+    if record.levelno >= python_logging.WARNING:
+      return f"{record.levelname.lower()}: {message}"
+    return message
+
+
+def fail(message: str) -> int:
+  """Prints `error: message` as one line on stderr and returns the exit code 2."""
+  print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+  return 2
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+  """Prints `record` as one line of JSON on stdout: what programs read."""
+  print(json.dumps(record), flush=True)
+
+
+def refuse_arguments(arguments: list[str]) -> None:
+  """Raises UserError where a command that takes flags alone was given something else."""
+  if arguments:
+    raise UserError(f"{arguments[0]!r} is no flag: flags begin with --; --help lists them")
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    sys.exit(fail(f"{error}. --help lists the flags."))
+  except (OSError, UnicodeDecodeError) as error:
+    sys.exit(fail(f"a flagfile can't be read: {error}"))
+  except SystemExit:
+    # absl shows --help and exits with 1; being asked for help is not a failure.
+    sys.exit(0)
+
+
+def _exit_code(main: Callable[[list[str]], None], arguments: list[str]) -> int:
+  try:
+    main(arguments)
+  except UserError as error:
+    return fail(str(error))
+  except Interrupted as interruption:
+    return 128 + interruption.signal_number
+  except KeyboardInterrupt:
+    return 128 + signal.SIGINT
+  except BrokenPipeError:
+    # The reader of stdout left (`| head`). Python would complain once more when it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
+  except OSError as error:
+    if error.errno not in _DISK_ERRORS:
+      raise
+    return fail(f"{error.filename or 'a file'}: {error.strerror}; mend that and run again")
+  return 0
+
+
+def load_tensorflow() -> None:
+  """Imports TensorFlow and finds the devices, without the notes that it writes meanwhile.
+
+  They come from C++, so stderr itself is turned to a file meanwhile; what else was written to it
+  is passed on.
+  """
+  sys.stderr.flush()
+  stderr = os.dup(2)
+  with tempfile.TemporaryFile() as file:
+    os.dup2(file.fileno(), 2)
+    try:
+      import tensorflow as tf
+
+      tf.config.list_physical_devices()
+    finally:
+      sys.stderr.flush()
+      os.dup2(stderr, 2)
+      os.close(stderr)
+      file.seek(0)
+      for line in file:
+        if not _is_noise(line):
+          os.write(2, line)
+
+
+def _is_noise(line: bytes) -> bool:
+  if _NO_DRIVER.match(line):
+    return not Path("/dev/nvidiactl").exists()
+  return _NOISE.match(line) is not None
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+  """Parses the flags, calls `main` with the arguments that are no flags, and exits.
+
+  Exit codes: 0 done; 2 for anything the user can mend, with one line on stderr; 1 with a traceback
+  for a defect of this package; 128 + n after signal n.
+
+  Args:
+    main: the command. It imports TensorFlow inside, so that a bad flag is answered at once.
+  """
+  # TensorFlow's own notes and warnings about the machine; its errors still show.
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  logging.use_absl_handler()
+  logging.get_absl_handler().setFormatter(_PlainFormatter())
+  logging.get_absl_handler().addFilter(_OwnNotes())
+  app.run(lambda argv: _exit_code(main, argv[1:]), flags_parser=_parse_flags)

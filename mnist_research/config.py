@@ -1,0 +1,245 @@
+"""The settings of a run: each is one field of `Config`, one absl flag and one line of config.cfg."""
+
+import dataclasses
+import hashlib
+import math
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from mnist_research.errors import UserError
+
+ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "elu", "selu", "sigmoid", "leaky_relu")
+LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
+MODELS = ("dense",)
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lamb", "muon")
+SCHEDULES = ("constant", "cosine", "linear", "one_cycle", "exponential")
+
+# A block of steps holds about this many examples unless --steps_per_loop says otherwise: long
+# enough that the return to Python costs nothing, short enough to stop within a second.
+_EXAMPLES_PER_LOOP = 20_000
+
+
+def _setting(
+  default: Any, help_text: str, *, choices: Iterable[str] = (), at_least: float | None = None,
+  below: float | None = None, more_than: float | None = None, may_change: bool = False,
+) -> Any:  # fmt: skip
+  """A field of `Config`; `may_change` marks what a resumed run may set otherwise."""
+  metadata = {
+    "help": help_text, "choices": tuple(choices), "at_least": at_least, "below": below,
+    "more_than": more_than, "may_change": may_change,
+  }  # fmt: skip
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """Everything that decides a training run. Made by keyword, or from flags; checked either way.
+
+  Raises:
+    UserError: a value is out of its range; the message names the flag and the range.
+  """
+
+  dataset: str = _setting(
+    "mnist", "TFDS dataset of 28x28x1 images: mnist, fashion_mnist, kmnist, emnist/digits, "
+    "synthetic_digits")  # fmt: skip
+  fallback_dataset: str = _setting(
+    "", "dataset to take, with a warning, where --dataset is neither prepared nor reachable",
+    may_change=True)  # fmt: skip
+  data_dir: str = _setting(
+    "", "where TFDS keeps prepared datasets; empty: its default", may_change=True)  # fmt: skip
+  manual_dir: str = _setting(
+    "", "directory with the dataset's original files, used instead of a download",
+    may_change=True)  # fmt: skip
+  validation_examples: int = _setting(
+    5000, "the last N examples of train, held out to choose by; 0: none", at_least=0)  # fmt: skip
+
+  model: str = _setting("dense", "network", choices=MODELS)
+  hidden_units: tuple[int, ...] = _setting(
+    (128, 128), "units of each hidden layer; empty: none", at_least=1)  # fmt: skip
+  activation: str = _setting("relu", "activation of the hidden layers", choices=ACTIVATIONS)
+  dropout_rate: float = _setting(
+    0.0, "share of the hidden activations dropped in training", at_least=0, below=1)  # fmt: skip
+
+  loss: str = _setting(LOSSES[0], "loss", choices=LOSSES)
+  label_smoothing: float = _setting(
+    0.0, "share of the target spread evenly over all classes", at_least=0, below=1)  # fmt: skip
+  optimizer: str = _setting("adam", "optimizer", choices=OPTIMIZERS)
+  learning_rate: float = _setting(1e-3, "highest learning rate", more_than=0)
+  learning_rate_schedule: str = _setting("cosine", "learning rate by step", choices=SCHEDULES)
+  warmup_steps: int = _setting(
+    0, "steps over which the learning rate rises; 0: none, for one_cycle 30% of the run",
+    at_least=0)  # fmt: skip
+  weight_decay: float = _setting(
+    0.0, "decoupled weight decay of the kernels, times the learning rate", at_least=0)  # fmt: skip
+  ema_decay: float = _setting(
+    0.0, "decay of the exponential moving average of the weights that is evaluated; 0: none",
+    at_least=0, below=1)  # fmt: skip
+
+  batch_size: int = _setting(32, "examples of a step, over all replicas together", at_least=1)
+  epochs: float = _setting(10.0, "passes over the training examples", more_than=0)
+  steps: int = _setting(0, "length of the run in steps; 0: from --epochs", at_least=0)
+  steps_per_loop: int = _setting(
+    0, f"steps of one compiled block; 0: about {_EXAMPLES_PER_LOOP} examples",
+    at_least=0)  # fmt: skip
+  evaluate_every: int = _setting(
+    0, "steps from one scoring of the validation examples to the next; 0: an epoch",
+    at_least=0)  # fmt: skip
+  checkpoint_every: int = _setting(
+    0, "steps from one checkpoint to the next; 0: an epoch", at_least=0)  # fmt: skip
+
+  seed: int = _setting(
+    0, "seed of the initial weights, the order of examples and dropout", at_least=0,
+    below=2**31)  # fmt: skip
+  deterministic: bool = _setting(False, "same bits in every run on the same machine")
+  precision: str = _setting("float32", "arithmetic of the layers", choices=("float32", "bfloat16"))
+  xla: str = _setting(
+    "auto", "compile the block of steps with XLA; auto: where it pays", choices=("auto", "on", "off")
+  )  # fmt: skip
+  device: str = _setting(
+    "auto", "auto: GPUs where there are any", choices=("auto", "cpu", "gpu"), may_change=True
+  )
+  strategy: str = _setting(
+    "auto", "tf.distribute strategy; auto: mirrored where there are several devices",
+    choices=("auto", "one_device", "mirrored"), may_change=True)  # fmt: skip
+  device_count: int = _setting(
+    0, "devices to use; on a CPU that many logical ones; 0: all GPUs, or one CPU", at_least=0,
+    may_change=True)  # fmt: skip
+  workdir: str = _setting(
+    "", "directory of the run; empty: a name under runs/ made from the settings",
+    may_change=True)  # fmt: skip
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      _check(field, getattr(self, field.name))
+
+  def total_steps(self, num_examples: int) -> int:
+    """Length of the run in steps: every example is seen at least `epochs` times."""
+    return self.steps or math.ceil(self.epochs * num_examples / self.batch_size)
+
+  def block_steps(self) -> int:
+    """Steps of one compiled block, where no evaluation or checkpoint cuts it short."""
+    return self.steps_per_loop or max(1, _EXAMPLES_PER_LOOP // self.batch_size)
+
+  def epoch_steps(self, num_examples: int) -> int:
+    """Steps after which each of `num_examples` was seen, rounded up."""
+    return math.ceil(num_examples / self.batch_size)
+
+  def default_workdir(self) -> str:
+    """A name under runs/ for these settings: the same for the same, another for others."""
+    changed = [
+      f"{f.name}={getattr(self, f.name)}"
+      for f in dataclasses.fields(self)
+      if not f.metadata["may_change"] and getattr(self, f.name) != f.default
+    ]
+    digest = hashlib.sha256("\n".join(changed).encode()).hexdigest()[:8]
+    return f"runs/{self.dataset.replace('/', '-')}-{self.model}-seed{self.seed}-{digest}"
+
+  def to_flagfile(self) -> str:
+    """The text of a flagfile that repeats this run in another workdir."""
+    lines = [
+      f"--{name}={_to_text(value)}"
+      for name, value in dataclasses.asdict(self).items()
+      if name != "workdir"
+    ]
+    return "\n".join(lines) + "\n"
+
+  def differences(self, other: "Config") -> list[str]:
+    """Describes each setting on which the result depends and that differs, as `--flag=a, not b`."""
+    return [
+      f"--{f.name}={_to_text(getattr(self, f.name))}, not {_to_text(getattr(other, f.name))}"
+      for f in dataclasses.fields(self)
+      if not f.metadata["may_change"] and getattr(self, f.name) != getattr(other, f.name)
+    ]
+
+
+def _to_text(value: Any) -> str:
+  if isinstance(value, bool):
+    return str(value).lower()
+  return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _check(field: dataclasses.Field, value: Any) -> None:
+  """Raises UserError unless `value` is one that `field` allows."""
+  limits = field.metadata
+  flag = f"--{field.name}={_to_text(value)}"
+  if limits["choices"] and value not in limits["choices"]:
+    raise UserError(f"{flag}: choose one of {', '.join(limits['choices'])}")
+  if isinstance(value, str) and not value.isprintable():
+    raise UserError(f"--{field.name}={value!r}: only printable characters")
+  for number in value if isinstance(value, tuple) else (value,):
+    if isinstance(number, float) and not math.isfinite(number):
+      raise UserError(f"{flag}: must be a finite number")
+    if limits["at_least"] is not None and number < limits["at_least"]:
+      raise UserError(f"{flag}: must be at least {limits['at_least']}")
+    if limits["more_than"] is not None and number <= limits["more_than"]:
+      raise UserError(f"{flag}: must be more than {limits['more_than']}")
+    if limits["below"] is not None and number >= limits["below"]:
+      raise UserError(f"{flag}: must be below {limits['below']}")
+
+
+class _IntegersParser(flags.ArgumentParser):
+  """Parses `128,64` into (128, 64)."""
+
+  syntactic_help = "whole numbers with commas between them"
+
+  def parse(self, argument: str | tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(argument, tuple):
+      return argument
+    try:
+      return tuple(int(part) for part in argument.split(",")) if argument.strip() else ()
+    except ValueError:
+      raise ValueError(f"not {self.syntactic_help}") from None
+
+
+class _IntegersSerializer(flags.ArgumentSerializer):
+  def serialize(self, value: tuple[int, ...]) -> str:
+    return _to_text(value)
+
+
+def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines one flag for each field of `Config`."""
+  types = typing.get_type_hints(Config)
+  for field in dataclasses.fields(Config):
+    kind, help_text = types[field.name], field.metadata["help"]
+    if field.metadata["choices"]:
+      choices = list(field.metadata["choices"])
+      flags.DEFINE_enum(field.name, field.default, choices, help_text, flag_values)
+    elif kind is bool:
+      flags.DEFINE_bool(field.name, field.default, help_text, flag_values)
+    elif kind is int:
+      flags.DEFINE_integer(field.name, field.default, help_text, flag_values=flag_values)
+    elif kind is float:
+      flags.DEFINE_float(field.name, field.default, help_text, flag_values=flag_values)
+    elif kind is str:
+      flags.DEFINE_string(field.name, field.default, help_text, flag_values)
+    else:
+      flags.DEFINE(
+        _IntegersParser(), field.name, field.default, help_text, flag_values, _IntegersSerializer()
+      )
+
+
+def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
+  """Makes the `Config` that parsed flags describe."""
+  return Config(**{f.name: flag_values[f.name].value for f in dataclasses.fields(Config)})
+
+
+def from_flagfile(path: Path) -> Config:
+  """Reads a `Config` from a flagfile such as a workdir's config.cfg.
+
+  Raises:
+    UserError: the file is missing, unreadable, or holds an unknown flag or a bad value.
+  """
+  flag_values = flags.FlagValues()
+  define_flags(flag_values)
+  try:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rest = flag_values(["config", *(line for line in lines if line.strip()[:1] not in ("", "#"))])
+  except (OSError, UnicodeDecodeError, flags.Error) as error:
+    raise UserError(f"{path} can't be read as settings: {error}") from error
+  if len(rest) > 1:
+    raise UserError(f"{path} can't be read as settings: {rest[1]!r} is no flag")
+  return from_flags(flag_values)

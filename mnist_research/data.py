@@ -1,0 +1,343 @@
+"""From TFDS to batches: prepare, read into memory, and deal out by (seed, step)."""
+
+import contextlib
+import fcntl
+import importlib
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import requests
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import logging
+
+from mnist_research.config import Config
+from mnist_research.errors import UserError
+from mnist_research.models import IMAGE_SHAPE
+
+# Long enough for a slow host, short enough for somebody who waits.
+_REACH_SECONDS = 5
+# More calls in flight than cores: an example costs so little that handing it over dominates
+# (1.3 s for MNIST's 60,000 on two cores, against 2.6 s with as many calls as cores).
+_PARALLEL_CALLS = 16
+
+
+class Split(NamedTuple):
+  """Examples in memory.
+
+  Attributes:
+    images: uint8 [N, 28, 28, 1].
+    labels: int32 [N].
+  """
+
+  images: np.ndarray
+  labels: np.ndarray
+
+  def __getitem__(self, index: Any) -> "Split":  # type: ignore[override]
+    """Returns the examples that `index`, a slice or integers, selects."""
+    return Split(self.images[index], self.labels[index])
+
+  @property
+  def num_examples(self) -> int:
+    """The number of examples."""
+    return len(self.labels)
+
+
+class Source(NamedTuple):
+  """A dataset prepared on this machine.
+
+  Attributes:
+    name: as `--dataset` takes it.
+    builder: the TFDS builder that reads it.
+  """
+
+  name: str
+  builder: tfds.core.DatasetBuilder
+
+  @property
+  def label_names(self) -> list[str]:
+    """The name of each class, in the order of the labels."""
+    return list(self.builder.info.features["label"].names)
+
+  def num_examples(self, split: str) -> int:
+    """The number of examples of `split`, train or test, without reading them."""
+    return self.builder.info.splits[split].num_examples
+
+
+def prepare(config: Config) -> Source:
+  """Makes sure that the dataset is on this machine, by download or from `manual_dir`.
+
+  Raises:
+    UserError: the dataset is unknown, of another shape, or can't be had; its remedies are named.
+  """
+  try:
+    return _prepare(config, config.dataset)
+  except _UnreachableError as error:
+    if not config.fallback_dataset:
+      raise
+    banner = "!" * 100
+    logging.warning(
+      "%s is not at hand: %s\n%s\n!!! TRAINING ON %s INSTEAD OF %s. Its figures are not those of "
+      "%s.\n%s", config.dataset, error, banner, config.fallback_dataset.upper(),
+      config.dataset.upper(), config.dataset, banner,
+    )  # fmt: skip
+    return _prepare(config, config.fallback_dataset)
+
+
+class _UnreachableError(UserError):
+  """The dataset is neither prepared nor given as files, and its host doesn't answer."""
+
+
+def _prepare(config: Config, name: str) -> Source:
+  builder = _create_builder(name, config.data_dir)
+  _check_features(name, builder)
+  source = Source(name, builder)
+  if not builder.is_prepared():
+    _download_and_prepare(source, config.manual_dir)
+  missing = {"train", "test"} - set(builder.info.splits)
+  if missing:
+    raise UserError(f"--dataset={name} has no split {' and no '.join(sorted(missing))}")
+  return source
+
+
+def _create_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+  if name.split("/")[0] == "synthetic_digits":
+    importlib.import_module("mnist_research.synthetic_digits")  # Registers it with TFDS.
+  try:
+    return tfds.builder(name, data_dir=data_dir or None)
+  except tfds.core.DatasetNotFoundError:
+    raise UserError(f"--dataset={name}: TFDS knows no such dataset") from None
+  except (ValueError, KeyError, TypeError, AttributeError, ImportError, AssertionError) as error:
+    raise UserError(f"--dataset={name}: {error}") from error
+
+
+def _check_features(name: str, builder: tfds.core.DatasetBuilder) -> None:
+  features = builder.info.features
+  known = dict(features) if isinstance(features, tfds.features.FeaturesDict) else {}
+  shape = getattr(known.get("image"), "shape", None)
+  if shape != IMAGE_SHAPE or not isinstance(known.get("label"), tfds.features.ClassLabel):
+    raise UserError(
+      f"--dataset={name}: its images are {shape or 'absent'}; choose one with labelled images of "
+      f"{IMAGE_SHAPE}"
+    )
+
+
+def _download_and_prepare(source: Source, manual_dir: str) -> None:
+  builder = source.builder
+  files = {Path(info.filename).name: url for url, info in builder.url_infos.items()}
+  if manual_dir:
+    _check_manual_files(source.name, Path(manual_dir), files)
+  elif files:
+    _check_hosts(source.name, list(files.values()))
+  data_dir = Path(builder.data_dir).parent
+  data_dir.mkdir(parents=True, exist_ok=True)
+  if not sys.stderr.isatty():
+    tfds.disable_progress_bar()
+  logging.info("preparing %s in %s", source.name, data_dir)
+  config = tfds.download.DownloadConfig(
+    manual_dir=manual_dir or None, try_download_gcs=False, register_checksums=False
+  )
+  # TFDS announces itself on stdout, which is the programs'.
+  with _locked(data_dir / ".preparing"), contextlib.redirect_stdout(sys.stderr):
+    if builder.is_prepared():  # By another process, while this one waited.
+      return
+    try:
+      builder.download_and_prepare(
+        # Datasets use the same file names for other files: each has a directory of its own.
+        download_dir=str(data_dir / "downloads"),
+        download_config=config,
+      )
+    except tfds.download.NonMatchingChecksumError as error:
+      where = f"--manual_dir={manual_dir}" if manual_dir else "the download"
+      raise UserError(
+        f"--dataset={source.name}: a file of {where} has a wrong checksum: {error}"
+      ) from error
+    except (requests.exceptions.RequestException, tfds.download.DownloadError) as error:
+      raise _UnreachableError(_remedies(source.name, f"its download failed: {error}")) from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+  """Holds an exclusive lock of the operating system; it ends with the process, however that ends."""
+  with path.open("w") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def _check_manual_files(name: str, manual_dir: Path, files: dict[str, str]) -> None:
+  missing = sorted(file for file in files if not (manual_dir / file).is_file())
+  if missing:
+    raise UserError(
+      f"--manual_dir={manual_dir}: --dataset={name} needs {', '.join(missing)} there, or no "
+      "--manual_dir"
+    )
+
+
+def _check_hosts(name: str, urls: Sequence[str]) -> None:
+  """Asks each host once: TFDS itself tries again for minutes before it gives up."""
+  by_host = {urlsplit(url).netloc: url for url in urls}
+  for host, url in by_host.items():
+    reached = threading.Event()
+
+    def ask(url: str = url, reached: threading.Event = reached) -> None:
+      with contextlib.suppress(requests.exceptions.RequestException):
+        requests.head(url, timeout=_REACH_SECONDS, allow_redirects=True)
+        reached.set()
+
+    # In a thread, since no time-out of requests covers the look-up of the name.
+    threading.Thread(target=ask, daemon=True).start()
+    if not reached.wait(2 * _REACH_SECONDS):
+      raise _UnreachableError(_remedies(name, f"{host} doesn't answer"))
+
+
+def _remedies(name: str, problem: str) -> str:
+  return (
+    f"--dataset={name} is not prepared here and {problem}: give its original files with "
+    "--manual_dir=DIR, a directory where TFDS has prepared it with --data_dir=DIR, or take "
+    "--dataset=synthetic_digits, which needs no network"
+  )
+
+
+def read(source: Source, split: str) -> Split:
+  """Reads a whole split of a prepared dataset into memory, in the order of its files.
+
+  Args:
+    source: from `prepare`.
+    split: `train` (the validation examples are still its last) or `test`.
+
+  Raises:
+    UserError: the prepared files are damaged.
+  """
+  read_config = tfds.ReadConfig(
+    try_autocache=False, num_parallel_calls_for_decode=_PARALLEL_CALLS
+  )
+  num_examples = source.num_examples(split)
+  try:
+    dataset = source.builder.as_dataset(split=split, read_config=read_config)
+    examples = next(dataset.batch(num_examples).as_numpy_iterator())
+  except (tf.errors.OpError, StopIteration, OSError) as error:
+    raise UserError(
+      f"the prepared files under {source.builder.data_dir} can't be read ({type(error).__name__}); "
+      "delete that directory and run again"
+    ) from error
+  if len(examples["label"]) != num_examples:
+    raise UserError(
+      f"{source.builder.data_dir} holds {len(examples['label'])} examples of {split} and not "
+      f"{num_examples}; delete that directory and run again"
+    )
+  return Split(examples["image"], examples["label"].astype(np.int32))
+
+
+def num_train_examples(source: Source, config: Config) -> int:
+  """The number of examples that are trained on.
+
+  Raises:
+    UserError: the validation examples or the batch take more than there are.
+  """
+  available = source.num_examples("train")
+  left = available - config.validation_examples
+  if left < 1:
+    raise UserError(
+      f"--validation_examples={config.validation_examples} leaves none of the {available} examples "
+      f"of {source.name} to train on"
+    )
+  if config.batch_size > left:
+    raise UserError(f"--batch_size={config.batch_size} is more than the {left} training examples")
+  return left
+
+
+def example_indices(positions: tf.Tensor, *, num_examples: int, seed: int) -> tf.Tensor:
+  """Returns which example stands at each position of the run's endless stream of examples.
+
+  The stream is one permutation of the training examples after another; step s of a run with batch
+  B takes the positions from s * B on. Any position is reached at once, so a resumed run needs no
+  iterator's state.
+
+  Args:
+    positions: int64 [N], from 0.
+    num_examples: the length of an epoch.
+    seed: the run's seed.
+
+  Returns:
+    int64 [N], each in [0, num_examples).
+  """
+  epochs = positions // num_examples
+  seeds = tf.stack([tf.fill(tf.shape(epochs), tf.constant(seed, tf.int64)), epochs], axis=1)
+  # `tf.random.experimental.index_shuffle` takes one seed for all; the operation under it takes one
+  # each, of three numbers.
+  return tf.raw_ops.RandomIndexShuffle(
+    index=positions % num_examples,
+    seed=tf.pad(seeds, [[0, 0], [0, 1]]),
+    max_index=tf.constant(num_examples - 1, tf.int64),
+  )
+
+
+def first_batch(split: Split, config: Config, count: int) -> Split:
+  """Returns the first `count` examples in the order in which they are trained on."""
+  positions = tf.range(min(count, split.num_examples), dtype=tf.int64)
+  indices = example_indices(positions, num_examples=split.num_examples, seed=config.seed)
+  return split[indices.numpy()]
+
+
+def empty_block(config: Config, room: int, strategy: tf.distribute.Strategy) -> tuple[Any, Any]:
+  """Returns a block like those of `train_blocks`, of zeros: to compile the steps before there are
+  examples."""
+  shape = [room, config.batch_size // strategy.num_replicas_in_sync]
+
+  def zeros(shape: list[int], dtype: tf.DType) -> Any:
+    return strategy.experimental_distribute_values_from_function(lambda _: tf.zeros(shape, dtype))
+
+  return zeros([*shape, *IMAGE_SHAPE], tf.uint8), zeros(shape, tf.int32)
+
+
+def train_blocks(
+  split: Split,
+  config: Config,
+  *,
+  first_steps: Sequence[int],
+  room: int,
+  strategy: tf.distribute.Strategy,
+) -> tf.distribute.DistributedDataset:
+  """Returns the blocks of batches that begin at each of `first_steps`.
+
+  Args:
+    split: the training examples.
+    config: gives seed and batch size.
+    first_steps: the step of each block's first batch.
+    room: batches in a block; one shape for all, so that the steps compile once.
+    strategy: its replicas get equal parts of each batch.
+
+  Returns:
+    For each replica: images, uint8 [room, replica batch, 28, 28, 1], and labels, int32 [room,
+    replica batch].
+  """
+  replica_batch = config.batch_size // strategy.num_replicas_in_sync
+
+  def create_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
+    local_replicas = context.num_replicas_in_sync // context.num_input_pipelines
+    first_replica = context.input_pipeline_id * local_replicas
+    images, labels = tf.constant(split.images), tf.constant(split.labels)
+
+    def gather(first_step: tf.Tensor, replica: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+      batches = first_step + tf.range(room, dtype=tf.int64)
+      first_position = batches * config.batch_size + replica * replica_batch
+      positions = first_position[:, None] + tf.range(replica_batch, dtype=tf.int64)
+      indices = example_indices(
+        tf.reshape(positions, [-1]), num_examples=split.num_examples, seed=config.seed
+      )
+      indices = tf.reshape(indices, [room, replica_batch])
+      return tf.gather(images, indices), tf.gather(labels, indices)
+
+    # One replica takes one element after the other: they are listed in the replicas' order.
+    steps = np.repeat(np.asarray(first_steps, np.int64), local_replicas)
+    replicas = np.tile(first_replica + np.arange(local_replicas), len(first_steps))
+    dataset = tf.data.Dataset.from_tensor_slices((steps, replicas.astype(np.int64)))
+    return dataset.map(gather).prefetch(2 * local_replicas)
+
+  with tf.device("CPU"):
+    return strategy.distribute_datasets_from_function(create_dataset)

@@ -1,0 +1,55 @@
+"""Metrics of a whole split, from the logits of every example, in float64."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Evaluation(NamedTuple):
+  """How well a split was predicted.
+
+  Attributes:
+    num_examples: the number of examples, each counted once.
+    loss: mean cross-entropy in nats, without label smoothing.
+    accuracy: share predicted rightly.
+    confusion: int64 [classes, classes]: rows are labels, columns predictions.
+    probabilities: float64 [num_examples, classes].
+  """
+
+  num_examples: int
+  loss: float
+  accuracy: float
+  confusion: np.ndarray
+  probabilities: np.ndarray
+
+  @property
+  def accuracy_per_class(self) -> list[float | None]:
+    """Share of each label's examples predicted rightly; None for a label without examples."""
+    totals = self.confusion.sum(axis=1)
+    return [
+      float(hits / total) if total else None
+      for hits, total in zip(np.diag(self.confusion), totals, strict=True)
+    ]
+
+
+def evaluate_logits(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
+  """Returns the metrics of `logits` [N, classes] against `labels`, integers [N].
+
+  Raises:
+    ValueError: the lengths differ, or there is no example.
+  """
+  if len(logits) != len(labels) or not len(labels):
+    raise ValueError(f"{len(logits)} rows of logits for {len(labels)} labels")
+  num_examples, num_classes = logits.shape
+  shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+  log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+  predictions = logits.argmax(axis=1)
+  confusion = np.zeros((num_classes, num_classes), np.int64)
+  np.add.at(confusion, (labels, predictions), 1)
+  return Evaluation(
+    num_examples=num_examples,
+    loss=float(-log_probabilities[np.arange(num_examples), labels].mean()),
+    accuracy=float((predictions == labels).mean()),
+    confusion=confusion,
+    probabilities=np.exp(log_probabilities),
+  )

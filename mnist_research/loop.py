@@ -1,0 +1,266 @@
+"""The outer loop, plain Python: it runs blocks of steps, and records, evaluates and saves between.
+
+`train(config)` is the whole of `python -m mnist_research.train`, for a notebook or a test to call.
+"""
+
+import dataclasses
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from mnist_research import data, distribution, figures, losses, optimizers, steps
+from mnist_research import state as state_lib
+from mnist_research.config import Config
+from mnist_research.errors import Interrupted, UserError
+from mnist_research.evaluation import Evaluation, evaluate_logits
+from mnist_research.progress import Progress
+from mnist_research.state import Restored, TrainState
+from mnist_research.stopping import StopSignals
+from mnist_research.summaries import Summaries
+from mnist_research.workdir import Workdir
+
+_PICTURED_EXAMPLES = 40
+
+
+def train(config: Config) -> dict[str, Any]:
+  """Trains as `config` says, from the newest checkpoint of its workdir if there is one.
+
+  Returns:
+    The content of `result.json`.
+
+  Raises:
+    UserError: a setting, the data or the workdir isn't as it must be, or the loss isn't finite.
+    Interrupted: a signal asked the run to stop; its state is saved.
+  """
+  workdir = Workdir(config.workdir or config.default_workdir())
+  with workdir.opened():
+    config = _settle(config, workdir)
+    result = workdir.read_result()
+    if result is not None:
+      logging.info("%s is finished, at step %d", workdir.path, result["step"])
+      return result
+    with StopSignals() as stop:
+      return _run(config, workdir, stop)
+
+
+def plan_blocks(
+  first_step: int, total_steps: int, block_steps: int, *intervals: int
+) -> list[tuple[int, int]]:
+  """Cuts the steps into blocks: at every `block_steps`, and at the multiples of each interval.
+
+  The cuts depend on the step alone, so a resumed run has the same ones.
+
+  Returns:
+    (first step, number of steps) of each block that is still to do.
+  """
+  lengths = (block_steps, *intervals)
+  cuts = {cut for length in lengths for cut in range(0, total_steps, length)} | {total_steps}
+  ends = sorted(cut for cut in cuts if cut > first_step)
+  starts = [first_step, *ends][: len(ends)]
+  return [(start, end - start) for start, end in zip(starts, ends, strict=True)]
+
+
+def _settle(config: Config, workdir: Workdir) -> Config:
+  """Returns `config` as the run in `workdir` began with it; refuses one that differs from it."""
+  stored = workdir.read_config()
+  if stored is None:
+    if state_lib.checkpoint_directories(workdir.checkpoints):
+      raise UserError(
+        f"--workdir={workdir.path} holds checkpoints but no config.cfg; choose another --workdir"
+      )
+    return config
+  if stored.dataset == config.fallback_dataset != config.dataset:
+    logging.warning("this run began on %s, and goes on with it", stored.dataset)
+    config = dataclasses.replace(config, dataset=stored.dataset)
+  differences = config.differences(stored)
+  if differences:
+    raise UserError(
+      f"--workdir={workdir.path} holds a run with other settings (here {'; '.join(differences)}); "
+      "give those, or another --workdir"
+    )
+  return config
+
+
+def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
+  """One process's part of a run, from its start or a checkpoint to the result."""
+  # ---- Devices, data, state ----
+  strategy = distribution.create_strategy(config)
+  xla = distribution.compiles_with_xla(config, strategy)
+  source = data.prepare(config)
+  # A fallback is written down as the dataset of this run: the figures are its figures.
+  config = dataclasses.replace(config, dataset=source.name)
+  num_examples = data.num_train_examples(source, config)
+  total_steps = config.total_steps(num_examples)
+  with strategy.scope():
+    state = state_lib.create_state(
+      config, num_classes=len(source.label_names), total_steps=total_steps
+    )
+  restored = state_lib.restore_latest(state, workdir.checkpoints) or Restored(0, 0.0)
+  workdir.begin(config, devices=list(strategy.extended.worker_devices), step=restored.step)
+  devices = ", ".join(name.rpartition("device:")[2] for name in strategy.extended.worker_devices)
+  _introduce(
+    state, config, f"{devices}{', compiled by XLA' if xla else ''}",
+    first_step=restored.step, total_steps=total_steps,
+  )  # fmt: skip
+
+  # ---- Steps: they compile while the examples are read ----
+  epoch_steps = config.epoch_steps(num_examples)
+  evaluate_every = config.evaluate_every or epoch_steps
+  checkpoint_every = config.checkpoint_every or epoch_steps
+  plan = plan_blocks(
+    restored.step, total_steps, config.block_steps(), evaluate_every, checkpoint_every
+  )
+  room = min(config.block_steps(), evaluate_every, checkpoint_every, total_steps)
+  with ThreadPoolExecutor(max_workers=1) as background:
+    train_examples = background.submit(data.read, source, "train")
+    test_examples = background.submit(data.read, source, "test")
+    train_block = steps.create_train_block(
+      config, state, losses.create_loss(config.loss, config.label_smoothing), strategy, xla=xla
+    )
+    score = steps.create_scorer(state.evaluated_model)
+    if plan:
+      train_block(*data.empty_block(config, room, strategy), tf.constant(0))
+    examples = train_examples.result()
+    split, validation = examples[:num_examples], examples[num_examples:]
+    blocks = iter(
+      data.train_blocks(
+        split, config, first_steps=[start for start, _ in plan], room=room, strategy=strategy
+      )
+    )
+
+    # ---- The loop ----
+    with (
+      Summaries(workdir.tensorboard, first_step=restored.step) as summaries,
+      Progress(first_step=restored.step, total_steps=total_steps) as progress,
+    ):
+      recorder = _Recorder(workdir, summaries, progress)
+      if restored.step == 0:
+        images, labels = data.first_batch(split, config, _PICTURED_EXAMPLES)
+        recorder.picture("train/examples", 0, figures.example_grid(
+          images, labels, label_names=source.label_names, title=f"{config.dataset}, as trained on"
+        ))  # fmt: skip
+      train_seconds = restored.train_seconds
+      for start, num_steps in plan:
+        began = time.perf_counter()
+        block_losses, block_correct = train_block(*next(blocks), tf.constant(num_steps))
+        step_losses = block_losses.numpy()[:num_steps].astype(np.float64)
+        seconds = time.perf_counter() - began
+        train_seconds += seconds
+        step, block_examples = start + num_steps, num_steps * config.batch_size
+        _check_finite(step_losses, start, state)
+        recorder.scalars("train", step, {
+          "epoch": step / epoch_steps,
+          "loss": float(step_losses.mean()),
+          "accuracy": int(block_correct.numpy().sum()) / block_examples,
+          "learning_rate": optimizers.learning_rate(state.optimizer, step - 1),
+          "examples_per_second": block_examples / seconds,
+        })  # fmt: skip
+        last = step == total_steps
+        if validation.num_examples and (last or step % evaluate_every == 0):
+          recorder.evaluation("validation", step, _evaluate(score, validation))
+        if last or stop.received or step % checkpoint_every == 0:
+          summaries.flush()
+          state_lib.save(state, workdir.checkpoints, train_seconds=train_seconds)
+        if stop.received:
+          logging.info("stopped at step %d, saved; the same command goes on from there", step)
+          raise Interrupted(stop.received)
+
+      # ---- The result: the test split is scored once, with the last weights ----
+      test = test_examples.result()
+      evaluation = _evaluate(score, test)
+      recorder.evaluation("test", total_steps, evaluation)
+      name = f"{config.model} on {config.dataset}"
+      _picture_results(recorder, total_steps, name, test, evaluation, source.label_names)
+      curves = figures.training_curves(workdir.read_metrics(), title=name)
+      recorder.picture("train/curves", total_steps, curves)
+  result = {
+    "step": total_steps,
+    "dataset": config.dataset,
+    "test_accuracy": evaluation.accuracy,
+    "test_loss": evaluation.loss,
+    "train_examples": num_examples,
+    "parameters": state.model.count_params(),
+    "seed": config.seed,
+    "train_seconds": train_seconds,
+    "examples_per_second": total_steps * config.batch_size / train_seconds,
+  }
+  workdir.write_result(result)
+  return result
+
+
+class _Recorder:
+  """Writes each figure everywhere it belongs: metrics.jsonl, TensorBoard, the progress."""
+
+  def __init__(self, workdir: Workdir, summaries: Summaries, progress: Progress):
+    self._workdir = workdir
+    self._summaries = summaries
+    self._progress = progress
+
+  def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
+    """Records a line of metrics; those of train move the progress."""
+    self._workdir.append_metrics({"step": step, "split": split, **values})
+    self._summaries.scalars(split, values, step=step)
+    text = f"loss {values['loss']:.4f}  accuracy {values['accuracy']:.4f}"
+    if split == "train":
+      rate = f"{values['examples_per_second']:,.0f} examples/s"
+      self._progress.update(step, f"epoch {values['epoch']:.1f}  {text}  {rate}")
+    else:
+      self._progress.line(step, f"{split}  {text}")
+
+  def evaluation(self, split: str, step: int, evaluation: Evaluation) -> None:
+    """Records the loss and accuracy of a whole split."""
+    self.scalars(split, step, {"loss": evaluation.loss, "accuracy": evaluation.accuracy})
+
+  def picture(self, tag: str, step: int, figure: figures.Figure) -> None:
+    """Records a picture in TensorBoard, and as `figures/<split>_<name>.png`."""
+    self._summaries.image(tag, figures.to_array(figure), step=step)
+    figures.save(figure, self._workdir.figures / f"{tag.replace('/', '_')}.png")
+
+
+def _evaluate(score: steps.Scorer, split: data.Split) -> Evaluation:
+  return evaluate_logits(score(split.images), split.labels)
+
+
+def _picture_results(
+  recorder: _Recorder, step: int, name: str, test: data.Split, evaluation: Evaluation,
+  label_names: list[str],
+) -> None:  # fmt: skip
+  """Draws some predictions, the first mistakes among them, and the confusion matrix."""
+  wrong = np.flatnonzero(evaluation.probabilities.argmax(axis=1) != test.labels)
+  shown = np.arange(test.num_examples)[: _PICTURED_EXAMPLES // 2]
+  shown = np.union1d(shown, wrong[: _PICTURED_EXAMPLES // 2])
+  recorder.picture("test/predictions", step, figures.prediction_grid(
+    test.images[shown], test.labels[shown], evaluation.probabilities[shown],
+    label_names=label_names, title=f"{name}: the first test examples, and the first mistakes",
+  ))  # fmt: skip
+  recorder.picture("test/confusion_matrix", step, figures.confusion_matrix(
+    evaluation.confusion, label_names=label_names, title=f"{name}: test examples"
+  ))  # fmt: skip
+
+
+def _check_finite(losses: np.ndarray, first_step: int, state: TrainState) -> None:
+  """Stops the run at a loss that is no number; nothing of this block was saved."""
+  bad = np.flatnonzero(~np.isfinite(losses))
+  if len(bad):
+    step = first_step + int(bad[0])
+    raise UserError(
+      f"the loss of step {step} is {losses[bad[0]]}, at learning rate "
+      f"{optimizers.learning_rate(state.optimizer, step):.3g}: try a lower --learning_rate or more "
+      "--warmup_steps in another --workdir; the checkpoints before it are kept"
+    )
+
+
+def _introduce(
+  state: TrainState, config: Config, devices: str, *, first_step: int, total_steps: int
+) -> None:
+  """Says what is about to be trained, on what, and how."""
+  state.model.summary(print_fn=lambda text: logging.info("%s", text.rstrip()))
+  logging.info(
+    "%s: step %d of %d, %d examples of %s a step, on %s",
+    "going on" if first_step else "beginning", first_step, total_steps, config.batch_size,
+    config.dataset, devices,
+  )  # fmt: skip

@@ -1,0 +1,99 @@
+"""Learning-rate schedules and optimizers."""
+
+import math
+
+import tensorflow as tf
+
+from mnist_research.config import Config
+
+# The exponential schedule ends at this share of the highest learning rate.
+_EXPONENTIAL_END = 0.01
+# As in Smith and Topin 2017 (arXiv:1708.07120) and the common implementations of it.
+_ONE_CYCLE_START = 1 / 25
+_ONE_CYCLE_RISE = 0.3
+_MOMENTUM = 0.9
+
+
+class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
+  """A linear warm-up, then a decay to the last step.
+
+  With W steps of warm-up in a run of T, step s has the rate `peak * (s + 1) / W` while s < W, and
+  after that `peak * decay(p)` at the progress `p = (s - W) / (T - W)`:
+
+    constant     1
+    linear       1 - p
+    cosine       (1 + cos(pi p)) / 2         (Loshchilov and Hutter 2016, arXiv:1608.03983)
+    exponential  0.01 ** p
+    one_cycle    as cosine, after a rise from a 25th of the peak
+  """
+
+  def __init__(self, name: str, *, peak: float, warmup_steps: int, total_steps: int):
+    """Makes the schedule.
+
+    Args:
+      name: one of `config.SCHEDULES`.
+      peak: the highest learning rate.
+      warmup_steps: W; for one_cycle, 0 stands for 30% of the run.
+      total_steps: T.
+    """
+    self._name = name
+    self._peak = peak
+    self._start = _ONE_CYCLE_START if name == "one_cycle" else 0.0
+    if name == "one_cycle" and not warmup_steps:
+      warmup_steps = round(_ONE_CYCLE_RISE * total_steps)
+    self._warmup_steps = warmup_steps
+    self._decay_steps = max(1, total_steps - warmup_steps)
+
+  def __call__(self, step: tf.Tensor) -> tf.Tensor:
+    """Returns the learning rate of `step` (0 is the first), float32 []."""
+    step = tf.cast(step, tf.float32)
+    rise = tf.minimum(1.0, (step + 1) / max(1, self._warmup_steps))
+    warmup = self._start + (1 - self._start) * rise
+    progress = tf.clip_by_value((step - self._warmup_steps) / self._decay_steps, 0.0, 1.0)
+    return self._peak * warmup * self._decay(progress)
+
+  def _decay(self, progress: tf.Tensor) -> tf.Tensor:
+    if self._name == "constant":
+      return tf.ones_like(progress)
+    if self._name == "linear":
+      return 1 - progress
+    if self._name == "exponential":
+      return tf.pow(_EXPONENTIAL_END, progress)
+    return 0.5 * (1 + tf.cos(math.pi * progress))
+
+
+def learning_rate(optimizer: tf.keras.optimizers.Optimizer, step: int) -> float:
+  """Returns the learning rate that `optimizer` uses in `step` (0 is the first)."""
+  return float(optimizer._learning_rate(step))
+
+
+def create_optimizer(config: Config, total_steps: int) -> tf.keras.optimizers.Optimizer:
+  """Returns the optimizer that `config` names, its schedule laid out over `total_steps`.
+
+  Weight decay is decoupled for every optimizer (Loshchilov and Hutter 2017, arXiv:1711.05101):
+  a kernel loses `learning_rate * weight_decay` of itself in each step; biases are left out.
+  """
+  schedule = Schedule(
+    config.learning_rate_schedule,
+    peak=config.learning_rate,
+    warmup_steps=config.warmup_steps,
+    total_steps=total_steps,
+  )
+  optimizers = tf.keras.optimizers
+  shared = {"learning_rate": schedule, "weight_decay": config.weight_decay or None}
+  create = {
+    "sgd": lambda: optimizers.SGD(**shared),
+    "momentum": lambda: optimizers.SGD(momentum=_MOMENTUM, **shared),
+    "nesterov": lambda: optimizers.SGD(momentum=_MOMENTUM, nesterov=True, **shared),
+    "adam": lambda: optimizers.Adam(**shared),
+    "adamw": lambda: optimizers.AdamW(learning_rate=schedule, weight_decay=config.weight_decay),
+    "rmsprop": lambda: optimizers.RMSprop(**shared),
+    "lamb": lambda: optimizers.Lamb(**shared),
+    # Muon moves the hidden kernels; the last layer and the biases go by the Adam inside it.
+    "muon": lambda: optimizers.Muon(
+      exclude_layers=["logits"], adam_weight_decay=config.weight_decay or None, **shared
+    ),
+  }[config.optimizer]
+  optimizer = create()
+  optimizer.exclude_from_weight_decay(var_names=["bias"])
+  return optimizer

@@ -1,0 +1,194 @@
+"""`TrainState`, everything that training changes, and its checkpoints."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+from absl import logging
+
+from mnist_research import models, optimizers
+from mnist_research.config import Config
+from mnist_research.errors import UserError
+
+# The newest, and two to fall back on where it is damaged.
+_KEPT_CHECKPOINTS = 3
+_MANIFEST = "manifest.json"
+_PREFIX = "state"
+
+
+@dataclasses.dataclass
+class TrainState:
+  """What a step reads and writes; what a checkpoint holds.
+
+  Attributes:
+    model: the network.
+    optimizer: its optimizer, built, with the slots of every weight.
+    step: int64 variable: the number of steps done.
+    averages: a network whose weights are the moving average of the model's, or None.
+  """
+
+  model: tf.keras.Model
+  optimizer: tf.keras.optimizers.Optimizer
+  step: tf.Variable
+  averages: tf.keras.Model | None
+
+  @property
+  def evaluated_model(self) -> tf.keras.Model:
+    """The network that is scored and used: the averages where they are kept."""
+    return self.averages or self.model
+
+  def checkpoint(self) -> tf.train.Checkpoint:
+    """The state as TensorFlow saves it."""
+    parts = {"model": self.model, "optimizer": self.optimizer, "step": self.step}
+    if self.averages is not None:
+      parts["averages"] = self.averages
+    return tf.train.Checkpoint(**parts)
+
+
+def create_state(config: Config, *, num_classes: int, total_steps: int) -> TrainState:
+  """Returns the state before the first step; call it inside the strategy's scope."""
+  model = models.create_model(config, num_classes)
+  optimizer = optimizers.create_optimizer(config, total_steps)
+  # Unbuilt, the slots would be made while the step is traced, after a checkpoint is restored.
+  optimizer.build(model.trainable_variables)
+  averages = None
+  if config.ema_decay:
+    averages = models.create_model(config, num_classes)
+    averages.trainable = False
+  step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+  return TrainState(model, optimizer, step, averages)
+
+
+class Restored(NamedTuple):
+  """What came back with a checkpoint.
+
+  Attributes:
+    step: the number of steps done.
+    train_seconds: the time that they took, over all the runs that led to it.
+  """
+
+  step: int
+  train_seconds: float
+
+
+def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
+  """Writes a checkpoint that is there whole or not at all, and removes the oldest.
+
+  It is written under a name that no reader looks at, with a manifest of digests, and renamed when
+  every byte is on the disk.
+
+  Args:
+    state: what to save.
+    directory: the workdir's `checkpoints`.
+    train_seconds: the training time until now.
+
+  Returns:
+    The checkpoint's directory, `directory/<step>`.
+
+  Raises:
+    UserError: the disk is full or refuses; the checkpoints that were there stay.
+  """
+  step = int(state.step.numpy())
+  final = directory / f"{step:08d}"
+  partial = directory / f"partial-{step:08d}"
+  try:
+    for stale in directory.glob("partial-*"):
+      shutil.rmtree(stale)
+    partial.mkdir(parents=True)
+    state.checkpoint().write(str(partial / _PREFIX))
+    digests = {path.name: _digest(path) for path in sorted(partial.iterdir())}
+    manifest = {"step": step, "train_seconds": train_seconds, "sha256": digests}
+    (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    for path in [*partial.iterdir(), partial]:
+      _flush_to_disk(path)
+    if final.exists():  # A damaged one that was passed over, or its twin after a resumed run.
+      shutil.rmtree(final)
+    partial.rename(final)
+    _flush_to_disk(directory)
+  except (OSError, tf.errors.OpError) as error:
+    shutil.rmtree(partial, ignore_errors=True)
+    raise UserError(
+      f"the checkpoint of step {step} can't be written to {directory}: {_reason(error)}; "
+      "mend that, and the same command goes on from the checkpoint before"
+    ) from error
+  for old in checkpoint_directories(directory)[_KEPT_CHECKPOINTS:]:
+    shutil.rmtree(old)
+  return final
+
+
+def checkpoint_directories(directory: Path) -> list[Path]:
+  """Returns the checkpoints under `directory`, the newest first."""
+  if not directory.is_dir():
+    return []
+  return sorted((path for path in directory.iterdir() if path.name.isdecimal()), reverse=True)
+
+
+def restore_latest(state: TrainState, directory: Path) -> Restored | None:
+  """Sets `state` to the newest whole checkpoint; each damaged one is named in a warning.
+
+  Returns:
+    What was restored, or None where there is no checkpoint.
+
+  Raises:
+    UserError: there are checkpoints and every one is damaged.
+  """
+  candidates = checkpoint_directories(directory)
+  for candidate in candidates:
+    try:
+      manifest = _verified_manifest(candidate)
+    except (OSError, ValueError) as error:
+      logging.warning("checkpoint %s is damaged and passed over: %s", candidate, error)
+      continue
+    status = state.checkpoint().read(str(candidate / _PREFIX))
+    status.assert_consumed()
+    return Restored(manifest["step"], manifest["train_seconds"])
+  if candidates:
+    raise UserError(
+      f"every checkpoint under {directory} is damaged; restore one from a backup, or begin again "
+      "in another --workdir"
+    )
+  return None
+
+
+def _verified_manifest(checkpoint: Path) -> dict:
+  """Reads a checkpoint's manifest and holds every file against its digest.
+
+  Raises:
+    OSError, ValueError: a file is missing, unreadable or altered.
+  """
+  text = (checkpoint / _MANIFEST).read_text(encoding="utf-8")
+  try:
+    manifest = json.loads(text)
+    step, digests = manifest["step"], manifest["sha256"]
+    valid = step == int(checkpoint.name) and float(manifest["train_seconds"]) >= 0 and digests
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(f"{_MANIFEST} can't be read") from error
+  if not valid:
+    raise ValueError(f"{_MANIFEST} doesn't belong to {checkpoint.name}")
+  for name, digest in digests.items():
+    if _digest(checkpoint / Path(name).name) != digest:
+      raise ValueError(f"{name} differs from its digest")
+  return manifest
+
+
+def _digest(path: Path) -> str:
+  return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _flush_to_disk(path: Path) -> None:
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+  if isinstance(error, OSError):
+    return error.strerror or str(error)
+  return str(error).splitlines()[0]

@@ -1,0 +1,115 @@
+"""The compiled parts: the block of training steps, with the only `GradientTape`, and the scoring."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_research.config import Config
+from mnist_research.losses import LossFunction
+from mnist_research.models import StepRandomness
+from mnist_research.state import TrainState
+
+# Images of one call of the network when a split is scored: large enough to fill the device.
+_SCORED_BATCH = 2000
+
+# (images [steps, batch, 28, 28, 1], labels [steps, batch], number of steps to do [])
+#   -> (mean loss [steps], number of correct predictions [steps])
+TrainBlock = Callable[..., tuple[tf.Tensor, tf.Tensor]]
+# images, uint8 [N, 28, 28, 1] -> logits, float32 [N, classes]
+Scorer = Callable[[np.ndarray], np.ndarray]
+
+
+def create_train_block(
+  config: Config,
+  state: TrainState,
+  loss_function: LossFunction,
+  strategy: tf.distribute.Strategy,
+  *,
+  xla: bool,
+) -> TrainBlock:
+  """Returns the compiled function that does a block of training steps.
+
+  It takes a block as `data.train_blocks` gives it, images and labels of as many steps as the block
+  has room for, and the number of them to do, a tensor: a Python number would compile anew for each
+  value. It advances `state` and returns, for each step, the loss of the global batch as it was
+  before the step's update, float32 [steps], and how many of its examples were predicted rightly,
+  int32 [steps]; entries past the steps done are 0.
+  """
+  variables = state.model.trainable_variables
+  replicas = strategy.num_replicas_in_sync
+  replica_batch = config.batch_size // replicas
+
+  def replica_step(images, labels, index):
+    """One step of one replica: its share of the batch at `index` of the block."""
+    images, labels = images[index], labels[index]
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    randomness = StepRandomness(
+      seed=tf.random.experimental.stateless_fold_in(
+        tf.constant([config.seed, 0]), tf.cast(state.step, tf.int32), alg="philox"
+      ),
+      first_example=tf.cast(replica, tf.int32) * replica_batch,
+      batch_size=config.batch_size,
+    )
+    with tf.GradientTape() as tape:
+      logits = state.model(images, randomness=randomness)
+      # The optimizer sums the gradients of the replicas: each divides by the global batch.
+      loss = tf.reduce_sum(loss_function(labels, logits)) / config.batch_size
+    state.optimizer.apply(tape.gradient(loss, variables), variables)
+    if state.averages is not None:
+      _update_averages(state, config.ema_decay)
+    state.step.assign_add(1)
+    predictions = tf.argmax(logits, axis=-1, output_type=labels.dtype)
+    return loss, tf.math.count_nonzero(predictions == labels, dtype=tf.int32)
+
+  @tf.function(jit_compile=xla)
+  def train_block(images, labels, num_steps):
+    room = strategy.experimental_local_results(images)[0].shape[0]
+    losses = tf.TensorArray(tf.float32, size=room, element_shape=[])
+    correct = tf.TensorArray(tf.int32, size=room, element_shape=[])
+    # The loop is outside `strategy.run`: an optimizer can't reduce gradients in a loop inside it.
+    for index in tf.range(num_steps):
+      loss, hits = strategy.run(replica_step, args=(images, labels, index))
+      losses = losses.write(index, strategy.reduce("SUM", loss, axis=None))
+      correct = correct.write(index, strategy.reduce("SUM", hits, axis=None))
+    return losses.stack(), correct.stack()
+
+  return train_block
+
+
+def _update_averages(state: TrainState, decay: float) -> None:
+  """Moves the averages towards the weights; what isn't trained is copied.
+
+  The decay rises to its value as (1 + step) / (10 + step), so that the first averages are not those
+  of the initial weights; as in `tf.train.ExponentialMovingAverage`.
+  """
+  step = tf.cast(state.step, tf.float32)
+  decay = tf.minimum(decay, (1 + step) / (10 + step))
+  trained = {id(variable) for variable in state.model.trainable_variables}
+  for average, variable in zip(state.averages.variables, state.model.variables, strict=True):
+    if id(variable) in trained:
+      average.assign(average.value + (1 - decay) * (variable.value - average.value))
+    else:
+      average.assign(variable.value)
+
+
+def create_scorer(model: tf.keras.Model) -> Scorer:
+  """Returns the function from images, uint8 [N, 28, 28, 1], to logits, float32 [N, classes].
+
+  Every image is scored exactly once, in their order. One replica does the work: ten thousand images
+  take less than the start of a second one.
+  """
+
+  @tf.function(input_signature=[tf.TensorSpec([None, 28, 28, 1], tf.uint8)])
+  def score_batch(images):
+    return tf.cast(model(images), tf.float32)
+
+  def score(images: np.ndarray) -> np.ndarray:
+    starts = range(0, len(images), _SCORED_BATCH)
+    batches = [score_batch(tf.constant(images[s : s + _SCORED_BATCH])).numpy() for s in starts]
+    logits = np.concatenate(batches)
+    if len(logits) != len(images):
+      raise AssertionError(f"{len(images)} images gave {len(logits)} rows of logits")
+    return logits
+
+  return score

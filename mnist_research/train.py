@@ -1,0 +1,27 @@
+"""Trains a network: `python -m mnist_research.train --flagfile=configs/dense.cfg`.
+
+The last line on stdout is the run's result.json. The same command in the same workdir goes on where
+it stopped.
+"""
+
+from absl import flags
+
+from mnist_research import app, config
+
+config.define_flags()
+flags.adopt_module_key_flags(config)
+
+
+def main(arguments: list[str]) -> None:
+  """Trains as the flags say and prints the result."""
+  app.refuse_arguments(arguments)
+  settings = config.from_flags()
+  # TensorFlow takes two seconds: a bad flag is answered before.
+  app.load_tensorflow()
+  from mnist_research import loop
+
+  app.print_json(loop.train(settings))
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,335 @@
+"""Tests of the pictures: what is read back from a figure is what went in."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.image import imread
+
+from mnist_research import figures
+
+NAMES = [str(digit) for digit in range(10)]
+
+
+def _pictures(count, *, seed=0):
+  generator = np.random.default_rng(seed)
+  images = generator.integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
+  return images, generator.integers(0, 10, count)
+
+
+def _texts(figure):
+  """All texts of a figure with their colours."""
+  artists = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
+  return [(text.get_text(), to_hex(text.get_color()).upper()) for text in artists]
+
+
+def _probabilities(predicted, confidence):
+  """Gives each predicted class its confidence and shares out the rest."""
+  rest = (1 - np.asarray(confidence)) / 9
+  result = np.repeat(rest[:, None], 10, axis=1)
+  result[np.arange(len(predicted)), predicted] = confidence
+  return result
+
+
+def _lines(axes):
+  return {line.get_label(): line for line in axes.get_lines()}
+
+
+def _panel(figure, name):
+  return next(axes for axes in figure.axes if axes.get_title(loc="left").startswith(name))
+
+
+def _contains_picture(array, picture):
+  """Whether a picture stands somewhere in the array, each of its pixels 4 x 4 large."""
+  large = np.repeat(np.repeat(picture, 4, axis=0), 4, axis=1)
+  rows, columns = np.nonzero(array[..., 0] == large[0, 0])
+  for row, column in zip(rows, columns, strict=True):
+    window = array[row : row + 112, column : column + 112]
+    if window.shape[:2] == large.shape and (window == large[..., None]).all():
+      return True
+  return False
+
+
+def test_example_grid_writes_the_label_of_each_picture():
+  images, labels = _pictures(12)
+  figure = figures.example_grid(images, labels, label_names=NAMES, title="Some digits")
+  texts = [text for text, _ in _texts(figure)]
+  assert texts[:12] == [str(label) for label in labels]
+  assert "Some digits" in texts
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_example_grid_shows_every_pixel_unchanged(dtype):
+  images, labels = _pictures(3)
+  given = images if dtype == np.uint8 else images.astype(np.float32) / 255
+  array = figures.to_array(figures.example_grid(given, labels, label_names=NAMES, title="x"))
+  assert all(_contains_picture(array, image[..., 0]) for image in images)
+
+
+def test_example_grid_shows_at_most_64_and_says_so():
+  images, labels = _pictures(100)
+  texts = [t for t, _ in _texts(figures.example_grid(images, labels, label_names=NAMES, title="x"))]
+  assert "the first 64 of 100" in texts
+  assert len(texts) == 64 + 2
+
+
+def test_names_with_dollar_signs_and_long_names_are_drawn_as_text():
+  images, _ = _pictures(2)
+  names = ["$a_b^$"] * 9 + ["x" * 60]
+  figure = figures.example_grid(images, np.array([0, 9]), label_names=names, title="$x$")
+  figures.to_array(figure)
+  texts = [text for text, _ in _texts(figure)]
+  assert texts[0] == "$a_b^$"
+  assert texts[1].startswith("xxx")
+  assert texts[1].endswith("…")
+  assert len(texts[1]) < 25
+
+
+def test_prediction_grid_tells_right_from_wrong_by_mark_colour_and_frame():
+  images, _ = _pictures(2)
+  images[:] = 0
+  probabilities = _probabilities([7, 3], [0.913, 0.62])
+  figure = figures.prediction_grid(
+    images, np.array([7, 5]), probabilities, label_names=NAMES, title="Two"
+  )
+  texts = _texts(figure)
+  assert ("✓ 7  91%", figures.RIGHT_COLOUR) in texts
+  assert ("✗ 3  62%", figures.WRONG_COLOUR) in texts
+  assert ("true: 5", figures.INK) in texts
+  assert ("✓ right: 1 of 2", figures.RIGHT_COLOUR) in texts
+  assert ("✗ wrong: 1 of 2", figures.WRONG_COLOUR) in texts
+  assert "true: 7" not in [text for text, _ in texts]
+
+  array = figures.to_array(figure)
+  # A row of screen pixels through the middle of the first row of pictures.
+  row = array[(25 + 16) * 4]
+  right, wrong = (
+    np.flatnonzero((row == np.rint(255 * np.array(to_rgb(colour)))).all(axis=1))
+    for colour in (figures.RIGHT_COLOUR, figures.WRONG_COLOUR)
+  )
+  assert (len(right), len(wrong)) == (2 * 4, 2 * 8)
+  assert right.max() < wrong.min()
+
+
+@pytest.mark.parametrize(
+  ("probability", "text"), [(0.9949, "99%"), (0.9999, ">99%"), (1.0, "100%"), (0.5, "50%")]
+)
+def test_only_certainty_is_written_as_100_percent(probability, text):
+  images, _ = _pictures(1)
+  figure = figures.prediction_grid(
+    images, np.array([4]), _probabilities([4], [probability]), label_names=NAMES, title="x"
+  )
+  assert f"✓ 4  {text}" in [t for t, _ in _texts(figure)]
+
+
+def test_confusion_matrix_writes_counts_accuracy_and_axes():
+  matrix = np.array([[980, 20, 0], [0, 995, 5], [0, 0, 0]])
+  figure = figures.confusion_matrix(matrix, label_names=["a", "b", "c"], title="Three")
+  axes = figure.axes[0]
+  cells = {text.get_position(): text.get_text() for text in axes.texts if text.get_text().isdigit()}
+  assert cells == {(0, 0): "980", (1, 0): "20", (1, 1): "995", (2, 1): "5"}
+  texts = _texts(figure)
+  assert ("98.0%", figures.WRONG_COLOUR) in texts
+  assert ("99.5%", figures.INK) in texts
+  assert ("-", figures.INK) in texts
+  assert "1,975 of 2,000 right: accuracy 98.75%, 25 errors" in [text for text, _ in texts]
+  assert axes.get_xlabel() == "predicted label"
+  assert axes.get_ylabel() == "true label"
+  assert [tick.get_text() for tick in axes.get_xticklabels()] == ["a", "b", "c"]
+
+
+def test_confusion_matrix_colours_errors_on_their_own_scale():
+  matrix = np.array([[9000, 30, 1], [0, 9000, 5], [0, 0, 10]])
+  figure = figures.confusion_matrix(matrix, label_names=["a", "b", "c"], title="x")
+  colours = np.asarray(figure.axes[0].images[0].get_array())
+  assert all(to_hex(colours[i, i]).upper() == figures.NEUTRAL for i in range(3))
+  assert to_hex(colours[1, 0]) == "#ffffff"
+  brightness = [colours[0, 1].sum(), colours[1, 2].sum(), colours[0, 2].sum(), 3.0]
+  assert np.diff(brightness).min() > 0.15
+
+
+def test_large_confusion_matrix_has_a_scale_instead_of_numbers():
+  matrix = np.diag(np.full(62, 3000))
+  matrix[0, 1] = 250
+  names = [chr(48 + index) for index in range(62)]
+  figure = figures.confusion_matrix(matrix, label_names=names, title="x")
+  texts = [text for text, _ in _texts(figure)]
+  assert "3000" not in texts
+  assert "250" in texts
+  assert "white: none" in " ".join(texts)
+  width, height, _ = figures.to_array(figure).shape
+  assert max(width, height) < 1400
+
+
+def _records(steps=5, split="train"):
+  return [
+    {"step": 10 * n, "split": split, "loss": 2.0 / n, "accuracy": 1 - 0.5 / n}
+    for n in range(1, steps + 1)
+  ]
+
+
+def test_training_curves_draw_the_records():
+  validation = [{"step": 30, "split": "validation", "loss": 0.7, "accuracy": 0.8}]
+  rates = [{"step": 10, "split": "train", "learning_rate": 0.001}]
+  records = _records() + validation + rates
+  figure = figures.training_curves(records[::-1], title="Run")
+  loss, error = _lines(_panel(figure, "Loss")), _lines(_panel(figure, "Error rate"))
+  np.testing.assert_array_equal(loss["train"].get_xdata(), [10, 20, 30, 40, 50])
+  np.testing.assert_allclose(loss["train"].get_ydata(), [2, 1, 2 / 3, 0.5, 0.4])
+  np.testing.assert_allclose(error["train"].get_ydata(), [50, 25, 50 / 3, 12.5, 10])
+  np.testing.assert_allclose(error["validation"].get_xydata(), [[30, 20]])
+  rate = _lines(_panel(figure, "Learning rate"))["learning rate"]
+  np.testing.assert_allclose(rate.get_xydata(), [[10, 0.001]])
+  assert "train (raw)" not in loss
+  assert "test" not in loss
+
+
+def test_training_curves_smooth_many_points_and_keep_them_faint():
+  figure = figures.training_curves(_records(100), title="Run")
+  lines = _lines(_panel(figure, "Loss"))
+  values = 2.0 / np.arange(1, 101)
+  np.testing.assert_allclose(lines["train (raw)"].get_ydata(), values)
+  smooth = lines["train"].get_ydata()
+  np.testing.assert_allclose(smooth[49], values[47:52].mean())
+  np.testing.assert_allclose(smooth[0], values[:3].mean())
+  assert lines["train (raw)"].get_alpha() < 0.5
+  assert _panel(figure, "Loss").get_yscale() == "log"
+
+
+def test_training_curves_mark_and_annotate_a_single_test():
+  test = {"step": 50, "split": "test", "loss": 0.0213, "accuracy": 0.9934}
+  figure = figures.training_curves([*_records(), test], title="Run")
+  line = _lines(_panel(figure, "Error rate"))["test"]
+  assert line.get_marker() == "D"
+  np.testing.assert_allclose(line.get_xydata(), [[50, 0.66]])
+  texts = _texts(figure)
+  assert ("test 0.66%", figures.GREEN) in texts
+  assert ("test 0.0213", figures.GREEN) in texts
+  assert "test accuracy 99.34% at step 50" in [text for text, _ in texts]
+
+
+def test_training_curves_separate_97_from_99_percent():
+  records = _records(50) + [
+    {"step": 500, "split": split, "accuracy": accuracy}
+    for split, accuracy in [("validation", 0.97), ("test", 0.99)]
+  ]
+  figure = figures.training_curves(records, title="Run")
+  axes = _panel(figure, "Error rate")
+  low, high = axes.transAxes.inverted().transform(axes.transData.transform([(0, 1), (0, 3)]))[:, 1]
+  assert high - low > 0.15
+  assert {1.0, 2.0, 5.0} <= set(axes.get_yticks())
+
+
+def test_training_curves_without_values_say_so():
+  for records in ([], [{"step": 1, "split": "train", "epoch": 0}]):
+    texts = [text for text, _ in _texts(figures.training_curves(records, title="Run"))]
+    assert "Nothing recorded yet" in texts
+    assert "Run" in texts
+
+
+def test_training_curves_leave_out_missing_keys_and_survive_odd_values():
+  records = [
+    {"step": step, "split": "train", "loss": value, "accuracy": None}
+    for step, value in enumerate([1.0, float("inf"), 0.5, float("nan")])
+  ]
+  figure = figures.training_curves(records, title="Run")
+  assert len(figure.axes) == 1
+  assert "train nan" in [text for text, _ in _texts(figure)]
+  figures.to_array(figure)
+  perfect = [{"step": step, "split": "train", "accuracy": 1.0} for step in range(100)]
+  figures.to_array(figures.training_curves(perfect, title="Run"))
+
+
+def test_values_of_zero_stay_inside_a_linear_panel():
+  records = [
+    {"step": step, "split": "validation", "accuracy": accuracy}
+    for step, accuracy in enumerate([0.99, 1.0])
+  ]
+  axes = figures.training_curves(records, title="Run").axes[0]
+  assert axes.get_ylim()[0] == 0
+
+
+def test_to_array_follows_changes_of_the_figure():
+  images, labels = _pictures(1)
+  figure = figures.example_grid(images, labels, label_names=NAMES, title="x")
+  first = figures.to_array(figure)
+  assert first.dtype == np.uint8
+  assert (first[0, 0] == 255).all()
+  figure.axes[0].texts[-1].set_text("another title")
+  second = figures.to_array(figure)
+  assert first.shape == second.shape
+  assert (first != second).any()
+
+
+def test_save_writes_what_to_array_returns_and_equal_bytes(tmp_path):
+  matrix = np.arange(9).reshape(3, 3)
+  for name in ("first.png", "second.png"):
+    figure = figures.confusion_matrix(matrix, label_names=["a", "b", "c"], title="x")
+    figures.save(figure, tmp_path / name)
+  first, second = ((tmp_path / name).read_bytes() for name in ("first.png", "second.png"))
+  assert first == second
+  assert b"Software" not in first
+  assert b"tIME" not in first
+  pixels = np.rint(imread(tmp_path / "first.png")[..., :3] * 255)
+  np.testing.assert_array_equal(pixels, figures.to_array(figure))
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["first.png", "second.png"]
+
+
+@pytest.mark.parametrize("stage", ["draw", "replace"])
+def test_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, stage):
+  def fail(*_):
+    raise OSError("no")
+
+  path = tmp_path / "figure.png"
+  path.write_bytes(b"old")
+  figure = figures.training_curves([], title="x")
+  if stage == "draw":
+    monkeypatch.setattr(figures, "to_array", fail)
+  else:
+    monkeypatch.setattr(figures.os, "replace", fail)
+  with pytest.raises(OSError, match="no"):
+    figures.save(figure, path)
+  assert path.read_bytes() == b"old"
+  assert [entry.name for entry in tmp_path.iterdir()] == ["figure.png"]
+
+
+def test_wrong_shapes_are_named():
+  images, labels = _pictures(4)
+  named = {"label_names": NAMES, "title": "x"}
+  with pytest.raises(ValueError, match=r"\(3,\).*\(4, 28, 28, 1\)"):
+    figures.example_grid(images, labels[:3], **named)
+  with pytest.raises(ValueError, match=r"\(4, 28, 28\).*\(N, 28, 28, 1\)"):
+    figures.example_grid(images[..., 0], labels, **named)
+  with pytest.raises(ValueError, match=r"\(0, 28, 28, 1\)"):
+    figures.example_grid(images[:0], labels[:0], **named)
+  with pytest.raises(ValueError, match=r"\(4, 9\).*\(4, 10\)"):
+    figures.prediction_grid(images, labels, np.ones((4, 9)), **named)
+  with pytest.raises(ValueError, match=r"\(9, 9\).*\(10, 10\)"):
+    figures.confusion_matrix(np.eye(9, dtype=int), **named)
+
+
+def test_wrong_values_are_refused():
+  images, labels = _pictures(4)
+  named = {"label_names": NAMES, "title": "x"}
+  with pytest.raises(ValueError, match=r"10.*10 names"):
+    figures.example_grid(images, np.array([0, 1, 2, 10]), **named)
+  with pytest.raises(ValueError, match="float64"):
+    figures.example_grid(images, labels.astype(float), **named)
+  for bad in (images.astype(np.float32), np.full((4, 28, 28, 1), np.nan)):
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+      figures.example_grid(bad, labels, **named)
+  with pytest.raises(ValueError, match="int64"):
+    figures.example_grid(images.astype(np.int64), labels, **named)
+  with pytest.raises(ValueError, match="counts"):
+    figures.confusion_matrix(-np.eye(10, dtype=int), **named)
+  with pytest.raises(ValueError, match=r"record 0.*'dev'"):
+    figures.training_curves([{"step": 1, "split": "dev"}], title="x")
+
+
+def test_pyplot_is_never_imported():
+  code = "import sys, mnist_research.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+  root = Path(figures.__file__).parents[1]
+  assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
