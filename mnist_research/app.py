@@ -64,11 +64,20 @@ def refuse_arguments(arguments: list[str]) -> None:
     raise UserError(f"{arguments[0]!r} is no flag: flags begin with --; --help lists them")
 
 
+def required(name: str) -> str:
+  """Returns the flag called `name`; raises UserError where it was not given."""
+  value = flags.FLAGS[name].value
+  if not value:
+    raise UserError(f"--{name} is missing: this command needs it; --help lists the flags")
+  return value
+
+
 def _parse_flags(argv: list[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
-    sys.exit(fail(f"{error}. --help lists the flags."))
+    text = str(error).removeprefix("ERROR:: ").removeprefix("flag ")
+    sys.exit(fail(f"{text}. --help lists the flags."))
   except (OSError, UnicodeDecodeError) as error:
     sys.exit(fail(f"a flagfile can't be read: {error}"))
   except SystemExit:

@@ -1,4 +1,4 @@
-"""The settings of a run: each is one field of `Config`, one absl flag and one line of config.cfg."""
+"""The settings of a run: each is a field of `Config`, an absl flag and a line of config.cfg."""
 
 import dataclasses
 import hashlib
@@ -97,8 +97,8 @@ class Config:
   deterministic: bool = _setting(False, "same bits in every run on the same machine")
   precision: str = _setting("float32", "arithmetic of the layers", choices=("float32", "bfloat16"))
   xla: str = _setting(
-    "auto", "compile the block of steps with XLA; auto: where it pays", choices=("auto", "on", "off")
-  )  # fmt: skip
+    "auto", "compile the steps with XLA; auto: where it pays", choices=("auto", "on", "off")
+  )
   device: str = _setting(
     "auto", "auto: GPUs where there are any", choices=("auto", "cpu", "gpu"), may_change=True
   )
@@ -225,6 +225,22 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
 def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
   """Makes the `Config` that parsed flags describe."""
   return Config(**{f.name: flag_values[f.name].value for f in dataclasses.fields(Config)})
+
+
+def from_flags_over(
+  stored: Config, changeable: Iterable[str], flag_values: flags.FlagValues = flags.FLAGS
+) -> Config:
+  """Returns `stored`, the settings of a run, with the flags that were given in their place.
+
+  Raises:
+    UserError: a flag was given that isn't `changeable` once a run is trained.
+  """
+  given = [f.name for f in dataclasses.fields(Config) if flag_values[f.name].present]
+  changeable = {*changeable, "workdir"}
+  for name in given:
+    if name not in changeable:
+      raise UserError(f"--{name} belongs to training: this command takes it from the workdir")
+  return dataclasses.replace(stored, **{name: flag_values[name].value for name in given})
 
 
 def from_flagfile(path: Path) -> Config:

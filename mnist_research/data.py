@@ -163,7 +163,7 @@ def _download_and_prepare(source: Source, manual_dir: str) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-  """Holds an exclusive lock of the operating system; it ends with the process, however that ends."""
+  """Holds an exclusive lock of the operating system, which ends with the process at the latest."""
   with path.open("w") as file:
     fcntl.flock(file, fcntl.LOCK_EX)
     yield
@@ -213,9 +213,7 @@ def read(source: Source, split: str) -> Split:
   Raises:
     UserError: the prepared files are damaged.
   """
-  read_config = tfds.ReadConfig(
-    try_autocache=False, num_parallel_calls_for_decode=_PARALLEL_CALLS
-  )
+  read_config = tfds.ReadConfig(try_autocache=False, num_parallel_calls_for_decode=_PARALLEL_CALLS)
   num_examples = source.num_examples(split)
   try:
     dataset = source.builder.as_dataset(split=split, read_config=read_config)
@@ -231,6 +229,41 @@ def read(source: Source, split: str) -> Split:
       f"{num_examples}; delete that directory and run again"
     )
   return Split(examples["image"], examples["label"].astype(np.int32))
+
+
+def read_split(source: Source, config: Config, name: str) -> Split:
+  """Reads `train`, `validation` or `test` as the run of `config` cuts them.
+
+  Raises:
+    UserError: the run held no validation examples out.
+  """
+  if name == "test":
+    return read(source, "test")
+  if name == "validation" and not config.validation_examples:
+    raise UserError("--split=validation: this run held no validation examples out")
+  examples, count = read(source, "train"), num_train_examples(source, config)
+  return examples[:count] if name == "train" else examples[count:]
+
+
+def read_example(source: Source, config: Config, name: str, index: int) -> tuple[str, np.ndarray]:
+  """Returns what the example `index` of a split is called, and its image, uint8 [28, 28, 1].
+
+  Raises:
+    UserError: the split has no such example.
+  """
+  split = read_split(source, config, name)
+  if index >= split.num_examples:
+    raise UserError(f"--index={index}: {name} has {split.num_examples} examples, from 0")
+  return f"{source.name}/{name}[{index}]", split.images[index]
+
+
+def check_labels(source: Source, label_names: Sequence[str]) -> None:
+  """Raises UserError unless a network that tells `label_names` apart fits the dataset."""
+  if len(source.label_names) != len(label_names):
+    raise UserError(
+      f"--dataset={source.name} has {len(source.label_names)} classes, and this network "
+      f"{len(label_names)}"
+    )
 
 
 def num_train_examples(source: Source, config: Config) -> int:

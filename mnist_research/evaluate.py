@@ -7,6 +7,7 @@ accuracy_per_class.
 from absl import flags, logging
 
 from mnist_research import app, config
+from mnist_research.workdir import Workdir
 
 config.define_flags()
 flags.adopt_module_key_flags(config)
@@ -16,19 +17,30 @@ _SPLIT = flags.DEFINE_enum(
 
 
 def main(arguments: list[str]) -> None:
-  """Scores the split that the flags name."""
+  """Scores the network of a workdir on the split that the flags name."""
   app.refuse_arguments(arguments)
-  settings = config.of_workdir(flags.FLAGS)
+  workdir = Workdir(app.required("workdir"))
+  settings = config.from_flags_over(
+    workdir.trained_config(), ("dataset", "data_dir", "manual_dir", "device")
+  )
   app.load_tensorflow()
-  from mnist_research import trained
+  from mnist_research import data, distribution, state, steps
+  from mnist_research.evaluation import evaluate_logits
 
-  network = trained.load(settings)
-  evaluation = network.evaluate(_SPLIT.value)
-  for name, accuracy in zip(network.label_names, evaluation.accuracy_per_class, strict=True):
-    logging.info("%s: %s", name, "no examples" if accuracy is None else f"{accuracy:.4f}")
+  with distribution.create_strategy(settings).scope():
+    trained = state.load_trained(settings, workdir.checkpoints)
+  source = data.prepare(settings)
+  split = data.read_split(source, settings, _SPLIT.value)
+  data.check_labels(source, trained.label_names)
+  logging.info(
+    "%s after %d steps, on %s of %s", workdir.path, trained.step, _SPLIT.value, source.name
+  )
+  evaluation = evaluate_logits(steps.create_scorer(trained.model)(split.images), split.labels)
+  for name, accuracy in zip(source.label_names, evaluation.accuracy_per_class, strict=True):
+    logging.info("accuracy of %s: %s", name, "-" if accuracy is None else f"{accuracy:.4f}")
   app.print_json(
     {
-      "dataset": settings.dataset,
+      "dataset": source.name,
       "split": _SPLIT.value,
       "num_examples": evaluation.num_examples,
       "loss": evaluation.loss,

@@ -32,6 +32,12 @@ class Evaluation(NamedTuple):
     ]
 
 
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+  """Returns the logarithms of the probabilities, float64 [N, classes], of `logits`."""
+  shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+  return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
 def evaluate_logits(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
   """Returns the metrics of `logits` [N, classes] against `labels`, integers [N].
 
@@ -41,8 +47,7 @@ def evaluate_logits(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
   if len(logits) != len(labels) or not len(labels):
     raise ValueError(f"{len(logits)} rows of logits for {len(labels)} labels")
   num_examples, num_classes = logits.shape
-  shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-  log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+  log_probabilities = log_softmax(logits)
   predictions = logits.argmax(axis=1)
   confusion = np.zeros((num_classes, num_classes), np.int64)
   np.add.at(confusion, (labels, predictions), 1)

@@ -6,7 +6,7 @@
 import dataclasses
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -92,13 +92,11 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
   xla = distribution.compiles_with_xla(config, strategy)
   source = data.prepare(config)
   # A fallback is written down as the dataset of this run: the figures are its figures.
-  config = dataclasses.replace(config, dataset=source.name)
+  config = dataclasses.replace(config, dataset=source.name, fallback_dataset="")
   num_examples = data.num_train_examples(source, config)
   total_steps = config.total_steps(num_examples)
   with strategy.scope():
-    state = state_lib.create_state(
-      config, num_classes=len(source.label_names), total_steps=total_steps
-    )
+    state = state_lib.create_state(config, label_names=source.label_names, total_steps=total_steps)
   restored = state_lib.restore_latest(state, workdir.checkpoints) or Restored(0, 0.0)
   workdir.begin(config, devices=list(strategy.extended.worker_devices), step=restored.step)
   devices = ", ".join(name.rpartition("device:")[2] for name in strategy.extended.worker_devices)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,12 +31,14 @@ class TrainState:
     optimizer: its optimizer, built, with the slots of every weight.
     step: int64 variable: the number of steps done.
     averages: a network whose weights are the moving average of the model's, or None.
+    label_names: what each logit stands for.
   """
 
   model: tf.keras.Model
   optimizer: tf.keras.optimizers.Optimizer
   step: tf.Variable
   averages: tf.keras.Model | None
+  label_names: tuple[str, ...]
 
   @property
   def evaluated_model(self) -> tf.keras.Model:
@@ -43,25 +46,42 @@ class TrainState:
     return self.averages or self.model
 
   def checkpoint(self) -> tf.train.Checkpoint:
-    """The state as TensorFlow saves it."""
-    parts = {"model": self.model, "optimizer": self.optimizer, "step": self.step}
+    """The state as TensorFlow saves it: every variable is named here.
+
+    Handed the model itself, TensorFlow would follow its attributes, and passes over layers that
+    Keras 3 keeps in a plain list without a word.
+    """
+    parts = {
+      "model": _by_name(self.model),
+      "optimizer": list(self.optimizer.variables),
+      "step": self.step,
+    }
     if self.averages is not None:
-      parts["averages"] = self.averages
+      parts["averages"] = _by_name(self.averages)
     return tf.train.Checkpoint(**parts)
 
 
-def create_state(config: Config, *, num_classes: int, total_steps: int) -> TrainState:
+def _by_name(model: tf.keras.Model) -> dict[str, tf.keras.Variable]:
+  """Returns a network's variables by layer and role, as in `hidden_0/kernel`."""
+  # A path begins with the name of the network, which Keras numbers within a process.
+  named = {variable.path.partition("/")[2]: variable for variable in model.variables}
+  if len(named) != len(model.variables):
+    raise ValueError(f"two layers of {model.name} share a name")
+  return named
+
+
+def create_state(config: Config, *, label_names: Sequence[str], total_steps: int) -> TrainState:
   """Returns the state before the first step; call it inside the strategy's scope."""
-  model = models.create_model(config, num_classes)
+  model = models.create_model(config, len(label_names))
   optimizer = optimizers.create_optimizer(config, total_steps)
   # Unbuilt, the slots would be made while the step is traced, after a checkpoint is restored.
   optimizer.build(model.trainable_variables)
   averages = None
   if config.ema_decay:
-    averages = models.create_model(config, num_classes)
+    averages = models.create_model(config, len(label_names))
     averages.trainable = False
   step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-  return TrainState(model, optimizer, step, averages)
+  return TrainState(model, optimizer, step, averages, tuple(label_names))
 
 
 class Restored(NamedTuple):
@@ -102,7 +122,12 @@ def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
     partial.mkdir(parents=True)
     state.checkpoint().write(str(partial / _PREFIX))
     digests = {path.name: _digest(path) for path in sorted(partial.iterdir())}
-    manifest = {"step": step, "train_seconds": train_seconds, "sha256": digests}
+    manifest = {
+      "step": step,
+      "train_seconds": train_seconds,
+      "label_names": state.label_names,
+      "sha256": digests,
+    }
     (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     for path in [*partial.iterdir(), partial]:
       _flush_to_disk(path)
@@ -137,16 +162,54 @@ def restore_latest(state: TrainState, directory: Path) -> Restored | None:
   Raises:
     UserError: there are checkpoints and every one is damaged.
   """
+  found = _newest_whole(directory)
+  if found is None:
+    return None
+  path, manifest = found
+  state.checkpoint().read(str(path / _PREFIX)).assert_consumed()
+  return Restored(manifest["step"], manifest["train_seconds"])
+
+
+class Trained(NamedTuple):
+  """A network to use.
+
+  Attributes:
+    model: the averages where they were kept, else the model.
+    label_names: what each logit stands for.
+    step: the number of steps that it was trained.
+  """
+
+  model: tf.keras.Model
+  label_names: tuple[str, ...]
+  step: int
+
+
+def load_trained(config: Config, directory: Path) -> Trained:
+  """Returns the network of the newest whole checkpoint under `directory`, made as `config` says.
+
+  Raises:
+    UserError: there is no checkpoint, or every one is damaged.
+  """
+  found = _newest_whole(directory)
+  if found is None:
+    raise UserError(f"{directory} holds no checkpoint yet: train until the first one is saved")
+  path, manifest = found
+  label_names = tuple(manifest["label_names"])
+  model = models.create_model(config, len(label_names))
+  part = "averages" if config.ema_decay else "model"
+  status = tf.train.Checkpoint(**{part: _by_name(model)}).read(str(path / _PREFIX)).expect_partial()
+  status.assert_existing_objects_matched()
+  return Trained(model, label_names, manifest["step"])
+
+
+def _newest_whole(directory: Path) -> tuple[Path, dict] | None:
+  """Returns the newest whole checkpoint and its manifest, or None where there is none at all."""
   candidates = checkpoint_directories(directory)
   for candidate in candidates:
     try:
-      manifest = _verified_manifest(candidate)
+      return candidate, _verified_manifest(candidate)
     except (OSError, ValueError) as error:
       logging.warning("checkpoint %s is damaged and passed over: %s", candidate, error)
-      continue
-    status = state.checkpoint().read(str(candidate / _PREFIX))
-    status.assert_consumed()
-    return Restored(manifest["step"], manifest["train_seconds"])
   if candidates:
     raise UserError(
       f"every checkpoint under {directory} is damaged; restore one from a backup, or begin again "
@@ -164,8 +227,13 @@ def _verified_manifest(checkpoint: Path) -> dict:
   text = (checkpoint / _MANIFEST).read_text(encoding="utf-8")
   try:
     manifest = json.loads(text)
-    step, digests = manifest["step"], manifest["sha256"]
-    valid = step == int(checkpoint.name) and float(manifest["train_seconds"]) >= 0 and digests
+    valid = (
+      manifest["step"] == int(checkpoint.name)
+      and manifest["train_seconds"] >= 0
+      and len(manifest["label_names"]) > 0
+      and len(manifest["sha256"]) > 0
+    )
+    digests = dict(manifest["sha256"])
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f"{_MANIFEST} can't be read") from error
   if not valid:

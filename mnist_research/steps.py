@@ -1,4 +1,4 @@
-"""The compiled parts: the block of training steps, with the only `GradientTape`, and the scoring."""
+"""What is compiled: the block of training steps, with the only `GradientTape`, and the scoring."""
 
 from collections.abc import Callable
 

@@ -68,6 +68,17 @@ class Workdir:
     """
     return config_lib.from_flagfile(self._config) if self._config.exists() else None
 
+  def trained_config(self) -> Config:
+    """Returns the settings of the run that is here.
+
+    Raises:
+      UserError: there is none, or `config.cfg` is damaged.
+    """
+    config = self.read_config()
+    if config is None:
+      raise UserError(f"--workdir={self.path} holds no run: name the --workdir of a train command")
+    return config
+
   def begin(self, config: Config, *, devices: list[str], step: int) -> None:
     """Writes down what runs here, from `step` on, and drops the metrics of later steps."""
     self.figures.mkdir(exist_ok=True)
