@@ -131,7 +131,8 @@ class Config:
   def default_workdir(self) -> str:
     """A name under runs/ for these settings: the same for the same, another for others."""
     changed = [
-      f"{f.name}={getattr(self, f.name)}"
+      # As its own type: 5 epochs are 5.0 epochs.
+      f"{f.name}={type(f.default)(getattr(self, f.name))}"
       for f in dataclasses.fields(self)
       if not f.metadata["may_change"] and getattr(self, f.name) != f.default
     ]

@@ -136,11 +136,9 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
       Progress(first_step=restored.step, total_steps=total_steps) as progress,
     ):
       recorder = _Recorder(workdir, summaries, progress)
-      if restored.step == 0:
-        images, labels = data.first_batch(split, config, _PICTURED_EXAMPLES)
-        recorder.picture("train/examples", 0, figures.example_grid(
-          images, labels, label_names=source.label_names, title=f"{config.dataset}, as trained on"
-        ))  # fmt: skip
+      examples_picture = background.submit(
+        _picture_examples, recorder, restored.step, config, split, source.label_names
+      )
       train_seconds = restored.train_seconds
       for start, num_steps in plan:
         began = time.perf_counter()
@@ -172,14 +170,17 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
       evaluation = _evaluate(score, test)
       recorder.evaluation("test", total_steps, evaluation)
       name = f"{config.model} on {config.dataset}"
+      examples_picture.result()
       _picture_results(recorder, total_steps, name, test, evaluation, source.label_names)
-      curves = figures.training_curves(workdir.read_metrics(), title=name)
+      metrics = workdir.read_metrics()
+      curves = figures.training_curves(metrics, title=name)
       recorder.picture("train/curves", total_steps, curves)
   result = {
     "step": total_steps,
     "dataset": config.dataset,
     "test_accuracy": evaluation.accuracy,
     "test_loss": evaluation.loss,
+    **_last_validation(metrics),
     "train_examples": num_examples,
     "parameters": state.model.count_params(),
     "seed": config.seed,
@@ -223,6 +224,19 @@ def _evaluate(score: steps.Scorer, split: data.Split) -> Evaluation:
   return evaluate_logits(score(split.images), split.labels)
 
 
+def _picture_examples(
+  recorder: _Recorder, step: int, config: Config, split: data.Split, label_names: list[str]
+) -> None:
+  """Draws the first examples in the order in which they are trained on."""
+  images, labels = data.first_batch(split, config, _PICTURED_EXAMPLES)
+  title = f"{config.dataset}: the first training examples"
+  recorder.picture(
+    "train/examples",
+    step,
+    figures.example_grid(images, labels, label_names=label_names, title=title),
+  )
+
+
 def _picture_results(
   recorder: _Recorder, step: int, name: str, test: data.Split, evaluation: Evaluation,
   label_names: list[str],
@@ -238,6 +252,12 @@ def _picture_results(
   recorder.picture("test/confusion_matrix", step, figures.confusion_matrix(
     evaluation.confusion, label_names=label_names, title=f"{name}: test examples"
   ))  # fmt: skip
+
+
+def _last_validation(metrics: list[dict[str, Any]]) -> dict[str, float]:
+  """Returns the result's entries for the validation examples, none where none were held out."""
+  records = [record for record in metrics if record["split"] == "validation"]
+  return {f"validation_{key}": records[-1][key] for key in ("accuracy", "loss") if records}
 
 
 def _check_finite(losses: np.ndarray, first_step: int, state: TrainState) -> None:

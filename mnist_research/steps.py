@@ -67,11 +67,14 @@ def create_train_block(
     room = strategy.experimental_local_results(images)[0].shape[0]
     losses = tf.TensorArray(tf.float32, size=room, element_shape=[])
     correct = tf.TensorArray(tf.int32, size=room, element_shape=[])
+    index = tf.constant(0)
     # The loop is outside `strategy.run`: an optimizer can't reduce gradients in a loop inside it.
-    for index in tf.range(num_steps):
+    # And it is no `for` over a range, which XLA would compile anew for each number of steps.
+    while index < num_steps:
       loss, hits = strategy.run(replica_step, args=(images, labels, index))
       losses = losses.write(index, strategy.reduce("SUM", loss, axis=None))
       correct = correct.write(index, strategy.reduce("SUM", hits, axis=None))
+      index += 1
     return losses.stack(), correct.stack()
 
   return train_block

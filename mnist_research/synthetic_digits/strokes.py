@@ -1,9 +1,10 @@
 """How each digit is written: pen strokes through a handful of points.
 
 A style is one way of writing a digit, as a tuple of strokes; a stroke is the points its pen passes
-through, in writing order. Points are ``(x, y)`` with x to the right and y down; a digit is about one
-unit tall, and its place and size do not matter, since drawing fits every digit to the same box.
-The pen runs smoothly through a point unless the point is marked ``SHARP``, where it turns a corner.
+through, in writing order. Points are ``(x, y)`` with x to the right and y down. A digit is about
+one unit tall; its exact place and size do not matter, since drawing fits every digit to the same
+box. The pen runs smoothly through a point unless the point is marked ``SHARP``, where it turns a
+corner.
 
 To change how a digit looks, move its points; to add a way of writing it, add a style. The weights
 of a digit's styles say how often each is drawn, and need not sum to one.
@@ -924,6 +925,41 @@ NINE = (
         (0.52, 0.44),
         (0.47, 0.74),
         (0.43, 1.00),
+      ),
+    ),
+  ),
+  # An open head, the stem starting below its top.
+  Style(
+    3,
+    (
+      (
+        (0.48, 0.06),
+        (0.26, 0.02),
+        (0.04, 0.22),
+        (0.08, 0.40),
+        (0.28, 0.40),
+        (0.44, 0.24, SHARP),
+        (0.42, 0.50),
+        (0.38, 0.76),
+        (0.34, 1.00),
+      ),
+    ),
+  ),
+  # A tall narrow head.
+  Style(
+    2,
+    (
+      (
+        (0.34, 0.06),
+        (0.16, 0.00),
+        (0.00, 0.20),
+        (0.04, 0.44),
+        (0.20, 0.50),
+        (0.34, 0.34),
+        (0.36, 0.06, SHARP),
+        (0.36, 0.40),
+        (0.34, 0.70),
+        (0.32, 1.00),
       ),
     ),
   ),

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -59,8 +59,10 @@ class SyntheticDigits(tfds.core.GeneratorBasedBuilder):
   """
 
   VERSION = tfds.core.Version("1.0.0")
-  RELEASE_NOTES = {"1.0.0": "Initial release."}
-  BUILDER_CONFIGS = [SyntheticDigitsConfig.of_size(_NUM_TRAIN_EXAMPLES, _NUM_TEST_EXAMPLES)]
+  RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "Initial release."}
+  BUILDER_CONFIGS: ClassVar[list[SyntheticDigitsConfig]] = [
+    SyntheticDigitsConfig.of_size(_NUM_TRAIN_EXAMPLES, _NUM_TEST_EXAMPLES)
+  ]
 
   def __init__(
     self,

@@ -1,0 +1,69 @@
+"""What all tests share: the devices of the process, and datasets that are prepared once."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# Before TensorFlow is imported: what it says about the machine would bury a test's own output.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf
+
+from mnist_research import data
+from mnist_research.config import Config
+from mnist_research.synthetic_digits import SyntheticDigits
+
+# Several devices on any machine: the most replicas that a test asks for.
+_LOGICAL_CPUS = 4
+
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, max_examples=25)
+hypothesis.settings.load_profile("tests")
+
+
+def pytest_configure() -> None:
+  """Makes the logical CPUs, which only the first operation of a process could do otherwise."""
+  cpu = tf.config.list_physical_devices("CPU")[0]
+  devices = [tf.config.LogicalDeviceConfiguration()] * _LOGICAL_CPUS
+  tf.config.set_logical_device_configuration(cpu, devices)
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> Path:
+  """The directory with the four original files of MNIST; skips the test where there is none."""
+  directory = os.environ.get("MNIST_RESEARCH_MNIST_DIR")
+  if not directory:
+    pytest.skip("MNIST_RESEARCH_MNIST_DIR doesn't name the directory of MNIST's original files")
+  return Path(directory)
+
+
+def _shared_directory(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+  """A directory of this test session, one for all the processes of pytest-xdist."""
+  base = tmp_path_factory.getbasetemp()
+  if "PYTEST_XDIST_WORKER" in os.environ:
+    base = base.parent
+  directory = base / name
+  directory.mkdir(exist_ok=True)
+  return directory
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
+  """A data_dir that holds `synthetic_digits/2000_500`."""
+  directory = _shared_directory(tmp_path_factory, "prepared")
+  with (directory / ".lock").open("w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    SyntheticDigits(
+      num_train_examples=2000, num_test_examples=500, data_dir=directory
+    ).download_and_prepare()
+  return str(directory)
+
+
+@pytest.fixture(scope="session")
+def mnist_data_dir(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path) -> str:
+  """A data_dir that holds `mnist`, prepared from its original files."""
+  data_dir = str(_shared_directory(tmp_path_factory, "mnist"))
+  data.prepare(Config(dataset="mnist", data_dir=data_dir, manual_dir=str(mnist_dir)))
+  return data_dir

@@ -1,0 +1,368 @@
+"""Tests of the settings: their ranges, and their way through flags and flagfiles unchanged."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from absl import flags
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mnist_research import config as config_lib
+from mnist_research.config import Config
+from mnist_research.errors import UserError
+
+_CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.cfg"))
+
+# absl strips the lines of a flagfile, so a value ends in no space.
+_TEXTS = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" ")).map(
+  str.strip
+)
+_COUNTS = st.integers(1, 2**40)
+_SHARES = st.floats(0, 1, exclude_max=True)
+_SIZES = st.floats(0, exclude_min=True, allow_infinity=False)
+
+_VALUES = {
+  "dataset": _TEXTS,
+  "fallback_dataset": _TEXTS,
+  "data_dir": _TEXTS,
+  "manual_dir": _TEXTS,
+  "validation_examples": _COUNTS,
+  "model": st.sampled_from(config_lib.MODELS),
+  "hidden_units": st.lists(_COUNTS, max_size=4).map(tuple),
+  "activation": st.sampled_from(config_lib.ACTIVATIONS),
+  "dropout_rate": _SHARES,
+  "loss": st.sampled_from(config_lib.LOSSES),
+  "label_smoothing": _SHARES,
+  "optimizer": st.sampled_from(config_lib.OPTIMIZERS),
+  "learning_rate": _SIZES,
+  "learning_rate_schedule": st.sampled_from(config_lib.SCHEDULES),
+  "warmup_steps": _COUNTS,
+  "weight_decay": _SIZES,
+  "ema_decay": _SHARES,
+  "batch_size": _COUNTS,
+  "epochs": _SIZES,
+  "steps": _COUNTS,
+  "steps_per_loop": _COUNTS,
+  "evaluate_every": _COUNTS,
+  "checkpoint_every": _COUNTS,
+  "seed": st.integers(0, 2**31 - 1),
+  "deterministic": st.booleans(),
+  "precision": st.sampled_from(["float32", "bfloat16"]),
+  "xla": st.sampled_from(["auto", "on", "off"]),
+  "device": st.sampled_from(["auto", "cpu", "gpu"]),
+  "strategy": st.sampled_from(["auto", "one_device", "mirrored"]),
+  "device_count": _COUNTS,
+  "workdir": _TEXTS,
+}
+_MAY_CHANGE = {
+  "fallback_dataset",
+  "data_dir",
+  "manual_dir",
+  "device",
+  "strategy",
+  "device_count",
+  "workdir",
+}
+
+# A value of each setting that isn't its default.
+_CHANGED = {
+  "dataset": "kmnist",
+  "fallback_dataset": "synthetic_digits",
+  "data_dir": "/data",
+  "manual_dir": "/files",
+  "validation_examples": 0,
+  "hidden_units": (128,),
+  "activation": "gelu",
+  "dropout_rate": 0.1,
+  "loss": "categorical_crossentropy",
+  "label_smoothing": 0.1,
+  "optimizer": "muon",
+  "learning_rate": 0.002,
+  "learning_rate_schedule": "one_cycle",
+  "warmup_steps": 10,
+  "weight_decay": 0.01,
+  "ema_decay": 0.99,
+  "batch_size": 64,
+  "epochs": 0.5,
+  "steps": 7,
+  "steps_per_loop": 3,
+  "evaluate_every": 5,
+  "checkpoint_every": 6,
+  "seed": 1,
+  "deterministic": True,
+  "precision": "bfloat16",
+  "xla": "off",
+  "device": "cpu",
+  "strategy": "mirrored",
+  "device_count": 2,
+  "workdir": "/runs/1",
+}
+
+
+def _parse(*arguments: str) -> Config:
+  values = flags.FlagValues()
+  config_lib.define_flags(values)
+  assert values(["train", *arguments]) == ["train"]
+  return config_lib.from_flags(values)
+
+
+def _written(directory: Path, text: str) -> Path:
+  path = directory / "written.cfg"
+  path.write_text(text, encoding="utf-8")
+  return path
+
+
+# ---- Flag <-> Config <-> flagfile ----
+
+
+def test_every_field_has_values_to_try():
+  assert set(_VALUES) == {field.name for field in dataclasses.fields(Config)}
+  # `model` has one choice so far.
+  assert set(_CHANGED) | {"model"} == set(_VALUES)
+
+
+def test_no_flags_give_the_defaults():
+  assert _parse() == Config()
+
+
+@given(settings=st.fixed_dictionaries(_VALUES))
+@example(settings=_CHANGED)
+@example(settings={"hidden_units": (), "dataset": "# no comment", "data_dir": "a b=c --seed=1"})
+@example(settings={"learning_rate": 5e-324, "epochs": 1.7976931348623157e308})
+def test_settings_come_back_through_a_flagfile(tmp_path_factory, settings):
+  config = Config(**settings)
+  path = _written(tmp_path_factory.getbasetemp(), config.to_flagfile())
+  expected = dataclasses.replace(config, workdir="")
+  assert config_lib.from_flagfile(path) == expected
+  assert _parse(f"--flagfile={path}") == expected
+
+
+@given(settings=st.fixed_dictionaries(_VALUES))
+@example(settings=_CHANGED)
+def test_settings_come_back_through_flags(settings):
+  config = Config(**settings)
+  lines = config.to_flagfile().splitlines()
+  assert _parse(*lines, f"--workdir={config.workdir}") == config
+
+
+@pytest.mark.parametrize(("name", "value"), _CHANGED.items())
+def test_each_flag_sets_its_own_field(name, value):
+  text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+  assert _parse(f"--{name}={text}") == Config(**{name: value})
+
+
+def test_a_flag_after_the_flagfile_wins(tmp_path):
+  path = _written(tmp_path, Config(seed=3, batch_size=64).to_flagfile())
+  assert _parse(f"--flagfile={path}", "--seed=4") == Config(seed=4, batch_size=64)
+
+
+def test_a_flag_before_the_flagfile_loses(tmp_path):
+  path = _written(tmp_path, "--seed=3\n")
+  assert _parse("--seed=4", f"--flagfile={path}") == Config(seed=3)
+
+
+def test_a_flagfile_may_hold_comments_and_empty_lines(tmp_path):
+  path = _written(tmp_path, "# a remark\n\n  \n--seed=3\n  # another\n")
+  assert config_lib.from_flagfile(path) == Config(seed=3)
+
+
+@pytest.mark.parametrize(
+  ("text", "named"),
+  [
+    ("--sede=3\n", "sede"),
+    ("--seed=three\n", "seed"),
+    ("--activation=rellu\n", "activation"),
+    ("--hidden_units=1,x\n", "hidden_units"),
+    ("--batch_size=0\n", "--batch_size=0"),
+    ("--deterministic=perhaps\n", "deterministic"),
+    ("seed=3\n", "seed=3"),
+  ],
+)
+def test_a_bad_line_of_a_flagfile_is_named(tmp_path, text, named):
+  with pytest.raises(UserError, match=named):
+    config_lib.from_flagfile(_written(tmp_path, text))
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe--seed=1\n"])
+def test_an_unreadable_flagfile_is_named(tmp_path, content):
+  path = tmp_path / "config.cfg"
+  if content is not None:
+    path.write_bytes(content)
+  with pytest.raises(UserError, match=r"config\.cfg can't be read"):
+    config_lib.from_flagfile(path)
+
+
+@pytest.mark.parametrize("path", _CONFIGS, ids=lambda path: path.name)
+def test_the_configs_parse(path):
+  config = config_lib.from_flagfile(path)
+  assert config == _parse(f"--flagfile={path}")
+  assert config.total_steps(60_000) > config.warmup_steps
+
+
+def test_there_are_configs():
+  assert "dense.cfg" in [path.name for path in _CONFIGS]
+
+
+# ---- Ranges ----
+
+
+@pytest.mark.parametrize(
+  ("name", "value", "remedy"),
+  [
+    ("validation_examples", -1, "at least 0"),
+    ("model", "mlp", "choose one of dense"),
+    ("hidden_units", (128, 0), "at least 1"),
+    ("hidden_units", (-5,), "at least 1"),
+    ("activation", "swish", "choose one of relu, gelu"),
+    ("dropout_rate", -0.1, "at least 0"),
+    ("dropout_rate", 1.0, "below 1"),
+    ("dropout_rate", float("nan"), "finite"),
+    ("loss", "mse", "choose one of sparse_categorical_crossentropy, categorical_crossentropy"),
+    ("label_smoothing", -0.01, "at least 0"),
+    ("label_smoothing", 1.0, "below 1"),
+    ("optimizer", "lion", "choose one of sgd, momentum, nesterov, adam"),
+    ("learning_rate", 0.0, "more than 0"),
+    ("learning_rate", -1e-3, "more than 0"),
+    ("learning_rate", float("inf"), "finite"),
+    ("learning_rate", float("nan"), "finite"),
+    ("learning_rate_schedule", "step", "choose one of constant, cosine"),
+    ("warmup_steps", -1, "at least 0"),
+    ("weight_decay", -1e-9, "at least 0"),
+    ("weight_decay", float("inf"), "finite"),
+    ("ema_decay", -0.5, "at least 0"),
+    ("ema_decay", 1.0, "below 1"),
+    ("batch_size", 0, "at least 1"),
+    ("epochs", 0.0, "more than 0"),
+    ("epochs", float("inf"), "finite"),
+    ("steps", -1, "at least 0"),
+    ("steps_per_loop", -1, "at least 0"),
+    ("evaluate_every", -1, "at least 0"),
+    ("checkpoint_every", -1, "at least 0"),
+    ("seed", -1, "at least 0"),
+    ("seed", 2**31, "below 2147483648"),
+    ("precision", "float16", "choose one of float32, bfloat16"),
+    ("xla", "yes", "choose one of auto, on, off"),
+    ("device", "tpu", "choose one of auto, cpu, gpu"),
+    ("strategy", "parameter_server", "choose one of auto, one_device, mirrored"),
+    ("device_count", -1, "at least 0"),
+  ],
+)
+def test_a_value_out_of_range_is_refused(name, value, remedy):
+  with pytest.raises(UserError, match=rf"^--{name}=.*{remedy}"):
+    Config(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["dataset", "data_dir", "manual_dir", "workdir"])
+def test_a_text_of_two_lines_is_refused(name):
+  with pytest.raises(UserError, match=f"^--{name}=.*printable"):
+    Config(**{name: "mnist\n--seed=1"})
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [
+    {"validation_examples": 0, "warmup_steps": 0, "weight_decay": 0.0, "seed": 0},
+    {"dropout_rate": 0.0, "label_smoothing": 0.0, "ema_decay": 0.0},
+    {"dropout_rate": 0.999, "label_smoothing": 0.999, "ema_decay": 0.9999},
+    {"hidden_units": (), "batch_size": 1, "epochs": 1e-9, "learning_rate": 1e-30},
+    {"hidden_units": (1,), "seed": 2**31 - 1},
+  ],
+)
+def test_the_ends_of_the_ranges_are_allowed(settings):
+  config = Config(**settings)
+  assert {name: getattr(config, name) for name in settings} == settings
+
+
+# ---- Lengths ----
+
+
+@pytest.mark.parametrize(
+  ("settings", "num_examples", "steps"),
+  [
+    ({"epochs": 1.0, "batch_size": 32}, 64, 2),
+    ({"epochs": 1.0, "batch_size": 32}, 65, 3),
+    ({"epochs": 0.5, "batch_size": 10}, 55, 3),
+    ({"epochs": 10.0, "batch_size": 32}, 60_000, 18_750),
+    ({"epochs": 10.0, "batch_size": 32, "steps": 7}, 60_000, 7),
+  ],
+)
+def test_the_run_has_the_steps_of_its_epochs(settings, num_examples, steps):
+  assert Config(**settings).total_steps(num_examples) == steps
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(32, 625), (20_000, 1), (50_000, 1)])
+def test_a_block_holds_twenty_thousand_examples(batch_size, steps):
+  assert Config(batch_size=batch_size).block_steps() == steps
+
+
+def test_steps_per_loop_sets_the_block():
+  assert Config(steps_per_loop=17).block_steps() == 17
+
+
+def test_an_epoch_is_rounded_up():
+  assert Config(batch_size=32).epoch_steps(65) == 3
+
+
+# ---- Differences and names ----
+
+
+@pytest.mark.parametrize(("name", "value"), _CHANGED.items())
+def test_a_setting_differs_unless_it_may_change(name, value):
+  differences = Config(**{name: value}).differences(Config())
+  assert [line.partition("=")[0] for line in differences] == (
+    [] if name in _MAY_CHANGE else [f"--{name}"]
+  )
+
+
+def test_differences_are_listed_with_both_values():
+  mine = Config(hidden_units=(64,), seed=2, deterministic=True, data_dir="/a")
+  assert mine.differences(Config(hidden_units=(), data_dir="/b")) == [
+    "--hidden_units=64, not ",
+    "--seed=2, not 0",
+    "--deterministic=true, not false",
+  ]
+
+
+@pytest.mark.parametrize(("name", "value"), _CHANGED.items())
+def test_the_default_workdir_tells_runs_apart(name, value):
+  same = Config(**{name: value}).default_workdir() == Config().default_workdir()
+  assert same == (name in _MAY_CHANGE)
+
+
+def test_the_default_workdir_is_stable():
+  # 158cd6ad begins the SHA-256 of "dataset=emnist/digits\nseed=3\nxla=off".
+  config = Config(dataset="emnist/digits", seed=3, xla="off")
+  assert config.default_workdir() == "runs/emnist-digits-dense-seed3-158cd6ad"
+
+
+def test_equal_settings_share_a_default_workdir():
+  assert Config(epochs=5) == Config(epochs=5.0)
+  assert Config(epochs=5).default_workdir() == Config(epochs=5.0).default_workdir()
+
+
+# ---- Flags over stored settings ----
+
+
+def _over(stored: Config, *arguments: str) -> Config:
+  values = flags.FlagValues()
+  config_lib.define_flags(values)
+  values(["evaluate", *arguments])
+  return config_lib.from_flags_over(stored, ("dataset", "device"), values)
+
+
+def test_flags_that_were_given_replace_stored_settings():
+  stored = Config(dataset="kmnist", seed=5, hidden_units=(3,))
+  assert _over(stored, "--dataset=mnist", "--workdir=/w") == dataclasses.replace(
+    stored, dataset="mnist", workdir="/w"
+  )
+
+
+def test_flags_that_were_not_given_leave_stored_settings():
+  stored = Config(dataset="kmnist", device="cpu", seed=5)
+  assert _over(stored) == stored
+
+
+def test_a_flag_of_training_is_refused_over_stored_settings():
+  with pytest.raises(UserError, match="--seed belongs to training"):
+    _over(Config(), "--seed=0")
