@@ -30,11 +30,17 @@ _NO_DRIVER = re.compile(rb"E\d{4} .*failed call to cuInit")
 
 
 class _OwnNotes(python_logging.Filter):
-  """Passes warnings from everywhere, and notes from this package alone."""
+  """Passes the notes of this package, and the warnings of others.
+
+  TFDS warns of every dataset that is not prepared yet: of its messages only errors pass.
+  """
 
   def filter(self, record: python_logging.LogRecord) -> bool:
-    own = Path(record.pathname).parent == Path(__file__).parent
-    return own or record.levelno >= python_logging.WARNING
+    path = Path(record.pathname)
+    if path.parent == Path(__file__).parent:
+      return True
+    from_tfds = "tensorflow_datasets" in path.parts
+    return record.levelno >= (python_logging.ERROR if from_tfds else python_logging.WARNING)
 
 
 class _PlainFormatter(python_logging.Formatter):

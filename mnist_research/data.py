@@ -131,7 +131,7 @@ def _check_features(name: str, builder: tfds.core.DatasetBuilder) -> None:
 
 def _download_and_prepare(source: Source, manual_dir: str) -> None:
   builder = source.builder
-  files = {Path(info.filename).name: url for url, info in builder.url_infos.items()}
+  files = {Path(info.filename).name: url for url, info in (builder.url_infos or {}).items()}
   if manual_dir:
     _check_manual_files(source.name, Path(manual_dir), files)
   elif files:
@@ -184,16 +184,17 @@ def _check_hosts(name: str, urls: Sequence[str]) -> None:
   """Asks each host once: TFDS itself tries again for minutes before it gives up."""
   by_host = {urlsplit(url).netloc: url for url in urls}
   for host, url in by_host.items():
-    reached = threading.Event()
+    answers: list[requests.Response] = []
 
-    def ask(url: str = url, reached: threading.Event = reached) -> None:
+    def ask(url: str = url, answers: list[requests.Response] = answers) -> None:
       with contextlib.suppress(requests.exceptions.RequestException):
-        requests.head(url, timeout=_REACH_SECONDS, allow_redirects=True)
-        reached.set()
+        answers.append(requests.head(url, timeout=_REACH_SECONDS, allow_redirects=True))
 
     # In a thread, since no time-out of requests covers the look-up of the name.
-    threading.Thread(target=ask, daemon=True).start()
-    if not reached.wait(2 * _REACH_SECONDS):
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(2 * _REACH_SECONDS)
+    if not answers:
       raise _UnreachableError(_remedies(name, f"{host} doesn't answer"))
 
 

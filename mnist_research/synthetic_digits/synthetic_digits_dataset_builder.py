@@ -50,6 +50,14 @@ class SyntheticDigitsConfig(tfds.core.BuilderConfig):
     )
 
 
+def _parse_sizes(name: str) -> tuple[int, int]:
+  """Returns the two sizes in a config's name."""
+  train, _, test = name.partition("_")
+  if not (train.isdecimal() and test.isdecimal()):
+    raise ValueError(f"{name!r} is no <train examples>_<test examples>, as in 1000_200")
+  return int(train), int(test)
+
+
 class SyntheticDigits(tfds.core.GeneratorBasedBuilder):
   """Draws `synthetic_digits`, an MNIST-like dataset that needs no network.
 
@@ -77,15 +85,18 @@ class SyntheticDigits(tfds.core.GeneratorBasedBuilder):
     Args:
       num_train_examples: size of the "train" split, at least 1.
       num_test_examples: size of the "test" split, at least 1.
-      config: a config, or the name of one, in place of the sizes.
+      config: in place of the sizes, a config or the name of one: "1000_200" has 1000 train and
+        200 test examples.
       **kwargs: what every TFDS builder takes, such as `data_dir`.
 
     Raises:
-      ValueError: if either size is less than 1, or no config has the name given.
+      ValueError: if either size is less than 1, or the name is no two sizes.
     """
+    sizes = num_train_examples, num_test_examples
+    if isinstance(config, str):
+      config, sizes = None, _parse_sizes(config)
     # TFDS wants its own config object for a size that it already knows, so the default is left
     # for it to choose.
-    sizes = num_train_examples, num_test_examples
     if config is None and sizes != (_NUM_TRAIN_EXAMPLES, _NUM_TEST_EXAMPLES):
       config = SyntheticDigitsConfig.of_size(*sizes)
     super().__init__(config=config, **kwargs)

@@ -1,0 +1,198 @@
+"""Tests of the networks: what they compute, how they begin, and what dropout drops."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mnist_research.config import ACTIVATIONS, Config
+from mnist_research.models import Dropout, StepRandomness, create_model
+
+
+def _erf(x):
+  return tf.math.erf(x).numpy()
+
+
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+_FORMULAS = {
+  "relu": lambda x: np.maximum(x, 0),
+  "gelu": lambda x: x * (1 + _erf(x / np.sqrt(2))) / 2,
+  "silu": lambda x: x / (1 + np.exp(-x)),
+  "tanh": np.tanh,
+  "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
+  "selu": lambda x: _SELU_SCALE * np.where(x > 0, x, _SELU_ALPHA * np.expm1(x)),
+  "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+  "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
+}
+
+
+def _images(count: int) -> np.ndarray:
+  return np.random.default_rng(0).integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
+
+
+def _randomness(seed=(1, 2), *, first_example=0, batch_size=8) -> StepRandomness:
+  return StepRandomness(
+    seed=tf.constant(seed), first_example=tf.constant(first_example), batch_size=batch_size
+  )
+
+
+def _kernels(**settings) -> list[np.ndarray]:
+  model = create_model(Config(**settings), 10)
+  return [variable.numpy() for variable in model.variables if variable.name == "kernel"]
+
+
+# ---- What a network computes ----
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_logits_are_those_of_the_layers_by_hand(activation):
+  model = create_model(Config(hidden_units=(7, 5), activation=activation), 10)
+  generator = np.random.default_rng(1)
+  weights = [generator.normal(0, 0.3, w.shape).astype(np.float32) for w in model.get_weights()]
+  model.set_weights(weights)
+  images = _images(3)
+  x = images.reshape(3, 784).astype(np.float64) / 255
+  for kernel, bias in (weights[:2], weights[2:4]):
+    x = _FORMULAS[activation](x @ kernel + bias)
+  np.testing.assert_allclose(
+    model(images), x @ weights[4] + weights[5], rtol=1e-4, atol=1e-5
+  )
+
+
+def test_a_network_without_hidden_layers_is_linear():
+  model = create_model(Config(hidden_units=()), 10)
+  kernel, bias = model.get_weights()
+  images = _images(2)
+  expected = images.reshape(2, 784) / 255 @ kernel + bias
+  np.testing.assert_allclose(model(images), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_bytes_and_floats_give_the_same_logits():
+  model, images = create_model(Config(), 10), _images(4)
+  np.testing.assert_array_equal(model(images), model(images.astype(np.float32)))
+
+
+def test_the_number_of_classes_is_the_number_of_logits():
+  assert create_model(Config(), 26)(_images(1)).shape == (1, 26)
+
+
+def test_the_seeds_network_has_its_parameters():
+  # 784 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10
+  assert create_model(Config(hidden_units=(128, 128)), 10).count_params() == 118_282
+
+
+def test_bfloat16_rounds_the_layers_and_keeps_the_weights_and_logits():
+  settings = {"hidden_units": (16,), "seed": 3}
+  exact = create_model(Config(**settings), 10)
+  rounded = create_model(Config(precision="bfloat16", **settings), 10)
+  assert {variable.dtype for variable in rounded.variables} == {"float32"}
+  for mine, other in zip(rounded.get_weights(), exact.get_weights(), strict=True):
+    np.testing.assert_array_equal(mine, other)
+  difference = np.abs(rounded(_images(50)).numpy() - exact(_images(50)).numpy()).max()
+  assert rounded(_images(1)).dtype == tf.float32
+  assert 1e-6 < difference < 0.1
+
+
+# ---- The first weights ----
+
+
+def test_the_first_weights_depend_on_the_seed_alone():
+  for mine, same, other in zip(_kernels(seed=5), _kernels(seed=5), _kernels(seed=6), strict=True):
+    np.testing.assert_array_equal(mine, same)
+    assert (mine != other).mean() > 0.99
+
+
+def test_layers_of_one_shape_begin_differently():
+  _, first, second, _ = _kernels(hidden_units=(64, 64, 64))
+  assert (first != second).mean() > 0.99
+
+
+def test_neighbouring_seeds_share_no_layer():
+  kernels = [k for seed in range(3) for k in _kernels(hidden_units=(64, 64, 64), seed=seed)[1:3]]
+  values = {kernel.tobytes() for kernel in kernels}
+  assert len(values) == len(kernels) == 6
+
+
+@pytest.mark.parametrize(
+  ("activation", "variance"),
+  [
+    ("relu", 2 / 784),
+    ("gelu", 2 / 784),
+    ("selu", 1 / 784),
+    ("tanh", 2 / (784 + 400)),
+    ("sigmoid", 2 / (784 + 400)),
+  ],
+)
+def test_the_hidden_kernels_have_the_variance_of_their_activation(activation, variance):
+  kernel = _kernels(hidden_units=(400,), activation=activation)[0]
+  # 313,600 draws: the variance is known to half a percent.
+  assert kernel.var() == pytest.approx(variance, rel=0.02)
+  assert abs(kernel.mean()) < 5 * np.sqrt(variance / kernel.size)
+
+
+def test_the_biases_begin_at_zero():
+  model = create_model(Config(), 10)
+  for variable in model.variables:
+    assert (variable.name == "kernel") == bool(np.any(variable.numpy()))
+
+
+# ---- Dropout ----
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+  dropped = Dropout(0.3, layer_index=0)(
+    tf.ones([100, 1000]), randomness=_randomness(batch_size=100)
+  ).numpy()
+  np.testing.assert_allclose(np.unique(dropped), [0, 1 / 0.7], rtol=1e-6)
+  # 100,000 draws: the deviation of either figure is below 0.0025.
+  assert (dropped == 0).mean() == pytest.approx(0.3, abs=0.01)
+  assert dropped.mean() == pytest.approx(1, abs=0.01)
+
+
+def test_dropout_draws_the_same_mask_twice():
+  layer, ones = Dropout(0.5, layer_index=0), tf.ones([8, 100])
+  np.testing.assert_array_equal(
+    layer(ones, randomness=_randomness()), layer(ones, randomness=_randomness())
+  )
+
+
+@pytest.mark.parametrize(
+  ("layer_index", "seed"), [(1, (1, 2)), (0, (1, 3)), (0, (2, 2))], ids=["layer", "step", "run"]
+)
+def test_dropout_draws_another_mask_for_another(layer_index, seed):
+  ones = tf.ones([8, 1000])
+  mine = Dropout(0.5, layer_index=0)(ones, randomness=_randomness()).numpy()
+  other = Dropout(0.5, layer_index=layer_index)(ones, randomness=_randomness(seed)).numpy()
+  assert (mine == other).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_dropout_draws_another_mask_for_each_example():
+  mask = Dropout(0.5, layer_index=0)(tf.ones([8, 1000]), randomness=_randomness()).numpy()
+  assert len({row.tobytes() for row in mask}) == 8
+
+
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_replicas_drop_what_one_device_drops(replicas):
+  layer, inputs = Dropout(0.5, layer_index=0), tf.constant(_images(8).reshape(8, 784), tf.float32)
+  size = 8 // replicas
+  parts = [
+    layer(inputs[first : first + size], randomness=_randomness(first_example=first))
+    for first in range(0, 8, size)
+  ]
+  np.testing.assert_array_equal(tf.concat(parts, 0), layer(inputs, randomness=_randomness()))
+
+
+def test_nothing_is_dropped_without_randomness():
+  model = create_model(Config(dropout_rate=0.9, seed=1), 10)
+  np.testing.assert_array_equal(model(_images(4)), create_model(Config(seed=1), 10)(_images(4)))
+
+
+def test_every_hidden_layer_drops_by_its_own_mask():
+  # The first layers pass ones on, so the logits count what is left of the second hidden layer.
+  model = create_model(Config(hidden_units=(50, 50), dropout_rate=0.5), 10)
+  zeros = [np.zeros_like(w) for w in model.get_weights()]
+  zeros[3] += 1
+  zeros[4] += np.eye(50, 10, dtype=np.float32)
+  model.set_weights(zeros)
+  logits = model(_images(8), randomness=_randomness()).numpy()
+  expected = Dropout(0.5, layer_index=1)(tf.ones([8, 50]), randomness=_randomness())[:, :10]
+  np.testing.assert_array_equal(logits, expected)
