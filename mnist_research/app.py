@@ -84,11 +84,20 @@ def _parse_flags(argv: list[str]) -> list[str]:
   except flags.Error as error:
     text = str(error).removeprefix("ERROR:: ").removeprefix("flag ")
     sys.exit(fail(f"{text}. --help lists the flags."))
+  except BrokenPipeError:
+    sys.exit(_reader_left())
   except (OSError, UnicodeDecodeError) as error:
-    sys.exit(fail(f"a flagfile can't be read: {error}"))
+    sys.exit(fail(f"a flagfile can't be read, of {' '.join(argv[1:])}: {error}"))
   except SystemExit:
     # absl shows --help and exits with 1; being asked for help is not a failure.
     sys.exit(0)
+
+
+def _reader_left() -> int:
+  """Returns the exit code for a reader of stdout that left, as `head` does."""
+  # Python would complain once more when it flushes at exit.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  return 128 + signal.SIGPIPE
 
 
 def _exit_code(main: Callable[[list[str]], None], arguments: list[str]) -> int:
@@ -101,9 +110,7 @@ def _exit_code(main: Callable[[list[str]], None], arguments: list[str]) -> int:
   except KeyboardInterrupt:
     return 128 + signal.SIGINT
   except BrokenPipeError:
-    # The reader of stdout left (`| head`). Python would complain once more when it flushes at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 128 + signal.SIGPIPE
+    return _reader_left()
   except OSError as error:
     if error.errno not in _DISK_ERRORS:
       raise

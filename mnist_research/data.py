@@ -50,6 +50,11 @@ class Split(NamedTuple):
     return len(self.labels)
 
 
+# For each replica: images, uint8 [steps, replica batch, 28, 28, 1], and labels, int32 [steps,
+# replica batch].
+Block = tuple[Any, Any]
+
+
 class Source(NamedTuple):
   """A dataset prepared on this machine.
 
@@ -234,7 +239,8 @@ def _load_arrays(path: Path, num_examples: int) -> Split | None:
   try:
     with np.load(path) as arrays:  # A zip file: every byte is held against its checksum.
       split = Split(arrays["images"], arrays["labels"])
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+  # RuntimeError: damage that reads as a zip file of a later version, or an encrypted one.
+  except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
     return None
   fits = split.images.shape == (num_examples, *IMAGE_SHAPE) and split.num_examples == num_examples
   return split if fits else None
@@ -355,15 +361,11 @@ def first_batch(split: Split, config: Config, count: int) -> Split:
   return split[indices.numpy()]
 
 
-def empty_block(config: Config, room: int, strategy: tf.distribute.Strategy) -> tuple[Any, Any]:
-  """Returns a block like those of `train_blocks`, of zeros: to compile the steps before there are
-  examples."""
+def empty_block(config: Config, room: int, strategy: tf.distribute.Strategy) -> Block:
+  """Returns a block of zeros: what the steps compile with while the examples are read."""
   shape = [room, config.batch_size // strategy.num_replicas_in_sync]
-
-  def zeros(shape: list[int], dtype: tf.DType) -> Any:
-    return strategy.experimental_distribute_values_from_function(lambda _: tf.zeros(shape, dtype))
-
-  return zeros([*shape, *IMAGE_SHAPE], tf.uint8), zeros(shape, tf.int32)
+  zeros = tf.zeros([*shape, *IMAGE_SHAPE], tf.uint8), tf.zeros(shape, tf.int32)
+  return _distribute([zeros] * strategy.num_replicas_in_sync, strategy)
 
 
 def train_blocks(
@@ -373,42 +375,47 @@ def train_blocks(
   first_steps: Sequence[int],
   room: int,
   strategy: tf.distribute.Strategy,
-) -> tf.distribute.DistributedDataset:
-  """Returns the blocks of batches that begin at each of `first_steps`.
+) -> Iterator[Block]:
+  """Yields the blocks of batches that begin at each of `first_steps`, two of them ahead.
 
   Args:
     split: the training examples.
     config: gives seed and batch size.
     first_steps: the step of each block's first batch.
     room: batches in a block; one shape for all, so that the steps compile once.
-    strategy: its replicas get equal parts of each batch.
-
-  Returns:
-    For each replica: images, uint8 [room, replica batch, 28, 28, 1], and labels, int32 [room,
-    replica batch].
+    strategy: its replicas get equal parts of each batch, in their order.
   """
-  replica_batch = config.batch_size // strategy.num_replicas_in_sync
+  replicas = strategy.num_replicas_in_sync
+  replica_batch = config.batch_size // replicas
+  images, labels = tf.constant(split.images), tf.constant(split.labels)
 
-  def create_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
-    local_replicas = context.num_replicas_in_sync // context.num_input_pipelines
-    first_replica = context.input_pipeline_id * local_replicas
-    images, labels = tf.constant(split.images), tf.constant(split.labels)
+  def gather(first_step: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], ...]:
+    first_position = (first_step + tf.range(room, dtype=tf.int64)) * config.batch_size
+    positions = first_position[:, None] + tf.range(config.batch_size, dtype=tf.int64)
+    indices = example_indices(
+      tf.reshape(positions, [-1]), num_examples=split.num_examples, seed=config.seed
+    )
+    indices = tf.reshape(indices, [room, replicas, replica_batch])
+    parts = tf.unstack(indices, axis=1)
+    return tuple((tf.gather(images, part), tf.gather(labels, part)) for part in parts)
 
-    def gather(first_step: tf.Tensor, replica: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-      batches = first_step + tf.range(room, dtype=tf.int64)
-      first_position = batches * config.batch_size + replica * replica_batch
-      positions = first_position[:, None] + tf.range(replica_batch, dtype=tf.int64)
-      indices = example_indices(
-        tf.reshape(positions, [-1]), num_examples=split.num_examples, seed=config.seed
-      )
-      indices = tf.reshape(indices, [room, replica_batch])
-      return tf.gather(images, indices), tf.gather(labels, indices)
-
-    # One replica takes one element after the other: they are listed in the replicas' order.
-    steps = np.repeat(np.asarray(first_steps, np.int64), local_replicas)
-    replicas = np.tile(first_replica + np.arange(local_replicas), len(first_steps))
-    dataset = tf.data.Dataset.from_tensor_slices((steps, replicas.astype(np.int64)))
-    return dataset.map(gather).prefetch(2 * local_replicas)
-
+  options = tf.data.Options()
+  # There is nothing to tune; and what `strategy.distribute_datasets_from_function` makes tunes all
+  # the same, with a thread that held the end of a run up for as long as 30 s: hence not that.
+  options.autotune.enabled = False
   with tf.device("CPU"):
-    return strategy.distribute_datasets_from_function(create_dataset)
+    dataset = tf.data.Dataset.from_tensor_slices(np.asarray(first_steps, np.int64))
+    dataset = dataset.map(gather).prefetch(2).with_options(options)
+  for parts in dataset:
+    yield _distribute(parts, strategy)
+
+
+def _distribute(parts: Sequence[Any], strategy: tf.distribute.Strategy) -> Block:
+  """Gives each replica its part of a block."""
+
+  def part(column: int) -> Any:
+    return strategy.experimental_distribute_values_from_function(
+      lambda context: parts[context.replica_id_in_sync_group][column]
+    )
+
+  return part(0), part(1)

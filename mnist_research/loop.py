@@ -124,10 +124,8 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
       train_block(*data.empty_block(config, room, strategy), tf.constant(0))
     examples = train_examples.result()
     split, validation = examples[:num_examples], examples[num_examples:]
-    blocks = iter(
-      data.train_blocks(
-        split, config, first_steps=[start for start, _ in plan], room=room, strategy=strategy
-      )
+    blocks = data.train_blocks(
+      split, config, first_steps=[start for start, _ in plan], room=room, strategy=strategy
     )
 
     # ---- The loop ----

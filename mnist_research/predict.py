@@ -56,7 +56,10 @@ def _read_pictures(files: list[str]) -> Iterator[tuple[str, np.ndarray]]:
   from mnist_research import images
 
   for file in files:
-    yield file, images.prepare(images.read(file))[..., None]
+    prepared = images.prepare(images.read(file))
+    if prepared is None:
+      raise UserError(f"{file} is blank; give a picture of a digit")
+    yield file, prepared.image[..., None]
 
 
 if __name__ == "__main__":

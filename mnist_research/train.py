@@ -4,7 +4,7 @@ The last line on stdout is the run's result.json. The same command in the same w
 it stopped.
 """
 
-from absl import flags
+from absl import flags, logging
 
 from mnist_research import app, config
 
@@ -20,7 +20,12 @@ def main(arguments: list[str]) -> None:
   app.load_tensorflow()
   from mnist_research import loop
 
-  app.print_json(loop.train(settings))
+  result = loop.train(settings)
+  if result["dataset"] != settings.dataset:
+    logging.warning(
+      "these are figures of %s, which stood in for %s", result["dataset"], settings.dataset
+    )
+  app.print_json(result)
 
 
 if __name__ == "__main__":
