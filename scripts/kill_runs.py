@@ -1,0 +1,153 @@
+"""Kills trainings with SIGKILL at random moments and checks that nothing is lost.
+
+  python scripts/kill_runs.py --kills=70 --workdir=/tmp/kills --seed=0 -- --dataset=synthetic_digits
+
+What stands behind `--` are flags of `mnist_research.train`. One run is left alone. Then runs of the
+same command are killed, started again, killed again, until each is finished; and compared with the
+one that was left alone: the digests of the last checkpoint (weights, optimizer, averages, step),
+`metrics.jsonl` and `result.json`, all but what the clock says. The last line on stdout is one JSON
+object; the exit code is 1 if anything differs.
+"""
+
+import argparse
+import collections
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# What the clock decides.
+CLOCK = {"examples_per_second", "train_seconds"}
+
+
+def main() -> None:
+  """Kills as often as asked and prints what came of it."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--kills", type=int, default=70)
+  parser.add_argument("--workdir", type=Path, required=True, help="the runs are made under it")
+  parser.add_argument("--seed", type=int, default=0, help="of the moments")
+  parser.add_argument("flags", nargs="*", help="flags of the trainings")
+  arguments = parser.parse_args()
+  outcome = kill_runs(arguments.flags, arguments.kills, arguments.workdir, arguments.seed)
+  print(json.dumps(outcome))
+  sys.exit(1 if outcome["differences"] else 0)
+
+
+def kill_runs(flags: list[str], kills: int, workdir: Path, seed: int) -> dict:
+  """Returns the number of kills by what the run was doing, of runs, and the differences found."""
+  moments = random.Random(seed)
+  shutil.rmtree(workdir, ignore_errors=True)
+  alone = workdir / "alone"
+  train_from, whole = run_alone([*flags, "--deterministic"], alone)
+  expected = outcome_of(alone)
+  killed, differences, runs = collections.Counter(), [], 0
+  while killed.total() < kills:
+    run = workdir / f"run{runs}"
+    runs += 1
+    while True:
+      delay = kill_moment(moments, train_from, whole) if killed.total() < kills else None
+      if not killed_after(delay, [*flags, "--deterministic"], run):
+        break
+      killed[doing(run)] += 1
+      print(f"{run.name}: kill {killed.total()} while {doing(run)}", file=sys.stderr, flush=True)
+    differences += [f"{run.name}: {what}" for what in compare(expected, outcome_of(run))]
+    shutil.rmtree(run)
+  return {
+    "kills": killed.total(), "runs": runs, "killed_while": dict(killed), "differences": differences
+  }  # fmt: skip
+
+
+def kill_moment(moments: random.Random, train_from: float, whole: float) -> float:
+  """Draws the seconds that a process is left: a quarter of them end in the slow start.
+
+  The others end within half of the time that a whole run trains and writes: such a run takes some
+  four lives.
+  """
+  if moments.random() < 0.25:
+    return moments.uniform(0, train_from)
+  return train_from + moments.uniform(0, (whole - train_from) / 2)
+
+
+def command(flags: list[str], workdir: Path) -> list[str]:
+  """The command line of a training."""
+  return [sys.executable, "-m", "mnist_research.train", *flags, f"--workdir={workdir}"]
+
+
+def run_alone(flags: list[str], workdir: Path) -> tuple[float, float]:
+  """Runs undisturbed; returns the seconds until the first metrics, and until the end."""
+  began = time.monotonic()
+  process = subprocess.Popen(
+    command(flags, workdir), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+  )
+  first = None
+  metrics = workdir / "metrics.jsonl"
+  while process.poll() is None:
+    if first is None and metrics.exists() and metrics.stat().st_size:
+      first = time.monotonic() - began
+    time.sleep(0.01)
+  if process.returncode or first is None:
+    sys.exit(
+      f"the run that was left alone ended with {process.returncode}: {process.stderr.read()}"
+    )
+  return first, time.monotonic() - began
+
+
+def killed_after(seconds: float | None, flags: list[str], workdir: Path) -> bool:
+  """Starts or continues a run and kills it after `seconds`; False if it had ended by then."""
+  process = subprocess.Popen(
+    command(flags, workdir), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+  )
+  try:
+    _, errors = process.communicate(timeout=seconds)
+  except subprocess.TimeoutExpired:
+    process.kill()
+    process.communicate()
+    return True
+  if process.returncode:
+    sys.exit(f"{workdir.name} ended with {process.returncode}: {errors}")
+  return False
+
+
+def doing(run: Path) -> str:
+  """What a run was doing when it was killed, read from what it left."""
+  checkpoints = sorted(path.name for path in (run / "checkpoints").glob("*"))
+  if (run / "result.json").exists():
+    return "ending"
+  if any(name.startswith("partial") for name in checkpoints):
+    return "saving"
+  if not (run / "metrics.jsonl").exists():
+    return "starting"
+  records = read_metrics(run)
+  if any(record["split"] == "test" for record in records):
+    return "drawing the results"
+  return "training" if records else "compiling"
+
+
+def read_metrics(run: Path) -> list[dict]:
+  """The whole lines of a run's metrics, without what the clock decides."""
+  lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+  records = [json.loads(line) for line in lines if line.endswith("\n")]
+  return [{k: v for k, v in record.items() if k not in CLOCK} for record in records]
+
+
+def outcome_of(run: Path) -> dict:
+  """What has to be the same in two runs."""
+  last = max((run / "checkpoints").iterdir(), key=lambda path: path.name)
+  result = json.loads((run / "result.json").read_text())
+  return {
+    "checkpoint": json.loads((last / "manifest.json").read_text())["sha256"],
+    "metrics": read_metrics(run),
+    "result": {k: v for k, v in result.items() if k not in CLOCK},
+  }
+
+
+def compare(expected: dict, actual: dict) -> list[str]:
+  """Names what differs."""
+  return [name for name in expected if expected[name] != actual[name]]
+
+
+if __name__ == "__main__":
+  main()
