@@ -417,7 +417,9 @@ def _noise(picture: np.ndarray) -> float:
 
 def _otsu(values: np.ndarray) -> float:
   """Returns the threshold that best parts the values in two classes (Otsu 1979)."""
-  counts, edges = np.histogram(values, 128)
+  # With something added, as bins between values that are all but equal can't be told apart.
+  span = (float(values.min()), float(values.max()) + 1e-3)
+  counts, edges = np.histogram(values, 128, span)
   centres = (edges[:-1] + edges[1:]) / 2
   below = np.cumsum(counts)[:-1]
   above = values.size - below

@@ -20,15 +20,15 @@ class Summaries:
       first_step: where the run goes on. What an earlier process wrote past it is disowned, as
         TensorBoard does it for a restart: those steps are done again.
     """
-    if first_step:
-      restart = EventFileWriter(str(directory))
-      restart.add_event(
-        event_pb2.Event(
-          step=first_step + 1,
-          session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START),
-        )
+    # The first start as well: TensorBoard takes the second one that it reads for a restart.
+    start = EventFileWriter(str(directory))
+    start.add_event(
+      event_pb2.Event(
+        step=first_step + 1,
+        session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START),
       )
-      restart.close()
+    )
+    start.close()
     self._writer = tf.summary.create_file_writer(str(directory))
 
   def __enter__(self) -> "Summaries":

@@ -1,6 +1,5 @@
 """What all tests share: the devices of the process, and datasets that are prepared once."""
 
-import fcntl
 import os
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import tensorflow as tf
 
 from mnist_research import data
 from mnist_research.config import Config
-from mnist_research.synthetic_digits import SyntheticDigits
 
 # Several devices on any machine: the most replicas that a test asks for.
 _LOGICAL_CPUS = 4
@@ -52,13 +50,9 @@ def _shared_directory(tmp_path_factory: pytest.TempPathFactory, name: str) -> Pa
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
   """A data_dir that holds `synthetic_digits/2000_500`."""
-  directory = _shared_directory(tmp_path_factory, "prepared")
-  with (directory / ".lock").open("w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    SyntheticDigits(
-      num_train_examples=2000, num_test_examples=500, data_dir=directory
-    ).download_and_prepare()
-  return str(directory)
+  data_dir = str(_shared_directory(tmp_path_factory, "prepared"))
+  data.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=data_dir))
+  return data_dir
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Tests of people's pictures: what `read` gives, and what `prepare` and `find_digits` make of it."""
+"""Tests of people's pictures: what is read from files, and what is made of it."""
 
 import gzip
 import io
@@ -72,9 +72,13 @@ def _image(picture):
 
 
 def _difference(one, other):
-  """Mean difference in shares of the brighter one's total: 0 if equal, about 2 if disjoint."""
+  """Difference in shares of the brighter one's total: 0 if equal, about 2 if disjoint.
+
+  A centre of mass that is half-way between two pixels may be rounded to either.
+  """
   one, other = one.astype(float), other.astype(float)
-  return np.abs(one - other).sum() / max(one.sum(), other.sum())
+  shifted = [np.roll(one, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+  return min(np.abs(each - other).sum() for each in shifted) / max(one.sum(), other.sum())
 
 
 def _centre(image):
@@ -461,7 +465,6 @@ def test_a_digit_cut_closely_is_read_by_its_border():
 @pytest.mark.parametrize("negative", [False, True])
 def test_a_picture_in_mnists_style_is_unchanged(negative):
   image = _image(_on_paper(_five(200)))
-  # MNIST rounded half up or down as it came; this one is off the half.
   picture = image.astype(np.float32) / 255
   prepared = images.prepare(1 - picture if negative else picture)
   assert prepared is not None
@@ -476,11 +479,12 @@ def test_prepare_leaves_the_picture_as_it_is():
   np.testing.assert_array_equal(picture, before)
 
 
-@pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("noise", [0.0, 0.03])
-@pytest.mark.parametrize("slope", [0.0, 0.3])
-@pytest.mark.parametrize("shape", [(28, 28), (240, 320), (900, 700)])
-def test_blank_paper_is_told(level, noise, slope, shape):
+@pytest.mark.parametrize(("level", "slope"), [(0, 0), (0.4, 0), (0.4, 0.3), (0.8, 0.3), (1, 0)])
+@pytest.mark.parametrize(
+  ("shape", "noise"),
+  [((28, 28), 0), ((28, 28), 0.01), ((240, 320), 0), ((240, 320), 0.03), ((900, 700), 0.06)],
+)
+def test_blank_paper_is_told(level, slope, shape, noise):
   generator = np.random.default_rng(0)
   picture = level + slope * np.linspace(-0.5, 0.5, shape[1]) + generator.normal(0, noise, shape)
   picture = np.clip(picture, 0, 1).astype(np.float32)
@@ -492,6 +496,16 @@ def test_blank_paper_is_told(level, noise, slope, shape):
 def test_odd_shapes_are_taken(shape):
   generator = np.random.default_rng(0)
   for picture in (np.zeros(shape, np.float32), generator.random(shape, np.float32)):
+    for digit in images.find_digits(picture):
+      assert digit.image.max() == 255
+
+
+def test_any_small_picture_is_taken():
+  generator = np.random.default_rng(0)
+  for _ in range(1000):
+    picture = generator.random(generator.integers(1, 30, 2), np.float32)
+    if generator.random() < 0.5:
+      picture = (picture > generator.random()).astype(np.float32)
     for digit in images.find_digits(picture):
       assert digit.image.max() == 255
 
@@ -512,7 +526,8 @@ def test_digits_come_from_left_to_right_with_their_places():
   ):
     expected = np.add(_ink_box(ink > 0.5), (left, top, left, top))
     np.testing.assert_allclose(digit.box, expected, atol=3)
-    assert _difference(digit.image, _image(_on_paper(ink))) < 0.1
+    # The whole picture is reduced before the ink is looked for, the single digits aren't.
+    assert _difference(digit.image, _image(_on_paper(ink))) < 0.25
   # All together are wider than high.
   everything = images.prepare(picture)
   assert everything is not None
@@ -527,6 +542,18 @@ def test_places_on_a_large_picture_are_in_its_pixels():
   np.testing.assert_allclose(first.box, np.add(_ink_box(_five(800) > 0.5), (100, 800) * 2), atol=8)
   expected = np.add(_ink_box(_seven(800) > 0.5), (1900, 700) * 2)
   np.testing.assert_allclose(second.box, expected, atol=8)
+
+
+def test_a_pale_thin_digit_beside_a_bold_one_is_as_white():
+  canvas = np.zeros((230, 460), np.float32)
+  canvas[:230, :230] = _five(230)
+  canvas[20:210, 350] = 0.5
+  five, one = images.find_digits(_on_paper(canvas))
+  assert _difference(five.image, _image(_on_paper(_five(230)))) < 0.1
+  assert one.box == (350, 20, 351, 210)
+  expected = np.zeros((28, 28), np.uint8)
+  expected[4:24, 13:15] = 255
+  assert _difference(one.image, expected) < 0.35
 
 
 def test_a_full_stop_is_no_digit():

@@ -53,9 +53,7 @@ def test_the_logits_are_those_of_the_layers_by_hand(activation):
   x = images.reshape(3, 784).astype(np.float64) / 255
   for kernel, bias in (weights[:2], weights[2:4]):
     x = _FORMULAS[activation](x @ kernel + bias)
-  np.testing.assert_allclose(
-    model(images), x @ weights[4] + weights[5], rtol=1e-4, atol=1e-5
-  )
+  np.testing.assert_allclose(model(images), x @ weights[4] + weights[5], rtol=1e-4, atol=1e-5)
 
 
 def test_a_network_without_hidden_layers_is_linear():

@@ -111,9 +111,8 @@ def _adam(_, gradients):
 
 def _rmsprop(_, gradients):
   count = len(gradients)
-  return gradients[-1] / np.sqrt(
-    sum(0.1 * 0.9 ** (count - 1 - i) * g**2 for i, g in enumerate(gradients))
-  )
+  mean_square = sum(0.1 * 0.9 ** (count - 1 - i) * g**2 for i, g in enumerate(gradients))
+  return gradients[-1] / np.sqrt(mean_square + 1e-7)
 
 
 def _lamb(weights, gradients):
@@ -122,7 +121,8 @@ def _lamb(weights, gradients):
 
 
 # What each optimizer multiplies by the learning rate and subtracts from the weights, from all
-# gradients until now. (Their epsilon, 1e-7, is below the tolerance.)
+# gradients until now. (Only rmsprop adds its epsilon under the root; elsewhere it is lost in the
+# tolerance.)
 _DIRECTIONS = {
   "sgd": _sgd,
   "momentum": _momentum,

@@ -1,0 +1,207 @@
+"""Commands as a user types them, each in a process of its own; and what they leave in a workdir."""
+
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Of a line of metrics.jsonl or a result: what the same run may answer otherwise another time.
+_WALL_CLOCK = ("examples_per_second", "train_seconds")
+# A port of this machine that nobody listens on: the network is away, on any machine.
+NO_NETWORK = {
+  name: "http://127.0.0.1:9"
+  for upper in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+  for name in (upper, upper.lower())
+} | {"NO_PROXY": "", "no_proxy": ""}
+
+
+class Finished(NamedTuple):
+  """A command that ended.
+
+  Attributes:
+    returncode: its exit code; negative if a signal killed it.
+    stdout: what programs read.
+    stderr: what people read.
+  """
+
+  returncode: int
+  stdout: str
+  stderr: str
+
+  @property
+  def records(self) -> list[dict[str, Any]]:
+    """The objects on stdout, one a line, of a command that was done."""
+    assert self.returncode == 0, self.stderr
+    return [json.loads(line) for line in self.stdout.splitlines()]
+
+  @property
+  def record(self) -> dict[str, Any]:
+    """The one object on stdout: nothing else may be there."""
+    (record,) = self.records
+    return record
+
+  @property
+  def error(self) -> str:
+    """The one `error:` line of a command that refused, after which it said nothing."""
+    assert self.returncode == 2, self.stderr
+    assert self.stdout == ""
+    assert "Traceback" not in self.stderr
+    *before, line = self.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert not any("error:" in other for other in before)
+    return line
+
+
+def start(
+  *arguments: str | Path,
+  module: str = "train",
+  environment: dict[str, str] | None = None,
+  stdout: Any = subprocess.PIPE,
+  cwd: Path | None = None,
+) -> subprocess.Popen:
+  """Starts `python -m mnist_research.<module> ARGUMENTS`."""
+  # The tests' own setting is no setting of the user's.
+  variables = {name: text for name, text in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+  path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
+  return subprocess.Popen(
+    [sys.executable, "-m", f"mnist_research.{module}", *map(str, arguments)],
+    env={**variables, "PYTHONPATH": path, **(environment or {})},
+    stdout=stdout,
+    stderr=subprocess.PIPE,
+    text=True,
+    cwd=cwd,
+  )
+
+
+def finish(process: subprocess.Popen, timeout: float = 240) -> Finished:
+  """Waits until a command ends."""
+  try:
+    stdout, stderr = process.communicate(timeout=timeout)
+  finally:
+    process.kill()
+  return Finished(process.returncode, stdout or "", stderr)
+
+
+def run(*arguments: str | Path, module: str = "train", **options: Any) -> Finished:
+  """Runs a command to its end; `options` are those of `start`."""
+  return finish(start(*arguments, module=module, **options))
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+  """Waits until `condition` holds while `process` lives."""
+  while not condition():
+    assert process.poll() is None, f"the command ended too early: {process.stderr.read()}"
+    time.sleep(0.005)
+
+
+# A small run that learns, with everything on that a resumed run could get wrong.
+SMALL = (
+  "--dataset=synthetic_digits/2000_500",
+  "--validation_examples=500",
+  "--hidden_units=32",
+  "--dropout_rate=0.1",
+  "--ema_decay=0.9",
+  "--learning_rate=0.01",
+  "--batch_size=50",
+  "--deterministic",
+)
+
+
+class Trained(NamedTuple):
+  """A finished run; a test that changes its workdir takes a copy.
+
+  Attributes:
+    workdir: its directory.
+    finished: what the command printed.
+  """
+
+  workdir: Path
+  finished: Finished
+
+
+@functools.cache
+def trained(data_dir: str, directory: Path) -> Trained:
+  """Trains the small run, in `directory`, once in a process of pytest."""
+  workdir = directory / "trained"
+  command = start(*SMALL, "--epochs=6", f"--data_dir={data_dir}", f"--workdir={workdir}")
+  return Trained(workdir, finish(command))
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+  """Returns the lines of metrics.jsonl."""
+  return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_wall_clock(record: dict[str, Any]) -> dict[str, Any]:
+  """Returns a line of metrics, or a result, less what the clock decides."""
+  return {key: value for key, value in record.items() if key not in _WALL_CLOCK}
+
+
+def last_step(workdir: Path) -> int:
+  """The last step with a whole line of metrics; 0 where there is none yet."""
+  try:
+    text = (workdir / "metrics.jsonl").read_text()
+  except FileNotFoundError:
+    return 0
+  lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+  return json.loads(lines[-1])["step"] if lines else 0
+
+
+def checkpoint_arrays(workdir: Path) -> dict[str, np.ndarray]:
+  """Returns every array of the newest checkpoint."""
+  reader = tf.train.load_checkpoint(str(max((workdir / "checkpoints").iterdir()) / "state"))
+  names = [name for name in reader.get_variable_to_shape_map() if not name.startswith("_")]
+  return {name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"): reader.get_tensor(name) for name in names}
+
+
+def read_events(workdir: Path) -> EventAccumulator:
+  """Returns what TensorBoard shows of a run."""
+  return EventAccumulator(str(workdir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+
+
+def shown_scalars(events: EventAccumulator, tag: str) -> list[tuple[int, float]]:
+  """Returns the steps and values of a tag of scalars."""
+  return [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in events.Tensors(tag)]
+
+
+def assert_same_run(workdir: Path, other: Path) -> None:
+  """Asserts that two runs ended with the same bits, and told the same on their way."""
+  arrays, others = checkpoint_arrays(workdir), checkpoint_arrays(other)
+  assert arrays.keys() == others.keys()
+  assert len(arrays) > 4
+  for name, array in arrays.items():
+    np.testing.assert_array_equal(array, others[name], err_msg=name)
+  metrics = [[*map(without_wall_clock, read_metrics(path))] for path in (workdir, other)]
+  assert metrics[0] == metrics[1]
+  results = [json.loads((path / "result.json").read_text()) for path in (workdir, other)]
+  assert without_wall_clock(results[0]) == without_wall_clock(results[1])
+  events = [read_events(path) for path in (workdir, other)]
+  for tag in ("train/loss", "validation/accuracy", "test/loss"):
+    assert shown_scalars(events[0], tag) == shown_scalars(events[1], tag)
+
+
+def contents(directory: Path) -> dict[str, tuple[int, str]]:
+  """Returns when each file under `directory` was written, and the digest of what it holds.
+
+  The lock is left out: to ask for it is to open it.
+  """
+  return {
+    str(path.relative_to(directory)): (
+      path.stat().st_mtime_ns,
+      hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+    for path in sorted(directory.rglob("*"))
+    if path.is_file() and path.name != ".lock"
+  }

@@ -1,0 +1,65 @@
+"""Tests of the metrics of a whole split against numbers worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mnist_research.evaluation import evaluate_logits, log_softmax
+
+# The probabilities of a row are its weights over their sum.
+_WEIGHTS = np.array([[1, 2, 5], [6, 1, 1], [1, 6, 1], [3, 3, 2]], float)
+_LABELS = np.array([2, 1, 1, 1])
+
+
+def _evaluation():
+  return evaluate_logits(np.log(_WEIGHTS).astype(np.float32), _LABELS)
+
+
+def test_the_loss_is_the_mean_of_the_nats():
+  nats = [math.log(8 / 5), math.log(8), math.log(8 / 6), math.log(8 / 3)]
+  assert _evaluation().loss == pytest.approx(sum(nats) / 4, rel=1e-6)
+
+
+def test_the_accuracy_is_the_share_of_right_predictions():
+  # A tie goes to the first class: the last example is predicted wrongly.
+  assert _evaluation().accuracy == 0.5
+  assert _evaluation().num_examples == 4
+
+
+def test_the_confusion_has_a_row_for_each_label():
+  np.testing.assert_array_equal(_evaluation().confusion, [[0, 0, 0], [2, 1, 0], [0, 0, 1]])
+
+
+def test_a_class_without_examples_has_no_accuracy():
+  assert _evaluation().accuracy_per_class == [None, pytest.approx(1 / 3), 1.0]
+
+
+def test_the_probabilities_are_those_of_the_logits():
+  np.testing.assert_allclose(_evaluation().probabilities, _WEIGHTS / 8, rtol=1e-6)
+
+
+def test_extreme_logits_give_finite_metrics():
+  logits = np.array([[1e4, -1e4], [1e4, -1e4]], np.float32)
+  evaluation = evaluate_logits(logits, np.array([0, 1]))
+  assert evaluation.loss == 1e4
+  assert evaluation.accuracy == 0.5
+  np.testing.assert_array_equal(evaluation.probabilities, [[1, 0], [1, 0]])
+
+
+def test_a_shift_of_the_logits_changes_nothing():
+  logits = np.random.default_rng(0).normal(size=(5, 10))
+  np.testing.assert_allclose(log_softmax(logits + 1e4), log_softmax(logits), atol=1e-9)
+
+
+def test_a_million_equal_losses_have_their_own_value_as_the_mean():
+  # A sum in float32 would be off in the third digit.
+  logits = np.zeros((1_000_000, 10), np.float32)
+  loss = evaluate_logits(logits, np.zeros(1_000_000, int)).loss
+  assert loss == pytest.approx(math.log(10), rel=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "labels"), [(3, 2), (2, 3), (0, 0)])
+def test_logits_without_their_labels_are_refused(rows, labels):
+  with pytest.raises(ValueError, match=f"{rows} rows of logits for {labels} labels"):
+    evaluate_logits(np.zeros((rows, 10)), np.zeros(labels, int))

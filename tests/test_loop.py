@@ -1,0 +1,203 @@
+"""Tests of `train(config)`, called from Python as a notebook would."""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import threading
+
+import commands
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mnist_research import config as config_lib
+from mnist_research.config import Config
+from mnist_research.errors import Interrupted, UserError
+from mnist_research.loop import train
+from mnist_research.summaries import Summaries
+
+# Each choice at least once, beside others each time.
+_CHOICES = list(
+  itertools.islice(
+    zip(
+      config_lib.OPTIMIZERS,
+      config_lib.ACTIVATIONS,
+      itertools.cycle(config_lib.SCHEDULES),
+      itertools.cycle(config_lib.LOSSES),
+      strict=False,
+    ),
+    max(len(config_lib.OPTIMIZERS), len(config_lib.ACTIVATIONS)),
+  )
+)
+# For the optimizers that take other steps than Adam's.
+_LEARNING_RATES = {"sgd": 0.3, "momentum": 0.05, "nesterov": 0.05, "lamb": 0.05}
+
+
+@pytest.fixture
+def settings(prepared, tmp_path):
+  """A run of 60 steps with everything on that a resumed run could get wrong."""
+  return Config(
+    dataset="synthetic_digits/2000_500",
+    data_dir=prepared,
+    validation_examples=500,
+    hidden_units=(32,),
+    dropout_rate=0.1,
+    ema_decay=0.9,
+    learning_rate=0.01,
+    batch_size=50,
+    steps=60,
+    steps_per_loop=5,
+    checkpoint_every=20,
+    evaluate_every=30,
+    deterministic=True,
+    workdir=str(tmp_path / "run"),
+  )
+
+
+def test_every_choice_is_tried():
+  for index, names in enumerate(
+    (config_lib.OPTIMIZERS, config_lib.ACTIVATIONS, config_lib.SCHEDULES, config_lib.LOSSES)
+  ):
+    assert {choice[index] for choice in _CHOICES} == set(names)
+
+
+@pytest.mark.parametrize(("optimizer", "activation", "schedule", "loss"), _CHOICES)
+def test_the_loss_falls_with(prepared, tmp_path, optimizer, activation, schedule, loss):
+  config = Config(
+    dataset="synthetic_digits/2000_500", data_dir=prepared, validation_examples=0,
+    hidden_units=(32,), optimizer=optimizer, activation=activation, loss=loss,
+    learning_rate_schedule=schedule, learning_rate=_LEARNING_RATES.get(optimizer, 0.01),
+    label_smoothing=0.05, weight_decay=0.001, batch_size=50, steps=60, steps_per_loop=10,
+    xla="off", workdir=str(tmp_path),
+  )  # fmt: skip
+  result = train(config)
+  losses = [record["loss"] for record in commands.read_metrics(tmp_path)]
+  assert len(losses) == 60 / 10 + 60 // 40 + 1
+  assert losses[0] > 1.5
+  assert losses[-2] < 0.75 * losses[0]
+  assert result["test_accuracy"] > 0.4
+
+
+def test_train_returns_what_it_writes_as_the_result(settings):
+  result = train(settings)
+  with open(f"{settings.workdir}/result.json") as file:
+    assert json.load(file) == result
+  assert train(settings) == result
+
+
+def test_train_runs_in_a_thread_that_gets_no_signals(settings):
+  results = []
+  thread = threading.Thread(target=lambda: results.append(train(settings)))
+  thread.start()
+  thread.join()
+  assert results[0]["step"] == 60
+
+
+def _stop_at(monkeypatch, step):
+  """Sends this process SIGTERM when the metrics of `step` are written."""
+  write = Summaries.scalars
+
+  def scalars(self, split, values, *, step: int):
+    write(self, split, values, step=step)
+    if step == stop_step and split == "train":
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  stop_step = step
+  monkeypatch.setattr(Summaries, "scalars", scalars)
+
+
+def _stop_and_go_on(settings, monkeypatch, tmp_path, *, damage=lambda _: None):
+  """Trains whole, and once more with a stop on the way; asserts that both ended the same."""
+  train(dataclasses.replace(settings, workdir=str(tmp_path / "whole")))
+  with monkeypatch.context() as patch:
+    _stop_at(patch, 25)
+    with pytest.raises(Interrupted) as stopped:
+      train(settings)
+  assert stopped.value.signal_number == signal.SIGTERM
+  workdir = tmp_path / "run"
+  assert 25 <= commands.last_step(workdir) < 60
+  damage(max((workdir / "checkpoints").iterdir()))
+  assert train(settings)["step"] == 60
+  commands.assert_same_run(workdir, tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [{"xla": "off"}, {"xla": "on"}, {"device_count": 2}],
+  ids=["without XLA", "with XLA", "on two devices"],
+)
+def test_a_stopped_run_ends_with_the_same_bits(settings, monkeypatch, tmp_path, changes):
+  _stop_and_go_on(dataclasses.replace(settings, **changes), monkeypatch, tmp_path)
+
+
+def test_a_damaged_checkpoint_costs_steps_and_no_bits(settings, monkeypatch, tmp_path, caplog):
+  def damage(checkpoint):
+    (data,) = checkpoint.glob("state.data-*")
+    data.write_bytes(data.read_bytes()[:-100])
+    assert checkpoint.name not in ("00000000", "00000020")
+
+  _stop_and_go_on(settings, monkeypatch, tmp_path, damage=damage)
+  assert "is damaged and passed over" in caplog.text
+
+
+def test_a_signal_is_the_callers_again_when_train_is_done(settings):
+  before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+  train(dataclasses.replace(settings, steps=5))
+  assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_the_length_of_blocks_changes_no_result(settings, tmp_path):
+  results = [
+    train(dataclasses.replace(settings, steps_per_loop=steps, workdir=str(tmp_path / str(steps))))
+    for steps in (1, 7, 1000)
+  ]
+  for result in results[1:]:
+    assert result["test_loss"] == results[0]["test_loss"]
+    assert result["test_accuracy"] == results[0]["test_accuracy"]
+
+
+def test_the_seed_changes_the_result(settings, tmp_path):
+  losses = {
+    train(dataclasses.replace(settings, seed=seed, workdir=str(tmp_path / str(seed))))["test_loss"]
+    for seed in (0, 1)
+  }
+  assert len(losses) == 2
+
+
+def test_the_averages_are_what_is_scored(settings, tmp_path):
+  train(settings)
+  arrays = commands.checkpoint_arrays(tmp_path / "run")
+  for name in ("hidden_0.Skernel", "logits.Sbias"):
+    assert not np.array_equal(arrays[f"model/{name}"], arrays[f"averages/{name}"])
+  assert arrays["step"] == 60
+
+
+def test_the_newest_three_checkpoints_are_kept(settings, tmp_path):
+  train(dataclasses.replace(settings, checkpoint_every=10))
+  checkpoints = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+  assert checkpoints == {"00000040", "00000050", "00000060"}
+
+
+def test_without_validation_examples_there_are_no_figures_of_them(settings, tmp_path):
+  result = train(dataclasses.replace(settings, validation_examples=0))
+  assert result["train_examples"] == 2000
+  assert not {"validation_loss", "validation_accuracy"} & result.keys()
+  assert {record["split"] for record in commands.read_metrics(tmp_path / "run")} == {
+    "train",
+    "test",
+  }
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(settings, tmp_path):
+  diverging = dataclasses.replace(
+    settings, optimizer="sgd", learning_rate=1e30, learning_rate_schedule="constant"
+  )
+  with pytest.raises(UserError, match=r"the loss of step \d+ is (nan|inf).*--learning_rate"):
+    train(diverging)
+  workdir = tmp_path / "run"
+  assert not (workdir / "result.json").exists()
+  assert not (workdir / "checkpoints").exists()
+  for record in commands.read_metrics(workdir):
+    assert tf.math.is_finite(record["loss"])

@@ -1,0 +1,346 @@
+"""Tests of checkpoints: what comes back is what was saved, or the damage is told."""
+
+import dataclasses
+import json
+import logging
+import resource
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnist_research import state as state_lib
+from mnist_research.config import OPTIMIZERS, Config
+from mnist_research.errors import UserError
+from mnist_research.state import TrainState
+
+_NAMES = tuple("abcdefghij")
+_CONFIG = Config(hidden_units=(6, 5), ema_decay=0.9, optimizer="adam")
+
+
+def _create(config: Config = _CONFIG) -> TrainState:
+  return state_lib.create_state(config, label_names=_NAMES, total_steps=100)
+
+
+def _variables(state: TrainState) -> list[tf.Variable]:
+  averages = state.averages.variables if state.averages else []
+  return [*state.model.variables, *averages, *state.optimizer.variables, state.step]
+
+
+def _values(state: TrainState) -> list[np.ndarray]:
+  return [variable.numpy() for variable in _variables(state)]
+
+
+def _scramble(state: TrainState, seed: int) -> None:
+  """Gives every variable values that no other has, the slots and counters too."""
+  generator = np.random.default_rng(seed)
+  for variable in _variables(state):
+    values = generator.normal(size=variable.shape) * 1000
+    variable.assign(np.asarray(values).astype(variable.numpy().dtype))
+
+
+def _saved(directory: Path, *steps: int, config: Config = _CONFIG) -> TrainState:
+  """Saves a checkpoint of other values at each of `steps`; returns the state of the last."""
+  state = _create(config)
+  for step in steps:
+    _scramble(state, seed=step)
+    state.step.assign(step)
+    state_lib.save(state, directory, train_seconds=step / 4)
+  return state
+
+
+def _assert_equal(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
+  assert len(found) == len(expected)
+  for one, other in zip(found, expected, strict=True):
+    assert one.dtype == other.dtype
+    np.testing.assert_array_equal(one, other)
+
+
+def _snapshot(directory: Path) -> dict[str, bytes]:
+  return {
+    str(path.relative_to(directory)): path.read_bytes()
+    for path in sorted(directory.rglob("*"))
+    if path.is_file()
+  }
+
+
+def _edit_manifest(checkpoint: Path, **changes) -> None:
+  path = checkpoint / "manifest.json"
+  manifest = {**json.loads(path.read_text()), **changes}
+  path.write_text(json.dumps({key: value for key, value in manifest.items() if value is not None}))
+
+
+# ---- Save and restore ----
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_variable_comes_back_bit_for_bit(tmp_path, optimizer, ema_decay):
+  config = dataclasses.replace(_CONFIG, optimizer=optimizer, ema_decay=ema_decay)
+  expected = _values(_saved(tmp_path, 7, config=config))
+  state = _create(dataclasses.replace(config, seed=1))
+  assert state_lib.restore_latest(state, tmp_path) == (7, 1.75)
+  _assert_equal(_values(state), expected)
+
+
+def test_every_variable_is_in_the_checkpoint(tmp_path):
+  # Keras 3 keeps layers of plain lists where TensorFlow's own tracking doesn't look.
+  state = _saved(tmp_path, 7)
+  reader = tf.train.load_checkpoint(str(tmp_path / "00000007" / "state"))
+  names = [name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
+  saved = {reader.get_tensor(name).tobytes() for name in names}
+  assert {value.tobytes() for value in _values(state)} <= saved
+  for part, model in (("model", state.model), ("averages", state.averages)):
+    assert len(model.variables) == 6
+    for variable in model.variables:
+      layer, role = variable.path.split("/")[1:]
+      (name,) = [name for name in names if name.startswith(f"{part}/{layer}.S{role}/")]
+      np.testing.assert_array_equal(reader.get_tensor(name), variable.numpy())
+
+
+def test_the_optimizer_is_built_with_slots_for_every_weight():
+  state = _create()
+  # Adam: two slots for each of six weights, the iterations and the rate.
+  assert len(state.optimizer.variables) >= 2 * 6 + 1
+  assert state.optimizer.built
+
+
+def test_the_averages_begin_as_the_weights_and_are_not_trained():
+  state = _create()
+  _assert_equal(state.averages.get_weights(), state.model.get_weights())
+  assert not state.averages.trainable_variables
+  assert state.evaluated_model is state.averages
+
+
+def test_without_averages_the_model_is_evaluated():
+  state = _create(Config())
+  assert state.averages is None
+  assert state.evaluated_model is state.model
+
+
+def test_nothing_is_restored_where_there_is_no_checkpoint(tmp_path):
+  state = _create()
+  before = _values(state)
+  for directory in (tmp_path, tmp_path / "absent"):
+    assert state_lib.restore_latest(state, directory) is None
+  _assert_equal(_values(state), before)
+
+
+def test_the_newest_three_are_kept(tmp_path):
+  _saved(tmp_path, 5, 90, 100, 1000, 20_000_000)
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["00000100", "00001000", "20000000"]
+  newest = [path.name for path in state_lib.checkpoint_directories(tmp_path)]
+  assert newest == ["20000000", "00001000", "00000100"]
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
+  _saved(tmp_path, 3, 7)
+  state = _create()
+  _scramble(state, seed=99)
+  state.step.assign(7)
+  assert state_lib.save(state, tmp_path, train_seconds=1.0) == tmp_path / "00000007"
+  restored = _create()
+  assert state_lib.restore_latest(restored, tmp_path) == (7, 1.0)
+  _assert_equal(_values(restored), _values(state))
+
+
+def test_a_half_written_checkpoint_is_no_checkpoint(tmp_path):
+  _saved(tmp_path, 3)
+  shutil.copytree(tmp_path / "00000003", tmp_path / "partial-00000009")
+  assert state_lib.restore_latest(_create(), tmp_path).step == 3
+
+
+def test_a_half_written_checkpoint_is_removed_by_the_next(tmp_path):
+  (tmp_path / "partial-00000009").mkdir()
+  _saved(tmp_path, 3)
+  assert [path.name for path in tmp_path.iterdir()] == ["00000003"]
+
+
+def test_other_files_are_no_checkpoints(tmp_path):
+  _saved(tmp_path, 3)
+  (tmp_path / "notes.txt").write_text("mine")
+  (tmp_path / "9999.bak").mkdir()
+  assert [path.name for path in state_lib.checkpoint_directories(tmp_path)] == ["00000003"]
+
+
+# ---- A disk that refuses ----
+
+
+def test_a_full_disk_is_told_and_the_older_checkpoints_stay(tmp_path):
+  state = _saved(tmp_path, 3, 5)
+  before = _snapshot(tmp_path)
+  state.step.assign(7)
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+  try:
+    with pytest.raises(UserError, match=r"the checkpoint of step 7 can't be written"):
+      state_lib.save(state, tmp_path, train_seconds=1.0)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert _snapshot(tmp_path) == before
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["00000003", "00000005"]
+
+
+def test_a_file_in_the_place_of_the_directory_is_told(tmp_path):
+  (tmp_path / "checkpoints").write_text("mine")
+  with pytest.raises(UserError, match="the checkpoint of step 0 can't be written"):
+    state_lib.save(_create(), tmp_path / "checkpoints", train_seconds=0.0)
+  assert (tmp_path / "checkpoints").read_text() == "mine"
+
+
+# ---- Damage ----
+
+
+def _flip(path: Path, place: int, mask: int = 1) -> None:
+  whole = bytearray(path.read_bytes())
+  whole[place] ^= mask
+  path.write_bytes(whole)
+
+
+def _truncate(path: Path) -> None:
+  path.write_bytes(path.read_bytes()[:-1])
+
+
+_BITS = st.integers(0, 7)
+_DATA, _INDEX = "state.data-00000-of-00001", "state.index"
+_DAMAGES = {
+  "data truncated": lambda c: _truncate(c / _DATA),
+  "data emptied": lambda c: (c / _DATA).write_bytes(b""),
+  "data flipped at its start": lambda c: _flip(c / _DATA, 0),
+  "data flipped at its end": lambda c: _flip(c / _DATA, -1, 128),
+  "data missing": lambda c: (c / _DATA).unlink(),
+  "data a directory": lambda c: ((c / _DATA).unlink(), (c / _DATA).mkdir()),
+  "index truncated": lambda c: _truncate(c / _INDEX),
+  "index flipped": lambda c: _flip(c / _INDEX, 40),
+  "index missing": lambda c: (c / _INDEX).unlink(),
+  "manifest missing": lambda c: (c / "manifest.json").unlink(),
+  "manifest emptied": lambda c: (c / "manifest.json").write_bytes(b""),
+  "manifest truncated": lambda c: (c / "manifest.json").write_bytes(b'{"step": 7,'),
+  "manifest no text": lambda c: (c / "manifest.json").write_bytes(b"\xff\x00"),
+  "manifest null": lambda c: (c / "manifest.json").write_text("null"),
+  "manifest a list": lambda c: (c / "manifest.json").write_text("[7]"),
+  "manifest of another step": lambda c: _edit_manifest(c, step=8),
+  "manifest without digests": lambda c: _edit_manifest(c, sha256={}),
+  "manifest with digests of a kind": lambda c: _edit_manifest(c, sha256="abc"),
+  "manifest with another digest": lambda c: _edit_manifest(c, sha256={_DATA: "0" * 64}),
+  "manifest without a step": lambda c: _edit_manifest(c, step=None),
+  "manifest without names": lambda c: _edit_manifest(c, label_names=[]),
+  "manifest without seconds": lambda c: _edit_manifest(c, train_seconds=None),
+  "manifest with no seconds": lambda c: _edit_manifest(c, train_seconds="long"),
+  "emptied": lambda c: (shutil.rmtree(c), c.mkdir()),
+  "a file": lambda c: (shutil.rmtree(c), c.write_text("")),
+}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> Path:
+  """A directory with whole checkpoints of the steps 3 and 7."""
+  directory = tmp_path_factory.mktemp("checkpoints")
+  _saved(directory, 3, 7)
+  return directory
+
+
+@pytest.fixture(scope="module")
+def state() -> TrainState:
+  return _create()
+
+
+@pytest.fixture(scope="module")
+def values_of(two, tmp_path_factory) -> dict[int, list[np.ndarray]]:
+  """The values that were saved at the steps 3 and 7."""
+  directory, state, values = tmp_path_factory.mktemp("each"), _create(), {}
+  for step in (3, 7):
+    name = f"{step:08d}"
+    shutil.copytree(two / name, directory / name)
+    state_lib.restore_latest(state, directory)
+    values[step] = _values(state)
+  return values
+
+
+@pytest.mark.parametrize("damage", _DAMAGES.values(), ids=_DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+  two, values_of, tmp_path, state, caplog, damage
+):
+  directory = tmp_path / "checkpoints"
+  shutil.copytree(two, directory)
+  damage(directory / "00000007")
+  before = _snapshot(directory)
+  _scramble(state, seed=50)
+  assert state_lib.restore_latest(state, directory) == (3, 0.75)
+  (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+  assert str(directory / "00000007") in record.getMessage()
+  assert "damaged" in record.getMessage()
+  _assert_equal(_values(state), values_of[3])
+  assert _snapshot(directory) == before
+
+
+@pytest.mark.parametrize("damage", _DAMAGES.values(), ids=_DAMAGES)
+def test_where_all_are_damaged_nothing_is_changed(two, tmp_path, state, damage):
+  directory = tmp_path / "checkpoints"
+  shutil.copytree(two, directory)
+  _edit_manifest(directory / "00000003", sha256={_DATA: ""})
+  damage(directory / "00000007")
+  before, values = _snapshot(directory), _values(state)
+  with pytest.raises(UserError, match=r"every checkpoint under .* is damaged; restore one"):
+    state_lib.restore_latest(state, directory)
+  with pytest.raises(UserError, match="every checkpoint"):
+    state_lib.load_trained(_CONFIG, directory)
+  assert _snapshot(directory) == before
+  _assert_equal(_values(state), values)
+
+
+@settings(max_examples=60)
+@given(flipped=st.data())
+def test_no_flipped_bit_of_the_weights_goes_unseen(two, state, tmp_path_factory, flipped):
+  directory = tmp_path_factory.mktemp("flipped") / "checkpoints"
+  shutil.copytree(two, directory)
+  path = directory / "00000007" / flipped.draw(st.sampled_from([_DATA, _INDEX]))
+  _flip(path, flipped.draw(st.integers(0, path.stat().st_size - 1)), 1 << flipped.draw(_BITS))
+  assert state_lib.restore_latest(state, directory).step == 3
+
+
+@settings(max_examples=60)
+@given(flipped=st.data())
+def test_a_flipped_bit_of_the_manifest_changes_no_weight(
+  two, values_of, state, tmp_path_factory, flipped
+):
+  directory = tmp_path_factory.mktemp("flipped") / "checkpoints"
+  shutil.copytree(two, directory)
+  path = directory / "00000007" / "manifest.json"
+  _flip(path, flipped.draw(st.integers(0, path.stat().st_size - 1)), 1 << flipped.draw(_BITS))
+  step = state_lib.restore_latest(state, directory).step
+  _assert_equal(_values(state), values_of[step])
+
+
+def test_training_goes_on_past_a_damaged_checkpoint(two, tmp_path, state):
+  directory = tmp_path / "checkpoints"
+  shutil.copytree(two, directory)
+  _flip(directory / "00000007" / _DATA, 100)
+  assert state_lib.restore_latest(state, directory).step == 3
+  state.step.assign(7)
+  state_lib.save(state, directory, train_seconds=2.0)
+  assert state_lib.restore_latest(state, directory) == (7, 2.0)
+
+
+# ---- A network to use ----
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_the_evaluated_network_is_loaded_exactly(tmp_path, ema_decay):
+  config = dataclasses.replace(_CONFIG, ema_decay=ema_decay)
+  state = _saved(tmp_path, 3, 7, config=config)
+  trained = state_lib.load_trained(dataclasses.replace(config, seed=8), tmp_path)
+  assert trained.step == 7
+  assert trained.label_names == _NAMES
+  _assert_equal(trained.model.get_weights(), state.evaluated_model.get_weights())
+  if ema_decay:
+    assert not np.array_equal(trained.model.get_weights()[0], state.model.get_weights()[0])
+
+
+def test_a_workdir_without_a_checkpoint_has_no_network(tmp_path):
+  with pytest.raises(UserError, match="holds no checkpoint yet"):
+    state_lib.load_trained(_CONFIG, tmp_path / "checkpoints")
