@@ -130,13 +130,14 @@ class Config:
 
   def default_workdir(self) -> str:
     """A name under runs/ for these settings: the same for the same, another for others."""
-    changed = [
-      # As its own type: 5 epochs are 5.0 epochs.
-      f"{f.name}={type(f.default)(getattr(self, f.name))}"
+    changed = {
+      f.name: getattr(self, f.name)
       for f in dataclasses.fields(self)
       if not f.metadata["may_change"] and getattr(self, f.name) != f.default
-    ]
-    digest = hashlib.sha256("\n".join(changed).encode()).hexdigest()[:8]
+    }
+    # 5 epochs are 5.0 epochs.
+    numbers = {name: float(v) for name, v in changed.items() if isinstance(v, int)}
+    digest = hashlib.sha256(repr({**changed, **numbers}).encode()).hexdigest()[:8]
     return f"runs/{self.dataset.replace('/', '-')}-{self.model}-seed{self.seed}-{digest}"
 
   def to_flagfile(self) -> str:
@@ -206,26 +207,28 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
   types = typing.get_type_hints(Config)
   for field in dataclasses.fields(Config):
     kind, help_text = types[field.name], field.metadata["help"]
+    default: Any = field.default
     if field.metadata["choices"]:
       choices = list(field.metadata["choices"])
-      flags.DEFINE_enum(field.name, field.default, choices, help_text, flag_values)
+      flags.DEFINE_enum(field.name, default, choices, help_text, flag_values)
     elif kind is bool:
-      flags.DEFINE_bool(field.name, field.default, help_text, flag_values)
+      flags.DEFINE_bool(field.name, default, help_text, flag_values)
     elif kind is int:
-      flags.DEFINE_integer(field.name, field.default, help_text, flag_values=flag_values)
+      flags.DEFINE_integer(field.name, default, help_text, flag_values=flag_values)
     elif kind is float:
-      flags.DEFINE_float(field.name, field.default, help_text, flag_values=flag_values)
+      flags.DEFINE_float(field.name, default, help_text, flag_values=flag_values)
     elif kind is str:
-      flags.DEFINE_string(field.name, field.default, help_text, flag_values)
+      flags.DEFINE_string(field.name, default, help_text, flag_values)
     else:
       flags.DEFINE(
-        _IntegersParser(), field.name, field.default, help_text, flag_values, _IntegersSerializer()
+        _IntegersParser(), field.name, default, help_text, flag_values, _IntegersSerializer()
       )
 
 
 def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
   """Makes the `Config` that parsed flags describe."""
-  return Config(**{f.name: flag_values[f.name].value for f in dataclasses.fields(Config)})
+  values: dict[str, Any] = {f.name: flag_values[f.name].value for f in dataclasses.fields(Config)}
+  return Config(**values)
 
 
 def from_flags_over(
@@ -241,7 +244,8 @@ def from_flags_over(
   for name in given:
     if name not in changeable:
       raise UserError(f"--{name} belongs to training: this command takes it from the workdir")
-  return dataclasses.replace(stored, **{name: flag_values[name].value for name in given})
+  values: dict[str, Any] = {name: flag_values[name].value for name in given}
+  return dataclasses.replace(stored, **values)
 
 
 def from_flagfile(path: Path) -> Config:

@@ -1,5 +1,10 @@
 """The two ways in which a command ends early on purpose; `app.py` turns them into exit codes."""
 
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class UserError(Exception):
   """Something the user can mend: a flag, a file, a full disk.
@@ -19,3 +24,28 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the state was saved.
   def __init__(self, signal_number: int):
     super().__init__(f"stopped by signal {signal_number}")
     self.signal_number = signal_number
+
+
+@contextlib.contextmanager
+def writing(path: Path, kinds: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
+  """Turns a disk that is full, read-only or gone into a UserError that names `path`.
+
+  Args:
+    path: what is being written.
+    kinds: what the writer raises; TensorFlow's writers have errors of their own.
+  """
+  try:
+    yield
+  except kinds as error:
+    raise UserError(
+      f"{path} can't be written: {_reason(error)}; mend that, and the same command goes on from "
+      "the last checkpoint"
+    ) from error
+
+
+def _reason(error: Exception) -> str:
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
+  # TensorFlow: "{{function_node ...}} path; No space left on device [Op:SaveV2]".
+  text = re.sub(r"\{\{.*?\}\}\s*| \[Op:.*", "", (str(error) or repr(error)).splitlines()[0])
+  return text.rpartition("; ")[2]

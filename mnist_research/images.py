@@ -427,7 +427,8 @@ def _otsu(values: np.ndarray) -> float:
   means_below = sums[:-1] / np.maximum(below, 1)
   means_above = (sums[-1] - sums[:-1]) / np.maximum(above, 1)
   variance = below * above * (means_above - means_below) ** 2
-  return float(edges[1 + int(np.argmax(variance))])
+  # All but equal values share the first bin, whose end none of them reaches.
+  return min(float(edges[1 + int(np.argmax(variance))]), float(values.max()))
 
 
 def _components(mask: np.ndarray) -> tuple[np.ndarray, list[_Box]]:

@@ -15,7 +15,7 @@ from absl import logging
 from mnist_research import data, distribution, figures, losses, optimizers, steps
 from mnist_research import state as state_lib
 from mnist_research.config import Config
-from mnist_research.errors import Interrupted, UserError
+from mnist_research.errors import Interrupted, UserError, writing
 from mnist_research.evaluation import Evaluation, evaluate_logits
 from mnist_research.progress import Progress
 from mnist_research.state import Restored, TrainState
@@ -215,7 +215,9 @@ class _Recorder:
   def picture(self, tag: str, step: int, figure: figures.Figure) -> None:
     """Records a picture in TensorBoard, and as `figures/<split>_<name>.png`."""
     self._summaries.image(tag, figures.to_array(figure), step=step)
-    figures.save(figure, self._workdir.figures / f"{tag.replace('/', '_')}.png")
+    path = self._workdir.figures / f"{tag.replace('/', '_')}.png"
+    with writing(path):
+      figures.save(figure, path)
 
 
 def _evaluate(score: steps.Scorer, split: data.Split) -> Evaluation:
@@ -226,12 +228,12 @@ def _picture_examples(
   recorder: _Recorder, step: int, config: Config, split: data.Split, label_names: list[str]
 ) -> None:
   """Draws the first examples in the order in which they are trained on."""
-  images, labels = data.first_batch(split, config, _PICTURED_EXAMPLES)
+  first = data.first_batch(split, config, _PICTURED_EXAMPLES)
   title = f"{config.dataset}: the first training examples"
   recorder.picture(
     "train/examples",
     step,
-    figures.example_grid(images, labels, label_names=label_names, title=title),
+    figures.example_grid(first.images, first.labels, label_names=label_names, title=title),
   )
 
 

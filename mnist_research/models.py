@@ -32,7 +32,7 @@ class StepRandomness:
   batch_size: int
 
 
-class Dropout(layers.Layer):
+class Dropout(tf.keras.layers.Layer):
   """Dropout (Srivastava et al. 2014) whose mask is a function of seed, layer and example.
 
   The mask is drawn for the global batch and cut for the replica, so that any number of replicas
@@ -57,9 +57,11 @@ class Dropout(layers.Layer):
       randomness.seed, self._layer_index, alg="philox"
     )
     shape = [randomness.batch_size, *inputs.shape[1:]]
-    uniform = tf.random.stateless_uniform(shape, seed, alg="philox")
-    uniform = uniform[randomness.first_example :][: inputs.shape[0]]
-    return tf.where(uniform >= self.rate, inputs / (1 - self.rate), tf.zeros_like(inputs))
+    # Whole numbers: XLA makes other fractions of the same bits.
+    bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg="philox")
+    bits = tf.cast(bits, tf.float32)[randomness.first_example :][: inputs.shape[0]]
+    kept = bits >= self.rate * 2**32
+    return tf.where(kept, inputs / (1 - self.rate), tf.zeros_like(inputs))
 
 
 class DenseNetwork(tf.keras.Model):

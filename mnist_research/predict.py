@@ -4,10 +4,8 @@ With `--index=N` in place of pictures, the N-th example of a split. Prints one J
 on stdout: file, label, label_name, probability, probabilities.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
-from absl import flags
+from absl import flags, logging
 
 from mnist_research import app, config
 from mnist_research.errors import UserError
@@ -27,14 +25,15 @@ def main(arguments: list[str]) -> None:
   settings = config.from_flags_over(
     workdir.trained_config(), ("dataset", "data_dir", "manual_dir", "device")
   )
-  # A picture that can't be read is told before TensorFlow is loaded.
-  pictures = None if _INDEX.value is not None else list(_read_pictures(arguments))
+  pictures, problems = _read_pictures(arguments)
+  if problems and not pictures:  # Told before TensorFlow is loaded.
+    raise UserError("; ".join(problems))
   app.load_tensorflow()
   from mnist_research import data, distribution, evaluation, state, steps
 
   with distribution.create_strategy(settings).scope():
     trained = state.load_trained(settings, workdir.checkpoints)
-  if pictures is None:
+  if _INDEX.value is not None:
     pictures = [data.read_example(data.prepare(settings), settings, _SPLIT.value, _INDEX.value)]
   score = steps.create_scorer(trained.model)
   for file, image in pictures:
@@ -49,17 +48,35 @@ def main(arguments: list[str]) -> None:
         "probabilities": probabilities.tolist(),
       }
     )
+  if problems:
+    raise UserError("; ".join(problems))
 
 
-def _read_pictures(files: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields each file's name and the image, uint8 [28, 28, 1], that the network gets."""
+def _read_pictures(files: list[str]) -> tuple[list[tuple[str, np.ndarray]], list[str]]:
+  """Reads pictures and prepares them as MNIST was.
+
+  Returns:
+    The name of each good file with the image, uint8 [28, 28, 1], that the network gets; and what
+    is wrong with each of the others.
+  """
   from mnist_research import images
 
+  pictures, problems = [], []
   for file in files:
-    prepared = images.prepare(images.read(file))
+    try:
+      picture = images.read(file)
+    except UserError as error:
+      problems.append(str(error))
+      continue
+    prepared = images.prepare(picture)
     if prepared is None:
-      raise UserError(f"{file} is blank; give a picture of a digit")
-    yield file, prepared.image[..., None]
+      problems.append(f"{file} is blank; give a picture of a digit")
+      continue
+    shapes = len(images.find_digits(picture))
+    if shapes > 1:
+      logging.warning("%s shows %d separate shapes; they are read as one digit", file, shapes)
+    pictures.append((file, prepared.image[..., None]))
+  return pictures, problems
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """`TrainState`, everything that training changes, and its checkpoints."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from absl import logging
 
 from mnist_research import models, optimizers
 from mnist_research.config import Config
-from mnist_research.errors import UserError
+from mnist_research.errors import UserError, writing
 
 # The newest, and two to fall back on where it is damaged.
 _KEPT_CHECKPOINTS = 3
@@ -116,9 +117,9 @@ def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
   step = int(state.step.numpy())
   final = directory / f"{step:08d}"
   partial = directory / f"partial-{step:08d}"
-  try:
-    for stale in directory.glob("partial-*"):
-      shutil.rmtree(stale)
+  for stale in directory.glob("partial-*"):
+    shutil.rmtree(stale)
+  with writing(final, (OSError, tf.errors.OpError)), _removed_on_error(partial):
     partial.mkdir(parents=True)
     state.checkpoint().write(str(partial / _PREFIX))
     digests = {path.name: _digest(path) for path in sorted(partial.iterdir())}
@@ -135,15 +136,19 @@ def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
       shutil.rmtree(final)
     partial.rename(final)
     _flush_to_disk(directory)
-  except (OSError, tf.errors.OpError) as error:
-    shutil.rmtree(partial, ignore_errors=True)
-    raise UserError(
-      f"the checkpoint of step {step} can't be written to {directory}: {_reason(error)}; "
-      "mend that, and the same command goes on from the checkpoint before"
-    ) from error
   for old in checkpoint_directories(directory)[_KEPT_CHECKPOINTS:]:
     shutil.rmtree(old)
   return final
+
+
+@contextlib.contextmanager
+def _removed_on_error(directory: Path) -> Iterator[None]:
+  """Removes `directory` when what is done inside fails: a full disk needs the room."""
+  try:
+    yield
+  except Exception:
+    shutil.rmtree(directory, ignore_errors=True)
+    raise
 
 
 def checkpoint_directories(directory: Path) -> list[Path]:
@@ -254,9 +259,3 @@ def _flush_to_disk(path: Path) -> None:
     os.fsync(descriptor)
   finally:
     os.close(descriptor)
-
-
-def _reason(error: Exception) -> str:
-  if isinstance(error, OSError):
-    return error.strerror or str(error)
-  return str(error).splitlines()[0]

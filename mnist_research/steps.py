@@ -57,7 +57,7 @@ def create_train_block(
       loss = tf.reduce_sum(loss_function(labels, logits)) / config.batch_size
     state.optimizer.apply(tape.gradient(loss, variables), variables)
     if state.averages is not None:
-      _update_averages(state, config.ema_decay)
+      _update_averages(state.averages, state.model, state.step, config.ema_decay)
     state.step.assign_add(1)
     predictions = tf.argmax(logits, axis=-1, output_type=labels.dtype)
     return loss, tf.math.count_nonzero(predictions == labels, dtype=tf.int32)
@@ -80,16 +80,18 @@ def create_train_block(
   return train_block
 
 
-def _update_averages(state: TrainState, decay: float) -> None:
+def _update_averages(
+  averages: tf.keras.Model, model: tf.keras.Model, step: tf.Tensor, decay: float
+) -> None:
   """Moves the averages towards the weights; what isn't trained is copied.
 
   The decay rises to its value as (1 + step) / (10 + step), so that the first averages are not those
   of the initial weights; as in `tf.train.ExponentialMovingAverage`.
   """
-  step = tf.cast(state.step, tf.float32)
+  step = tf.cast(step, tf.float32)
   decay = tf.minimum(decay, (1 + step) / (10 + step))
-  trained = {id(variable) for variable in state.model.trainable_variables}
-  for average, variable in zip(state.averages.variables, state.model.variables, strict=True):
+  trained = {id(variable) for variable in model.trainable_variables}
+  for average, variable in zip(averages.variables, model.variables, strict=True):
     if id(variable) in trained:
       average.assign(average.value + (1 - decay) * (variable.value - average.value))
     else:

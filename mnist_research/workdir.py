@@ -11,11 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mnist_research import __version__
 from mnist_research import config as config_lib
 from mnist_research.config import Config
-from mnist_research.errors import UserError
+from mnist_research.errors import UserError, writing
 
-_PACKAGES = ("mnist_research", "tensorflow", "keras", "numpy", "tensorflow-datasets")
+_PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 
 
 class Workdir:
@@ -81,7 +82,8 @@ class Workdir:
 
   def begin(self, config: Config, *, devices: list[str], step: int) -> None:
     """Writes down what runs here, from `step` on, and drops the metrics of later steps."""
-    self.figures.mkdir(exist_ok=True)
+    with writing(self.figures):
+      self.figures.mkdir(exist_ok=True)
     write_atomically(self._config, config.to_flagfile())
     self._write_environment(devices)
     self._drop_metrics_after(step)
@@ -133,7 +135,7 @@ class Workdir:
 
   def append_metrics(self, *records: Mapping[str, Any]) -> None:
     """Adds one line for each of `records` to `metrics.jsonl`."""
-    with self._metrics.open("a", encoding="utf-8") as file:
+    with writing(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
       file.writelines(json.dumps(record) + "\n" for record in records)
 
   def _drop_metrics_after(self, step: int) -> None:
@@ -148,7 +150,8 @@ class Workdir:
     """Writes `environment.json`: versions, devices, command and commit of this process."""
     environment = {
       "python": sys.version.split()[0],
-      "versions": {name: metadata.version(name) for name in _PACKAGES},
+      "mnist_research": __version__,
+      **{name: metadata.version(name) for name in _PACKAGES},
       "platform": os.uname().sysname + " " + os.uname().machine,
       "processor": _processor(),
       "cores": os.cpu_count(),
@@ -162,10 +165,14 @@ class Workdir:
 def write_atomically(path: Path, text: str) -> None:
   """Writes `text` under another name and renames it: a reader sees the old or the new file."""
   partial = path.with_name(f".{path.name}.partial")
-  with partial.open("w", encoding="utf-8") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
+  try:
+    with writing(path), partial.open("w", encoding="utf-8") as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())
+  except UserError:
+    partial.unlink(missing_ok=True)
+    raise
   partial.replace(path)
 
 

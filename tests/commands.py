@@ -163,7 +163,9 @@ def checkpoint_arrays(workdir: Path) -> dict[str, np.ndarray]:
   """Returns every array of the newest checkpoint."""
   reader = tf.train.load_checkpoint(str(max((workdir / "checkpoints").iterdir()) / "state"))
   names = [name for name in reader.get_variable_to_shape_map() if not name.startswith("_")]
-  return {name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"): reader.get_tensor(name) for name in names}
+  return {
+    name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"): reader.get_tensor(name) for name in names
+  }
 
 
 def read_events(workdir: Path) -> EventAccumulator:

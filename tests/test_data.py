@@ -367,7 +367,9 @@ def test_mnist_comes_through_tfds_unchanged(mnist_dir, mnist_data_dir):
     expected = sorted(
       (image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)
     )
-    found = sorted((image.tobytes(), int(label)) for image, label in zip(*split, strict=True))
+    found = sorted(
+      (image.tobytes(), int(label)) for image, label in zip(split.images, split.labels, strict=True)
+    )
     assert found == expected
 
 

@@ -31,7 +31,7 @@ def _images(count: int) -> np.ndarray:
 
 def _randomness(seed=(1, 2), *, first_example=0, batch_size=8) -> StepRandomness:
   return StepRandomness(
-    seed=tf.constant(seed), first_example=tf.constant(first_example), batch_size=batch_size
+    seed=tf.convert_to_tensor(seed), first_example=tf.constant(first_example), batch_size=batch_size
   )
 
 
@@ -177,6 +177,19 @@ def test_replicas_drop_what_one_device_drops(replicas):
     for first in range(0, 8, size)
   ]
   np.testing.assert_array_equal(tf.concat(parts, 0), layer(inputs, randomness=_randomness()))
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_a_compiled_layer_drops_the_same(xla):
+  layer, ones = Dropout(0.5, layer_index=0), tf.ones([8, 100])
+  # Of constants TensorFlow computes the mask itself and hands XLA the result.
+  seed = tf.Variable((1, 2))
+
+  @tf.function(jit_compile=xla)
+  def compiled():
+    return layer(ones, randomness=_randomness(tf.convert_to_tensor(seed)))
+
+  np.testing.assert_array_equal(compiled(), layer(ones, randomness=_randomness()))
 
 
 def test_nothing_is_dropped_without_randomness():

@@ -94,7 +94,7 @@ class SyntheticDigits(tfds.core.GeneratorBasedBuilder):
     """
     sizes = num_train_examples, num_test_examples
     if isinstance(config, str):
-      config, sizes = None, _parse_sizes(config)
+      sizes, config = _parse_sizes(config), None
     # TFDS wants its own config object for a size that it already knows, so the default is left
     # for it to choose.
     if config is None and sizes != (_NUM_TRAIN_EXAMPLES, _NUM_TEST_EXAMPLES):

@@ -1,0 +1,145 @@
+"""Tests of how commands start and end: help, exit codes, what they say, and where."""
+
+import os
+import subprocess
+import sys
+
+import commands
+import pytest
+
+_COMMANDS = ("train", "evaluate", "predict")
+_BROKEN_PIPE = 141
+
+
+@pytest.fixture(scope="module")
+def trained(prepared, tmp_path_factory):
+  return commands.trained(prepared, tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def nobody_reads():
+  """The end to write to of a pipe whose reader left."""
+  reader, writer = os.pipe()
+  os.close(reader)
+  yield writer
+  os.close(writer)
+
+
+@pytest.mark.parametrize("module", _COMMANDS)
+@pytest.mark.parametrize("flag", ["--help", "--helpfull", "--helpshort"])
+def test_help_is_on_stdout_and_no_failure(module, flag):
+  finished = commands.run(flag, module=module)
+  assert finished.returncode == 0
+  assert finished.stderr == ""
+  assert f"python -m mnist_research.{module} --" in finished.stdout
+  for name in ("workdir", "dataset", "split" if module != "train" else "learning_rate"):
+    assert f"--{name}" in finished.stdout
+
+
+@pytest.mark.parametrize("module", _COMMANDS)
+@pytest.mark.parametrize("flag", ["--help", "--nope"])
+def test_a_reader_of_help_that_left_gets_no_complaint(module, flag, nobody_reads):
+  finished = commands.run(flag, module=module, stdout=nobody_reads)
+  if flag == "--help":
+    assert finished.returncode == _BROKEN_PIPE
+    assert finished.stderr == ""
+  else:
+    assert finished.error.startswith("error: Unknown command line flag 'nope'")
+
+
+def test_a_reader_of_results_that_left_gets_no_complaint(trained, nobody_reads):
+  finished = commands.run(
+    f"--workdir={trained.workdir}", "--index=3", module="predict", stdout=nobody_reads
+  )
+  assert finished.returncode == _BROKEN_PIPE
+  assert finished.stderr == ""
+
+
+def test_results_that_find_no_room_are_an_error():
+  with open("/dev/full", "w") as full:
+    finished = _run_main("app.print_json({'loss': 0.5})", stdout=full)
+  assert finished.error == "error: a file: No space left on device; mend that and run again"
+
+
+def _run_main(body, *arguments, stdout=subprocess.PIPE):
+  """Runs a command whose `main` does `body`."""
+  program = (
+    "import errno, signal\n"
+    "from mnist_research import app\n"
+    "from mnist_research.errors import Interrupted, UserError\n"
+    "def main(arguments):\n"
+    f"  {body}\n"
+    "app.run(main)\n"
+  )
+  finished = subprocess.run(
+    [sys.executable, "-c", program, *arguments],
+    env={**os.environ, "PYTHONPATH": str(commands.REPOSITORY)},
+    stdout=stdout,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  return commands.Finished(finished.returncode, finished.stdout or "", finished.stderr)
+
+
+@pytest.mark.parametrize(
+  ("body", "returncode", "stderr"),
+  [
+    ("pass", 0, ""),
+    ("raise UserError('--x=1: a\\n  remedy')", 2, "error: --x=1: a remedy\n"),
+    ("raise Interrupted(signal.SIGINT)", 130, ""),
+    ("raise Interrupted(signal.SIGTERM)", 143, ""),
+    ("raise KeyboardInterrupt", 130, ""),
+    ("open('/no/such/file')", 2,
+     "error: /no/such/file: No such file or directory; mend that and run again\n"),
+    ("raise OSError(errno.ENOSPC, 'No space left on device', 'disk')", 2,
+     "error: disk: No space left on device; mend that and run again\n"),
+    ("app.required('verbosity')", 2,
+     "error: --verbosity is missing: this command needs it; --help lists the flags\n"),
+  ],
+)  # fmt: skip
+def test_each_end_has_its_exit_code(body, returncode, stderr):
+  if "verbosity" in body:
+    body = "from absl import flags; flags.FLAGS['verbosity'].value = 0; " + body
+  finished = _run_main(body)
+  assert (finished.returncode, finished.stdout, finished.stderr) == (returncode, "", stderr)
+
+
+@pytest.mark.parametrize(
+  "body", ["1 / 0", "{}['absent']", "raise OSError(errno.ENOTCONN, 'Not connected')"]
+)
+def test_a_defect_shows_its_traceback_and_ends_with_1(body):
+  finished = _run_main(body)
+  assert finished.returncode == 1
+  assert finished.stdout == ""
+  assert "Traceback (most recent call last)" in finished.stderr
+  assert "error: " not in finished.stderr.splitlines()[0]
+
+
+def test_loading_tensorflow_passes_on_what_is_no_noise():
+  body = (
+    "import os, sys; sys.modules['tensorflow'] = sys.modules['errno']; "
+    "os.write(2, b''); "
+    "type(app)('x'); "
+    "app.load_tensorflow()"
+  )
+  # Whatever fails while TensorFlow loads must still be seen.
+  finished = _run_main(body)
+  assert finished.returncode == 1
+  assert "has no attribute 'config'" in finished.stderr
+
+
+def test_a_bad_flag_is_answered_before_tensorflow_is_loaded():
+  program = (
+    "import sys\n"
+    "sys.modules['tensorflow'] = None\n"  # To import it is an error.
+    "sys.argv = ['train', '--batch_size=0']\n"
+    "import runpy; runpy.run_module('mnist_research.train', run_name='__main__')\n"
+  )
+  finished = subprocess.run(
+    [sys.executable, "-c", program],
+    env={**os.environ, "PYTHONPATH": str(commands.REPOSITORY)},
+    capture_output=True,
+    text=True,
+  )
+  assert finished.returncode == 2
+  assert finished.stderr == "error: --batch_size=0: must be at least 1\n"

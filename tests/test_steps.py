@@ -1,0 +1,362 @@
+"""Tests of the compiled steps: gradients by hand, blocks of any cut, averages, dropout, scoring."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework import config as framework
+
+from mnist_research import data, losses
+from mnist_research import state as state_lib
+from mnist_research.config import OPTIMIZERS, Config
+from mnist_research.models import create_model
+from mnist_research.state import TrainState
+from mnist_research.steps import TrainBlock, create_scorer, create_train_block
+
+_NAMES = tuple("0123456789")
+
+
+def _digits(num_examples: int = 200) -> data.Split:
+  """Ten fixed pictures under noise: something that can be learnt."""
+  generator = np.random.default_rng(0)
+  labels = generator.integers(0, 10, num_examples).astype(np.int32)
+  pictures = generator.integers(0, 200, (10, 28, 28, 1))
+  noise = generator.integers(0, 56, (num_examples, 28, 28, 1))
+  return data.Split((pictures[labels] + noise).astype(np.uint8), labels)
+
+
+_SPLIT = _digits()
+
+
+class _Run(NamedTuple):
+  """A run that is about to begin."""
+
+  state: TrainState
+  train_block: TrainBlock
+  config: Config
+  strategy: tf.distribute.Strategy
+
+  def blocks(self, *counts: int, room: int, split: data.Split = _SPLIT):
+    """Trains blocks of `counts` steps; returns the losses and hits of each step."""
+    starts = int(self.state.step.numpy()) + np.cumsum([0, *counts[:-1]])
+    blocks = data.train_blocks(
+      split, self.config, first_steps=list(starts), room=room, strategy=self.strategy
+    )
+    done = [
+      [values.numpy()[:count] for values in self.train_block(*block, tf.constant(count))]
+      for block, count in zip(blocks, counts, strict=True)
+    ]
+    return tuple(np.concatenate(values) for values in zip(*done, strict=True))
+
+  def values(self) -> list[np.ndarray]:
+    averages = self.state.averages.variables if self.state.averages else []
+    variables = [*self.state.model.variables, *averages, *self.state.optimizer.variables]
+    return [variable.numpy() for variable in [*variables, self.state.step]]
+
+
+def _begin(*, replicas: int = 1, xla: bool = False, **settings) -> _Run:
+  defaults = {
+    "hidden_units": (16,),
+    "batch_size": 8,
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "learning_rate_schedule": "constant",
+  }
+  config = Config(**{**defaults, **settings})
+  if replicas == 1:
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+  else:
+    strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+  with strategy.scope():
+    state = state_lib.create_state(config, label_names=_NAMES, total_steps=1000)
+  loss = losses.create_loss(config.loss, config.label_smoothing)
+  return _Run(state, create_train_block(config, state, loss, strategy, xla=xla), config, strategy)
+
+
+def _batch(config: Config, step: int) -> tuple[np.ndarray, np.ndarray]:
+  """The images, float64 [batch, 784] from 0 to 1, and labels of a step."""
+  positions = tf.range(step * config.batch_size, (step + 1) * config.batch_size, dtype=tf.int64)
+  split = _SPLIT[
+    data.example_indices(positions, num_examples=_SPLIT.num_examples, seed=config.seed).numpy()
+  ]
+  return split.images.reshape(-1, 784) / 255, split.labels
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+  exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+  return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture
+def deterministic():
+  """Turns `enable_op_determinism` on for one test."""
+  tf.config.experimental.enable_op_determinism()
+  yield
+  framework.disable_op_determinism()
+
+
+# ---- Against NumPy ----
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("xla", [False, True])
+def test_steps_of_a_linear_network_are_those_worked_by_hand(smoothing, xla):
+  run = _begin(hidden_units=(), label_smoothing=smoothing, xla=xla)
+  kernel, bias = (np.asarray(w, np.float64) for w in run.state.model.get_weights())
+  step_losses, correct = run.blocks(3, room=3)
+  for step in range(3):
+    images, labels = _batch(run.config, step)
+    targets = (1 - smoothing) * np.eye(10)[labels] + smoothing / 10
+    logits = images @ kernel + bias
+    probabilities = _softmax(logits)
+    expected = -(targets * np.log(probabilities)).sum(axis=1).mean()
+    assert step_losses[step] == pytest.approx(expected, rel=1e-4)
+    assert correct[step] == (logits.argmax(axis=1) == labels).sum()
+    kernel = kernel - 0.1 * images.T @ (probabilities - targets) / 8
+    bias = bias - 0.1 * (probabilities - targets).mean(axis=0)
+  found_kernel, found_bias = run.state.model.get_weights()
+  np.testing.assert_allclose(found_kernel, kernel, rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(found_bias, bias, rtol=1e-4, atol=1e-6)
+
+
+def test_the_step_counts_and_the_optimizer_with_it():
+  run = _begin()
+  run.blocks(2, 3, room=4)
+  assert run.state.step.numpy() == run.state.optimizer.iterations.numpy() == 5
+
+
+def test_the_learning_rate_follows_its_schedule():
+  # Without hidden layers and at a constant input the step is the rate times a known gradient.
+  run = _begin(hidden_units=(), learning_rate_schedule="linear", warmup_steps=4, learning_rate=1.0)
+  for step in range(4):
+    before, (images, labels) = run.state.model.get_weights(), _batch(run.config, step)
+    gradient = (_softmax(images @ before[0] + before[1]) - np.eye(10)[labels]).mean(axis=0)
+    run.blocks(1, room=1)
+    change = before[1] - run.state.model.get_weights()[1]
+    np.testing.assert_allclose(change, (step + 1) / 4 * gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_the_averages_are_those_of_the_recursion():
+  run = _begin(ema_decay=0.3, learning_rate=0.5)
+  expected = [weights.astype(np.float64) for weights in run.state.model.get_weights()]
+  for step in range(6):
+    run.blocks(1, room=1)
+    # The decay rises as 1/10, 2/11, 3/12, 4/13 and then stays at 0.3.
+    decay = min(0.3, (1 + step) / (10 + step))
+    weights = run.state.model.get_weights()
+    expected = [decay * e + (1 - decay) * w for e, w in zip(expected, weights, strict=True)]
+  for average, value in zip(run.state.averages.get_weights(), expected, strict=True):
+    np.testing.assert_allclose(average, value, rtol=1e-5, atol=1e-7)
+
+
+# ---- Cuts ----
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize(("optimizer", "xla"), [("adamw", False), ("adamw", True), ("muon", False)])
+def test_any_cut_into_blocks_gives_the_same_bits(optimizer, xla):
+  settings = {
+    "hidden_units": (16, 16),
+    "dropout_rate": 0.3,
+    "ema_decay": 0.9,
+    "label_smoothing": 0.1,
+    "optimizer": optimizer,
+    "weight_decay": 0.01,
+    "learning_rate": 0.01,
+    "learning_rate_schedule": "one_cycle",
+  }
+  whole = _begin(xla=xla, **settings)
+  whole_losses, whole_correct = whole.blocks(12, room=12)
+  for counts, room in (((1,) * 12, 12), ((5, 4, 3), 12), ((1,) * 12, 1)):
+    run = _begin(xla=xla, **settings)
+    step_losses, correct = run.blocks(*counts, room=room)
+    np.testing.assert_array_equal(step_losses, whole_losses)
+    np.testing.assert_array_equal(correct, whole_correct)
+    for mine, other in zip(run.values(), whole.values(), strict=True):
+      np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.usefixtures("deterministic")
+@pytest.mark.parametrize("xla", [False, True])
+def test_a_restored_run_goes_on_bit_for_bit(tmp_path, xla):
+  settings = {"dropout_rate": 0.3, "ema_decay": 0.9, "optimizer": "adam", "learning_rate": 0.01}
+  whole = _begin(xla=xla, **settings)
+  whole_losses, _ = whole.blocks(5, 5, room=5)
+  first = _begin(xla=xla, **settings)
+  first.blocks(5, room=5)
+  state_lib.save(first.state, tmp_path, train_seconds=0.0)
+  second = _begin(xla=xla, **settings)
+  # What a process has traced must read what is restored afterwards.
+  second.train_block(*data.empty_block(second.config, 5, second.strategy), tf.constant(0))
+  state_lib.restore_latest(second.state, tmp_path)
+  second_losses, _ = second.blocks(5, room=5)
+  np.testing.assert_array_equal(second_losses, whole_losses[5:])
+  for mine, other in zip(second.values(), whole.values(), strict=True):
+    np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_entries_past_the_steps_done_are_zero(xla):
+  run = _begin(xla=xla)
+  (block,) = data.train_blocks(_SPLIT, run.config, first_steps=[0], room=5, strategy=run.strategy)
+  step_losses, correct = run.train_block(*block, tf.constant(2))
+  assert (step_losses.numpy() > 0).tolist() == [True, True, False, False, False]
+  assert correct.numpy()[2:].tolist() == [0, 0, 0]
+  assert run.state.step.numpy() == 2
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_no_step_changes_nothing(xla):
+  run = _begin(xla=xla, ema_decay=0.9, optimizer="adam")
+  before = run.values()
+  run.train_block(*data.empty_block(run.config, 3, run.strategy), tf.constant(0))
+  for mine, other in zip(run.values(), before, strict=True):
+    np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_any_number_of_steps_is_one_compilation(replicas):
+  run = _begin(replicas=replicas)
+  run.train_block(*data.empty_block(run.config, 4, run.strategy), tf.constant(0))
+  run.blocks(1, 4, 2, 3, room=4)
+  assert run.train_block.experimental_get_tracing_count() == 1
+
+
+# ---- XLA and replicas ----
+
+
+def test_xla_agrees_on_the_first_gradients():
+  weights = []
+  for xla in (False, True):
+    run = _begin(xla=xla, hidden_units=(32, 32), learning_rate=1.0)
+    before = run.state.model.get_weights()
+    run.blocks(1, room=1)
+    weights.append([b - a for b, a in zip(before, run.state.model.get_weights(), strict=True)])
+  for plain, compiled in zip(*weights, strict=True):
+    difference = np.linalg.norm(plain - compiled)
+    assert np.linalg.norm(plain) > 0
+    assert difference <= 1e-5 * np.linalg.norm(plain)
+
+
+def test_xla_agrees_on_the_losses_of_a_hundred_steps():
+  settings = {"hidden_units": (32, 32), "dropout_rate": 0.1, "learning_rate": 0.05}
+  plain, compiled = (_begin(xla=xla, **settings).blocks(100, room=100)[0] for xla in (False, True))
+  np.testing.assert_allclose(compiled, plain, rtol=0, atol=1e-4)
+  assert plain[-10:].mean() < plain[:10].mean() / 2
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [
+    {"learning_rate": 0.05},
+    {"optimizer": "adamw", "learning_rate": 0.001, "weight_decay": 0.1, "ema_decay": 0.9},
+    {"dropout_rate": 0.5, "label_smoothing": 0.1, "learning_rate": 0.05},
+  ],
+  ids=["sgd", "adamw", "dropout"],
+)
+def test_two_replicas_train_as_one_device_does(settings):
+  one, several = (_begin(replicas=count, **settings) for count in (1, 2))
+  one_losses, one_correct = one.blocks(50, room=50)
+  losses_, correct = several.blocks(50, room=50)
+  np.testing.assert_allclose(losses_, one_losses, rtol=1e-5)
+  assert np.abs(correct - one_correct).max() <= 1
+  assert int(correct.sum()) == pytest.approx(int(one_correct.sum()), abs=2)
+  for mine, other in zip(several.values(), one.values(), strict=True):
+    np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-5)
+
+
+# ---- Dropout ----
+
+
+def _still(**settings) -> np.ndarray:
+  """The losses of four steps on one batch that change no weight to speak of."""
+  run = _begin(dropout_rate=0.5, learning_rate=1e-30, batch_size=8, hidden_units=(64,), **settings)
+  return run.blocks(4, room=4, split=_SPLIT[np.zeros(8, int)])[0]
+
+
+def test_each_step_draws_its_own_mask():
+  assert len(set(_still().tolist())) == 4
+
+
+def test_another_run_of_the_seed_draws_the_same_masks():
+  np.testing.assert_array_equal(_still(), _still())
+
+
+def test_another_seed_draws_other_masks():
+  # One set of weights for both: that of seed 0.
+  runs = [_begin(dropout_rate=0.5, learning_rate=1e-30, seed=seed) for seed in (0, 1)]
+  runs[1].state.model.set_weights(runs[0].state.model.get_weights())
+  first, second = (run.blocks(4, room=4, split=_SPLIT[np.zeros(8, int)])[0] for run in runs)
+  assert not np.intersect1d(first, second).size
+
+
+def test_dropout_is_used_in_training_and_not_in_scoring():
+  dropped, plain = (_begin(dropout_rate=rate) for rate in (0.5, 0.0))
+  np.testing.assert_array_equal(
+    create_scorer(dropped.state.model)(_SPLIT.images),
+    create_scorer(plain.state.model)(_SPLIT.images),
+  )
+  assert abs(dropped.blocks(1, room=1)[0] - plain.blocks(1, room=1)[0]) > 1e-3
+
+
+# ---- Learning ----
+
+
+@pytest.mark.parametrize(
+  ("optimizer", "learning_rate"),
+  [
+    ("sgd", 0.1),
+    ("momentum", 0.02),
+    ("nesterov", 0.02),
+    ("adam", 0.003),
+    ("adamw", 0.003),
+    ("rmsprop", 0.002),
+    ("lamb", 0.02),
+    ("muon", 0.01),
+  ],
+)
+def test_every_optimizer_halves_the_loss(optimizer, learning_rate):
+  run = _begin(optimizer=optimizer, learning_rate=learning_rate, hidden_units=(32,), batch_size=32)
+  step_losses, correct = run.blocks(60, room=60)
+  assert step_losses[-5:].mean() < step_losses[:5].mean() / 2
+  assert correct[-5:].mean() > 0.8 * 32
+
+
+def test_every_optimizer_is_tried():
+  (mark,) = test_every_optimizer_halves_the_loss.pytestmark
+  assert [name for name, _ in mark.args[1]] == list(OPTIMIZERS)
+
+
+def test_bfloat16_learns_and_keeps_float32_weights():
+  run = _begin(precision="bfloat16", optimizer="adam", learning_rate=0.003, batch_size=32)
+  step_losses, _ = run.blocks(60, room=60)
+  assert step_losses[-5:].mean() < step_losses[:5].mean() / 2
+  assert {weights.dtype for weights in run.state.model.get_weights()} == {np.dtype(np.float32)}
+
+
+# ---- Scoring ----
+
+
+@pytest.mark.parametrize("count", [1, 1999, 2000, 2001, 4003])
+def test_every_example_is_scored_once_in_order(count):
+  model = create_model(Config(hidden_units=(8,)), 10)
+  images = np.random.default_rng(count).integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
+  logits = create_scorer(model)(images)
+  assert (logits.shape, logits.dtype) == ((count, 10), np.float32)
+  kernel, bias, last_kernel, last_bias = model.get_weights()
+  hidden = np.maximum(images.reshape(count, 784).astype(np.float32) / 255 @ kernel + bias, 0)
+  np.testing.assert_allclose(logits, hidden @ last_kernel + last_bias, rtol=1e-4, atol=1e-4)
+
+
+def test_the_scorer_follows_the_weights():
+  run = _begin()
+  score = create_scorer(run.state.model)
+  before = score(_SPLIT.images[:3])
+  run.blocks(1, room=1)
+  assert np.abs(score(_SPLIT.images[:3]) - before).max() > 1e-4
+
+
+def test_bfloat16_logits_come_as_float32():
+  logits = create_scorer(create_model(Config(precision="bfloat16"), 10))(_SPLIT.images[:3])
+  assert logits.dtype == np.float32
