@@ -263,4 +263,7 @@ def from_flagfile(path: Path) -> Config:
     raise UserError(f"{path} can't be read as settings: {error}") from error
   if len(rest) > 1:
     raise UserError(f"{path} can't be read as settings: {rest[1]!r} is no flag")
-  return from_flags(flag_values)
+  try:
+    return from_flags(flag_values)
+  except UserError as error:
+    raise UserError(f"{path} can't be read as settings: {error}") from error

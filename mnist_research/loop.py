@@ -171,7 +171,10 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
       examples_picture.result()
       _picture_results(recorder, total_steps, name, test, evaluation, source.label_names)
       metrics = workdir.read_metrics()
-      curves = figures.training_curves(metrics, title=name)
+      # The other splits are scored without it: their losses would seem lower than they are.
+      smoothed = f", trained with label smoothing {config.label_smoothing:g}"
+      title = name + (smoothed if config.label_smoothing else "")
+      curves = figures.training_curves(metrics, title=title)
       recorder.picture("train/curves", total_steps, curves)
   result = {
     "step": total_steps,

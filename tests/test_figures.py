@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.image import imread
 
 from mnist_research import figures
+from mnist_research.figures import canvas
 
 NAMES = [str(digit) for digit in range(10)]
 
@@ -287,9 +288,9 @@ def test_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, stage):
   path.write_bytes(b"old")
   figure = figures.training_curves([], title="x")
   if stage == "draw":
-    monkeypatch.setattr(figures, "to_array", fail)
+    monkeypatch.setattr(canvas, "to_array", fail)
   else:
-    monkeypatch.setattr(figures.os, "replace", fail)
+    monkeypatch.setattr(canvas.os, "replace", fail)
   with pytest.raises(OSError, match="no"):
     figures.save(figure, path)
   assert path.read_bytes() == b"old"
@@ -331,5 +332,5 @@ def test_wrong_values_are_refused():
 
 def test_pyplot_is_never_imported():
   code = "import sys, mnist_research.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
-  root = Path(figures.__file__).parents[1]
+  root = Path(figures.__file__).parents[2]
   assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -114,8 +114,8 @@ def _blank(path):
 
 
 _NO_DIGITS = {
-  "missing": (lambda _: None, "no such file"),
-  "directory": (lambda path: path.mkdir(), "is a directory"),
+  "missing": (lambda _: None, "No such file"),
+  "directory": (lambda path: path.mkdir(), "Is a directory"),
   "empty": (lambda path: path.write_bytes(b""), "is no"),
   "text": (lambda path: path.write_text("not a picture"), "is not a picture"),
   "blank": (lambda path: Image.new("L", (28, 28), 255).save(path, "PNG"), "is blank"),

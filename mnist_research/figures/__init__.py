@@ -1,0 +1,27 @@
+"""Pictures of data, predictions and training, drawn without a display.
+
+Every function builds its own `matplotlib.figure.Figure`. Nothing here touches pyplot, so no figure
+is registered globally and drawing in a background thread is safe.
+"""
+
+from matplotlib.figure import Figure
+
+from mnist_research.figures.canvas import GREEN, INK, RIGHT_COLOUR, WRONG_COLOUR, save, to_array
+from mnist_research.figures.confusion import NEUTRAL, confusion_matrix
+from mnist_research.figures.curves import training_curves
+from mnist_research.figures.grids import example_grid, prediction_grid
+
+__all__ = [
+  "GREEN",
+  "INK",
+  "NEUTRAL",
+  "RIGHT_COLOUR",
+  "WRONG_COLOUR",
+  "Figure",
+  "confusion_matrix",
+  "example_grid",
+  "prediction_grid",
+  "save",
+  "to_array",
+  "training_curves",
+]

@@ -1,0 +1,118 @@
+"""What the figures share: colours, type sizes, places in inches, and the way to pixels and PNG."""
+
+import io
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+
+DPI = 120
+POINTS_PER_INCH = 72
+
+# Blue, vermilion and green of the Okabe-Ito palette: told apart with every common colour blindness.
+BLUE = "#0072B2"
+VERMILION = "#D55E00"
+GREEN = "#007F5F"
+INK = "#1F2933"
+MUTED = "#5F6B7A"
+RULE = "#E3E7EC"
+RIGHT_COLOUR, WRONG_COLOUR = BLUE, VERMILION
+
+TITLE_POINTS = 15
+LABEL_POINTS = 11
+TEXT_POINTS = 10
+NOTE_POINTS = 9
+SMALLEST_POINTS = 6.5
+
+
+def new_figure(width: float, height: float) -> Figure:
+  """Makes a white figure of a size in inches."""
+  return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+
+
+def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+  """Adds axes at a place given in inches: layout engines cost more than the drawing itself."""
+  across, up = figure.get_size_inches()
+  return figure.add_axes((left / across, bottom / up, width / across, height / up))
+
+
+def write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
+  """Writes text at a place given in inches from the lower left."""
+  across, up = figure.get_size_inches()
+  figure.text(x / across, y / up, text, parse_math=False, **style)
+
+
+def write_header(figure: Figure, title: str, summary: str) -> None:
+  """Writes the title and one line below it in the top 0.7 inches."""
+  width, height = figure.get_size_inches()
+  room = (width - 0.3) * POINTS_PER_INCH
+  text, size = fitted(title, room, TITLE_POINTS, bold=True)
+  write(figure, 0.15, height - 0.32, text, color=INK, fontsize=size, weight="bold")
+  text, size = fitted(summary, room, LABEL_POINTS)
+  write(figure, 0.15, height - 0.58, text, color=MUTED, fontsize=size)
+
+
+def fitted(text: str, width: float, points: float, *, bold: bool = False) -> tuple[str, float]:
+  """Shrinks, then shortens, one line of text to a width in points.
+
+  The width is estimated from the mean advance of the font: measuring each text costs as much as
+  drawing it.
+
+  Returns:
+    The text to write and its size in points.
+  """
+  advance = 0.70 if bold else 0.62
+  size = min(points, width / (advance * max(1, len(text))))
+  if size >= SMALLEST_POINTS:
+    return text, size
+  kept = max(1, int(width / (advance * SMALLEST_POINTS)) - 1)
+  return text[:kept] + "…", SMALLEST_POINTS
+
+
+def to_array(figure: Figure) -> np.ndarray:
+  """Returns the drawn figure as pixels.
+
+  Args:
+    figure: any figure; it is drawn only if it changed since it was last drawn.
+
+  Returns:
+    uint8 [H, W, 3], RGB.
+  """
+  canvas = figure.canvas
+  if not isinstance(canvas, FigureCanvasAgg):
+    canvas = FigureCanvasAgg(figure)
+  if figure.stale or not hasattr(canvas, "renderer"):
+    canvas.draw()
+  return np.array(canvas.buffer_rgba())[..., :3]
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+  """Writes the figure as a PNG, whole or not at all.
+
+  The picture goes to a temporary name in the same directory, which then replaces `path`. The file
+  holds neither time nor version, so equal figures give equal bytes.
+
+  Args:
+    figure: the figure.
+    path: the file to write, in a directory that exists.
+
+  Raises:
+    OSError: the directory is missing or cannot be written; an older file is left as it was.
+  """
+  path = Path(path)
+  encoded = io.BytesIO()
+  no_version: dict[str, Any] = {"Software": None}
+  imsave(encoded, to_array(figure), format="png", dpi=figure.dpi, metadata=no_version)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+  try:
+    temporary.write_bytes(encoded.getbuffer())
+    os.replace(temporary, path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise

@@ -1,0 +1,282 @@
+"""Training curves: loss, error rate and learning rate against the training step."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from mnist_research.figures.canvas import (
+  BLUE,
+  DPI,
+  GREEN,
+  INK,
+  MUTED,
+  NOTE_POINTS,
+  POINTS_PER_INCH,
+  RULE,
+  TEXT_POINTS,
+  VERMILION,
+  add_axes,
+  new_figure,
+  write,
+  write_header,
+)
+
+# Steps and values, both [n], by ascending step.
+Series = tuple[np.ndarray, np.ndarray]
+
+SPLIT_COLOURS = {"train": BLUE, "validation": VERMILION, "test": GREEN}
+# From so many points on, train is drawn twice: faint as it is, and clear as a running mean.
+SMOOTH_FROM = 60
+MARKERS_UP_TO = 30
+TICK_STEPS = (1, 2, 5, 10)
+
+
+def training_curves(records: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
+  """Draws loss, error rate and learning rate against the training step.
+
+  The accuracy is drawn as an error rate in percent, on a log scale where the values span a wide
+  range, which tells 97% from 99% at a glance. Panels without values are left out.
+
+  Args:
+    records: mappings with `step` (int) and `split` ("train", "validation" or "test"), and any of
+      `loss`, `accuracy` (a fraction) and `learning_rate` (floats); other keys are ignored.
+    title: written above the curves.
+
+  Returns:
+    The figure; without any value to draw it says so.
+
+  Raises:
+    ValueError: a record has no step or an unknown split.
+  """
+  _check_records(records)
+  losses = _series_by_split(records, "loss")
+  errors = {
+    split: (steps, 100.0 * (1.0 - accuracy))
+    for split, (steps, accuracy) in _series_by_split(records, "accuracy").items()
+  }
+  rates = _series(records, "learning_rate")
+  # The height of each panel in inches, and what draws it.
+  panels: list[tuple[float, Callable[[Axes], None]]] = []
+  if losses:
+    panels.append((2.2, lambda axes: _draw_splits(axes, "Loss", losses, unit="")))
+  if errors:
+    panels.append((2.2, lambda axes: _draw_splits(axes, "Error rate", errors, unit="%")))
+  if len(rates[0]):
+    panels.append((0.85, lambda axes: _draw_learning_rate(axes, rates)))
+  if not panels:
+    return _empty_curves(title)
+
+  left, bottom, width, heading, right = 0.75, 0.55, 6.2, 0.42, 1.6
+  total = sum(height + heading for height, _ in panels)
+  figure = new_figure(left + width + right, bottom + total + 0.66)
+  write_header(figure, title, _summary(records))
+  limits = _step_limits(records)
+  top = bottom + total
+  for height, draw in panels:
+    axes = add_axes(figure, left, top - heading - height, width, height)
+    top -= heading + height
+    axes.set_xlim(*limits)
+    _style_panel(axes)
+    draw(axes)
+  axes.tick_params(labelbottom=True)
+  axes.set_xlabel("step", color=MUTED, fontsize=TEXT_POINTS)
+  if any(_is_smoothed(split, steps) for split, (steps, _) in [*losses.items(), *errors.items()]):
+    note = "train: faint line raw, clear line running mean"
+    write(figure, left + width, 0.17, note, color=MUTED, fontsize=NOTE_POINTS, ha="right")
+  return figure
+
+
+def _check_records(records: Sequence[Mapping[str, Any]]) -> None:
+  for number, record in enumerate(records):
+    if record.get("step") is None or record.get("split") not in SPLIT_COLOURS:
+      raise ValueError(
+        f"record {number} needs a step and a split in {sorted(SPLIT_COLOURS)}, "
+        f"got step {record.get('step')!r} and split {record.get('split')!r}"
+      )
+
+
+def _series(records: Sequence[Mapping[str, Any]], key: str) -> Series:
+  having = sorted(
+    (record for record in records if record.get(key) is not None),
+    key=lambda record: record["step"],
+  )
+  steps = np.array([record["step"] for record in having], np.int64)
+  return steps, np.array([record[key] for record in having], np.float64)
+
+
+def _series_by_split(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, Series]:
+  """Returns the series of the splits that have any value."""
+  found = {}
+  for split in SPLIT_COLOURS:
+    steps, values = _series([record for record in records if record["split"] == split], key)
+    if len(steps):
+      found[split] = steps, values
+  return found
+
+
+def _summary(records: Sequence[Mapping[str, Any]]) -> str:
+  """Puts the last accuracy of the held-out splits in words."""
+  parts = [
+    f"{split} accuracy {accuracy[-1]:.2%} at step {steps[-1]:,}"
+    for split, (steps, accuracy) in _series_by_split(records, "accuracy").items()
+    if split != "train"
+  ]
+  return " · ".join(parts) or f"{max(record['step'] for record in records):,} steps"
+
+
+def _empty_curves(title: str) -> Figure:
+  figure = new_figure(6.0, 1.6)
+  write_header(figure, title, "")
+  write(figure, 3.0, 0.5, "Nothing recorded yet", color=MUTED, fontsize=13, ha="center")
+  return figure
+
+
+def _step_limits(records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+  steps = [record["step"] for record in records]
+  low, high = min(steps), max(steps)
+  # From zero, unless a run that was resumed late would leave the left of the panels empty.
+  left = 0 if low < 0.35 * high or low == high else low
+  return left, max(high, left + 1)
+
+
+def _style_panel(axes: Axes) -> None:
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.spines[["left", "bottom"]].set_color(MUTED)
+  axes.tick_params(color=MUTED, labelcolor=INK, labelsize=TEXT_POINTS, length=3, labelbottom=False)
+  axes.grid(color=RULE, linewidth=0.8)
+  axes.set_axisbelow(True)
+  axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=TICK_STEPS))
+  axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+
+
+def _write_panel_name(axes: Axes, name: str) -> None:
+  axes.set_title(name, loc="left", color=INK, fontsize=10.5, weight="bold", pad=7)
+
+
+def _draw_learning_rate(axes: Axes, rates: Series) -> None:
+  steps, values = rates
+  marker = "o" if len(steps) <= MARKERS_UP_TO else None
+  axes.plot(
+    steps, values, color=INK, linewidth=1.5, marker=marker, markersize=3, label="learning rate"
+  )
+  peak = float(np.max(values, where=np.isfinite(values), initial=0.0)) or 1.0
+  axes.set_ylim(0, 1.12 * peak)
+  axes.yaxis.set_major_locator(FixedLocator([0, peak]))
+  axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+  _write_panel_name(axes, "Learning rate")
+
+
+def _draw_splits(axes: Axes, name: str, series: Mapping[str, Series], *, unit: str) -> None:
+  """Draws one quantity of all splits, each with its last value at the right."""
+  clear, raw = {}, np.array([])
+  for split, (steps, values) in series.items():
+    clear[split] = values
+    if _is_smoothed(split, steps):
+      axes.plot(
+        steps, values, color=BLUE, alpha=0.25, linewidth=0.6, antialiased=False, label="train (raw)"
+      )
+      clear[split], raw = _running_mean(values, 2 * (len(steps) // 80) + 3), values
+    marker = {"train": "o", "validation": "s", "test": "D"}[split]
+    axes.plot(
+      steps,
+      clear[split],
+      color=SPLIT_COLOURS[split],
+      linewidth=1.8,
+      marker=marker if len(steps) <= MARKERS_UP_TO else None,
+      markersize=7 if split == "test" else 3.5,
+      label=split,
+      zorder=3 + list(SPLIT_COLOURS).index(split),
+      clip_on=False,
+    )
+  if _scale_values(axes, np.concatenate(list(clear.values())), raw):
+    name += ", log scale"
+    if (raw <= 0).any():
+      name += " (raw zeros lie below it)"
+  axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{unit}"))
+  _write_panel_name(axes, name)
+  _write_last_values(axes, {split: values[-1] for split, values in clear.items()}, unit)
+
+
+def _is_smoothed(split: str, steps: np.ndarray) -> bool:
+  return split == "train" and len(steps) >= SMOOTH_FROM
+
+
+def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+  """Takes the mean over a centred odd window, shorter at the ends, of the finite values."""
+  finite = np.isfinite(values)
+  kernel = np.ones(window)
+  total = np.convolve(np.where(finite, values, 0.0), kernel, mode="same")
+  count = np.convolve(finite, kernel, mode="same")
+  return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0.5)
+
+
+def _scale_values(axes: Axes, clear: np.ndarray, raw: np.ndarray) -> bool:
+  """Sets scale, limits and ticks of the value axis; returns whether the scale is logarithmic.
+
+  Raw values set the upper limit alone: a batch without an error must not stretch the axis.
+  """
+  finite = clear[np.isfinite(clear)]
+  positive = finite[finite > 0]
+  highest = np.concatenate([finite, raw[np.isfinite(raw)]]).max(initial=0.0)
+  # An axis that spans a larger ratio is easier to read on a log scale.
+  if not len(positive) or highest < 6 * positive.min():
+    low, high = finite.min(initial=highest), highest or 1.0
+    room = 0.1 * (high - low) or 0.1 * high
+    axes.set_ylim(max(0.0, low - room), high + room)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
+    return False
+  low, high = positive.min() * 0.7, highest * 1.15
+  axes.set_yscale("log", nonpositive="mask")
+  axes.set_ylim(low, high)
+  axes.yaxis.set_major_locator(FixedLocator(_log_ticks(low, high)))
+  axes.yaxis.set_minor_locator(NullLocator())
+  return True
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+  """Returns 1, 2 and 5 times the powers of ten, the powers alone where those are many."""
+  exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+  steps = (1, 2, 5) if high < 2000 * low else (1,)
+  ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
+  return [tick for tick in ticks if low <= tick <= high]
+
+
+def _write_last_values(axes: Axes, last: Mapping[str, float], unit: str) -> None:
+  """Writes name and last value of each split beside the axes, moved apart where they would meet."""
+  heights = {split: _height_of(axes, value) for split, value in last.items()}
+  gap = 1.4 * TEXT_POINTS / POINTS_PER_INCH / (axes.get_window_extent().height / DPI)
+  order = sorted(heights, key=heights.__getitem__)
+  moved = _moved_apart(np.array([heights[split] for split in order]), gap)
+  for split, y in zip(order, moved, strict=True):
+    value = f"{last[split]:.2f}{unit}" if unit else f"{last[split]:.3g}"
+    axes.text(
+      1.025,
+      y,
+      f"{split} {value}",
+      color=SPLIT_COLOURS[split],
+      fontsize=TEXT_POINTS,
+      weight="bold",
+      va="center",
+      transform=axes.transAxes,
+    )
+
+
+def _height_of(axes: Axes, value: float) -> float:
+  """Returns the height of a value as a fraction of the axes, the top for one that is not finite."""
+  if not np.isfinite(value):
+    return 1.0
+  low, high = axes.get_ylim()
+  to_fraction = axes.transScale + axes.transLimits
+  return float(to_fraction.transform((1, np.clip(value, low, high)))[1])
+
+
+def _moved_apart(heights: np.ndarray, gap: float) -> np.ndarray:
+  """Moves ascending heights to be at least a gap apart, half of the way up and half down."""
+  pile = gap * np.arange(len(heights))
+  upwards = np.maximum.accumulate(heights - pile) + pile
+  downwards = np.minimum.accumulate((heights - pile)[::-1])[::-1] + pile
+  return (upwards + downwards) / 2

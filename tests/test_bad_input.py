@@ -1,0 +1,363 @@
+"""Tests of what a user can get wrong: one line that names it, exit code 2, and nothing changed."""
+
+import dataclasses
+import gzip
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import commands
+import numpy as np
+import pytest
+
+from mnist_research.config import Config
+from mnist_research.errors import UserError
+from mnist_research.loop import train
+
+_ENUMS = (
+  "model", "activation", "loss", "optimizer", "learning_rate_schedule", "precision", "xla",
+  "device", "strategy",
+)  # fmt: skip
+_FILES = {
+  "train-images-idx3-ubyte.gz": (60_000, 28, 28),
+  "train-labels-idx1-ubyte.gz": (60_000,),
+  "t10k-images-idx3-ubyte.gz": (10_000, 28, 28),
+  "t10k-labels-idx1-ubyte.gz": (10_000,),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(prepared, tmp_path_factory):
+  return commands.trained(prepared, tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def half_done(trained, tmp_path):
+  """A copy of the run as it was before its last epoch."""
+  workdir = shutil.copytree(trained.workdir, tmp_path / "half done")
+  (workdir / "result.json").unlink()
+  shutil.rmtree(max((workdir / "checkpoints").iterdir()))
+  return workdir
+
+
+def _refusal(*arguments, module="train", **options):
+  """Runs a command that is to refuse, and returns the one line that it says."""
+  finished = commands.run(*arguments, module=module, **options)
+  assert finished.stderr == finished.error + "\n"
+  return finished.error
+
+
+@pytest.mark.parametrize(
+  ("arguments", "named"),
+  [
+    (["--bogus_flag=1"], "bogus_flag"),
+    (["--batchsize=3"], "batchsize"),
+    (["pictures"], "'pictures' is no flag"),
+    (["--seed=1", "positional", "--seed=2"], "'positional' is no flag"),
+    *((["--hidden_units=" + units], f"--hidden_units={units}")
+      for units in ("0", "-3", "32,0", "many", "1.5", "8,,8")),
+    *(([f"--{name}=0"], f"--{name}=0") for name in ("batch_size", "epochs", "learning_rate")),
+    *(([f"--{name}=-1"], f"--{name}=-1") for name in
+      ("steps", "warmup_steps", "validation_examples", "steps_per_loop", "evaluate_every",
+       "checkpoint_every", "seed", "device_count", "batch_size")),
+    *(([f"--{name}={value}"], f"--{name}={value}") for name in
+      ("learning_rate", "epochs", "dropout_rate", "weight_decay", "label_smoothing", "ema_decay")
+      for value in ("nan", "inf", "-0.5", "much")),
+    (["--dropout_rate=1"], "--dropout_rate=1"),
+    (["--ema_decay=1.5"], "--ema_decay=1.5"),
+    (["--batch_size=32.5"], "--batch_size=32.5"),
+    (["--seed=99999999999999999999"], "--seed=99999999999999999999"),
+    (["--deterministic=perhaps"], "--deterministic=perhaps"),
+    (["--dataset=a\nb"], "--dataset"),
+    *(([f"--{name}=best"], f"--{name}=best") for name in _ENUMS),
+  ],
+  ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_bad_flag_is_named(arguments, named, tmp_path):
+  assert named in _refusal(*arguments, cwd=tmp_path)
+  assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", _ENUMS)
+def test_a_bad_choice_is_answered_with_the_choices(name):
+  (field,) = (field for field in dataclasses.fields(Config) if field.name == name)
+  line = _refusal(f"--{name}=best")
+  for choice in field.metadata["choices"]:
+    assert choice in line
+
+
+_FLAGFILES = {
+  "missing": (lambda _: None, "run.cfg"),
+  "directory": (lambda path: path.mkdir(), "run.cfg"),
+  "binary": (lambda path: path.write_bytes(b"\x9a\xff\x00\x01" * 50), "run.cfg"),
+  "unknown flag": (lambda path: path.write_text("# ours\n--bogus_flag=1\n"), "bogus_flag"),
+  "bad value": (lambda path: path.write_text("--epochs=nan\n"), "--epochs=nan"),
+  "no flags": (lambda path: path.write_text("epochs: 3\n"), "epochs: 3"),
+}
+
+
+@pytest.mark.parametrize(("make", "named"), _FLAGFILES.values(), ids=_FLAGFILES)
+def test_a_bad_flagfile_is_named(make, named, tmp_path):
+  file = tmp_path / "run.cfg"
+  make(file)
+  assert named in _refusal(f"--flagfile={file}")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads any file")
+def test_a_flagfile_that_may_not_be_read_is_named(tmp_path):
+  file = tmp_path / "run.cfg"
+  file.write_text("--epochs=3\n")
+  file.chmod(0)
+  assert "run.cfg" in _refusal(f"--flagfile={file}")
+
+
+@pytest.mark.parametrize("module", ["evaluate", "predict"])
+@pytest.mark.parametrize(
+  ("flags", "named"),
+  [
+    ([], "--workdir is missing"),
+    (["--workdir=nothing/here"], "--workdir=nothing/here holds no run"),
+    (["--workdir=."], "--workdir=. holds no run"),
+    (["--workdir=.", "--split=best"], "--split=best"),
+    (["--workdir=.", "--bogus_flag"], "bogus_flag"),
+  ],
+  ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_run_that_is_not_there_is_named(module, flags, named, tmp_path):
+  index = ["--index=0"] if module == "predict" else []
+  assert named in _refusal(*flags, *index, module=module, cwd=tmp_path)
+  assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("module", ["evaluate", "predict"])
+@pytest.mark.parametrize("flag", ["--batch_size=50", "--hidden_units=32", "--seed=1"])
+def test_a_flag_of_training_is_refused_after_it(trained, module, flag):
+  before = commands.contents(trained.workdir)
+  index = ["--index=0"] if module == "predict" else []
+  line = _refusal(f"--workdir={trained.workdir}", flag, *index, module=module)
+  assert f"{flag.partition('=')[0]} belongs to training" in line
+  assert commands.contents(trained.workdir) == before
+
+
+def test_evaluate_takes_no_picture(trained):
+  assert "'3.png' is no flag" in _refusal(
+    f"--workdir={trained.workdir}", "3.png", module="evaluate"
+  )
+
+
+def test_an_index_below_0_is_named(trained):
+  line = _refusal(f"--workdir={trained.workdir}", "--index=-1", module="predict")
+  assert "--index=-1" in line
+
+
+@pytest.mark.parametrize(
+  "text", ["--batch_size=fifty\n", "--bogus_flag=1\n", "\x00\x01\n", "epochs\n", "--seed=-3\n"]
+)
+def test_a_damaged_config_is_named(half_done, text):
+  (half_done / "config.cfg").write_text(text)
+  before = commands.contents(half_done)
+  line = _refusal(f"--workdir={half_done}", module="evaluate")
+  assert str(half_done / "config.cfg") in line
+  assert commands.contents(half_done) == before
+
+
+def test_train_beside_a_damaged_config_changes_nothing(half_done, prepared):
+  (half_done / "config.cfg").write_bytes(b"\xff\xfe")
+  before = commands.contents(half_done)
+  line = _refusal(*commands.SMALL, "--epochs=6", f"--data_dir={prepared}", f"--workdir={half_done}")
+  assert str(half_done / "config.cfg") in line
+  assert commands.contents(half_done) == before
+
+
+def test_other_settings_in_a_half_done_run_change_nothing(half_done, prepared):
+  before = commands.contents(half_done)
+  line = _refusal(
+    *commands.SMALL, "--epochs=7", "--optimizer=sgd", f"--data_dir={prepared}",
+    f"--workdir={half_done}",
+  )  # fmt: skip
+  assert "--epochs=7.0, not 6.0" in line
+  assert "--optimizer=sgd, not adam" in line
+  assert commands.contents(half_done) == before
+
+
+def test_checkpoints_that_are_all_damaged_are_named(half_done):
+  for checkpoint in (half_done / "checkpoints").iterdir():
+    (checkpoint / "manifest.json").write_text("{")
+  before = commands.contents(half_done)
+  finished = commands.run(f"--workdir={half_done}", module="evaluate")
+  assert f"every checkpoint under {half_done / 'checkpoints'} is damaged" in finished.error
+  assert finished.stderr.count("is damaged and passed over") == 2
+  assert commands.contents(half_done) == before
+
+
+def test_a_run_without_a_checkpoint_is_named(half_done):
+  shutil.rmtree(half_done / "checkpoints")
+  line = _refusal(f"--workdir={half_done}", module="evaluate")
+  assert f"{half_done / 'checkpoints'} holds no checkpoint yet" in line
+
+
+def _unfit_workdirs(directory):
+  """Names of workdirs that can't be: a file, under a file, and where not even root may write."""
+  file = directory / "file"
+  file.write_text("mine")
+  return [file, file / "run", Path("/proc/run")]
+
+
+@pytest.mark.parametrize("index", [0, 1, 2], ids=["file", "under a file", "not writable"])
+def test_a_workdir_that_cannot_be_is_named(prepared, tmp_path, index):
+  workdir = _unfit_workdirs(tmp_path)[index]
+  config = Config(
+    dataset="synthetic_digits/2000_500", data_dir=prepared, validation_examples=0,
+    workdir=str(workdir),
+  )  # fmt: skip
+  with pytest.raises(UserError, match=f"^--workdir={workdir}: .*; choose a directory"):
+    train(config)
+  assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_workdir_that_is_a_file_stays_as_it_is(prepared, tmp_path):
+  file = _unfit_workdirs(tmp_path)[0]
+  line = _refusal(*commands.SMALL, f"--data_dir={prepared}", f"--workdir={file}")
+  assert line.startswith(f"error: --workdir={file}: ")
+  assert file.read_text() == "mine"
+
+
+def _train_mnist(data_dir, workdir, *flags, **options):
+  return commands.run(
+    "--dataset=mnist", "--steps=5", "--validation_examples=0", f"--data_dir={data_dir}",
+    f"--workdir={workdir}", *flags, environment=commands.NO_NETWORK, **options,
+  )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ("dataset", "problem"),
+  [("no_such_dataset", "TFDS knows no such"), ("cifar10", "its images are (32, 32, 3)")],
+)
+def test_a_dataset_that_does_not_fit_is_named_without_a_network(tmp_path, dataset, problem):
+  workdir = tmp_path / "run"
+  began = time.monotonic()
+  line = _refusal(
+    f"--dataset={dataset}", f"--data_dir={tmp_path / 'data'}", f"--workdir={workdir}",
+    environment=commands.NO_NETWORK,
+  )  # fmt: skip
+  assert line.startswith(f"error: --dataset={dataset}: {problem}")
+  assert time.monotonic() - began < 30
+  assert not (workdir / "config.cfg").exists()
+
+
+@pytest.mark.parametrize(
+  ("changes", "named"),
+  [
+    ({"dataset": "synthetic_digits/0_5"}, "--dataset=synthetic_digits/0_5"),
+    ({"validation_examples": 2000}, "--validation_examples=2000"),
+    ({"validation_examples": 500, "batch_size": 1501}, "--batch_size=1501 .* 1500"),
+  ],
+)
+def test_settings_that_the_data_does_not_fit_are_named(prepared, tmp_path, changes, named):
+  settings = {"dataset": "synthetic_digits/2000_500", "data_dir": prepared, **changes}
+  with pytest.raises(UserError, match=named):
+    train(Config(workdir=str(tmp_path / "run"), **settings))
+  assert not (tmp_path / "run" / "config.cfg").exists()
+
+
+def test_without_a_network_the_three_remedies_are_named_within_seconds(tmp_path):
+  began = time.monotonic()
+  line = _train_mnist(tmp_path / "data", tmp_path / "run").error
+  assert time.monotonic() - began < 15
+  assert "--dataset=mnist is not prepared here" in line
+  for remedy in ("--manual_dir=", "--data_dir=", "--dataset=synthetic_digits"):
+    assert remedy in line
+
+
+def test_the_fallback_cannot_be_missed_and_names_itself_in_the_result(prepared, tmp_path):
+  flags = (prepared, tmp_path / "run", "--fallback_dataset=synthetic_digits/2000_500")
+  finished = _train_mnist(*flags)
+  assert finished.record["dataset"] == "synthetic_digits/2000_500"
+  assert "warning: mnist is not at hand" in finished.stderr
+  assert "!!! TRAINING ON SYNTHETIC_DIGITS/2000_500 INSTEAD OF MNIST." in finished.stderr
+  assert "!" * 100 in finished.stderr.splitlines()
+  # It is the last thing that people read, too.
+  assert finished.stderr.splitlines()[-1].startswith(
+    "warning: these are figures of synthetic_digits"
+  )
+  config = (tmp_path / "run" / "config.cfg").read_text().splitlines()
+  assert "--dataset=synthetic_digits/2000_500" in config
+  assert "--fallback_dataset=" in config
+
+  before = commands.contents(tmp_path / "run")
+  assert _train_mnist(*flags).stdout == finished.stdout
+  assert commands.contents(tmp_path / "run") == before
+
+
+def _write_idx(directory, names):
+  """Writes files in MNIST's format that aren't MNIST's."""
+  directory.mkdir()
+  for name in names:
+    shape = _FILES[name]
+    header = np.array([0x800 + len(shape), *shape], ">u4").tobytes()
+    with gzip.open(directory / name, "wb", compresslevel=1) as file:
+      file.write(header + bytes(int(np.prod(shape))))
+
+
+def test_missing_manual_files_are_named(tmp_path):
+  manual = tmp_path / "manual"
+  _write_idx(manual, ["train-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte.gz"])
+  line = _train_mnist(tmp_path / "data", tmp_path / "run", f"--manual_dir={manual}").error
+  assert f"--manual_dir={manual}" in line
+  assert "t10k-images-idx3-ubyte.gz, train-images-idx3-ubyte.gz there" in line
+
+
+def test_manual_files_with_other_content_are_refused(tmp_path):
+  manual, data_dir = tmp_path / "manual", tmp_path / "data"
+  _write_idx(manual, _FILES)
+  before = commands.contents(manual)
+  line = _train_mnist(data_dir, tmp_path / "run", f"--manual_dir={manual}").error
+  assert f"--manual_dir={manual}" in line
+  assert "checksum" in line
+  assert any(name in line for name in _FILES)
+  assert commands.contents(manual) == before
+  assert not list(data_dir.rglob("*.tfrecord*"))
+
+
+def test_a_truncated_manual_file_is_refused(mnist_dir, tmp_path):
+  manual, data_dir = tmp_path / "manual", tmp_path / "data"
+  shutil.copytree(mnist_dir, manual)
+  truncated = manual / "train-images-idx3-ubyte.gz"
+  truncated.chmod(0o644)
+  os.truncate(truncated, 1_000_000)
+  line = _train_mnist(data_dir, tmp_path / "run", f"--manual_dir={manual}").error
+  assert f"--manual_dir={manual}" in line
+  assert truncated.name in line
+  assert not list(data_dir.rglob("*.tfrecord*"))
+
+
+@pytest.fixture
+def damaged(prepared, tmp_path):
+  """A copy of the prepared data of which a file is cut short, and its directory."""
+  copy = tmp_path / "data"
+  shutil.copytree(prepared, copy)
+  for arrays in copy.rglob("arrays-*.npz"):
+    arrays.unlink()
+  (records,) = copy.rglob("synthetic_digits-train.tfrecord-*")
+  os.truncate(records, records.stat().st_size // 2)
+  return copy
+
+
+def test_damaged_prepared_data_is_named(damaged, tmp_path):
+  line = commands.run(
+    *commands.SMALL, f"--data_dir={damaged}", f"--workdir={tmp_path / 'run'}", "--steps=5"
+  ).error
+  assert str(damaged / "synthetic_digits" / "2000_500") in line
+  assert "delete that directory and run again" in line
+  assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_finished_run_with_a_damaged_result_is_named(trained, tmp_path):
+  workdir = shutil.copytree(trained.workdir, tmp_path / "run")
+  (workdir / "result.json").write_text(json.dumps({"step": "many"})[:-3])
+  before = commands.contents(workdir)
+  line = _refusal(f"--flagfile={workdir / 'config.cfg'}", f"--workdir={workdir}")
+  assert str(workdir / "result.json") in line
+  assert commands.contents(workdir) == before

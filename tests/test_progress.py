@@ -1,0 +1,102 @@
+"""Tests of what people see of a run: lines in a log, a bar on a terminal."""
+
+import fcntl
+import logging as python_logging
+import os
+import pty
+import struct
+import sys
+import termios
+
+import pytest
+from absl import logging
+
+from mnist_research import progress as progress_lib
+from mnist_research.progress import Progress
+
+
+@pytest.fixture(autouse=True)
+def informed(caplog):
+  """Lets notes through, as the commands do."""
+  verbosity = logging.get_verbosity()
+  logging.set_verbosity(logging.INFO)
+  caplog.set_level(python_logging.INFO, logger="absl")
+  yield
+  logging.set_verbosity(verbosity)
+
+
+class _Terminal:
+  """A terminal of 100 columns that is stderr while it is entered."""
+
+  def __enter__(self) -> "_Terminal":
+    self._master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    self._stderr, sys.stderr = sys.stderr, os.fdopen(slave, "w")
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    sys.stderr.close()
+    sys.stderr = self._stderr
+    os.close(self._master)
+
+  def shown(self) -> str:
+    """Returns all that it shows."""
+    sys.stderr.flush()
+    os.set_blocking(self._master, False)
+    try:
+      return os.read(self._master, 100_000).decode()
+    except BlockingIOError:
+      return ""
+
+
+def _messages(caplog) -> list[str]:
+  return [record.getMessage() for record in caplog.records]
+
+
+def test_a_log_gets_a_line_for_what_stays(caplog):
+  with Progress(first_step=0, total_steps=1000) as progress:
+    progress.line(20, "validation  loss 0.5")
+  assert _messages(caplog) == ["step   20/1000  validation  loss 0.5"]
+
+
+def test_a_log_gets_no_line_for_each_block(caplog):
+  with Progress(first_step=0, total_steps=1000) as progress:
+    for step in range(100):
+      progress.update(step, "loss 0.5")
+  assert _messages(caplog) == []
+
+
+def test_a_log_gets_a_line_after_some_time(caplog, monkeypatch):
+  progress = Progress(first_step=0, total_steps=10)
+  progress.update(1, "early")
+  monkeypatch.setattr(progress_lib, "_SECONDS_BETWEEN_LINES", 0.0)
+  progress.update(2, "late")
+  monkeypatch.setattr(progress_lib, "_SECONDS_BETWEEN_LINES", 10.0)
+  progress.update(3, "soon after")
+  assert _messages(caplog) == ["step  2/10  late"]
+
+
+def test_a_terminal_gets_a_bar(caplog):
+  with _Terminal() as terminal:
+    with Progress(first_step=250, total_steps=1000) as progress:
+      progress.update(500, "loss 0.5")
+    shown = terminal.shown()
+  for text in ("250/1000", "500/1000", "50%", "loss 0.5"):
+    assert text in shown
+  assert _messages(caplog) == []
+
+
+def test_a_terminal_keeps_a_line_above_its_bar():
+  with _Terminal() as terminal:
+    with Progress(first_step=0, total_steps=1000) as progress:
+      progress.line(20, "validation  loss 0.5")
+    assert "step   20/1000  validation  loss 0.5\r\n" in terminal.shown()
+
+
+def test_a_terminal_that_wants_no_notes_gets_no_bar():
+  logging.set_verbosity(logging.WARNING)
+  with _Terminal() as terminal:
+    with Progress(first_step=0, total_steps=1000) as progress:
+      progress.update(500, "loss 0.5")
+      progress.line(500, "loss 0.5")
+    assert terminal.shown() == ""

@@ -1,0 +1,150 @@
+"""Tests of the signals that ask a run to stop, each in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mnist_research.stopping import StopSignals
+
+_REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Says each time when it is ready for a signal, and at the end what it received.
+_LOOP = """
+import sys, time
+from mnist_research.stopping import StopSignals
+with StopSignals() as stop:
+  for _ in range({signals}):
+    print("ready", flush=True)
+    sys.stdin.readline()
+    time.sleep(0.1)
+  print(stop.received, flush=True)
+"""
+# One call that returns to Python after a minute: nothing else would answer a signal.
+_BUSY = """
+import hashlib
+from mnist_research.stopping import StopSignals
+with StopSignals():
+  print("ready", flush=True)
+  hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
+"""
+_AFTERWARDS = """
+import sys
+from mnist_research.stopping import StopSignals
+with StopSignals():
+  pass
+print("ready", flush=True)
+try:
+  sys.stdin.readline()
+except KeyboardInterrupt:
+  print("interrupted")
+"""
+
+
+class _Process:
+  """A program that waits for signals."""
+
+  def __init__(self, program: str):
+    self._process = subprocess.Popen(
+      [sys.executable, "-c", program],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      cwd=_REPOSITORY,
+    )
+
+  def send(self, number: signal.Signals) -> None:
+    """Sends a signal once the program is ready."""
+    assert self._process.stdout.readline() == "ready\n"
+    self._process.send_signal(number)
+
+  def send_again(self, number: signal.Signals) -> None:
+    """Sends another without waiting."""
+    time.sleep(0.3)
+    self._process.send_signal(number)
+
+  def go_on(self) -> None:
+    """Lets the program go on."""
+    self._process.stdin.write("\n")
+    self._process.stdin.flush()
+
+  def finish(self) -> tuple[int, str, str]:
+    """Returns the exit code, stdout and stderr."""
+    try:
+      output, errors = self._process.communicate(timeout=30)
+    finally:
+      self._process.kill()
+    return self._process.returncode, output.strip(), errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_noted_and_the_program_goes_on(number):
+  process = _Process(_LOOP.format(signals=1))
+  process.send(number)
+  process.go_on()
+  returncode, output, errors = process.finish()
+  assert (returncode, output) == (0, str(int(number)))
+  assert "stopping after this block of steps; Ctrl-C again stops at once" in errors
+
+
+def test_without_a_signal_nothing_is_noted():
+  process = _Process(_LOOP.format(signals=0))
+  assert process.finish() == (0, "None", "")
+
+
+def test_a_second_sigterm_changes_nothing():
+  process = _Process(_LOOP.format(signals=2))
+  process.send(signal.SIGINT)
+  process.go_on()
+  process.send(signal.SIGTERM)
+  process.go_on()
+  returncode, output, _ = process.finish()
+  assert (returncode, output) == (0, str(int(signal.SIGINT)))
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_sigint_stops_at_once_inside_a_long_call(first):
+  process = _Process(_BUSY)
+  process.send(first)
+  process.send_again(signal.SIGINT)
+  began = time.monotonic()
+  returncode, _, _ = process.finish()
+  assert returncode == 130
+  assert time.monotonic() - began < 10
+
+
+def test_afterwards_a_signal_does_what_it_did_before():
+  process = _Process(_AFTERWARDS)
+  process.send(signal.SIGINT)
+  assert process.finish()[:2] == (0, "interrupted")
+
+
+def test_handlers_threads_and_files_are_left_as_they_were():
+  def situation():
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    return handlers, threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+  before = situation()
+  with StopSignals() as stop:
+    assert situation() != before
+    assert stop.received is None
+  assert situation() == before
+
+
+def test_another_thread_of_a_program_has_no_signals():
+  received = []
+
+  def enter():
+    with StopSignals() as stop:
+      received.append(stop.received)
+
+  thread = threading.Thread(target=enter)
+  thread.start()
+  thread.join()
+  assert received == [None]

@@ -1,0 +1,230 @@
+"""Tests of the run's directory: its lock, its metrics and what is written whole."""
+
+import json
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from mnist_research.config import Config
+from mnist_research.errors import UserError
+from mnist_research.workdir import Workdir, write_atomically
+
+_REPOSITORY = Path(__file__).resolve().parents[1]
+_HOLDER = """
+import sys
+from mnist_research.workdir import Workdir
+with Workdir(sys.argv[1]).opened():
+  print("held", flush=True)
+  sys.stdin.read()
+"""
+
+
+def _line(step: int, split: str = "train", **values) -> dict:
+  return {"step": step, "split": split, **values}
+
+
+def _written(path: Path, *records: dict | str) -> Workdir:
+  """A workdir whose metrics.jsonl holds `records`; texts as they are."""
+  path.mkdir(exist_ok=True)
+  lines = [record if isinstance(record, str) else json.dumps(record) + "\n" for record in records]
+  (path / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
+  return Workdir(path)
+
+
+@pytest.fixture
+def small_files():
+  """A disk that takes no more than ten bytes of a file."""
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+  yield
+  resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+# ---- The lock ----
+
+
+@pytest.fixture
+def holder(tmp_path):
+  """Another process that holds the workdir."""
+  process = subprocess.Popen(
+    [sys.executable, "-c", _HOLDER, str(tmp_path / "run")],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    cwd=_REPOSITORY,
+  )
+  assert process.stdout.readline() == b"held\n"
+  yield process
+  process.kill()
+  process.communicate()
+
+
+@pytest.mark.usefixtures("holder")
+def test_a_workdir_has_one_process(tmp_path):
+  with (
+    pytest.raises(UserError, match=r"--workdir=.*/run: another process is training there"),
+    Workdir(tmp_path / "run").opened(),
+  ):
+    pytest.fail("both hold it")
+
+
+def test_a_killed_process_holds_nothing(tmp_path, holder):
+  holder.kill()
+  holder.wait()
+  with Workdir(tmp_path / "run").opened():
+    pass
+
+
+def test_a_process_that_is_done_holds_nothing(tmp_path, holder):
+  holder.communicate()
+  assert holder.returncode == 0
+  with Workdir(tmp_path / "run").opened():
+    pass
+
+
+def test_the_lock_goes_with_an_error(tmp_path):
+  workdir = Workdir(tmp_path / "run")
+  with pytest.raises(KeyError), workdir.opened():
+    raise KeyError
+  with workdir.opened():
+    pass
+
+
+def test_opening_makes_the_directories_on_the_way(tmp_path):
+  with Workdir(tmp_path / "a" / "b").opened():
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize("path", ["file", "file/run"])
+def test_a_file_is_no_workdir(tmp_path, path):
+  (tmp_path / "file").write_text("mine")
+  with pytest.raises(UserError, match=f"--workdir={tmp_path / path}: .*choose a directory"):  # noqa: SIM117
+    with Workdir(tmp_path / path).opened():
+      pytest.fail("it was opened")
+  assert (tmp_path / "file").read_text() == "mine"
+
+
+# ---- Settings and environment ----
+
+
+def test_the_settings_come_back(tmp_path):
+  config = Config(seed=3, hidden_units=(5, 6), data_dir="/data", workdir=str(tmp_path))
+  workdir = Workdir(tmp_path)
+  workdir.begin(config, devices=["CPU:0"], step=0)
+  assert workdir.read_config() == workdir.trained_config()
+  assert workdir.read_config() == Config(seed=3, hidden_units=(5, 6), data_dir="/data")
+
+
+def test_a_new_workdir_holds_no_settings(tmp_path):
+  assert Workdir(tmp_path / "absent").read_config() is None
+  with pytest.raises(UserError, match=r"absent holds no run: name the --workdir"):
+    Workdir(tmp_path / "absent").trained_config()
+
+
+def test_the_environment_is_written_down(tmp_path):
+  Workdir(tmp_path).begin(Config(), devices=["CPU:0", "CPU:1"], step=0)
+  environment = json.loads((tmp_path / "environment.json").read_text())
+  assert environment["devices"] == ["CPU:0", "CPU:1"]
+  assert environment["tensorflow"] == metadata.version("tensorflow")
+  assert environment["python"] == sys.version.split()[0]
+  assert environment["command"][1:] == sys.argv
+
+
+# ---- Metrics ----
+
+
+def test_metrics_come_back_in_their_order(tmp_path):
+  workdir = Workdir(tmp_path)
+  workdir.append_metrics(_line(1, loss=2.5), _line(1, "validation", loss=2.0))
+  workdir.append_metrics(_line(2, loss=1.5))
+  expected = [_line(1, loss=2.5), _line(1, "validation", loss=2.0), _line(2, loss=1.5)]
+  assert workdir.read_metrics() == expected
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  assert [json.loads(line) for line in lines] == expected
+
+
+def test_a_new_workdir_has_no_metrics(tmp_path):
+  assert Workdir(tmp_path).read_metrics() == []
+
+
+def test_a_resume_drops_what_comes_after_its_step(tmp_path):
+  early = [_line(5, loss=3.0), _line(10, loss=2.0), _line(10, "validation", loss=2.5)]
+  workdir = _written(tmp_path, *early, _line(15, loss=1.0), _line(20, "validation", loss=1.0))
+  workdir.begin(Config(), devices=[], step=10)
+  assert workdir.read_metrics() == early
+
+
+def test_a_resume_at_the_end_drops_the_test_line(tmp_path):
+  workdir = _written(tmp_path, _line(10, loss=2.0), _line(10, "test", loss=2.5))
+  workdir.begin(Config(), devices=[], step=10)
+  assert workdir.read_metrics() == [_line(10, loss=2.0)]
+
+
+def test_a_line_that_was_cut_off_is_dropped(tmp_path):
+  workdir = _written(tmp_path, _line(5), '{"step": 10, "spl')
+  assert workdir.read_metrics() == [_line(5)]
+  workdir.begin(Config(), devices=[], step=10)
+  workdir.append_metrics(_line(15))
+  assert workdir.read_metrics() == [_line(5), _line(15)]
+
+
+@pytest.mark.parametrize(
+  "damaged", ["{]", "[]", "7", '{"step": 3}', '{"split": "train"}', '{"step": null, "split": ""}']
+)
+def test_a_damaged_line_is_named(tmp_path, damaged):
+  workdir = _written(tmp_path, _line(5), damaged + "\n", _line(10))
+  before = (tmp_path / "metrics.jsonl").read_bytes()
+  with pytest.raises(UserError, match=r"metrics\.jsonl is damaged in line 2; delete that line"):
+    workdir.begin(Config(), devices=[], step=10)
+  assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_metrics_that_are_no_text_are_named(tmp_path):
+  (tmp_path / "metrics.jsonl").write_bytes(b"\xff\xfe\n")
+  with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
+    Workdir(tmp_path).read_metrics()
+
+
+@pytest.mark.usefixtures("small_files")
+def test_metrics_on_a_full_disk_are_told(tmp_path):
+  with pytest.raises(UserError, match=r"metrics\.jsonl can't be written: File too large"):
+    Workdir(tmp_path).append_metrics(_line(5, loss=1.0))
+
+
+# ---- The result ----
+
+
+def test_the_result_comes_back(tmp_path):
+  result = {"step": 7, "test_accuracy": 0.5, "dataset": "mnist"}
+  Workdir(tmp_path).write_result(result)
+  assert Workdir(tmp_path).read_result() == result
+  assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_run_that_goes_on_has_no_result(tmp_path):
+  assert Workdir(tmp_path).read_result() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"step": "x"}', b"\xff"])
+def test_a_damaged_result_is_named_with_the_remedy(tmp_path, content):
+  (tmp_path / "result.json").write_bytes(content)
+  with pytest.raises(UserError, match=r"result\.json is damaged; delete it"):
+    Workdir(tmp_path).read_result()
+
+
+def test_a_result_is_written_whole_or_not_at_all(tmp_path, request):
+  write_atomically(tmp_path / "result.json", "old")
+  request.getfixturevalue("small_files")
+  with pytest.raises(UserError, match=r"result\.json can't be written: File too large"):
+    write_atomically(tmp_path / "result.json", "new" * 10)
+  assert (tmp_path / "result.json").read_text() == "old"
+  assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_write_replaces_the_leftovers_of_one_that_was_killed(tmp_path):
+  (tmp_path / ".result.json.partial").write_text("half")
+  write_atomically(tmp_path / "result.json", "whole")
+  assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("result.json", "whole")]
