@@ -12,6 +12,9 @@ _EXPONENTIAL_END = 0.01
 _ONE_CYCLE_START = 1 / 25
 _ONE_CYCLE_RISE = 0.3
 _MOMENTUM = 0.9
+_MUON_MOMENTUM = 0.95
+# Of the odd polynomial whose iterates draw singular values to one, with the steepest start.
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
@@ -62,6 +65,44 @@ class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
     return 0.5 * (1 + tf.cos(math.pi * progress))
 
 
+class Muon(tf.keras.optimizers.Adam):
+  """Momentum made orthogonal for the hidden kernels; Adam for the last layer and the biases.
+
+  Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), scaled as in Liu et al. 2025
+  (arXiv:2502.16982) so that Adam's learning rates fit. `tf.keras.optimizers.Muon` is the same, but
+  that of Keras 3.12, the last for Python 3.10, doesn't run on TensorFlow.
+  """
+
+  def build(self, variables: list[tf.keras.Variable]) -> None:
+    """Makes the slots, and notes which variables are hidden kernels."""
+    super().build(variables)
+    self._is_hidden = [len(v.shape) == 2 and "logits" not in v.path for v in variables]
+
+  def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor):
+    """Does one step of one variable; Keras calls it."""
+    index = self._get_variable_index(variable)
+    if not self._is_hidden[index]:
+      super().update_step(gradient, variable, learning_rate)
+      return
+    momentum = _MUON_MOMENTUM * tf.convert_to_tensor(self._momentums[index]) + gradient
+    self.assign(self._momentums[index], momentum)
+    scale = 0.2 * max(variable.shape) ** 0.5
+    update = _orthogonalize(gradient + _MUON_MOMENTUM * momentum)
+    self.assign_sub(variable, learning_rate * scale * update)
+
+
+def _orthogonalize(matrix: tf.Tensor) -> tf.Tensor:
+  """Returns about U V^T of the matrix U S V^T, by five iterations of Newton and Schulz."""
+  a, b, c = _NEWTON_SCHULZ
+  tall = matrix.shape[0] > matrix.shape[1]
+  x = tf.transpose(matrix) if tall else matrix
+  x = x / (tf.norm(x) + 1e-7)
+  for _ in range(5):
+    square = x @ tf.transpose(x)
+    x = a * x + (b * square + c * square @ square) @ x
+  return tf.transpose(x) if tall else x
+
+
 def learning_rate(optimizer: tf.keras.optimizers.Optimizer, step: int) -> float:
   """Returns the learning rate that `optimizer` uses in `step` (0 is the first)."""
   return float(optimizer._learning_rate(step))
@@ -89,10 +130,7 @@ def create_optimizer(config: Config, total_steps: int) -> tf.keras.optimizers.Op
     "adamw": lambda: optimizers.AdamW(learning_rate=schedule, weight_decay=config.weight_decay),
     "rmsprop": lambda: optimizers.RMSprop(**shared),
     "lamb": lambda: optimizers.Lamb(**shared),
-    # Muon moves the hidden kernels; the last layer and the biases go by the Adam inside it.
-    "muon": lambda: optimizers.Muon(
-      exclude_layers=["logits"], adam_weight_decay=config.weight_decay or None, **shared
-    ),
+    "muon": lambda: Muon(**shared),
   }[config.optimizer]
   optimizer = create()
   optimizer.exclude_from_weight_decay(var_names=["bias"])

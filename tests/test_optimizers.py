@@ -181,6 +181,28 @@ def test_muon_orthogonalises_the_update_of_a_hidden_kernel():
   assert ((np.diag(singular_values) > 0.65) & (np.diag(singular_values) < 1.25)).all()
 
 
+@pytest.mark.skipif(
+  not hasattr(tf.keras.optimizers.Muon, "lr_adjust"), reason="the Muon of Keras 3.12 doesn't run"
+)
+@pytest.mark.parametrize("shape", [(4, 7), (7, 4)])
+def test_muon_steps_as_that_of_keras(shape):
+  generator = np.random.default_rng(0)
+  first = generator.normal(size=shape)
+  gradients = [tf.constant(generator.normal(size=shape), tf.float32) for _ in range(3)]
+  config = Config(
+    optimizer="muon", learning_rate=_RATE, learning_rate_schedule="constant", weight_decay=_DECAY
+  )
+  theirs = tf.keras.optimizers.Muon(learning_rate=_RATE, weight_decay=_DECAY)
+  results = []
+  for optimizer in (create_optimizer(config, _STEPS), theirs):
+    variable = tf.keras.Variable(first, name="kernel")
+    optimizer.build([variable])
+    for gradient in gradients:
+      optimizer.apply([gradient], [variable])
+    results.append(variable.numpy())
+  np.testing.assert_allclose(*results, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("weight_decay", [0.0, _DECAY])
 @pytest.mark.parametrize("name", ["hidden_0/bias", "logits/kernel", "logits/bias"])
 def test_muon_leaves_biases_and_the_last_layer_to_adam(name, weight_decay):

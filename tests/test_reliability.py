@@ -11,7 +11,9 @@ import commands
 import pytest
 
 from mnist_research.config import Config
+from mnist_research.errors import UserError
 from mnist_research.loop import train
+from mnist_research.summaries import Summaries
 
 _KILLED = (
   "--dataset=synthetic_digits/2000_500",
@@ -122,8 +124,8 @@ def small_disk(tmp_path):
   ("size", "checkpoint_every", "fails_in"),
   [
     ("1m", 20, "checkpoints"),
-    ("60k", 5000, "tensorboard"),
-    ("8k", 5000, ""),
+    # Whichever of metrics, events and pictures comes first.
+    ("60k", 5000, ""),
   ],
 )
 def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
@@ -141,6 +143,16 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
   expected = commands.checkpoint_arrays(tmp_path / "roomy")
   actual = commands.checkpoint_arrays(workdir)
   assert all((actual[key] == expected[key]).all() for key in expected)
+
+
+def test_events_on_a_full_disk_are_told(small_disk):
+  directory = small_disk("100k") / "tensorboard"
+  with pytest.raises(UserError, match=r"tensorboard can't be written: No space left on device"):  # noqa: SIM117
+    with Summaries(directory, first_step=0) as summaries:
+      (directory / "filler").write_bytes(bytes(80_000))
+      for step in range(10_000):
+        summaries.scalars("train", {"loss": 1.0}, step=step)
+      summaries.flush()
 
 
 def test_a_data_directory_that_goes_changes_nothing(prepared, tmp_path):
