@@ -195,7 +195,7 @@ def test_muon_steps_as_that_of_keras(shape):
   theirs = tf.keras.optimizers.Muon(learning_rate=_RATE, weight_decay=_DECAY)
   results = []
   for optimizer in (create_optimizer(config, _STEPS), theirs):
-    variable = tf.keras.Variable(first, name="kernel")
+    variable = tf.keras.Variable(first, dtype="float32", name="kernel")
     optimizer.build([variable])
     for gradient in gradients:
       optimizer.apply([gradient], [variable])

@@ -251,9 +251,10 @@ def test_xla_agrees_on_the_losses_of_a_hundred_steps():
   [
     {"learning_rate": 0.05},
     {"optimizer": "adamw", "learning_rate": 0.001, "weight_decay": 0.1, "ema_decay": 0.9},
+    {"optimizer": "muon", "learning_rate": 0.005, "weight_decay": 0.1},
     {"dropout_rate": 0.5, "label_smoothing": 0.1, "learning_rate": 0.05},
   ],
-  ids=["sgd", "adamw", "dropout"],
+  ids=["sgd", "adamw", "muon", "dropout"],
 )
 def test_two_replicas_train_as_one_device_does(settings):
   one, several = (_begin(replicas=count, **settings) for count in (1, 2))
