@@ -27,7 +27,12 @@ def create_strategy(config: Config) -> tf.distribute.Strategy:
       f"--batch_size={config.batch_size} doesn't divide by {len(devices)} replicas: choose a "
       "multiple, or another --device_count"
     )
-  return tf.distribute.MirroredStrategy(devices)
+  # On CPUs the default reduces by collective operations, whose keys begin at the same number in
+  # each strategy: the second network of a process meets the shapes of the first.
+  on_cpu = devices[0].startswith("CPU")
+  return tf.distribute.MirroredStrategy(
+    devices, cross_device_ops=tf.distribute.ReductionToOneDevice() if on_cpu else None
+  )
 
 
 def compiles_with_xla(config: Config, strategy: tf.distribute.Strategy) -> bool:

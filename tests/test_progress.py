@@ -41,12 +41,12 @@ class _Terminal:
 
   def shown(self) -> str:
     """Returns all that it shows."""
-    sys.stderr.flush()
-    os.set_blocking(self._master, False)
-    try:
-      return os.read(self._master, 100_000).decode()
-    except BlockingIOError:
-      return ""
+    # A terminal hands on what it gets in its own time: read until a mark comes through.
+    print("<end>", end="", file=sys.stderr, flush=True)
+    text = b""
+    while not text.endswith(b"<end>"):
+      text += os.read(self._master, 4096)
+    return text.removesuffix(b"<end>").decode()
 
 
 def _messages(caplog) -> list[str]:

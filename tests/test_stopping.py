@@ -38,8 +38,8 @@ import sys
 from mnist_research.stopping import StopSignals
 with StopSignals():
   pass
-print("ready", flush=True)
 try:
+  print("ready", flush=True)
   sys.stdin.readline()
 except KeyboardInterrupt:
   print("interrupted")

@@ -279,7 +279,7 @@ def test_dense_learns_mnist_in_an_epoch_from_its_original_files(mnist_dir, tmp_p
 @pytest.mark.skipif(not shutil.which("make"), reason="make isn't installed")
 def test_make_passes_flags_on():
   printed = subprocess.run(
-    ["make", "-n", "train", "FLAGS=--seed=3 --epochs=1"],
+    ["make", "--no-print-directory", "-n", "train", "FLAGS=--seed=3 --epochs=1"],
     cwd=commands.REPOSITORY, capture_output=True, text=True, check=True,
   ).stdout  # fmt: skip
   command = printed.splitlines()[-1]

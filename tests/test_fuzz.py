@@ -1,0 +1,243 @@
+"""Hundreds of malformed inputs: each is refused with one line, and no good file is touched."""
+
+import dataclasses
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from absl.testing import flagsaver
+from PIL import Image
+
+from mnist_research import app, config, evaluate, loop, predict, train
+from mnist_research.config import Config
+from mnist_research.errors import Interrupted
+
+_BAD = {
+  int: ["", "x", "1.5", "-1", "1e3", "--", "9" * 30, "0x", "nan", "1 2", "\uff11.\uff10"],
+  float: ["", "x", "nan", "inf", "-inf", "-1", "1,5", "0.1.2", "1e999", "--"],
+  bool: ["maybe", "2", "nein", "-", "tru"],
+  str: ["", "x", "Adam ", "ADAM", "adam,sgd", "\n", "🙂", "../x"],
+  tuple: ["0", "-3", "a,b", "1,,2", "1.5", "128;64", "1e2", ",", "128,0"],
+}
+_COUNT = 160
+
+
+def _answer(main, arguments, capsys) -> str:
+  """Runs a command in this process; returns the line with which it refused."""
+  capsys.readouterr()
+  with flagsaver.flagsaver():
+    try:
+      rest = app._parse_flags(["command", *map(str, arguments)])
+      code = app._exit_code(main, rest[1:])
+    except SystemExit as end:
+      code = end.code
+  output = capsys.readouterr()
+  assert code == 2, (arguments, output)
+  assert output.out == ""
+  assert "Traceback" not in output.err
+  last = output.err.splitlines()[-1]
+  assert last.startswith("error: "), (arguments, output)
+  assert len(last) > len("error: ")
+  return last
+
+
+def _malformed_flags(number: int, values: random.Random) -> list[str]:
+  """A flag with a value that it can't have, among some good ones."""
+  fields = [
+    f for f in dataclasses.fields(Config) if not isinstance(f.default, str) or f.metadata["choices"]
+  ]
+  field = fields[number % len(fields)]
+  kind = type(field.default)
+  bad = values.choice(_BAD[kind])
+  if field.name == "seed" and bad == "-1":
+    bad = "2147483648"
+  good = values.sample(["--seed=3", "--epochs=2", "--optimizer=sgd", "--noxla", "--steps=5"], 2)
+  good = [flag for flag in good if field.name not in flag and flag != "--noxla"]
+  return [*good, f"--{field.name}={bad}"]
+
+
+@pytest.mark.parametrize("number", range(_COUNT))
+def test_malformed_flags_are_refused(number, tmp_path, capsys):
+  arguments = _malformed_flags(number, random.Random(number))
+  _answer(train.main, [*arguments, f"--workdir={tmp_path / 'run'}"], capsys)
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [["--", "x"], ["-", "x"], ["---seed=1"], ["--seed"], ["--=3"], ["--no"], ["--seed=1", "x"],
+   ["--unknown"], ["--unknown=1"], ["--se ed=1"], ["--nodataset"], ["--flagfile"]],
+  ids=str,
+)  # fmt: skip
+def test_odd_command_lines_are_refused(arguments, tmp_path, capsys):
+  _answer(train.main, [f"--workdir={tmp_path / 'run'}", *arguments], capsys)
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_malformed_flagfiles_are_refused(number, tmp_path, capsys):
+  values = random.Random(number)
+  lines = ["--seed=1", "--epochs=2", "# a comment", "", "--optimizer=adam"]
+  arguments = _malformed_flags(values.randrange(1000), values)
+  broken = [
+    values.randbytes(30).replace(b"\n", b" ") + b"\xff",
+    arguments[-1].replace("\n", " ").encode() or b"--x",
+    b"seed=1",
+    b"--seed 1 2 3",
+    b"--unknown_flag=1",
+    b"learning_rate: 3",
+    b"\x00\x01",
+    b"--seed=1 # no comment",
+  ][number % 8]
+  lines.insert(values.randrange(len(lines)), "BROKEN")
+  flagfile = tmp_path / "bad.cfg"
+  flagfile.write_bytes("\n".join(lines).encode().replace(b"BROKEN", broken))
+  workdir = tmp_path / "run"
+  _answer(train.main, [f"--flagfile={flagfile}", f"--workdir={workdir}"], capsys)
+  assert not workdir.exists()
+
+
+@pytest.fixture(scope="module")
+def half_done(prepared, tmp_path_factory):
+  """A run with two checkpoints that was stopped before its end."""
+  workdir = tmp_path_factory.mktemp("half_done") / "run"
+  settings = Config(
+    dataset="synthetic_digits/2000_500", data_dir=prepared, workdir=str(workdir), steps=40,
+    checkpoint_every=10, steps_per_loop=10, hidden_units=(8,), xla="off",
+  )  # fmt: skip
+  settings = dataclasses.replace(settings, validation_examples=500)
+  plan = loop.plan_blocks
+  with pytest.MonkeyPatch.context() as patch:
+    # Two blocks of the four, and then a signal: what SIGTERM leaves behind.
+    patch.setattr(loop, "plan_blocks", lambda *steps: plan(*steps)[:2])
+    patch.setattr(loop.StopSignals, "__enter__", _stop_at_once)
+    with pytest.raises(Interrupted):
+      loop.train(settings)
+    with pytest.raises(Interrupted):
+      loop.train(settings)
+  assert len(list((workdir / "checkpoints").iterdir())) == 2
+  return workdir
+
+
+def _stop_at_once(stop):
+  stop._active = False
+  stop.received = 15
+  return stop
+
+
+def _tree(directory: Path) -> dict[str, bytes]:
+  files = (path for path in directory.rglob("*") if path.is_file() and path.name != ".lock")
+  return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+def _refused(half_done, tmp_path, capsys, break_it, mains=(train.main, evaluate.main)) -> None:
+  """Breaks a copy of the run; no command may take it, nor change it."""
+  workdir = tmp_path / "run"
+  shutil.copytree(half_done, workdir)
+  settings = config.from_flagfile(half_done / "config.cfg")
+  break_it(workdir)
+  before = _tree(workdir)
+  for main in mains:
+    arguments = [f"--workdir={workdir}"]
+    if main is train.main:
+      arguments += [f"--flagfile={half_done / 'config.cfg'}", f"--data_dir={settings.data_dir}"]
+    _answer(main, arguments, capsys)
+    after = _tree(workdir)
+    # A warning may have been given, and nothing else: not a byte of what was there is changed.
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_malformed_configs_of_a_run_are_refused(half_done, tmp_path, capsys, number):
+  values = random.Random(number)
+
+  def break_it(workdir: Path) -> None:
+    content = (workdir / "config.cfg").read_bytes().splitlines(keepends=True)
+    place = values.randrange(len(content))
+    content[place] = [
+      values.randbytes(20) + b"\xff\n",
+      content[place].replace(b"=", b" is "),
+      b"--unknown=3\n",
+      b"--seed=x\n",
+      b"--learning_rate=nan\n",
+    ][number % 5]
+    (workdir / "config.cfg").write_bytes(b"".join(content))
+
+  _refused(half_done, tmp_path, capsys, break_it)
+
+
+@pytest.mark.parametrize(
+  "line",
+  ["{", "[]", "3", "null", '"x"', "{}", '{"step": 3}', '{"split": "train"}', "nonsense", "{]",
+   '{"step": "x", "split": "train"}', '{"step": null, "split": 3}', "\x00", "{'step': 1}", "[[["],
+)  # fmt: skip
+def test_malformed_metrics_are_refused(half_done, tmp_path, capsys, line):
+  def break_it(workdir: Path) -> None:
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    (workdir / "metrics.jsonl").write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
+
+  _refused(half_done, tmp_path, capsys, break_it, mains=(train.main,))
+
+
+@pytest.mark.parametrize(
+  "content",
+  ["", "{", "[]", "null", "3", "{}", '{"step": "x"}', '{"step": null}', "\x00\xff", '"result"',
+   '{"step": []}', '{"test_accuracy": 1}'],
+)  # fmt: skip
+def test_malformed_results_are_refused(half_done, tmp_path, capsys, content):
+  def break_it(workdir: Path) -> None:
+    (workdir / "result.json").write_text(content, encoding="latin-1")
+
+  _refused(half_done, tmp_path, capsys, break_it, mains=(train.main,))
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_malformed_checkpoints_are_refused(half_done, tmp_path, capsys, number):
+  values = random.Random(number)
+
+  def break_it(workdir: Path) -> None:
+    for checkpoint in (workdir / "checkpoints").iterdir():
+      path = values.choice(sorted(checkpoint.iterdir()))
+      manifest = json.loads((checkpoint / "manifest.json").read_text())
+      kind = number % 8
+      if kind == 0:
+        path.unlink()
+      elif kind == 1:
+        path.write_bytes(values.randbytes(50))
+      elif kind == 2:
+        path.unlink()
+        path.mkdir()
+      elif kind == 3:
+        (checkpoint / "manifest.json").write_text(values.choice(["", "{}", "[]", "3", "null", "{"]))
+      elif kind == 4:
+        del manifest[values.choice(sorted(manifest))]
+        (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+      elif kind == 5:
+        manifest[values.choice(sorted(manifest))] = values.choice([None, "x", -1, [], {}])
+        (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+      elif kind == 6:
+        shutil.rmtree(checkpoint)
+        checkpoint.write_text("no directory")
+      else:
+        manifest["sha256"] = {f"../{name}": d for name, d in manifest["sha256"].items()}
+        manifest["step"] += 1
+        (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+
+  _refused(half_done, tmp_path, capsys, break_it)
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_malformed_pictures_are_refused(half_done, tmp_path, capsys, number):
+  values = random.Random(number)
+  kind = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")[number % 6]
+  path = tmp_path / f"picture.{kind.lower()}"
+  Image.frombytes("L", (40, 40), values.randbytes(1600)).save(path, kind)
+  content = path.read_bytes()
+  path.write_bytes(
+    values.choice([b"", values.randbytes(100), content[:20], content[: len(content) // 3]])
+  )
+  before = _tree(half_done)
+  assert path.name in _answer(predict.main, [f"--workdir={half_done}", path], capsys)
+  assert _tree(half_done) == before
