@@ -23,6 +23,10 @@ SCHEDULES = ("constant", "cosine", "linear", "one_cycle", "exponential")
 _EXAMPLES_PER_LOOP = 20_000
 
 
+# TensorFlow counts in 32 bits in places.
+_INTEGER_LIMIT = 2**31
+
+
 def _setting(
   default: Any, help_text: str, *, choices: Iterable[str] = (), at_least: float | None = None,
   below: float | None = None, more_than: float | None = None, may_change: bool = False,
@@ -92,8 +96,8 @@ class Config:
     0, "steps from one checkpoint to the next; 0: an epoch", at_least=0)  # fmt: skip
 
   seed: int = _setting(
-    0, "seed of the initial weights, the order of examples and dropout", at_least=0,
-    below=2**31)  # fmt: skip
+    0, "seed of the initial weights, the order of examples and dropout", at_least=0
+  )
   deterministic: bool = _setting(False, "same bits in every run on the same machine")
   precision: str = _setting("float32", "arithmetic of the layers", choices=("float32", "bfloat16"))
   xla: str = _setting(
@@ -179,8 +183,9 @@ def _check(field: dataclasses.Field, value: Any) -> None:
       raise UserError(f"{flag}: must be at least {limits['at_least']}")
     if limits["more_than"] is not None and number <= limits["more_than"]:
       raise UserError(f"{flag}: must be more than {limits['more_than']}")
-    if limits["below"] is not None and number >= limits["below"]:
-      raise UserError(f"{flag}: must be below {limits['below']}")
+    below = _INTEGER_LIMIT if limits["below"] is None else limits["below"]
+    if isinstance(number, int | float) and number >= below:
+      raise UserError(f"{flag}: must be below {below}")
 
 
 class _IntegersParser(flags.ArgumentParser):
@@ -267,3 +272,7 @@ def from_flagfile(path: Path) -> Config:
     return from_flags(flag_values)
   except UserError as error:
     raise UserError(f"{path} can't be read as settings: {error}") from error
+
+
+# Those of the command line; every command has them.
+define_flags()

@@ -291,16 +291,16 @@ def read_split(source: Source, config: Config, name: str) -> Split:
   return examples[:count] if name == "train" else examples[count:]
 
 
-def read_example(source: Source, config: Config, name: str, index: int) -> tuple[str, np.ndarray]:
-  """Returns what the example `index` of a split is called, and its image, uint8 [28, 28, 1].
+def read_test_example(source: Source, index: int) -> tuple[str, np.ndarray]:
+  """Returns what a test example is called, and its image, uint8 [28, 28, 1].
 
   Raises:
-    UserError: the split has no such example.
+    UserError: the test split has no such example.
   """
-  split = read_split(source, config, name)
+  split = read(source, "test")
   if index >= split.num_examples:
-    raise UserError(f"--index={index}: {name} has {split.num_examples} examples, from 0")
-  return f"{source.name}/{name}[{index}]", split.images[index]
+    raise UserError(f"--index={index}: the test split has {split.num_examples} examples, from 0")
+  return f"{source.name}/test[{index}]", split.images[index]
 
 
 def check_labels(source: Source, label_names: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ from absl import flags, logging
 from mnist_research import app, config
 from mnist_research.workdir import Workdir
 
-config.define_flags()
 flags.adopt_module_key_flags(config)
 _SPLIT = flags.DEFINE_enum(
   "split", "test", ["train", "validation", "test"], "examples to score the network on"

@@ -1,6 +1,6 @@
 """Says which digit a picture shows: `python -m mnist_research.predict --workdir=DIR IMAGE...`.
 
-With `--index=N` in place of pictures, the N-th example of a split. Prints one JSON object a picture
+With `--index=N` in place of pictures, the N-th test example. Prints one JSON object a picture
 on stdout: file, label, label_name, probability, probabilities.
 """
 
@@ -11,16 +11,14 @@ from mnist_research import app, config
 from mnist_research.errors import UserError
 from mnist_research.workdir import Workdir
 
-config.define_flags()
 flags.adopt_module_key_flags(config)
-_INDEX = flags.DEFINE_integer("index", None, "which example of --split, from 0", lower_bound=0)
-_SPLIT = flags.DEFINE_enum("split", "test", ["train", "validation", "test"], "split of --index")
+_INDEX = flags.DEFINE_integer("index", None, "which test example, from 0", lower_bound=0)
 
 
 def main(arguments: list[str]) -> None:
   """Predicts for the pictures in `arguments`, or for the example that --index names."""
   if bool(arguments) == (_INDEX.value is not None):
-    raise UserError("name either pictures or --index=N: the example of --split to predict")
+    raise UserError("name either pictures or --index=N, a test example")
   workdir = Workdir(app.required("workdir"))
   settings = config.from_flags_over(
     workdir.trained_config(), ("dataset", "data_dir", "manual_dir", "device")
@@ -34,7 +32,7 @@ def main(arguments: list[str]) -> None:
   with distribution.create_strategy(settings).scope():
     trained = state.load_trained(settings, workdir.checkpoints)
   if _INDEX.value is not None:
-    pictures = [data.read_example(data.prepare(settings), settings, _SPLIT.value, _INDEX.value)]
+    pictures = [data.read_test_example(data.prepare(settings), _INDEX.value)]
   score = steps.create_scorer(trained.model)
   for file, image in pictures:
     probabilities = np.exp(evaluation.log_softmax(score(image[None])))[0]

@@ -171,7 +171,8 @@ def restore_latest(state: TrainState, directory: Path) -> Restored | None:
   if found is None:
     return None
   path, manifest = found
-  state.checkpoint().read(str(path / _PREFIX)).assert_consumed()
+  with _fitting(path):
+    state.checkpoint().read(str(path / _PREFIX)).assert_consumed()
   return Restored(manifest["step"], manifest["train_seconds"])
 
 
@@ -202,9 +203,22 @@ def load_trained(config: Config, directory: Path) -> Trained:
   label_names = tuple(manifest["label_names"])
   model = models.create_model(config, len(label_names))
   part = "averages" if config.ema_decay else "model"
-  status = tf.train.Checkpoint(**{part: _by_name(model)}).read(str(path / _PREFIX)).expect_partial()
-  status.assert_existing_objects_matched()
+  with _fitting(path):
+    status = tf.train.Checkpoint(**{part: _by_name(model)}).read(str(path / _PREFIX))
+    status.expect_partial().assert_existing_objects_matched()
   return Trained(model, label_names, manifest["step"])
+
+
+@contextlib.contextmanager
+def _fitting(checkpoint: Path) -> Iterator[None]:
+  """Tells where a whole checkpoint holds other variables than the settings ask for."""
+  try:
+    yield
+  except (ValueError, AssertionError, tf.errors.OpError) as error:
+    raise UserError(
+      f"{checkpoint} was not written with the settings in its config.cfg; put that file back as it "
+      "was, or begin again in another --workdir"
+    ) from error
 
 
 def _newest_whole(directory: Path) -> tuple[Path, dict] | None:

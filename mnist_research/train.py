@@ -8,7 +8,6 @@ from absl import flags, logging
 
 from mnist_research import app, config
 
-config.define_flags()
 flags.adopt_module_key_flags(config)
 
 

@@ -99,10 +99,8 @@ def test_an_index_gives_what_the_picture_of_it_does(predicted, trained, indices)
 
 
 def test_an_index_past_the_end_is_refused(trained):
-  error = commands.run(
-    f"--workdir={trained.workdir}", "--index=500", "--split=validation", module="predict"
-  ).error
-  assert error == "error: --index=500: validation has 500 examples, from 0"
+  error = commands.run(f"--workdir={trained.workdir}", "--index=500", module="predict").error
+  assert error == "error: --index=500: the test split has 500 examples, from 0"
 
 
 def _no_such_file(path):
