@@ -99,7 +99,7 @@ class Workdir:
     try:
       result = json.loads(self._result.read_text(encoding="utf-8"))
       return {"step": int(result["step"]), **result}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
       raise UserError(
         f"{self._result} is damaged; delete it, and the same train command makes it again"
       ) from error
@@ -127,7 +127,7 @@ class Workdir:
       try:
         record = json.loads(line)
         records.append({"step": int(record["step"]), "split": str(record["split"]), **record})
-      except (ValueError, KeyError, TypeError) as error:
+      except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
           f"{self._metrics} is damaged in line {number}; delete that line and run again"
         ) from error

@@ -55,7 +55,7 @@ def train(steps: int, workdir: Path, flags: list[str]) -> list[tuple[int, float]
   while process.poll() is None:
     try:
       samples.append((last_step(workdir / "metrics.jsonl"), resident(status.read_text())))
-    except (OSError, AttributeError):  # The process has just ended.
+    except (OSError, ValueError):  # The process has just ended.
       break
     time.sleep(0.1)
   if process.wait():
@@ -75,7 +75,8 @@ def last_step(metrics: Path) -> int:
 
 def resident(status: str) -> float:
   """The resident memory in MiB, from the text of a /proc/<pid>/status."""
-  return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) / 1024
+  (kibibytes,) = re.findall(r"VmRSS:\s+(\d+) kB", status)
+  return int(kibibytes) / 1024
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ _CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.cfg"
 _TEXTS = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" ")).map(
   str.strip
 )
-_COUNTS = st.integers(1, 2**40)
+_COUNTS = st.integers(1, 2**31 - 1)
 _SHARES = st.floats(0, 1, exclude_max=True)
-_SIZES = st.floats(0, exclude_min=True, allow_infinity=False)
+_SIZES = st.floats(0, 2**31, exclude_min=True, exclude_max=True)
 
 _VALUES = {
   "dataset": _TEXTS,

@@ -398,16 +398,15 @@ def test_without_validation_examples_there_is_no_validation_split(prepared):
 
 
 def test_an_example_is_named_by_its_place(prepared):
-  source, config = _source(prepared), Config(dataset=_SMALL, validation_examples=300)
-  name, image = data.read_example(source, config, "validation", 299)
-  assert name == f"{_SMALL}/validation[299]"
-  np.testing.assert_array_equal(image, data.read(source, "train").images[-1])
+  source = _source(prepared)
+  name, image = data.read_test_example(source, 499)
+  assert name == f"{_SMALL}/test[499]"
+  np.testing.assert_array_equal(image, data.read(source, "test").images[-1])
 
 
 def test_an_example_past_the_split_is_refused(prepared):
-  config = Config(dataset=_SMALL)
-  with pytest.raises(UserError, match="--index=500: test has 500 examples, from 0"):
-    data.read_example(_source(prepared), config, "test", 500)
+  with pytest.raises(UserError, match="--index=500: the test split has 500 examples, from 0"):
+    data.read_test_example(_source(prepared), 500)
 
 
 @pytest.mark.parametrize(

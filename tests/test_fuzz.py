@@ -173,7 +173,7 @@ def test_malformed_configs_of_a_run_are_refused(half_done, tmp_path, capsys, num
 @pytest.mark.parametrize(
   "line",
   ["{", "[]", "3", "null", '"x"', "{}", '{"step": 3}', '{"split": "train"}', "nonsense", "{]",
-   '{"step": "x", "split": "train"}', '{"step": null, "split": 3}', "\x00", "{'step': 1}", "[[["],
+   '{"step": "x", "split": "train"}', '{"step": null, "split": 3}', "\x00", "{'step': 1}", "[[[", '{"step": 1e999, "split": "train"}'],
 )  # fmt: skip
 def test_malformed_metrics_are_refused(half_done, tmp_path, capsys, line):
   def break_it(workdir: Path) -> None:
@@ -186,7 +186,7 @@ def test_malformed_metrics_are_refused(half_done, tmp_path, capsys, line):
 @pytest.mark.parametrize(
   "content",
   ["", "{", "[]", "null", "3", "{}", '{"step": "x"}', '{"step": null}', "\x00\xff", '"result"',
-   '{"step": []}', '{"test_accuracy": 1}'],
+   '{"step": []}', '{"test_accuracy": 1}', '{"step": 1e999}'],
 )  # fmt: skip
 def test_malformed_results_are_refused(half_done, tmp_path, capsys, content):
   def break_it(workdir: Path) -> None:
