@@ -173,7 +173,8 @@ def test_malformed_configs_of_a_run_are_refused(half_done, tmp_path, capsys, num
 @pytest.mark.parametrize(
   "line",
   ["{", "[]", "3", "null", '"x"', "{}", '{"step": 3}', '{"split": "train"}', "nonsense", "{]",
-   '{"step": "x", "split": "train"}', '{"step": null, "split": 3}', "\x00", "{'step': 1}", "[[[", '{"step": 1e999, "split": "train"}'],
+   '{"step": "x", "split": "train"}', '{"step": null, "split": 3}', "\x00", "{'step': 1}", "[[[",
+   '{"step": 1e999, "split": "train"}'],
 )  # fmt: skip
 def test_malformed_metrics_are_refused(half_done, tmp_path, capsys, line):
   def break_it(workdir: Path) -> None:
