@@ -84,7 +84,9 @@ class Config:
     at_least=0, below=1)  # fmt: skip
 
   batch_size: int = _setting(32, "examples of a step, over all replicas together", at_least=1)
-  epochs: float = _setting(10.0, "passes over the training examples", more_than=0)
+  epochs: float = _setting(
+    10.0, "passes over the training examples", more_than=0, below=_INTEGER_LIMIT
+  )
   steps: int = _setting(0, "length of the run in steps; 0: from --epochs", at_least=0)
   steps_per_loop: int = _setting(
     0, f"steps of one compiled block; 0: about {_EXAMPLES_PER_LOOP} examples",
@@ -121,8 +123,17 @@ class Config:
       _check(field, getattr(self, field.name))
 
   def total_steps(self, num_examples: int) -> int:
-    """Length of the run in steps: every example is seen at least `epochs` times."""
-    return self.steps or math.ceil(self.epochs * num_examples / self.batch_size)
+    """Returns the length of the run in steps: every example is seen at least `epochs` times.
+
+    Raises:
+      UserError: there are more than can be counted.
+    """
+    steps = self.steps or math.ceil(self.epochs * num_examples / self.batch_size)
+    if steps >= _INTEGER_LIMIT:
+      raise UserError(
+        f"--epochs={self.epochs}: {steps} steps, which must be below {_INTEGER_LIMIT}"
+      )
+    return steps
 
   def block_steps(self) -> int:
     """Steps of one compiled block, where no evaluation or checkpoint cuts it short."""
@@ -183,8 +194,10 @@ def _check(field: dataclasses.Field, value: Any) -> None:
       raise UserError(f"{flag}: must be at least {limits['at_least']}")
     if limits["more_than"] is not None and number <= limits["more_than"]:
       raise UserError(f"{flag}: must be more than {limits['more_than']}")
-    below = _INTEGER_LIMIT if limits["below"] is None else limits["below"]
-    if isinstance(number, int | float) and number >= below:
+    below = _INTEGER_LIMIT if isinstance(number, int) else math.inf
+    if limits["below"] is not None:
+      below = limits["below"]
+    if not isinstance(number, str) and number >= below:
       raise UserError(f"{flag}: must be below {below}")
 
 

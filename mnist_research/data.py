@@ -105,13 +105,14 @@ class _UnreachableError(UserError):
 def _prepare(config: Config, name: str) -> Source:
   builder = _create_builder(name, config.data_dir)
   _check_features(name, builder)
-  source = Source(name, builder)
   if not builder.is_prepared():
-    _download_and_prepare(source, config.manual_dir)
+    _download_and_prepare(Source(name, builder), config.manual_dir)
+    # Another process may have prepared it, while this one waited: then `builder` doesn't know.
+    builder = _create_builder(name, config.data_dir)
   missing = {"train", "test"} - set(builder.info.splits)
   if missing:
     raise UserError(f"--dataset={name} has no split {' and no '.join(sorted(missing))}")
-  return source
+  return Source(name, builder)
 
 
 def _create_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:

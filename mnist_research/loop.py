@@ -147,7 +147,7 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
         step, block_examples = start + num_steps, num_steps * config.batch_size
         _check_finite(step_losses, start, state)
         recorder.scalars("train", step, {
-          "epoch": step / epoch_steps,
+          "epoch": step * config.batch_size / num_examples,
           "loss": float(step_losses.mean()),
           "accuracy": int(block_correct.numpy().sum()) / block_examples,
           "learning_rate": optimizers.learning_rate(state.optimizer, step - 1),

@@ -56,7 +56,11 @@ def test_help_is_on_stdout_and_no_failure(module, flag):
   assert finished.returncode == 0
   assert finished.stderr == ""
   assert f"python -m mnist_research.{module} --" in finished.stdout
-  for name in ("workdir", "dataset", "split" if module != "train" else "learning_rate"):
+  for name in (
+    "workdir",
+    "dataset",
+    {"train": "learning_rate", "evaluate": "split", "predict": "index"}[module],
+  ):
     assert f"--{name}" in finished.stdout
 
 

@@ -120,7 +120,6 @@ def test_a_flagfile_that_may_not_be_read_is_named(tmp_path):
     ([], "--workdir is missing"),
     (["--workdir=nothing/here"], "--workdir=nothing/here holds no run"),
     (["--workdir=."], "--workdir=. holds no run"),
-    (["--workdir=.", "--split=best"], "--split=best"),
     (["--workdir=.", "--bogus_flag"], "bogus_flag"),
   ],
   ids=lambda value: " ".join(value) if isinstance(value, list) else "",

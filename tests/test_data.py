@@ -3,6 +3,8 @@
 import gzip
 import logging
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -431,3 +433,26 @@ def test_a_network_of_other_classes_does_not_fit(prepared):
   data.check_labels(_source(prepared), list("abcdefghij"))
   with pytest.raises(UserError, match="has 10 classes, and this network 26"):
     data.check_labels(_source(prepared), [""] * 26)
+
+
+# ---- Several processes ----
+
+_PREPARE = """
+import sys
+from mnist_research import data
+from mnist_research.config import Config
+source = data.prepare(Config(dataset="synthetic_digits/300_100", data_dir=sys.argv[1]))
+print(source.num_examples("train"), data.read(source, "test").num_examples)
+"""
+
+
+def test_processes_that_prepare_at_once_all_have_the_data(tmp_path):
+  processes = [
+    subprocess.Popen(
+      [sys.executable, "-c", _PREPARE, str(tmp_path)],
+      stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+      cwd=Path(__file__).resolve().parents[1],
+    )
+    for _ in range(3)
+  ]  # fmt: skip
+  assert [process.communicate()[0] for process in processes] == ["300 100\n"] * 3
