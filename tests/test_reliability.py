@@ -145,6 +145,19 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
   assert all((actual[key] == expected[key]).all() for key in expected)
 
 
+def test_a_disk_that_turned_read_only_is_told_and_the_run_goes_on_later(small_disk, prepared):
+  workdir = small_disk("50m") / "run"
+  flags = (*commands.SMALL, "--steps=5000", "--checkpoint_every=100", f"--data_dir={prepared}")
+  process = commands.start(*flags, f"--workdir={workdir}")
+  commands.wait_until(lambda: commands.last_step(workdir) >= 200, process)
+  process.kill()
+  process.communicate()
+  small_disk("50m,ro")
+  assert "Read-only file system" in commands.run(*flags, f"--workdir={workdir}").error
+  small_disk("50m,rw")
+  assert commands.run(*flags, f"--workdir={workdir}").record["step"] == 5000
+
+
 def test_events_on_a_full_disk_are_told(small_disk):
   directory = small_disk("100k") / "tensorboard"
   with pytest.raises(UserError, match=r"tensorboard can't be written: No space left on device"):  # noqa: SIM117
