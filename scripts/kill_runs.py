@@ -1,6 +1,6 @@
 """Kills trainings with SIGKILL at random moments and checks that nothing is lost.
 
-  python scripts/kill_runs.py --kills=70 --workdir=/tmp/kills --seed=0 -- --dataset=synthetic_digits
+  python scripts/kill_runs.py --kills=70 --workdir=runs/kills --seed=0 -- --dataset=synthetic_digits
 
 What stands behind `--` are flags of `mnist_research.train`. One run is left alone. Then runs of the
 same command are killed, started again, killed again, until each is finished; and compared with the

@@ -1,6 +1,6 @@
 """Trains for long and checks that memory stays flat.
 
-  python scripts/soak.py --steps=40000 --workdir=/tmp/soak -- --data_dir=DIR
+  python scripts/soak.py --steps=40000 --workdir=runs/soak -- --data_dir=DIR
 
 The run evaluates and saves every 200 steps. Its resident memory is read every tenth of a second;
 the growth is the highest after the first tenth of the steps, over the highest in it. A bare `import
