@@ -7,8 +7,11 @@ MNIST_DIR ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+# The extras take as long to install as all the rest: training does without.
+EXTRAS := $(VENV)/installed-extras
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install train test lint clean
+.PHONY: install extras train test lint clean
 
 install: $(STAMP)
 
@@ -16,14 +19,19 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
 	  { echo "error: Python 3.10 to 3.13 is needed: make PYTHON=python3.12 ..." >&2; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+extras: $(EXTRAS)
+
+$(EXTRAS): $(STAMP)
+	$(PIP) --editable '.[all]'
 	touch $@
 
 train: install
 	$(BIN)/python -m mnist_research.train --flagfile=configs/dense.cfg $(FLAGS)
 
-test: install
+test: extras
 	MNIST_RESEARCH_MNIST_DIR='$(MNIST_DIR)' $(BIN)/python -m pytest -n 2 $(FLAGS)
 
 lint: install
