@@ -26,6 +26,9 @@ _EXAMPLES_PER_LOOP = 20_000
 # TensorFlow counts in 32 bits in places.
 _INTEGER_LIMIT = 2**31
 
+# What may be chosen anew when a trained network is used.
+_AFTER_TRAINING = ("workdir", "dataset", "data_dir", "manual_dir", "device")
+
 
 def _setting(
   default: Any, help_text: str, *, choices: Iterable[str] = (), at_least: float | None = None,
@@ -249,18 +252,15 @@ def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
   return Config(**values)
 
 
-def from_flags_over(
-  stored: Config, changeable: Iterable[str], flag_values: flags.FlagValues = flags.FLAGS
-) -> Config:
+def from_flags_over(stored: Config, flag_values: flags.FlagValues = flags.FLAGS) -> Config:
   """Returns `stored`, the settings of a run, with the flags that were given in their place.
 
   Raises:
-    UserError: a flag was given that isn't `changeable` once a run is trained.
+    UserError: a flag was given that can't change once a run is trained.
   """
   given = [f.name for f in dataclasses.fields(Config) if flag_values[f.name].present]
-  changeable = {*changeable, "workdir"}
   for name in given:
-    if name not in changeable:
+    if name not in _AFTER_TRAINING:
       raise UserError(f"--{name} belongs to training: this command takes it from the workdir")
   values: dict[str, Any] = {name: flag_values[name].value for name in given}
   return dataclasses.replace(stored, **values)

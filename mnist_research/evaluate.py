@@ -19,22 +19,23 @@ def main(arguments: list[str]) -> None:
   """Scores the network of a workdir on the split that the flags name."""
   app.refuse_arguments(arguments)
   workdir = Workdir(app.required("workdir"))
-  settings = config.from_flags_over(
-    workdir.trained_config(), ("dataset", "data_dir", "manual_dir", "device")
-  )
+  settings = config.from_flags_over(workdir.trained_config())
   app.load_tensorflow()
-  from mnist_research import data, distribution, state, steps
+  from mnist_research import data, recognition
   from mnist_research.evaluation import evaluate_logits
 
-  with distribution.create_strategy(settings).scope():
-    trained = state.load_trained(settings, workdir.checkpoints)
+  recognizer = recognition.load(workdir, settings)
   source = data.prepare(settings)
   split = data.read_split(source, settings, _SPLIT.value)
-  data.check_labels(source, trained.label_names)
+  data.check_labels(source, recognizer.label_names)
   logging.info(
-    "%s after %d steps, on %s of %s", workdir.path, trained.step, _SPLIT.value, source.name
+    "%s after %d steps, on %s of %s",
+    workdir.path,
+    recognizer.trained.step,
+    _SPLIT.value,
+    source.name,
   )
-  evaluation = evaluate_logits(steps.create_scorer(trained.model)(split.images), split.labels)
+  evaluation = evaluate_logits(recognizer.score(split.images), split.labels)
   for name, accuracy in zip(source.label_names, evaluation.accuracy_per_class, strict=True):
     logging.info("accuracy of %s: %s", name, "-" if accuracy is None else f"{accuracy:.4f}")
   app.print_json(

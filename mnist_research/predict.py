@@ -20,28 +20,24 @@ def main(arguments: list[str]) -> None:
   if bool(arguments) == (_INDEX.value is not None):
     raise UserError("name either pictures or --index=N, a test example")
   workdir = Workdir(app.required("workdir"))
-  settings = config.from_flags_over(
-    workdir.trained_config(), ("dataset", "data_dir", "manual_dir", "device")
-  )
+  settings = config.from_flags_over(workdir.trained_config())
   pictures, problems = _read_pictures(arguments)
   if problems and not pictures:  # Told before TensorFlow is loaded.
     raise UserError("; ".join(problems))
   app.load_tensorflow()
-  from mnist_research import data, distribution, evaluation, state, steps
+  from mnist_research import data, recognition
 
-  with distribution.create_strategy(settings).scope():
-    trained = state.load_trained(settings, workdir.checkpoints)
+  recognizer = recognition.load(workdir, settings)
   if _INDEX.value is not None:
     pictures = [data.read_test_example(data.prepare(settings), _INDEX.value)]
-  score = steps.create_scorer(trained.model)
   for file, image in pictures:
-    probabilities = np.exp(evaluation.log_softmax(score(image[None])))[0]
+    (probabilities,) = recognizer.probabilities(image[None])
     label = int(probabilities.argmax())
     app.print_json(
       {
         "file": file,
         "label": label,
-        "label_name": trained.label_names[label],
+        "label_name": recognizer.label_names[label],
         "probability": float(probabilities[label]),
         "probabilities": probabilities.tolist(),
       }

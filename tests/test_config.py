@@ -348,7 +348,7 @@ def _over(stored: Config, *arguments: str) -> Config:
   values = flags.FlagValues()
   config_lib.define_flags(values)
   values(["evaluate", *arguments])
-  return config_lib.from_flags_over(stored, ("dataset", "device"), values)
+  return config_lib.from_flags_over(stored, values)
 
 
 def test_flags_that_were_given_replace_stored_settings():
