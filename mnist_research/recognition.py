@@ -1,4 +1,4 @@
-"""A trained network as a function from images to probabilities: what every command but train uses."""
+"""A trained network as a function from images to probabilities, for every command but train."""
 
 from typing import NamedTuple
 
