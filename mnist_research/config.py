@@ -14,7 +14,11 @@ from mnist_research.errors import UserError
 
 ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "elu", "selu", "sigmoid", "leaky_relu")
 LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
-MODELS = ("dense",)
+AUGMENTATIONS = (
+  "shift", "rotation", "scale", "shear", "elastic", "erasing", "mixup", "cutmix"
+)  # fmt: skip
+MODELS = ("dense", "cnn")
+PRECISIONS = ("float32", "bfloat16")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lamb", "muon")
 SCHEDULES = ("constant", "cosine", "linear", "one_cycle", "exponential")
 
@@ -64,12 +68,42 @@ class Config:
   validation_examples: int = _setting(
     5000, "the last N examples of train, held out to choose by; 0: none", at_least=0)  # fmt: skip
 
-  model: str = _setting("dense", "network", choices=MODELS)
+  augment: tuple[str, ...] = _setting(
+    (), "changes made to each training example anew: " + ", ".join(AUGMENTATIONS),
+    choices=AUGMENTATIONS)  # fmt: skip
+  shift_pixels: float = _setting(2.0, "most that `shift` moves, each way", at_least=0)
+  rotation_degrees: float = _setting(10.0, "most that `rotation` turns", at_least=0)
+  scale_range: float = _setting(
+    0.1, "most that `scale` stretches or shrinks each side, as a share", at_least=0)  # fmt: skip
+  shear_degrees: float = _setting(10.0, "most that `shear` slants", at_least=0, below=90)
+  elastic_pixels: float = _setting(
+    1.0, "standard deviation of the displacements of `elastic`", at_least=0)  # fmt: skip
+  erasing_probability: float = _setting(
+    0.5, "share of the images from which `erasing` takes a rectangle", at_least=0,
+    below=1.0000001)  # fmt: skip
+  mixing_alpha: float = _setting(
+    1.0, "mixup and cutmix draw their shares from Beta(alpha, alpha)", more_than=0)  # fmt: skip
+
+  model: str = _setting(
+    "dense", "network: hidden layers, in `cnn` after convolutions", choices=MODELS)  # fmt: skip
+  filters: tuple[int, ...] = _setting(
+    (24, 32), "cnn: filters of each convolution", at_least=1)  # fmt: skip
+  kernel_sizes: tuple[int, ...] = _setting(
+    (5, 3), "cnn: side of each convolution's kernel", at_least=1)  # fmt: skip
+  pool_sizes: tuple[int, ...] = _setting(
+    (2, 2), "cnn: side of the max pooling after each convolution; 1: none",
+    at_least=1)  # fmt: skip
+  padding: str = _setting("valid", "cnn: of the convolutions", choices=("valid", "same"))
+  global_pooling: bool = _setting(False, "cnn: average each map before the hidden layers")
+  batch_norm: bool = _setting(False, "batch normalisation before each activation")
   hidden_units: tuple[int, ...] = _setting(
     (128, 128), "units of each hidden layer; empty: none", at_least=1)  # fmt: skip
   activation: str = _setting("relu", "activation of the hidden layers", choices=ACTIVATIONS)
   dropout_rate: float = _setting(
-    0.0, "share of the hidden activations dropped in training", at_least=0, below=1)  # fmt: skip
+    0.0, "share of the inputs of each layer after the first dropped in training; of the maps of a "
+    "cnn, those that its hidden layers see", at_least=0, below=1)  # fmt: skip
+  input_dropout_rate: float = _setting(
+    0.0, "share of the pixels dropped in training", at_least=0, below=1)  # fmt: skip
 
   loss: str = _setting(LOSSES[0], "loss", choices=LOSSES)
   label_smoothing: float = _setting(
@@ -82,6 +116,8 @@ class Config:
     at_least=0)  # fmt: skip
   weight_decay: float = _setting(
     0.0, "decoupled weight decay of the kernels, times the learning rate", at_least=0)  # fmt: skip
+  clip_norm: float = _setting(
+    0.0, "longest gradient over all weights together; 0: any", at_least=0)  # fmt: skip
   ema_decay: float = _setting(
     0.0, "decay of the exponential moving average of the weights that is evaluated; 0: none",
     at_least=0, below=1)  # fmt: skip
@@ -104,7 +140,7 @@ class Config:
     0, "seed of the initial weights, the order of examples and dropout", at_least=0
   )
   deterministic: bool = _setting(False, "same bits in every run on the same machine")
-  precision: str = _setting("float32", "arithmetic of the layers", choices=("float32", "bfloat16"))
+  precision: str = _setting("float32", "arithmetic of the layers", choices=PRECISIONS)
   xla: str = _setting(
     "auto", "compile the steps with XLA; auto: where it pays", choices=("auto", "on", "off")
   )
@@ -124,6 +160,21 @@ class Config:
   def __post_init__(self):
     for field in dataclasses.fields(self):
       _check(field, getattr(self, field.name))
+    lengths = {len(self.filters), len(self.kernel_sizes), len(self.pool_sizes)}
+    if len(lengths) > 1:
+      raise UserError(
+        f"--filters={_to_text(self.filters)}, --kernel_sizes={_to_text(self.kernel_sizes)} and "
+        f"--pool_sizes={_to_text(self.pool_sizes)} must be as many: one for each convolution"
+      )
+    if self.mixes_examples and self.loss != "categorical_crossentropy":
+      raise UserError(
+        f"--augment={_to_text(self.augment)} mixes labels: use --loss=categorical_crossentropy"
+      )
+
+  @property
+  def mixes_examples(self) -> bool:
+    """Whether training examples are mixtures, with targets in place of labels."""
+    return "mixup" in self.augment or "cutmix" in self.augment
 
   def total_steps(self, num_examples: int) -> int:
     """Returns the length of the run in steps: every example is seen at least `epochs` times.
@@ -186,11 +237,14 @@ def _check(field: dataclasses.Field, value: Any) -> None:
   """Raises UserError unless `value` is one that `field` allows."""
   limits = field.metadata
   flag = f"--{field.name}={_to_text(value)}"
-  if limits["choices"] and value not in limits["choices"]:
+  chosen = set(value) if isinstance(value, tuple) else {value}
+  if limits["choices"] and not chosen <= set(limits["choices"]):
     raise UserError(f"{flag}: choose one of {', '.join(limits['choices'])}")
   if isinstance(value, str) and not value.isprintable():
     raise UserError(f"--{field.name}={value!r}: only printable characters")
   for number in value if isinstance(value, tuple) else (value,):
+    if isinstance(number, str):
+      continue
     if isinstance(number, float) and not math.isfinite(number):
       raise UserError(f"{flag}: must be a finite number")
     if limits["at_least"] is not None and number < limits["at_least"]:
@@ -200,7 +254,7 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     below = _INTEGER_LIMIT if isinstance(number, int) else math.inf
     if limits["below"] is not None:
       below = limits["below"]
-    if not isinstance(number, str) and number >= below:
+    if number >= below:
       raise UserError(f"{flag}: must be below {below}")
 
 
@@ -229,7 +283,9 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
   for field in dataclasses.fields(Config):
     kind, help_text = types[field.name], field.metadata["help"]
     default: Any = field.default
-    if field.metadata["choices"]:
+    if kind == tuple[str, ...]:
+      flags.DEFINE_list(field.name, list(default), help_text, flag_values)
+    elif field.metadata["choices"]:
       choices = list(field.metadata["choices"])
       flags.DEFINE_enum(field.name, default, choices, help_text, flag_values)
     elif kind is bool:
@@ -248,8 +304,12 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
 
 def from_flags(flag_values: flags.FlagValues = flags.FLAGS) -> Config:
   """Makes the `Config` that parsed flags describe."""
-  values: dict[str, Any] = {f.name: flag_values[f.name].value for f in dataclasses.fields(Config)}
-  return Config(**values)
+  return Config(**{f.name: _flag_value(f, flag_values) for f in dataclasses.fields(Config)})
+
+
+def _flag_value(field: dataclasses.Field, flag_values: flags.FlagValues) -> Any:
+  value = flag_values[field.name].value
+  return tuple(value) if isinstance(value, list) else value
 
 
 def from_flags_over(stored: Config, flag_values: flags.FlagValues = flags.FLAGS) -> Config:
@@ -258,11 +318,11 @@ def from_flags_over(stored: Config, flag_values: flags.FlagValues = flags.FLAGS)
   Raises:
     UserError: a flag was given that can't change once a run is trained.
   """
-  given = [f.name for f in dataclasses.fields(Config) if flag_values[f.name].present]
+  given = {f.name: f for f in dataclasses.fields(Config) if flag_values[f.name].present}
   for name in given:
     if name not in _AFTER_TRAINING:
       raise UserError(f"--{name} belongs to training: this command takes it from the workdir")
-  values: dict[str, Any] = {name: flag_values[name].value for name in given}
+  values = {name: _flag_value(field, flag_values) for name, field in given.items()}
   return dataclasses.replace(stored, **values)
 
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 
+from mnist_research import augment, randomness
 from mnist_research.config import Config
 from mnist_research.errors import UserError
 from mnist_research.models import IMAGE_SHAPE
@@ -53,7 +54,7 @@ class Split:
 
 
 # For each replica: images, uint8 [steps, replica batch, 28, 28, 1], and labels, int32 [steps,
-# replica batch].
+# replica batch], or, where examples are mixed, targets, float32 [steps, replica batch, classes].
 Block = tuple[Any, Any]
 
 
@@ -361,32 +362,31 @@ def _shuffle_keys(epochs: tf.Tensor, seed: int) -> tf.Tensor:
 
   `tf.random.experimental.index_shuffle` would take the seed and the epoch as they are. Its cipher
   uses only the low bits of each number, eight for 60,000 examples, so that seeds 0 and 256 would
-  have one order, and epochs 0 and 256. Here every bit depends on both, as SplitMix64 mixes them
-  (Steele et al. 2014, doi:10.1145/2660193.2660195).
+  have one order, and epochs 0 and 256. Here every bit depends on both.
   """
-  multiply, shift = tf.math.multiply, tf.bitwise.right_shift
-
-  def number(value: int) -> tf.Tensor:
-    return tf.constant(value, tf.uint64)
-
-  bits = tf.cast(epochs, tf.uint64) + number(seed * 0x9E3779B97F4A7C15 % 2**64)
-  for places, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-    bits = multiply(tf.bitwise.bitwise_xor(bits, shift(bits, number(places))), number(factor))
-  bits = tf.bitwise.bitwise_xor(bits, shift(bits, number(31)))
-  return tf.stack([bits, shift(bits, number(21)), shift(bits, number(42))], axis=1)
+  bits = randomness.mix(
+    tf.cast(epochs, tf.uint64) + tf.constant(randomness.stream(seed, 0), tf.uint64)
+  )
+  shift = tf.bitwise.right_shift
+  thirds = [shift(bits, tf.constant(places, tf.uint64)) for places in (0, 21, 42)]
+  return tf.stack(thirds, axis=1)
 
 
 def first_batch(split: Split, config: Config, count: int) -> Split:
-  """Returns the first `count` examples in the order in which they are trained on."""
+  """Returns the first `count` examples as they are trained on, but for `mixup` and `cutmix`."""
   positions = tf.range(min(count, split.num_examples), dtype=tf.int64)
-  indices = example_indices(positions, num_examples=split.num_examples, seed=config.seed)
-  return split[indices.numpy()]
+  indices = example_indices(positions, num_examples=split.num_examples, seed=config.seed).numpy()
+  images = augment.augment_images(tf.constant(split.images[indices]), positions, config)
+  return Split(images.numpy(), split.labels[indices])
 
 
-def empty_block(config: Config, room: int, strategy: tf.distribute.Strategy) -> Block:
+def empty_block(
+  config: Config, room: int, strategy: tf.distribute.Strategy, *, num_classes: int
+) -> Block:
   """Returns a block of zeros: what the steps compile with while the examples are read."""
   shape = [room, config.batch_size // strategy.num_replicas_in_sync]
-  zeros = tf.zeros([*shape, *IMAGE_SHAPE], tf.uint8), tf.zeros(shape, tf.int32)
+  labels = tf.zeros([*shape, num_classes]) if config.mixes_examples else tf.zeros(shape, tf.int32)
+  zeros = tf.zeros([*shape, *IMAGE_SHAPE], tf.uint8), labels
   return _distribute([zeros] * strategy.num_replicas_in_sync, strategy)
 
 
@@ -397,15 +397,17 @@ def train_blocks(
   first_steps: Sequence[int],
   room: int,
   strategy: tf.distribute.Strategy,
+  num_classes: int,
 ) -> Iterator[Block]:
   """Yields the blocks of batches that begin at each of `first_steps`, two of them ahead.
 
   Args:
     split: the training examples.
-    config: gives seed and batch size.
+    config: gives seed, batch size and augmentation.
     first_steps: the step of each block's first batch.
     room: batches in a block; one shape for all, so that the steps compile once.
     strategy: its replicas get equal parts of each batch, in their order.
+    num_classes: length of the targets that mixed examples have in place of labels.
   """
   replicas = strategy.num_replicas_in_sync
   replica_batch = config.batch_size // replicas
@@ -414,12 +416,21 @@ def train_blocks(
   def gather(first_step: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], ...]:
     first_position = (first_step + tf.range(room, dtype=tf.int64)) * config.batch_size
     positions = first_position[:, None] + tf.range(config.batch_size, dtype=tf.int64)
-    indices = example_indices(
-      tf.reshape(positions, [-1]), num_examples=split.num_examples, seed=config.seed
+    flat = tf.reshape(positions, [-1])
+    indices = example_indices(flat, num_examples=split.num_examples, seed=config.seed)
+    batch_images = augment.augment_images(tf.gather(images, indices), flat, config)
+    batch_images = tf.reshape(batch_images, [room, config.batch_size, *IMAGE_SHAPE])
+    batch_labels = tf.reshape(tf.gather(labels, indices), [room, config.batch_size])
+    if config.mixes_examples:
+      targets = tf.one_hot(batch_labels, num_classes)
+      batch_images, batch_labels = augment.mix_examples(batch_images, targets, positions, config)
+    return tuple(
+      (
+        batch_images[:, start : start + replica_batch],
+        batch_labels[:, start : start + replica_batch],
+      )
+      for start in range(0, config.batch_size, replica_batch)
     )
-    indices = tf.reshape(indices, [room, replicas, replica_batch])
-    parts = tf.unstack(indices, axis=1)
-    return tuple((tf.gather(images, part), tf.gather(labels, part)) for part in parts)
 
   options = tf.data.Options()
   # There is nothing to tune; and what `strategy.distribute_datasets_from_function` makes tunes all

@@ -105,6 +105,8 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
     first_step=restored.step, total_steps=total_steps,
   )  # fmt: skip
 
+  num_classes = len(source.label_names)
+
   # ---- Steps: they compile while the examples are read ----
   epoch_steps = config.epoch_steps(num_examples)
   evaluate_every = config.evaluate_every or epoch_steps
@@ -121,11 +123,18 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
     )
     score = steps.create_scorer(state.evaluated_model)
     if plan:
-      train_block(*data.empty_block(config, room, strategy), tf.constant(0))
+      train_block(
+        *data.empty_block(config, room, strategy, num_classes=num_classes), tf.constant(0)
+      )
     examples = train_examples.result()
     split, validation = examples[:num_examples], examples[num_examples:]
     blocks = data.train_blocks(
-      split, config, first_steps=[start for start, _ in plan], room=room, strategy=strategy
+      split,
+      config,
+      first_steps=[start for start, _ in plan],
+      room=room,
+      strategy=strategy,
+      num_classes=num_classes,
     )
 
     # ---- The loop ----

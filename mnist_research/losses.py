@@ -23,7 +23,8 @@ def create_loss(name: str, label_smoothing: float = 0.0) -> LossFunction:
 
   Returns:
     A function of labels, integers [batch], and logits, floats [batch, classes], that gives the
-    cross-entropy of each example in nats, float32 [batch].
+    cross-entropy of each example in nats, float32 [batch]. In place of labels, the second loss also
+    takes targets, floats [batch, classes] that sum to 1.
   """
 
   def sparse_categorical_crossentropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -37,7 +38,7 @@ def create_loss(name: str, label_smoothing: float = 0.0) -> LossFunction:
   def categorical_crossentropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     logits = tf.cast(logits, tf.float32)
     num_classes = logits.shape[-1]
-    targets = tf.one_hot(labels, num_classes)
+    targets = labels if labels.dtype.is_floating else tf.one_hot(labels, num_classes)
     if label_smoothing:
       targets = (1 - label_smoothing) * targets + label_smoothing / num_classes
     return tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits)

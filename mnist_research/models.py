@@ -9,12 +9,18 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_research.config import Config
+from mnist_research.errors import UserError
 
 layers = tf.keras.layers
 initializers = tf.keras.initializers
 
 IMAGE_SHAPE = (28, 28, 1)
-_MIXED_PRECISION = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+# Keras's names of the precision policies: the weights are float32 in each.
+_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+# Keras's 0.99 remembers the statistics of hundreds of steps, in which these networks change much.
+_NORM_MOMENTUM = 0.9
+# Beside the numbers of the hidden layers.
+_INPUT_DROPOUT, _FEATURES_DROPOUT = 1000, 1001
 
 
 @dataclasses.dataclass(frozen=True)  # No tuple: Keras takes none that mixes tensors and numbers.
@@ -64,50 +70,129 @@ class Dropout(tf.keras.layers.Layer):
     return tf.where(kept, inputs / (1 - self.rate), tf.zeros_like(inputs))
 
 
+class DenseBlock(tf.keras.layers.Layer):
+  """A fully connected layer, batch normalisation if asked for, activation, dropout."""
+
+  def __init__(self, units: int, *, index: int, seed: int, config: Config, dtype: str):
+    """Makes the layers.
+
+    Args:
+      units: outputs.
+      index: place among the hidden layers: masks and initial weights differ between them.
+      seed: of the initial weights.
+      config: gives activation, batch normalisation and dropout.
+      dtype: Keras's name of the precision policy.
+    """
+    super().__init__(dtype=dtype, name=f"hidden_{index}")
+    self.dense = layers.Dense(
+      units,
+      use_bias=not config.batch_norm,
+      kernel_initializer=_hidden_initializer(config.activation, seed),
+      dtype=dtype,
+      name="dense",
+    )
+    self.norm = _batch_norm(dtype) if config.batch_norm else None
+    self.activation = tf.keras.activations.get(config.activation)
+    self.dropout = Dropout(config.dropout_rate, layer_index=index, dtype=dtype, name="dropout")
+
+  def call(self, inputs: tf.Tensor, randomness: StepRandomness | None = None) -> tf.Tensor:
+    """Returns [batch, units] for `inputs` [batch, features]; a training step has `randomness`."""
+    x = self.dense(inputs)
+    if self.norm is not None:
+      x = self.norm(x, training=randomness is not None)
+    return self.dropout(self.activation(x), randomness=randomness)
+
+
+class ConvolutionBlock(tf.keras.layers.Layer):
+  """A convolution, max pooling and batch normalisation if asked for, activation.
+
+  The pooling comes first: what follows has a quarter of the values then, and for a rising
+  activation the result is the same.
+  """
+
+  def __init__(self, *, index: int, seed: int, config: Config, dtype: str):
+    """Makes the layers.
+
+    Args:
+      index: which of the convolutions of `config`.
+      seed: of the initial weights.
+      config: gives filters, kernel and pool sizes, padding, activation, batch normalisation.
+      dtype: Keras's name of the precision policy.
+    """
+    super().__init__(dtype=dtype, name=f"convolution_{index}")
+    self.convolution = layers.Conv2D(
+      config.filters[index],
+      config.kernel_sizes[index],
+      padding=config.padding,
+      use_bias=not config.batch_norm,
+      kernel_initializer=_hidden_initializer(config.activation, seed),
+      dtype=dtype,
+      name="convolution",
+    )
+    pool_size = config.pool_sizes[index]
+    self.pool = layers.MaxPooling2D(pool_size, dtype=dtype) if pool_size > 1 else None
+    self.norm = _batch_norm(dtype) if config.batch_norm else None
+    self.activation = tf.keras.activations.get(config.activation)
+
+  def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    """Returns maps [batch, height, width, filters] of maps `inputs`."""
+    x = self.convolution(inputs)
+    if self.pool is not None:
+      x = self.pool(x)
+    if self.norm is not None:
+      x = self.norm(x, training=training)
+    return self.activation(x)
+
+
 class DenseNetwork(tf.keras.Model):
   """Fully connected layers over the flattened image."""
 
-  def __init__(
-    self,
-    *,
-    num_classes: int,
-    hidden_units: tuple[int, ...],
-    activation: str,
-    dropout_rate: float,
-    seed: int,
-    dtype: str = "float32",
-  ):
-    """Makes the layers; the weights come with the first call.
+  def __init__(self, config: Config, num_classes: int):
+    """Makes the layers that `config` describes; the weights come with the first call."""
+    dtype = _POLICIES[config.precision]
+    super().__init__(dtype=dtype)
+    self.input_dropout = _input_dropout(config, dtype)
+    self.flatten = layers.Flatten(dtype=dtype)
+    self.hidden, self.logits = _head(config, num_classes, first_layer=0, dtype=dtype)
+
+  def call(self, images: tf.Tensor, randomness: StepRandomness | None = None) -> tf.Tensor:
+    """Returns the logits, float32 [batch, classes].
 
     Args:
-      num_classes: number of logits.
-      hidden_units: units of each hidden layer.
-      activation: of the hidden layers, as Keras names it.
-      dropout_rate: share of each hidden layer's outputs dropped in training.
-      seed: of the initial weights.
-      dtype: Keras's name of the precision policy.
+      images: [batch, 28, 28, 1], uint8, or floats from 0 to 255.
+      randomness: what dropout draws from in a training step; None: nothing is dropped.
     """
+    x = self.flatten(_scaled(images, self.compute_dtype))
+    x = self.input_dropout(x, randomness=randomness)
+    for block in self.hidden:
+      x = block(x, randomness=randomness)
+    return self.logits(x)
+
+
+class ConvolutionalNetwork(tf.keras.Model):
+  """Convolutions, then fully connected layers over what they found."""
+
+  def __init__(self, config: Config, num_classes: int):
+    """Makes the layers that `config` describes; the weights come with the first call.
+
+    Raises:
+      UserError: the convolutions and poolings leave nothing of the image.
+    """
+    dtype = _POLICIES[config.precision]
     super().__init__(dtype=dtype)
-    self.flatten = layers.Flatten(dtype=dtype)
-    self.hidden = [
-      layers.Dense(
-        units,
-        activation=activation,
-        kernel_initializer=_hidden_initializer(activation, _layer_seed(seed, index)),
-        dtype=dtype,
-        name=f"hidden_{index}",
-      )
-      for index, units in enumerate(hidden_units)
+    _check_map_sizes(config)
+    self.input_dropout = _input_dropout(config, dtype)
+    self.convolutions = [
+      ConvolutionBlock(index=i, seed=_layer_seed(config.seed, i), config=config, dtype=dtype)
+      for i in range(len(config.filters))
     ]
-    self.dropouts = [
-      Dropout(dropout_rate, layer_index=index, dtype=dtype, name=f"dropout_{index}")
-      for index in range(len(hidden_units))
-    ]
-    self.logits = layers.Dense(
-      num_classes,
-      kernel_initializer=initializers.GlorotUniform(_layer_seed(seed, len(hidden_units))),
-      dtype="float32",
-      name="logits",
+    pooling = layers.GlobalAveragePooling2D if config.global_pooling else layers.Flatten
+    self.pooling = pooling(dtype=dtype)
+    self.dropout = Dropout(
+      config.dropout_rate, layer_index=_FEATURES_DROPOUT, dtype=dtype, name="features_dropout"
+    )
+    self.hidden, self.logits = _head(
+      config, num_classes, first_layer=len(config.filters), dtype=dtype
     )
 
   def call(self, images: tf.Tensor, randomness: StepRandomness | None = None) -> tf.Tensor:
@@ -117,24 +202,73 @@ class DenseNetwork(tf.keras.Model):
       images: [batch, 28, 28, 1], uint8, or floats from 0 to 255.
       randomness: what dropout draws from in a training step; None: nothing is dropped.
     """
-    x = self.flatten(tf.cast(images, self.compute_dtype) / 255)
-    for hidden, dropout in zip(self.hidden, self.dropouts, strict=True):
-      x = dropout(hidden(x), randomness=randomness)
+    x = self.input_dropout(_scaled(images, self.compute_dtype), randomness=randomness)
+    for block in self.convolutions:
+      x = block(x, training=randomness is not None)
+    x = self.dropout(self.pooling(x), randomness=randomness)
+    for block in self.hidden:
+      x = block(x, randomness=randomness)
     return self.logits(x)
 
 
 def create_model(config: Config, num_classes: int) -> tf.keras.Model:
   """Returns the network that `config` names, its weights drawn from `config.seed`."""
-  model = DenseNetwork(
-    num_classes=num_classes,
-    hidden_units=config.hidden_units,
-    activation=config.activation,
-    dropout_rate=config.dropout_rate,
-    seed=config.seed,
-    dtype=_MIXED_PRECISION[config.precision],
-  )
+  networks: dict[str, type[tf.keras.Model]] = {
+    "dense": DenseNetwork,
+    "cnn": ConvolutionalNetwork,
+  }
+  model = networks[config.model](config, num_classes)
   model(tf.zeros([1, *IMAGE_SHAPE], tf.uint8))
   return model
+
+
+def _scaled(images: tf.Tensor, dtype: str) -> tf.Tensor:
+  return tf.cast(images, dtype) / 255
+
+
+def _input_dropout(config: Config, dtype: str) -> Dropout:
+  return Dropout(
+    config.input_dropout_rate, layer_index=_INPUT_DROPOUT, dtype=dtype, name="input_dropout"
+  )
+
+
+def _head(
+  config: Config, num_classes: int, *, first_layer: int, dtype: str
+) -> tuple[list[DenseBlock], tf.keras.layers.Dense]:
+  """Returns the hidden layers and the last one, whose weights are those of layer `first_layer`."""
+  seeds = [_layer_seed(config.seed, first_layer + i) for i in range(len(config.hidden_units) + 1)]
+  hidden = [
+    DenseBlock(units, index=index, seed=seeds[index], config=config, dtype=dtype)
+    for index, units in enumerate(config.hidden_units)
+  ]
+  logits = layers.Dense(
+    num_classes,
+    kernel_initializer=initializers.GlorotUniform(seeds[-1]),
+    dtype="float32",
+    name="logits",
+  )
+  return hidden, logits
+
+
+def _batch_norm(dtype: str) -> tf.keras.layers.BatchNormalization:
+  """Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) over the global batch."""
+  several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+  return layers.BatchNormalization(
+    momentum=_NORM_MOMENTUM, synchronized=several, dtype=dtype, name="norm"
+  )
+
+
+def _check_map_sizes(config: Config) -> None:
+  """Raises UserError where the maps shrink to nothing."""
+  side = IMAGE_SHAPE[0]
+  for kernel_size, pool_size in zip(config.kernel_sizes, config.pool_sizes, strict=True):
+    side = (side - kernel_size + 1 if config.padding == "valid" else side) // pool_size
+    if side < 1:
+      raise UserError(
+        f"--kernel_sizes={','.join(map(str, config.kernel_sizes))} with --pool_sizes="
+        f"{','.join(map(str, config.pool_sizes))} leave nothing of {IMAGE_SHAPE[0]} pixels: use "
+        "smaller ones, or --padding=same"
+      )
 
 
 def _layer_seed(seed: int, layer: int) -> int:

@@ -112,7 +112,8 @@ def create_optimizer(config: Config, total_steps: int) -> tf.keras.optimizers.Op
   """Returns the optimizer that `config` names, its schedule laid out over `total_steps`.
 
   Weight decay is decoupled for every optimizer (Loshchilov and Hutter 2017, arXiv:1711.05101):
-  a kernel loses `learning_rate * weight_decay` of itself in each step; biases are left out.
+  a kernel loses `learning_rate * weight_decay` of itself in each step; biases and the
+  scales of batch normalisation are left out.
   """
   schedule = Schedule(
     config.learning_rate_schedule,
@@ -133,5 +134,5 @@ def create_optimizer(config: Config, total_steps: int) -> tf.keras.optimizers.Op
     "muon": lambda: Muon(**shared),
   }[config.optimizer]
   optimizer = create()
-  optimizer.exclude_from_weight_decay(var_names=["bias"])
+  optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
   return optimizer

@@ -55,11 +55,16 @@ def create_train_block(
       logits = state.model(images, randomness=randomness)
       # The optimizer sums the gradients of the replicas: each divides by the global batch.
       loss = tf.reduce_sum(loss_function(labels, logits)) / config.batch_size
-    state.optimizer.apply(tape.gradient(loss, variables), variables)
+    gradients = tape.gradient(loss, variables)
+    if config.clip_norm:
+      gradients = _clip(gradients, config.clip_norm)
+    state.optimizer.apply(gradients, variables)
     if state.averages is not None:
       _update_averages(state.averages, state.model, state.step, config.ema_decay)
     state.step.assign_add(1)
-    predictions = tf.argmax(logits, axis=-1, output_type=labels.dtype)
+    if config.mixes_examples:
+      labels = tf.argmax(labels, axis=-1, output_type=tf.int32)
+    predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
     return loss, tf.math.count_nonzero(predictions == labels, dtype=tf.int32)
 
   @tf.function(jit_compile=xla)
@@ -78,6 +83,20 @@ def create_train_block(
     return losses.stack(), correct.stack()
 
   return train_block
+
+
+def _clip(gradients: list[tf.Tensor], norm: float) -> list[tf.Tensor]:
+  """Shortens the gradient of the global batch to `norm` (Pascanu et al. 2012, arXiv:1211.5063).
+
+  `clipnorm` of a Keras optimizer shortens each replica's part instead, before they are summed.
+  """
+  context = tf.distribute.get_replica_context()
+  replicas = context.num_replicas_in_sync
+  if replicas > 1:
+    gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+  clipped, _ = tf.clip_by_global_norm(gradients, norm)
+  # The optimizer sums over the replicas once more.
+  return [gradient / replicas for gradient in clipped] if replicas > 1 else clipped
 
 
 def _update_averages(

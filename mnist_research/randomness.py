@@ -1,0 +1,48 @@
+"""Random numbers that are functions of what they are for: no generator with a state to restore."""
+
+import tensorflow as tf
+
+_GOLDEN_GAMMA = 0x9E3779B97F4A7C15
+
+
+def mix(bits: tf.Tensor) -> tf.Tensor:
+  """Returns numbers, uint64 like `bits`, of which each bit depends on every bit of its own.
+
+  The finaliser of SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195).
+  """
+  shift, xor = tf.bitwise.right_shift, tf.bitwise.bitwise_xor
+  for places, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+    bits = tf.math.multiply(xor(bits, shift(bits, _uint64(places))), _uint64(factor))
+  return xor(bits, shift(bits, _uint64(31)))
+
+
+def stream(seed: int, name: int) -> int:
+  """Returns where the stream of numbers called `name` begins: any other is far from it."""
+  return (seed * _GOLDEN_GAMMA + name * 0xD1B54A32D192ED03) % 2**64
+
+
+def uniform(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Tensor:
+  """Returns `count` random numbers for each position of the run's stream of examples.
+
+  They depend on nothing else: neither on the batch or the block that an example is in, nor on the
+  replica that gets it.
+
+  Args:
+    positions: int64 [N], from 0.
+    count: how many.
+    seed: the run's.
+    name: tells the uses of random numbers apart.
+
+  Returns:
+    float32 [N, count], in [0, 1).
+  """
+  start = mix(tf.cast(positions, tf.uint64) * _uint64(_GOLDEN_GAMMA) + _uint64(stream(seed, name)))
+  steps = tf.range(1, count + 1, dtype=tf.int64)
+  counters = start[:, None] + tf.cast(steps, tf.uint64) * _uint64(_GOLDEN_GAMMA)
+  # As many bits as a float32 holds exactly.
+  high = tf.bitwise.right_shift(mix(counters), _uint64(40))
+  return tf.cast(tf.cast(high, tf.int32), tf.float32) / 2.0**24
+
+
+def _uint64(value: int) -> tf.Tensor:
+  return tf.constant(value, tf.uint64)
