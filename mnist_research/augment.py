@@ -127,8 +127,8 @@ def _sample(images: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
   # A frame of zeros: every point outside the image falls on it.
   framed = tf.pad(tf.cast(images[..., 0], tf.float32), [[0, 0], [1, 1], [1, 1]])
   side = _SIZE + 2
-  points = tf.clip_by_value(points + 1, 0.0, side - 1.001)
-  corner = tf.floor(points)
+  points = tf.clip_by_value(points + 1, 0.0, side - 1.0)
+  corner = tf.minimum(tf.floor(points), side - 2.0)
   right, down = tf.unstack(points - corner, axis=-1)
   column, row = tf.unstack(tf.cast(corner, tf.int32), axis=-1)
   first = tf.range(tf.shape(images)[0])[:, None, None] * side**2

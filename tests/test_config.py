@@ -19,6 +19,7 @@ _TEXTS = st.text(st.characters(exclude_categories=("C", "Z"), include_characters
   str.strip
 )
 _COUNTS = st.integers(1, 2**31 - 1)
+_PAIRS = st.tuples(_COUNTS, _COUNTS)
 _SHARES = st.floats(0, 1, exclude_max=True)
 _SIZES = st.floats(0, 2**31, exclude_min=True, exclude_max=True)
 
@@ -28,7 +29,23 @@ _VALUES = {
   "data_dir": _TEXTS,
   "manual_dir": _TEXTS,
   "validation_examples": _COUNTS,
+  "augment": st.lists(st.sampled_from(config_lib.AUGMENTATIONS[:-2]), unique=True).map(tuple),
+  "shift_pixels": _SIZES,
+  "rotation_degrees": _SIZES,
+  "scale_range": _SIZES,
+  "shear_degrees": _SHARES,
+  "elastic_pixels": _SIZES,
+  "erasing_probability": _SHARES,
+  "mixing_alpha": _SIZES,
   "model": st.sampled_from(config_lib.MODELS),
+  "filters": _PAIRS,
+  "kernel_sizes": _PAIRS,
+  "pool_sizes": _PAIRS,
+  "padding": st.sampled_from(["valid", "same"]),
+  "global_pooling": st.booleans(),
+  "batch_norm": st.booleans(),
+  "input_dropout_rate": _SHARES,
+  "clip_norm": _SIZES,
   "hidden_units": st.lists(_COUNTS, max_size=4).map(tuple),
   "activation": st.sampled_from(config_lib.ACTIVATIONS),
   "dropout_rate": _SHARES,
@@ -72,6 +89,23 @@ _CHANGED = {
   "data_dir": "/data",
   "manual_dir": "/files",
   "validation_examples": 0,
+  "augment": ("shift", "elastic"),
+  "shift_pixels": 1.0,
+  "rotation_degrees": 5.0,
+  "scale_range": 0.2,
+  "shear_degrees": 5.0,
+  "elastic_pixels": 0.5,
+  "erasing_probability": 0.1,
+  "mixing_alpha": 0.2,
+  "model": "cnn",
+  "filters": (8, 8),
+  "kernel_sizes": (3, 3),
+  "pool_sizes": (1, 2),
+  "padding": "same",
+  "global_pooling": True,
+  "batch_norm": True,
+  "input_dropout_rate": 0.2,
+  "clip_norm": 1.0,
   "hidden_units": (128,),
   "activation": "gelu",
   "dropout_rate": 0.1,
@@ -118,8 +152,14 @@ def _written(directory: Path, text: str) -> Path:
 
 def test_every_field_has_values_to_try():
   assert set(_VALUES) == {field.name for field in dataclasses.fields(Config)}
-  # `model` has one choice so far.
-  assert set(_CHANGED) | {"model"} == set(_VALUES)
+  assert set(_CHANGED) == set(_VALUES)
+
+
+def test_a_convolution_needs_every_size():
+  with pytest.raises(
+    UserError, match=r"--filters=8,16,32, --kernel_sizes=5,3 and --pool_sizes=2,2"
+  ):
+    Config(filters=(8, 16, 32))
 
 
 def test_no_flags_give_the_defaults():

@@ -48,7 +48,9 @@ def _indices(positions, *, num_examples: int, seed: int = 0) -> np.ndarray:
 def _blocks(split: data.Split, config: Config, first_steps, *, room: int, replicas: int = 1):
   """Returns the images and labels of each block, its replicas' parts put together."""
   strategy = _STRATEGIES[replicas]
-  blocks = data.train_blocks(split, config, first_steps=first_steps, room=room, strategy=strategy)
+  blocks = data.train_blocks(
+    split, config, first_steps=first_steps, room=room, strategy=strategy, num_classes=10
+  )
   return [
     tuple(
       np.concatenate([part.numpy() for part in strategy.experimental_local_results(values)], axis=1)
@@ -167,11 +169,42 @@ def test_a_run_sees_every_example_as_often_as_its_epochs(epochs, times):
   assert set(np.bincount(seen, minlength=96)) == times
 
 
-def test_an_empty_block_is_like_the_others():
-  config = Config(batch_size=8)
+_MIXING = {"augment": ("cutmix",), "loss": "categorical_crossentropy"}
+
+
+@pytest.mark.parametrize(
+  "settings", [{"augment": ("shift", "rotation", "elastic", "erasing")}, _MIXING]
+)
+def test_augmented_batches_are_the_same_however_they_are_reached(settings):
+  config, split = Config(batch_size=8, seed=2, **settings), _split(50)
+  split.images[:] = np.random.default_rng(0).integers(0, 256, split.images.shape)
+  whole = _blocks(split, config, [0], room=12)[0]
+  for replicas in (1, 2, 4):
+    parts = _blocks(split, config, [3, 6], room=3, replicas=replicas)
+    for expected, *values in zip(whole, *parts, strict=True):
+      np.testing.assert_array_equal(np.concatenate(values), expected[3:9])
+
+
+def test_the_first_examples_are_shown_as_they_are_trained_on():
+  config, split = Config(batch_size=8, augment=("shift", "scale")), _split(50)
+  split.images[:] = np.random.default_rng(0).integers(0, 256, split.images.shape)
+  shown = data.first_batch(split, config, 16)
+  images, labels = _blocks(split, config, [0], room=2)[0]
+  np.testing.assert_array_equal(shown.images, images.reshape(16, 28, 28, 1))
+  np.testing.assert_array_equal(shown.labels, labels.reshape(16))
+  assert (shown.images != split.images[shown.labels]).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("settings", [{}, _MIXING])
+def test_an_empty_block_is_like_the_others(settings):
+  config = Config(batch_size=8, **settings)
   for strategy in _STRATEGIES.values():
-    blocks = data.train_blocks(_split(20), config, first_steps=[0], room=3, strategy=strategy)
-    for full, empty in zip(next(iter(blocks)), data.empty_block(config, 3, strategy), strict=True):
+    blocks = data.train_blocks(
+      _split(20), config, first_steps=[0], room=3, strategy=strategy, num_classes=10
+    )
+    for full, empty in zip(
+      next(iter(blocks)), data.empty_block(config, 3, strategy, num_classes=10), strict=True
+    ):
       parts = [strategy.experimental_local_results(values) for values in (full, empty)]
       for one, other in zip(*parts, strict=True):
         assert (one.shape, one.dtype) == (other.shape, other.dtype)

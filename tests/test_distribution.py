@@ -38,7 +38,9 @@ def train(strategy, config):
   train_block = steps.create_train_block(
     config, made, losses.create_loss(config.loss), strategy, xla=False
   )
-  (block,) = data.train_blocks(split, config, first_steps=[0], room=50, strategy=strategy)
+  (block,) = data.train_blocks(
+    split, config, first_steps=[0], room=50, strategy=strategy, num_classes=10
+  )
   return train_block(*block, tf.constant(50))[0].numpy().tolist()
 
 settings = dict(hidden_units=(16,), batch_size=8, optimizer="sgd", learning_rate=0.05)

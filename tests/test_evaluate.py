@@ -34,7 +34,7 @@ def _scores(workdir, images, labels):
   def layer(name, x):
     return x @ weights[f"averages/{name}.Skernel"] + weights[f"averages/{name}.Sbias"]
 
-  logits = layer("logits", np.maximum(layer("hidden_0", images), 0))
+  logits = layer("logits", np.maximum(layer("hidden_0.Sdense", images), 0))
   shifted = logits - logits.max(axis=1, keepdims=True)
   log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
   right = logits.argmax(axis=1) == labels

@@ -166,7 +166,7 @@ def test_the_seed_changes_the_result(settings, tmp_path):
 def test_the_averages_are_what_is_scored(settings, tmp_path):
   train(settings)
   arrays = commands.checkpoint_arrays(tmp_path / "run")
-  for name in ("hidden_0.Skernel", "logits.Sbias"):
+  for name in ("hidden_0.Sdense.Skernel", "logits.Sbias"):
     assert not np.array_equal(arrays[f"model/{name}"], arrays[f"averages/{name}"])
   assert arrays["step"] == 60
 

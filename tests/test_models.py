@@ -1,10 +1,14 @@
 """Tests of the networks: what they compute, how they begin, and what dropout drops."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import signal
 
 from mnist_research.config import ACTIVATIONS, Config
+from mnist_research.errors import UserError
 from mnist_research.models import Dropout, StepRandomness, create_model
 
 
@@ -41,6 +45,124 @@ def _kernels(**settings) -> list[np.ndarray]:
 
 
 # ---- What a network computes ----
+
+
+def _set_random_weights(model: tf.keras.Model) -> dict[str, np.ndarray]:
+  """Gives a network weights of some size, and returns them by name."""
+  generator = np.random.default_rng(1)
+  for variable in model.variables:
+    spread = generator.normal(0, 0.3, variable.shape)
+    variable.assign(np.abs(spread) + 0.5 if "variance" in variable.name else spread)
+  return {variable.path.partition("/")[2]: variable.numpy() for variable in model.variables}
+
+
+def _correlated(maps: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+  """A convolution without padding: [height, width, in] by [k, k, in, out], in float64."""
+  channels = range(kernel.shape[2])
+  return np.stack(
+    [
+      sum(signal.correlate(maps[..., c], kernel[..., c, out], mode="valid") for c in channels)
+      for out in range(kernel.shape[3])
+    ],
+    axis=-1,
+  )
+
+
+def _pooled(maps: np.ndarray, size: int) -> np.ndarray:
+  height, width = (side // size for side in maps.shape[:2])
+  blocks = maps[: height * size, : width * size].reshape(height, size, width, size, -1)
+  return blocks.max(axis=(1, 3))
+
+
+@pytest.mark.parametrize("global_pooling", [False, True])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_the_logits_of_a_convolutional_network_are_those_by_hand(batch_norm, global_pooling):
+  config = Config(
+    model="cnn", filters=(3, 4), kernel_sizes=(5, 3), pool_sizes=(3, 1), hidden_units=(6,),
+    batch_norm=batch_norm, global_pooling=global_pooling,
+  )  # fmt: skip
+  model = create_model(config, 10)
+  weights = _set_random_weights(model)
+  image = _images(1)
+
+  def normalised(x, layer):
+    if not batch_norm:
+      return x + weights[f"{layer}/{'convolution' if 'conv' in layer else 'dense'}/bias"]
+    gamma, beta, mean, variance = (
+      weights[f"{layer}/norm/{name}"]
+      for name in ("gamma", "beta", "moving_mean", "moving_variance")
+    )
+    return (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+
+  x = image[0].astype(np.float64) / 255
+  x = _pooled(_correlated(x, weights["convolution_0/convolution/kernel"]), 3)
+  x = np.maximum(normalised(x, "convolution_0"), 0)
+  x = _correlated(x, weights["convolution_1/convolution/kernel"])
+  x = np.maximum(normalised(x, "convolution_1"), 0)
+  assert x.shape == (6, 6, 4)  # (28 - 4) / 3 - 2
+  x = x.mean(axis=(0, 1)) if global_pooling else x.reshape(-1)
+  x = np.maximum(normalised(x @ weights["hidden_0/dense/kernel"], "hidden_0"), 0)
+  expected = x @ weights["logits/kernel"] + weights["logits/bias"]
+  np.testing.assert_allclose(model(image)[0], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("settings", "parameters"),
+  [
+    # 5*5*24 + 24, 3*3*24*32 + 32, 5*5*32*256 + 256, 2570
+    (
+      {"filters": (24, 32), "kernel_sizes": (5, 3), "pool_sizes": (2, 2), "hidden_units": (256,)},
+      624 + 6_944 + 205_056 + 2_570,
+    ),
+    # Five 5x5 convolutions of MnistSimpleCNN, four parameters of the norm a filter.
+    (
+      {
+        "filters": (32, 64, 96, 128, 160), "kernel_sizes": (5,) * 5, "pool_sizes": (1,) * 5,
+        "hidden_units": (), "batch_norm": True,
+      },
+      25 * (32 + 32 * 64 + 64 * 96 + 96 * 128 + 128 * 160) + 4 * 480 + 64 * 160 * 10 + 10,
+    ),
+  ],
+)  # fmt: skip
+def test_a_convolutional_network_has_its_parameters(settings, parameters):
+  assert create_model(Config(model="cnn", **settings), 10).count_params() == parameters
+
+
+def test_convolutions_that_leave_nothing_are_refused():
+  config = Config(
+    model="cnn", filters=(4,) * 3, kernel_sizes=(5,) * 3, pool_sizes=(2,) * 3
+  )  # fmt: skip
+  with pytest.raises(
+    UserError, match=r"--kernel_sizes=5,5,5 with --pool_sizes=2,2,2 leave nothing"
+  ):
+    create_model(config, 10)
+  padded = dataclasses.replace(config, padding="same")
+  assert create_model(padded, 10)(_images(1)).shape == (1, 10)
+
+
+def test_batch_norm_scales_by_the_batch_in_training_and_by_its_averages_after():
+  config = Config(hidden_units=(4,), batch_norm=True)
+  model, images = create_model(config, 10), _images(8)
+  kernel = model.hidden[0].dense.kernel.numpy()
+  product = images.reshape(8, 784) / 255 @ kernel
+  model(images, randomness=_randomness())
+  norm = model.hidden[0].norm
+  # A tenth of the way from mean 0 and variance 1.
+  np.testing.assert_allclose(norm.moving_mean, 0.1 * product.mean(axis=0), rtol=1e-3, atol=1e-5)
+  np.testing.assert_allclose(norm.moving_variance, 0.9 + 0.1 * product.var(axis=0), rtol=1e-3)
+  before = [variable.numpy() for variable in model.variables]
+  model(images)
+  for variable, value in zip(model.variables, before, strict=True):
+    np.testing.assert_array_equal(variable, value)
+
+
+def test_the_pixels_are_dropped_by_their_own_rate():
+  config = Config(hidden_units=(), input_dropout_rate=0.25)
+  model = create_model(config, 1)
+  model.set_weights([np.ones((784, 1)), np.zeros(1)])
+  kept = model(np.full((8, 28, 28, 1), 255, np.uint8), randomness=_randomness()).numpy()
+  np.testing.assert_allclose(kept * 0.75, 784 * 0.75, rtol=0.1)
+  assert len(set(kept[:, 0])) > 1
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

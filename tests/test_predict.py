@@ -77,7 +77,7 @@ def test_probabilities_are_those_of_the_averages_in_numpy(predicted, trained, te
     return x @ weights[f"averages/{name}.Skernel"] + weights[f"averages/{name}.Sbias"]
 
   for record, index in zip(predicted, indices, strict=False):
-    hidden = np.maximum(layer("hidden_0", test_split.images[index].reshape(-1) / 255.0), 0)
+    hidden = np.maximum(layer("hidden_0.Sdense", test_split.images[index].reshape(-1) / 255.0), 0)
     expected = np.exp(layer("logits", hidden))
     assert record["probabilities"] == pytest.approx(expected / expected.sum(), abs=1e-5)
 

@@ -97,8 +97,8 @@ def test_every_variable_is_in_the_checkpoint(tmp_path):
   for part, model in (("model", state.model), ("averages", state.averages)):
     assert len(model.variables) == 6
     for variable in model.variables:
-      layer, role = variable.path.split("/")[1:]
-      (name,) = [name for name in names if name.startswith(f"{part}/{layer}.S{role}/")]
+      path = variable.path.partition("/")[2].replace("/", ".S")
+      (name,) = [name for name in names if name.startswith(f"{part}/{path}/")]
       np.testing.assert_array_equal(reader.get_tensor(name), variable.numpy())
 
 

@@ -41,7 +41,12 @@ class _Run(NamedTuple):
     """Trains blocks of `counts` steps; returns the losses and hits of each step."""
     starts = int(self.state.step.numpy()) + np.cumsum([0, *counts[:-1]])
     blocks = data.train_blocks(
-      split, self.config, first_steps=list(starts), room=room, strategy=self.strategy
+      split,
+      self.config,
+      first_steps=list(starts),
+      room=room,
+      strategy=self.strategy,
+      num_classes=10,
     )
     done = [
       [values.numpy()[:count] for values in self.train_block(*block, tf.constant(count))]
@@ -67,7 +72,10 @@ def _begin(*, replicas: int = 1, xla: bool = False, **settings) -> _Run:
   if replicas == 1:
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
   else:
-    strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+    strategy = tf.distribute.MirroredStrategy(
+      [f"CPU:{i}" for i in range(replicas)],
+      cross_device_ops=tf.distribute.ReductionToOneDevice(),  # As `distribution.py` has it.
+    )
   with strategy.scope():
     state = state_lib.create_state(config, label_names=_NAMES, total_steps=1000)
   loss = losses.create_loss(config.loss, config.label_smoothing)
@@ -118,6 +126,40 @@ def test_steps_of_a_linear_network_are_those_worked_by_hand(smoothing, xla):
   found_kernel, found_bias = run.state.model.get_weights()
   np.testing.assert_allclose(found_kernel, kernel, rtol=1e-4, atol=1e-6)
   np.testing.assert_allclose(found_bias, bias, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("norm", [0.3, 1e6])
+def test_a_gradient_is_clipped_to_its_norm_over_all_weights_and_replicas(replicas, norm):
+  run = _begin(replicas=replicas, hidden_units=(), clip_norm=norm)
+  kernel, bias = (np.asarray(w, np.float64) for w in run.state.model.get_weights())
+  images, labels = _batch(run.config, 0)
+  errors = _softmax(images @ kernel + bias) - np.eye(10)[labels]
+  gradients = [images.T @ errors / 8, errors.mean(axis=0)]
+  length = np.sqrt(sum((gradient**2).sum() for gradient in gradients))
+  assert length > 0.3
+  run.blocks(1, room=1)
+  shortened = min(1.0, norm / length)
+  for before, after, gradient in zip(
+    (kernel, bias), run.state.model.get_weights(), gradients, strict=True
+  ):
+    np.testing.assert_allclose(after, before - 0.1 * shortened * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_on_mixed_examples_is_that_of_their_targets_by_hand():
+  mixed = {"augment": ("mixup",), "loss": "categorical_crossentropy"}
+  run = _begin(hidden_units=(), **mixed)
+  kernel, bias = (np.asarray(w, np.float64) for w in run.state.model.get_weights())
+  (block,) = data.train_blocks(
+    _SPLIT, run.config, first_steps=[0], room=1, strategy=run.strategy, num_classes=10
+  )
+  images, targets = (values.numpy()[0] for values in block)
+  assert ((targets > 0).sum(axis=1) == 2).any()
+  logits = images.reshape(8, 784) / 255.0 @ kernel + bias
+  expected = -(targets * np.log(_softmax(logits))).sum(axis=1).mean()
+  step_losses, correct = run.blocks(1, room=1)
+  assert step_losses[0] == pytest.approx(expected, rel=1e-4)
+  assert correct[0] == (logits.argmax(axis=1) == targets.argmax(axis=1)).sum()
 
 
 def test_the_step_counts_and_the_optimizer_with_it():
@@ -188,7 +230,9 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, xla):
   state_lib.save(first.state, tmp_path, train_seconds=0.0)
   second = _begin(xla=xla, **settings)
   # What a process has traced must read what is restored afterwards.
-  second.train_block(*data.empty_block(second.config, 5, second.strategy), tf.constant(0))
+  second.train_block(
+    *data.empty_block(second.config, 5, second.strategy, num_classes=10), tf.constant(0)
+  )
   state_lib.restore_latest(second.state, tmp_path)
   second_losses, _ = second.blocks(5, room=5)
   np.testing.assert_array_equal(second_losses, whole_losses[5:])
@@ -199,7 +243,9 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, xla):
 @pytest.mark.parametrize("xla", [False, True])
 def test_entries_past_the_steps_done_are_zero(xla):
   run = _begin(xla=xla)
-  (block,) = data.train_blocks(_SPLIT, run.config, first_steps=[0], room=5, strategy=run.strategy)
+  (block,) = data.train_blocks(
+    _SPLIT, run.config, first_steps=[0], room=5, strategy=run.strategy, num_classes=10
+  )
   step_losses, correct = run.train_block(*block, tf.constant(2))
   assert (step_losses.numpy() > 0).tolist() == [True, True, False, False, False]
   assert correct.numpy()[2:].tolist() == [0, 0, 0]
@@ -210,7 +256,7 @@ def test_entries_past_the_steps_done_are_zero(xla):
 def test_no_step_changes_nothing(xla):
   run = _begin(xla=xla, ema_decay=0.9, optimizer="adam")
   before = run.values()
-  run.train_block(*data.empty_block(run.config, 3, run.strategy), tf.constant(0))
+  run.train_block(*data.empty_block(run.config, 3, run.strategy, num_classes=10), tf.constant(0))
   for mine, other in zip(run.values(), before, strict=True):
     np.testing.assert_array_equal(mine, other)
 
@@ -218,7 +264,7 @@ def test_no_step_changes_nothing(xla):
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_any_number_of_steps_is_one_compilation(replicas):
   run = _begin(replicas=replicas)
-  run.train_block(*data.empty_block(run.config, 4, run.strategy), tf.constant(0))
+  run.train_block(*data.empty_block(run.config, 4, run.strategy, num_classes=10), tf.constant(0))
   run.blocks(1, 4, 2, 3, room=4)
   assert run.train_block.experimental_get_tracing_count() == 1
 
@@ -253,9 +299,16 @@ def test_xla_agrees_on_the_losses_of_a_hundred_steps():
     {"optimizer": "adamw", "learning_rate": 0.001, "weight_decay": 0.1, "ema_decay": 0.9},
     {"optimizer": "muon", "learning_rate": 0.005, "weight_decay": 0.1},
     {"dropout_rate": 0.5, "label_smoothing": 0.1, "learning_rate": 0.05},
+    {"clip_norm": 0.5, "learning_rate": 0.05},
+    {"batch_norm": True, "learning_rate": 0.02, "ema_decay": 0.9},
+    {
+      "model": "cnn", "filters": (4, 8), "batch_norm": True, "learning_rate": 0.002,
+      "augment": ("shift", "elastic", "mixup"), "loss": "categorical_crossentropy",
+      "dropout_rate": 0.2, "input_dropout_rate": 0.1,
+    },
   ],
-  ids=["sgd", "adamw", "muon", "dropout"],
-)
+  ids=["sgd", "adamw", "muon", "dropout", "clipping", "batch_norm", "cnn"],
+)  # fmt: skip
 def test_two_replicas_train_as_one_device_does(settings):
   one, several = (_begin(replicas=count, **settings) for count in (1, 2))
   one_losses, one_correct = one.blocks(50, room=50)

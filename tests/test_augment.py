@@ -1,0 +1,225 @@
+"""Tests of augmentation: each change worked out by hand or by SciPy, and the order of its draws."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import ndimage, stats
+
+from mnist_research import augment
+from mnist_research.config import AUGMENTATIONS, Config
+from mnist_research.errors import UserError
+
+_MIXED = {"loss": "categorical_crossentropy"}
+
+
+def _images(count: int) -> np.ndarray:
+  """Smooth random pictures: what sampling between pixels can be compared on."""
+  noise = np.random.default_rng(0).normal(0, 1, (count, 28, 28))
+  smooth = ndimage.gaussian_filter(noise, (0, 2, 2))
+  return np.clip(128 + 400 * smooth, 0, 255).astype(np.uint8)[..., None]
+
+
+def _positions(count: int, start: int = 0) -> tf.Tensor:
+  return tf.range(start, start + count, dtype=tf.int64)
+
+
+def _augmented(images: np.ndarray, *kinds: str, start: int = 0, **settings) -> np.ndarray:
+  config = Config(augment=kinds, **settings)
+  positions = _positions(len(images), start)
+  return augment.augment_images(tf.constant(images), positions, config).numpy()
+
+
+def _matrix(linear, shift=(0.0, 0.0)) -> tf.Tensor:
+  rows = np.concatenate([np.asarray(linear, float), np.asarray(shift, float)[:, None]], axis=1)
+  return tf.constant(rows[None], tf.float32)
+
+
+# ---- Moving ----
+
+
+def test_no_kind_changes_nothing():
+  images = _images(3)
+  np.testing.assert_array_equal(_augmented(images), images)
+
+
+@pytest.mark.parametrize(
+  ("linear", "expected"),
+  [
+    ([[1, 0], [0, 1]], lambda image: image),
+    # The new image's right is the old one's lower side.
+    ([[0, -1], [1, 0]], np.rot90),
+    ([[-1, 0], [0, 1]], np.fliplr),
+  ],
+)
+def test_a_map_of_whole_pixels_moves_them_exactly(linear, expected):
+  images = _images(1)
+  moved = augment._transform(tf.constant(images), _matrix(linear)).numpy()
+  np.testing.assert_allclose(moved[0, ..., 0], expected(images[0, ..., 0]), atol=0.01)
+
+
+def test_a_shift_looks_that_far_to_the_right_and_below():
+  images = _images(1)
+  moved = augment._transform(tf.constant(images), _matrix(np.eye(2), (3, 1))).numpy()[0, ..., 0]
+  np.testing.assert_allclose(moved[:27, :25], images[0, 1:, 3:, 0], atol=0.01)
+  assert (moved[27:] == 0).all()
+  assert (moved[:, 25:] == 0).all()
+
+
+def test_the_affine_changes_are_those_of_scipy():
+  kinds = ("shift", "rotation", "scale", "shear")
+  config, images = Config(augment=kinds, seed=3), _images(4)
+  matrices = augment._affine_matrices(_positions(4), config).numpy().astype(np.float64)
+  moved = _augmented(images, *kinds, seed=3)
+  for image, matrix, actual in zip(images, matrices, moved, strict=True):
+    # SciPy counts rows before columns.
+    linear, shift = matrix[::-1, 1::-1], matrix[::-1, 2]
+    offset = shift + 13.5 - linear @ [13.5, 13.5]
+    expected = ndimage.affine_transform(image[..., 0].astype(float), linear, offset, order=1)
+    inner = (slice(6, 22),) * 2  # SciPy ends the image at the middle of its last pixels.
+    np.testing.assert_allclose(actual[..., 0][inner], expected[inner], atol=0.6)
+
+
+def test_sampling_at_points_and_by_matrices_agree():
+  config, images = Config(augment=("shift", "rotation", "scale", "shear")), tf.constant(_images(8))
+  matrices = augment._affine_matrices(_positions(8), config)
+  by_points = augment._sample(images, augment._source_points(matrices))
+  np.testing.assert_allclose(augment._transform(images, matrices), by_points, atol=0.01)
+
+
+@pytest.mark.parametrize(
+  ("kind", "limit", "measure"),
+  [
+    ("shift", {"shift_pixels": 3.0}, lambda m: m[:, 0, 2] / 3),
+    ("rotation", {"rotation_degrees": 20.0}, lambda m: np.degrees(np.arcsin(m[:, 1, 0])) / 20),
+    ("scale", {"scale_range": 0.25}, lambda m: np.log(m[:, 0, 0]) / math.log(1.25)),
+    ("shear", {"shear_degrees": 15.0}, lambda m: np.degrees(np.arctan(m[:, 0, 1])) / 15),
+  ],
+)
+def test_each_kind_is_drawn_evenly_up_to_its_limit(kind, limit, measure):
+  config = Config(augment=(kind,), **limit)
+  drawn = measure(augment._affine_matrices(_positions(20_000), config).numpy())
+  assert stats.kstest(drawn, "uniform", (-1, 2)).pvalue > 0.001
+
+
+def test_the_kinds_that_are_not_asked_for_do_nothing():
+  matrices = augment._affine_matrices(_positions(5), Config(augment=("shift",))).numpy()
+  np.testing.assert_array_equal(matrices[:, :, :2], np.tile(np.eye(2), (5, 1, 1)))
+
+
+# ---- Bending ----
+
+
+def test_elastic_displacements_have_their_deviation_and_are_smooth():
+  config = Config(augment=("elastic",), elastic_pixels=1.5)
+  field = augment._displacements(_positions(2000), config).numpy()
+  np.testing.assert_allclose(field.std(axis=0), 1.5, rtol=0.1)
+  np.testing.assert_allclose(field.mean(axis=0), 0, atol=0.15)
+  steps = np.diff(field, axis=1)
+  # Neighbours are 1 / (sqrt(2) * 4 pixels) of the deviation apart, for a Gaussian of 4 pixels.
+  assert 0.1 < steps.std() / field.std() < 0.25
+
+
+def test_a_displacement_moves_what_is_there():
+  images = _images(1)
+  points = augment._source_points(_matrix(np.eye(2))).numpy()
+  points[0, 10, 12] += (2.5, -1)
+  sampled = augment._sample(tf.constant(images), tf.constant(points)).numpy()
+  expected = images.astype(float)
+  expected[0, 10, 12, 0] = expected[0, 9, 14:16, 0].mean()
+  np.testing.assert_allclose(sampled, expected, atol=0.01)
+
+
+def test_points_outside_are_black():
+  points = np.full((1, 28, 28, 2), -40.0, np.float32)
+  points[0, :14] = 90.0
+  assert (augment._sample(tf.constant(_images(1)), tf.constant(points)).numpy() == 0).all()
+
+
+# ---- Erasing ----
+
+
+def test_erasing_takes_rectangles_from_its_share_of_the_images():
+  images = np.full((4000, 28, 28, 1), 255, np.uint8)
+  erased = _augmented(images, "erasing", erasing_probability=0.25)[..., 0] == 0
+  touched = erased.any(axis=(1, 2))
+  assert abs(touched.mean() - 0.25) < 0.02
+  areas = erased[touched].sum(axis=(1, 2))
+  heights, widths = erased[touched].any(axis=2).sum(1), erased[touched].any(axis=1).sum(1)
+  np.testing.assert_array_equal(areas, heights * widths)  # A full rectangle each.
+  assert areas.min() >= 0.01 * 784
+  assert 0.35 * 784 < areas.max() <= 0.45 * 784
+
+
+# ---- Mixing ----
+
+
+def _mixed(kind: str, **settings):
+  config = Config(augment=(kind,), **_MIXED, **settings)
+  generator = np.random.default_rng(2)
+  images = generator.integers(0, 256, (50, 4, 28, 28, 1)).astype(np.uint8)
+  labels = np.tile([0, 1, 2, 3], (50, 1))
+  positions = tf.reshape(_positions(200), [50, 4])
+  mixed = augment.mix_examples(tf.constant(images), tf.one_hot(labels, 10), positions, config)
+  return images, *(values.numpy() for values in mixed)
+
+
+def test_mixup_adds_images_and_targets_in_the_same_shares():
+  images, mixed, targets = _mixed("mixup")
+  share = targets[:, 1, 1]
+  np.testing.assert_allclose(targets[:, 1, 0], 1 - share, atol=1e-6)
+  np.testing.assert_allclose(targets[:, 0, 3], 1 - share, atol=1e-6)
+  share = share[:, None, None, None, None]
+  expected = share * images + (1 - share) * np.roll(images, 1, axis=1)
+  np.testing.assert_allclose(mixed, expected, atol=0.51)
+
+
+def test_cutmix_gives_each_image_the_share_of_its_pixels():
+  images, mixed, targets = _mixed("cutmix")
+  own = (mixed == images).all(axis=-1)
+  other = (mixed == np.roll(images, 1, axis=1)).all(axis=-1)
+  assert (own | other).all()
+  # A pixel in 256 is the same in both images.
+  np.testing.assert_allclose(own[:, 1].mean(axis=(1, 2)), targets[:, 1, 1], atol=0.03)
+  np.testing.assert_allclose(targets.sum(axis=-1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
+def test_shares_are_drawn_from_the_beta_distribution(alpha):
+  evenly = (np.arange(10_000) + 0.5) / 10_000
+  shares = augment._symmetric_beta(tf.constant(evenly, tf.float32), alpha).numpy()
+  # Float32 has no room near 1, where a small alpha puts much.
+  inner = (shares > 0.01) & (shares < 0.99)
+  expected = stats.beta.ppf(evenly, alpha, alpha)
+  np.testing.assert_allclose(shares[inner], expected[inner], atol=1e-2)
+  np.testing.assert_allclose(np.mean(shares**2), np.mean(expected**2), atol=1e-4)
+
+
+def test_mixed_labels_need_a_loss_that_takes_them():
+  with pytest.raises(UserError, match="--augment=mixup mixes labels: use --loss=categorical"):
+    Config(augment=("mixup",))
+
+
+# ---- The draws ----
+
+
+@pytest.mark.parametrize("kind", sorted(set(AUGMENTATIONS) - {"mixup", "cutmix"}))
+def test_a_change_is_a_function_of_seed_and_position(kind):
+  images = np.repeat(_images(1), 6, axis=0)
+  whole = _augmented(images, kind, seed=5)
+  np.testing.assert_array_equal(_augmented(images[:2], kind, seed=5, start=4), whole[4:])
+  assert len({image.tobytes() for image in whole}) > 1  # Erasing leaves half of them.
+  assert (_augmented(images, kind, seed=6) != whole).any()
+
+
+def test_the_kinds_together_change_every_example_and_every_epoch():
+  kinds = ("shift", "rotation", "scale", "shear", "elastic")
+  images = np.repeat(_images(1), 50, axis=0)
+  both = [_augmented(images, *kinds, start=start) for start in (0, 60_000)]
+  assert len({image.tobytes() for epoch in both for image in epoch}) == 100
+
+
+def test_an_unknown_kind_is_refused():
+  with pytest.raises(UserError, match="--augment=shift,blur: choose one of shift, rotation"):
+    Config(augment=("shift", "blur"))
