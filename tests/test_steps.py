@@ -303,6 +303,7 @@ def test_xla_agrees_on_the_losses_of_a_hundred_steps():
     {"batch_norm": True, "learning_rate": 0.02, "ema_decay": 0.9},
     {
       "model": "cnn", "filters": (4, 8), "batch_norm": True, "learning_rate": 0.002,
+      "activation": "tanh",
       "augment": ("shift", "elastic", "mixup"), "loss": "categorical_crossentropy",
       "dropout_rate": 0.2, "input_dropout_rate": 0.1,
     },
