@@ -136,6 +136,13 @@ class Config:
   checkpoint_every: int = _setting(
     0, "steps from one checkpoint to the next; 0: an epoch", at_least=0)  # fmt: skip
 
+  select: str = _setting(
+    "last", "weights that are tested and used: the last, or the best on the validation examples",
+    choices=("last", "best"))  # fmt: skip
+  early_stopping: int = _setting(
+    0, "scorings of the validation examples without a better one that end the run; 0: none do",
+    at_least=0)  # fmt: skip
+
   seed: int = _setting(
     0, "seed of the initial weights, the order of examples and dropout", at_least=0
   )
@@ -165,6 +172,11 @@ class Config:
       raise UserError(
         f"--filters={_to_text(self.filters)}, --kernel_sizes={_to_text(self.kernel_sizes)} and "
         f"--pool_sizes={_to_text(self.pool_sizes)} must be as many: one for each convolution"
+      )
+    if not self.validation_examples and (self.select == "best" or self.early_stopping):
+      raise UserError(
+        f"--select={self.select} and --early_stopping={self.early_stopping} choose by validation "
+        "examples: --validation_examples must be more than 0"
       )
     if self.mixes_examples and self.loss != "categorical_crossentropy":
       raise UserError(

@@ -99,6 +99,8 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
     state = state_lib.create_state(config, label_names=source.label_names, total_steps=total_steps)
   restored = state_lib.restore_latest(state, workdir.checkpoints) or Restored(0, 0.0)
   workdir.begin(config, devices=list(strategy.extended.worker_devices), step=restored.step)
+  state_lib.drop_after(restored.step, workdir.best)
+  validations = _validations(workdir.read_metrics())
   devices = ", ".join(name.rpartition("device:")[2] for name in strategy.extended.worker_devices)
   _introduce(
     state, config, f"{devices}{', compiled by XLA' if xla else ''}",
@@ -122,6 +124,8 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
       config, state, losses.create_loss(config.loss, config.label_smoothing), strategy, xla=xla
     )
     score = steps.create_scorer(state.evaluated_model)
+    if _is_exhausted(validations, config):
+      plan = []  # It was stopped early, and then interrupted before its result was written.
     if plan:
       train_block(
         *data.empty_block(config, room, strategy, num_classes=num_classes), tf.constant(0)
@@ -163,39 +167,52 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
           "examples_per_second": block_examples / seconds,
         })  # fmt: skip
         last = step == total_steps
+        improved = False
         if validation.num_examples and (last or step % evaluate_every == 0):
-          recorder.evaluation("validation", step, _evaluate(score, validation))
-        if last or stop.received or step % checkpoint_every == 0:
+          evaluation = _evaluate(score, validation)
+          recorder.evaluation("validation", step, evaluation)
+          validations.append((step, evaluation.accuracy))
+          improved = config.select == "best" and _best_step(validations) == step
+          last |= _is_exhausted(validations, config)
+        if improved or last or stop.received or step % checkpoint_every == 0:
           summaries.flush()
           state_lib.save(state, workdir.checkpoints, train_seconds=train_seconds)
+        # After the other: a run never goes on from a step before its best.
+        if improved:
+          state_lib.save(state, workdir.best, train_seconds=train_seconds)
         if stop.received:
           logging.info("stopped at step %d, saved; the same command goes on from there", step)
           raise Interrupted(stop.received)
+        if last:
+          break
 
-      # ---- The result: the test split is scored once, with the last weights ----
+      # ---- The result: the test split is scored once, with the selected weights ----
+      step = int(state.step.numpy())
+      if config.select == "best":
+        score = steps.create_scorer(state_lib.load_trained(config, workdir.best).model)
       test = test_examples.result()
       evaluation = _evaluate(score, test)
-      recorder.evaluation("test", total_steps, evaluation)
+      recorder.evaluation("test", step, evaluation)
       name = f"{config.model} on {config.dataset}"
       examples_picture.result()
-      _picture_results(recorder, total_steps, name, test, evaluation, source.label_names)
+      _picture_results(recorder, step, name, test, evaluation, source.label_names)
       metrics = workdir.read_metrics()
       # The other splits are scored without it: their losses would seem lower than they are.
       smoothed = f", trained with label smoothing {config.label_smoothing:g}"
       title = name + (smoothed if config.label_smoothing else "")
       curves = figures.training_curves(metrics, title=title)
-      recorder.picture("train/curves", total_steps, curves)
+      recorder.picture("train/curves", step, curves)
   result = {
-    "step": total_steps,
+    "step": step,
     "dataset": config.dataset,
     "test_accuracy": evaluation.accuracy,
     "test_loss": evaluation.loss,
-    **_last_validation(metrics),
+    **_selected_validation(metrics, config),
     "train_examples": num_examples,
     "parameters": state.model.count_params(),
     "seed": config.seed,
     "train_seconds": train_seconds,
-    "examples_per_second": total_steps * config.batch_size / train_seconds,
+    "examples_per_second": step * config.batch_size / train_seconds,
   }
   workdir.write_result(result)
   return result
@@ -266,10 +283,33 @@ def _picture_results(
   ))  # fmt: skip
 
 
-def _last_validation(metrics: list[dict[str, Any]]) -> dict[str, float]:
+def _validations(metrics: list[dict[str, Any]]) -> list[tuple[int, float]]:
+  """Returns step and accuracy of each scoring of the validation examples."""
+  return [(r["step"], r["accuracy"]) for r in metrics if r["split"] == "validation"]
+
+
+def _best_step(validations: list[tuple[int, float]]) -> int:
+  """The step with the highest accuracy, the first of equals."""
+  return max(validations, key=lambda validation: validation[1])[0]
+
+
+def _is_exhausted(validations: list[tuple[int, float]], config: Config) -> bool:
+  """Whether as many scorings as `--early_stopping` says brought nothing better."""
+  if not config.early_stopping or not validations:
+    return False
+  best = _best_step(validations)
+  return sum(step > best for step, _ in validations) >= config.early_stopping
+
+
+def _selected_validation(metrics: list[dict[str, Any]], config: Config) -> dict[str, float]:
   """Returns the result's entries for the validation examples, none where none were held out."""
-  records = [record for record in metrics if record["split"] == "validation"]
-  return {f"validation_{key}": records[-1][key] for key in ("accuracy", "loss") if records}
+  records = {record["step"]: record for record in metrics if record["split"] == "validation"}
+  if not records:
+    return {}
+  best = config.select == "best"
+  step = _best_step(_validations(metrics)) if best else max(records)
+  entries = {f"validation_{key}": records[step][key] for key in ("accuracy", "loss")}
+  return {"best_step": step, **entries} if best else entries
 
 
 def _check_finite(losses: np.ndarray, first_step: int, state: TrainState) -> None:

@@ -42,5 +42,5 @@ def load(workdir: Workdir, config: Config) -> Recognizer:
     UserError: there is no checkpoint, or every one is damaged.
   """
   with distribution.create_strategy(config).scope():
-    trained = state.load_trained(config, workdir.checkpoints)
+    trained = state.load_trained(config, workdir.selected(config))
   return Recognizer(trained, steps.create_scorer(trained.model))

@@ -158,6 +158,13 @@ def checkpoint_directories(directory: Path) -> list[Path]:
   return sorted((path for path in directory.iterdir() if path.name.isdecimal()), reverse=True)
 
 
+def drop_after(step: int, directory: Path) -> None:
+  """Removes the checkpoints under `directory` of steps later than `step`: they are done again."""
+  for path in checkpoint_directories(directory):
+    if int(path.name) > step:
+      shutil.rmtree(path)
+
+
 def restore_latest(state: TrainState, directory: Path) -> Restored | None:
   """Sets `state` to the newest whole checkpoint; each damaged one is named in a warning.
 

@@ -23,13 +23,14 @@ class Workdir:
   """A run's directory.
 
   It holds `config.cfg` (a flagfile that repeats the run), `environment.json`, `metrics.jsonl` (one
-  object a line), `result.json` (there when the run is finished), `checkpoints/`, `tensorboard/` and
-  `figures/`.
+  object a line), `result.json` (there when the run is finished), `checkpoints/`, `tensorboard/`,
+  `figures/`, and with `--select=best` the checkpoints of `best/`.
   """
 
   def __init__(self, path: str | Path):
     self.path = Path(path)
     self.checkpoints = self.path / "checkpoints"
+    self.best = self.path / "best"
     self.tensorboard = self.path / "tensorboard"
     self.figures = self.path / "figures"
     self._config = self.path / "config.cfg"
@@ -60,6 +61,10 @@ class Workdir:
           "another --workdir"
         ) from None
       yield
+
+  def selected(self, config: Config) -> Path:
+    """The directory whose newest checkpoint is the one that `config` has tested and used."""
+    return self.best if config.select == "best" else self.checkpoints
 
   def read_config(self) -> Config | None:
     """Returns the run's settings, or None where no run has begun.

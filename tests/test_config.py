@@ -63,6 +63,8 @@ _VALUES = {
   "steps_per_loop": _COUNTS,
   "evaluate_every": _COUNTS,
   "checkpoint_every": _COUNTS,
+  "select": st.sampled_from(["last", "best"]),
+  "early_stopping": st.integers(0, 2**31 - 1),
   "seed": st.integers(0, 2**31 - 1),
   "deterministic": st.booleans(),
   "precision": st.sampled_from(["float32", "bfloat16"]),
@@ -88,7 +90,7 @@ _CHANGED = {
   "fallback_dataset": "synthetic_digits",
   "data_dir": "/data",
   "manual_dir": "/files",
-  "validation_examples": 0,
+  "validation_examples": 1000,
   "augment": ("shift", "elastic"),
   "shift_pixels": 1.0,
   "rotation_degrees": 5.0,
@@ -123,6 +125,8 @@ _CHANGED = {
   "steps_per_loop": 3,
   "evaluate_every": 5,
   "checkpoint_every": 6,
+  "select": "best",
+  "early_stopping": 3,
   "seed": 1,
   "deterministic": True,
   "precision": "bfloat16",
@@ -160,6 +164,12 @@ def test_a_convolution_needs_every_size():
     UserError, match=r"--filters=8,16,32, --kernel_sizes=5,3 and --pool_sizes=2,2"
   ):
     Config(filters=(8, 16, 32))
+
+
+@pytest.mark.parametrize("settings", [{"select": "best"}, {"early_stopping": 2}])
+def test_choosing_by_validation_needs_validation_examples(settings):
+  with pytest.raises(UserError, match="--validation_examples must be more than 0"):
+    Config(validation_examples=0, **settings)
 
 
 def test_no_flags_give_the_defaults():

@@ -13,10 +13,12 @@ import pytest
 import tensorflow as tf
 
 from mnist_research import config as config_lib
+from mnist_research import recognition
 from mnist_research.config import Config
 from mnist_research.errors import Interrupted, UserError
 from mnist_research.loop import train
 from mnist_research.summaries import Summaries
+from mnist_research.workdir import Workdir
 
 # Each choice at least once, beside others each time.
 _CHOICES = list(
@@ -128,9 +130,18 @@ def _stop_and_go_on(settings, monkeypatch, tmp_path, *, damage=lambda _: None):
 
 @pytest.mark.parametrize(
   "changes",
-  [{"device_count": 1}, {"device_count": 2}, {"device_count": 2, "precision": "bfloat16"}],
-  ids=["without XLA", "on two devices", "on two devices in bfloat16"],
-)
+  [
+    {"device_count": 1},
+    {"device_count": 2},
+    {"device_count": 2, "precision": "bfloat16"},
+    {
+      "model": "cnn", "filters": (4, 8), "batch_norm": True, "select": "best",
+      "evaluate_every": 10, "augment": ("shift", "elastic", "mixup"),
+      "loss": "categorical_crossentropy",
+    },
+  ],
+  ids=["without XLA", "on two devices", "on two devices in bfloat16", "convolutions, best"],
+)  # fmt: skip
 def test_a_stopped_run_ends_with_the_same_bits(settings, monkeypatch, tmp_path, changes):
   _stop_and_go_on(dataclasses.replace(settings, **changes), monkeypatch, tmp_path)
 
@@ -143,6 +154,57 @@ def test_a_damaged_checkpoint_costs_steps_and_no_bits(settings, monkeypatch, tmp
 
   _stop_and_go_on(settings, monkeypatch, tmp_path, damage=damage)
   assert "is damaged and passed over" in caplog.text
+
+
+# ---- Choosing by validation ----
+
+
+def _validation_accuracies(workdir) -> dict[int, float]:
+  records = commands.read_metrics(workdir)
+  return {r["step"]: r["accuracy"] for r in records if r["split"] == "validation"}
+
+
+def test_the_best_weights_on_validation_are_tested_and_used(settings, tmp_path):
+  # A rate this high makes the accuracy rise and fall.
+  settings = dataclasses.replace(
+    settings, select="best", evaluate_every=5, learning_rate=0.1, ema_decay=0.0, optimizer="adam",
+    learning_rate_schedule="constant",
+  )  # fmt: skip
+  result = train(settings)
+  accuracies = _validation_accuracies(tmp_path / "run")
+  best = max(accuracies, key=accuracies.get)
+  assert best < 60
+  assert result["best_step"] == best
+  assert result["validation_accuracy"] == accuracies[best] > accuracies[60]
+  until_best = dataclasses.replace(
+    settings, select="last", steps=best, workdir=str(tmp_path / "until_best")
+  )
+  expected = train(until_best)
+  assert (result["test_loss"], result["test_accuracy"]) == (
+    expected["test_loss"],
+    expected["test_accuracy"],
+  )
+  workdir = Workdir(tmp_path / "run")
+  used = recognition.load(workdir, workdir.trained_config()).trained
+  assert used.step == best
+  (tmp_path / "run" / "result.json").unlink()
+  assert train(settings)["best_step"] == best
+
+
+def test_scorings_without_a_better_one_end_the_run(settings, tmp_path):
+  # Nothing changes: the first scoring stays the best.
+  settings = dataclasses.replace(
+    settings, early_stopping=2, evaluate_every=10, learning_rate=1e-30, ema_decay=0.0
+  )
+  result = train(settings)
+  assert result["step"] == 30
+  accuracies = _validation_accuracies(tmp_path / "run")
+  assert list(accuracies) == [10, 20, 30]
+  assert len(set(accuracies.values())) == 1
+  (tmp_path / "run" / "result.json").unlink()  # As if it had been killed before it wrote that.
+  again = train(settings)
+  assert commands.without_wall_clock(again) == commands.without_wall_clock(result)
+  assert list(_validation_accuracies(tmp_path / "run")) == [10, 20, 30]
 
 
 def test_the_length_of_blocks_changes_no_result(settings, tmp_path):
