@@ -1,8 +1,10 @@
-"""Metrics of a whole split, from the logits of every example, in float64."""
+"""Metrics of a whole split, from the predictions of every example, in float64."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import logsumexp
 
 
 class Evaluation(NamedTuple):
@@ -38,17 +40,25 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
   return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def evaluate_logits(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
-  """Returns the metrics of `logits` [N, classes] against `labels`, integers [N].
+def mean_probabilities(log_probabilities: Sequence[np.ndarray]) -> np.ndarray:
+  """Returns the logarithms of the mean of several predictions' probabilities.
+
+  Args:
+    log_probabilities: of each prediction, float64 [N, classes].
+  """
+  return logsumexp(log_probabilities, axis=0) - np.log(len(log_probabilities))
+
+
+def evaluate(log_probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
+  """Returns the metrics of predictions, float64 [N, classes], against `labels`, integers [N].
 
   Raises:
     ValueError: the lengths differ, or there is no example.
   """
-  if len(logits) != len(labels) or not len(labels):
-    raise ValueError(f"{len(logits)} rows of logits for {len(labels)} labels")
-  num_examples, num_classes = logits.shape
-  log_probabilities = log_softmax(logits)
-  predictions = logits.argmax(axis=1)
+  if len(log_probabilities) != len(labels) or not len(labels):
+    raise ValueError(f"{len(log_probabilities)} rows of predictions for {len(labels)} labels")
+  num_examples, num_classes = log_probabilities.shape
+  predictions = log_probabilities.argmax(axis=1)
   confusion = np.zeros((num_classes, num_classes), np.int64)
   np.add.at(confusion, (labels, predictions), 1)
   return Evaluation(
@@ -58,3 +68,8 @@ def evaluate_logits(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
     confusion=confusion,
     probabilities=np.exp(log_probabilities),
   )
+
+
+def evaluate_logits(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
+  """Returns the metrics of `logits` [N, classes], as `evaluate` does."""
+  return evaluate(log_softmax(logits), labels)

@@ -1,34 +1,61 @@
 """A trained network as a function from images to probabilities, for every command but train."""
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 
-from mnist_research import distribution, state, steps
+from mnist_research import augment, data, distribution, state, steps
+from mnist_research.calibration import fit_temperature
 from mnist_research.config import Config
-from mnist_research.evaluation import log_softmax
+from mnist_research.errors import UserError
+from mnist_research.evaluation import log_softmax, mean_probabilities
 from mnist_research.workdir import Workdir
 
 
-class Recognizer(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Recognizer:
   """A trained network, ready to answer.
 
   Attributes:
+    config: the settings that it was trained with.
     trained: the network, what its logits stand for, and how long it was trained.
     score: from images, uint8 [N, 28, 28, 1], to logits, float32 [N, classes].
+    temperature: what the logits are divided by before they become probabilities.
+    copies: how many augmented copies of each image are answered for with it.
   """
 
+  config: Config
   trained: state.Trained
   score: steps.Scorer
+  temperature: float = 1.0
+  copies: int = 0
 
   @property
   def label_names(self) -> tuple[str, ...]:
     """What each probability stands for."""
     return self.trained.label_names
 
+  def log_probabilities(self, images: np.ndarray) -> np.ndarray:
+    """Returns the logarithms of the probabilities of images, float64 [N, classes].
+
+    With augmented copies, those of the mean over the image and its copies, which are changed as the
+    training examples were.
+    """
+    answers = [self._answers(images)]
+    for copy in range(self.copies):
+      positions = tf.range(copy * len(images), (copy + 1) * len(images), dtype=tf.int64)
+      changed = augment.augment_images(tf.constant(images), positions, self.config)
+      answers.append(self._answers(changed.numpy()))
+    return mean_probabilities(answers)
+
   def probabilities(self, images: np.ndarray) -> np.ndarray:
     """Returns the probability of each class, float64 [N, classes], of images as `score` takes."""
-    return np.exp(log_softmax(self.score(images)))
+    return np.exp(self.log_probabilities(images))
+
+  def _answers(self, images: np.ndarray) -> np.ndarray:
+    return log_softmax(self.score(images).astype(np.float64) / self.temperature)
 
 
 def load(workdir: Workdir, config: Config) -> Recognizer:
@@ -43,4 +70,35 @@ def load(workdir: Workdir, config: Config) -> Recognizer:
   """
   with distribution.create_strategy(config).scope():
     trained = state.load_trained(config, workdir.selected(config))
-  return Recognizer(trained, steps.create_scorer(trained.model))
+  return Recognizer(config, trained, steps.create_scorer(trained.model))
+
+
+def with_copies(recognizer: Recognizer, copies: int) -> Recognizer:
+  """Returns `recognizer` with `copies` augmented copies of each image.
+
+  Raises:
+    UserError: its run didn't augment, so there is nothing to change the copies by.
+  """
+  if copies and not recognizer.config.augment:
+    raise UserError(
+      "--test_time_augmentation changes images as the run did its training examples, and this run "
+      "had no --augment"
+    )
+  return dataclasses.replace(recognizer, copies=copies)
+
+
+def with_temperature(recognizer: Recognizer, temperature: float, source: data.Source) -> Recognizer:
+  """Returns `recognizer` with a temperature; 0 stands for the one that its validation examples fit.
+
+  Raises:
+    UserError: the temperature is to be fitted, and the run held no validation examples out.
+  """
+  if not temperature:
+    validation = data.read_split(source, recognizer.config, "validation")
+    temperature = fit_temperature(recognizer.score(validation.images), validation.labels)
+  return dataclasses.replace(recognizer, temperature=temperature)
+
+
+def ensemble_log_probabilities(members: Sequence[Recognizer], images: np.ndarray) -> np.ndarray:
+  """Returns the logarithms of the mean of the members' probabilities, float64 [N, classes]."""
+  return mean_probabilities([member.log_probabilities(images) for member in members])

@@ -72,7 +72,7 @@ def test_all_right_is_as_cold_and_all_wrong_as_warm_as_it_may_be():
 
 @pytest.mark.parametrize("function", [reliability, fit_temperature])
 def test_lengths_that_differ_are_refused(function):
-  with pytest.raises(ValueError, match="2 rows of .* for 1 labels"):
+  with pytest.raises(ValueError, match=r"2 rows of .* for 1 labels"):
     function(np.zeros((2, 10)), np.zeros(1, int))
   with pytest.raises(ValueError, match="0 rows"):
     function(np.zeros((0, 10)), np.zeros(0, int))

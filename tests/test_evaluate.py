@@ -2,11 +2,17 @@
 
 import importlib
 import shutil
+from pathlib import Path
 
 import commands
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
+from scipy import special
+
+from mnist_research import augment, recognition
+from mnist_research.workdir import Workdir
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +108,89 @@ def test_another_dataset_is_prepared_and_scored(trained, tmp_path):
   loss, accuracy, _ = _scores(trained.workdir, *examples)
   assert record["loss"] == pytest.approx(loss, rel=1e-5)
   assert record["accuracy"] == pytest.approx(accuracy, abs=1e-12)
+
+
+# ---- Calibration, ensembles, test-time augmentation ----
+
+
+@pytest.fixture(scope="module")
+def members(prepared, tmp_path_factory) -> list[Path]:
+  """Two augmented runs of different seeds, too short to be good."""
+  directory = tmp_path_factory.mktemp("members")
+  for seed in (0, 1):
+    commands.run(
+      *commands.SMALL, "--steps=40", f"--data_dir={prepared}", "--augment=shift,rotation",
+      f"--seed={seed}", f"--workdir={directory / str(seed)}",
+    )  # fmt: skip
+  return [directory / str(seed) for seed in (0, 1)]
+
+
+def _logits(workdir, images) -> np.ndarray:
+  weights = commands.checkpoint_arrays(workdir)
+
+  def layer(name, x):
+    return x @ weights[f"averages/{name}.Skernel"] + weights[f"averages/{name}.Sbias"]
+
+  return layer("logits", np.maximum(layer("hidden_0.Sdense", images), 0))
+
+
+def test_an_ensemble_scores_the_mean_of_the_probabilities(members, prepared):
+  record = commands.run(
+    f"--workdir={members[0]}", f"--ensemble={members[1]}", module="evaluate"
+  ).record
+  images, labels = _examples("synthetic_digits/2000_500", "test", prepared)
+  mean = np.mean([special.softmax(_logits(path, images), axis=1) for path in members], axis=0)
+  assert record["accuracy"] == (mean.argmax(axis=1) == labels).mean()
+  rows = np.arange(len(labels))
+  assert record["loss"] == pytest.approx(-np.log(mean[rows, labels]).mean(), rel=1e-5)
+  assert record["temperatures"] == [1.0, 1.0]
+
+
+def test_the_fitted_temperature_is_that_of_the_validation_examples(members, prepared):
+  record = commands.run(f"--workdir={members[0]}", "--temperature=0", module="evaluate").record
+  images, labels = _examples("synthetic_digits/2000_500", "train", prepared)
+  images, labels = images[1500:], labels[1500:]
+
+  def loss(temperature):
+    log_probabilities = special.log_softmax(_logits(members[0], images) / temperature, axis=1)
+    return -log_probabilities[np.arange(500), labels].mean()
+
+  (temperature,) = record["temperatures"]
+  assert loss(temperature) < min(loss(temperature * 1.02), loss(temperature / 1.02), loss(1.0))
+  given = commands.run(
+    f"--workdir={members[0]}", f"--temperature={temperature}", module="evaluate"
+  ).record
+  assert given == record
+  plain = commands.run(f"--workdir={members[0]}", module="evaluate").record
+  assert record["accuracy"] == plain["accuracy"]
+  assert record["calibration_error"] < plain["calibration_error"]
+
+
+def test_augmented_copies_are_averaged(members):
+  workdir = Workdir(members[0])
+  recognizer = recognition.load(workdir, workdir.trained_config())
+  images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1)).astype(np.uint8)
+  answers = [recognizer.probabilities(images)]
+  for copy in (0, 1):
+    positions = tf.range(5 * copy, 5 * copy + 5, dtype=tf.int64)
+    changed = augment.augment_images(tf.constant(images), positions, recognizer.config)
+    answers.append(recognizer.probabilities(changed.numpy()))
+  assert np.abs(answers[0] - answers[1]).max() > 1e-3
+  averaged = recognition.with_copies(recognizer, 2).probabilities(images)
+  np.testing.assert_allclose(averaged, np.mean(answers, axis=0), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+  ("flag", "message"),
+  [
+    ("--test_time_augmentation=4", "this run had no --augment"),
+    ("--temperature=nan", "--temperature=nan: must be a finite number"),
+    ("--temperature=-1", "temperature"),
+    ("--ensemble=nowhere", "--workdir=nowhere holds no run"),
+  ],
+)
+def test_what_can_not_be_scored_is_refused(trained, flag, message):
+  assert message in commands.run(f"--workdir={trained.workdir}", flag, module="evaluate").error
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_passed_over(trained, tmp_path):

@@ -61,5 +61,5 @@ def test_a_million_equal_losses_have_their_own_value_as_the_mean():
 
 @pytest.mark.parametrize(("rows", "labels"), [(3, 2), (2, 3), (0, 0)])
 def test_logits_without_their_labels_are_refused(rows, labels):
-  with pytest.raises(ValueError, match=f"{rows} rows of logits for {labels} labels"):
+  with pytest.raises(ValueError, match=f"{rows} rows of predictions for {labels} labels"):
     evaluate_logits(np.zeros((rows, 10)), np.zeros(labels, int))
