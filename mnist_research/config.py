@@ -18,7 +18,7 @@ AUGMENTATIONS = (
   "shift", "rotation", "scale", "shear", "elastic", "erasing", "mixup", "cutmix"
 )  # fmt: skip
 MODELS = ("dense", "cnn")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lamb", "muon")
 SCHEDULES = ("constant", "cosine", "linear", "one_cycle", "exponential")
 
@@ -147,7 +147,9 @@ class Config:
     0, "seed of the initial weights, the order of examples and dropout", at_least=0
   )
   deterministic: bool = _setting(False, "same bits in every run on the same machine")
-  precision: str = _setting("float32", "arithmetic of the layers", choices=PRECISIONS)
+  precision: str = _setting(
+    "float32", "arithmetic of the layers; auto: 16 bits where that is faster",
+    choices=PRECISIONS)  # fmt: skip
   xla: str = _setting(
     "auto", "compile the steps with XLA; auto: where it pays", choices=("auto", "on", "off")
   )

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mnist_research import data, distribution, figures, losses, optimizers, steps
+from mnist_research import data, distribution, figures, losses, optimizers, precision, steps
 from mnist_research import state as state_lib
 from mnist_research.config import Config
 from mnist_research.errors import Interrupted, UserError, writing
@@ -76,6 +76,8 @@ def _settle(config: Config, workdir: Workdir) -> Config:
   if stored.dataset == config.fallback_dataset != config.dataset:
     logging.warning("this run began on %s, and goes on with it", stored.dataset)
     config = dataclasses.replace(config, dataset=stored.dataset)
+  if config.precision == "auto":
+    config = dataclasses.replace(config, precision=stored.precision)
   differences = config.differences(stored)
   if differences:
     raise UserError(
@@ -89,6 +91,8 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
   """One process's part of a run, from its start or a checkpoint to the result."""
   # ---- Devices, data, state ----
   strategy = distribution.create_strategy(config)
+  device = strategy.extended.worker_devices[0]
+  config = dataclasses.replace(config, precision=precision.choose(config, device))
   xla = distribution.compiles_with_xla(config, strategy)
   source = data.prepare(config)
   # A fallback is written down as the dataset of this run: the figures are its figures.
@@ -103,7 +107,7 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
   validations = _validations(workdir.read_metrics())
   devices = ", ".join(name.rpartition("device:")[2] for name in strategy.extended.worker_devices)
   _introduce(
-    state, config, f"{devices}{', compiled by XLA' if xla else ''}",
+    state, config, f"{devices} in {config.precision}{', compiled by XLA' if xla else ''}",
     first_step=restored.step, total_steps=total_steps,
   )  # fmt: skip
 

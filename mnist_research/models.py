@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from mnist_research import precision
 from mnist_research.config import Config
 from mnist_research.errors import UserError
 
@@ -15,8 +16,6 @@ layers = tf.keras.layers
 initializers = tf.keras.initializers
 
 IMAGE_SHAPE = (28, 28, 1)
-# Keras's names of the precision policies: the weights are float32 in each.
-_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 # Keras's 0.99 remembers the statistics of hundreds of steps, in which these networks change much.
 _NORM_MOMENTUM = 0.9
 # Beside the numbers of the hidden layers.
@@ -149,7 +148,7 @@ class DenseNetwork(tf.keras.Model):
 
   def __init__(self, config: Config, num_classes: int):
     """Makes the layers that `config` describes; the weights come with the first call."""
-    dtype = _POLICIES[config.precision]
+    dtype = precision.policy(config.precision)
     super().__init__(dtype=dtype)
     self.input_dropout = _input_dropout(config, dtype)
     self.flatten = layers.Flatten(dtype=dtype)
@@ -178,7 +177,7 @@ class ConvolutionalNetwork(tf.keras.Model):
     Raises:
       UserError: the convolutions and poolings leave nothing of the image.
     """
-    dtype = _POLICIES[config.precision]
+    dtype = precision.policy(config.precision)
     super().__init__(dtype=dtype)
     _check_map_sizes(config)
     self.input_dropout = _input_dropout(config, dtype)

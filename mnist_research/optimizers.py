@@ -105,7 +105,7 @@ def _orthogonalize(matrix: tf.Tensor) -> tf.Tensor:
 
 def learning_rate(optimizer: tf.keras.optimizers.Optimizer, step: int) -> float:
   """Returns the learning rate that `optimizer` uses in `step` (0 is the first)."""
-  return float(optimizer._learning_rate(step))
+  return float(getattr(optimizer, "inner_optimizer", optimizer)._learning_rate(step))
 
 
 def create_optimizer(config: Config, total_steps: int) -> tf.keras.optimizers.Optimizer:
@@ -135,4 +135,7 @@ def create_optimizer(config: Config, total_steps: int) -> tf.keras.optimizers.Op
   }[config.optimizer]
   optimizer = create()
   optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+  if config.precision == "float16":
+    # Small gradients would round to 0 (Micikevicius et al. 2017, arXiv:1710.03740).
+    return optimizers.LossScaleOptimizer(optimizer)
   return optimizer

@@ -55,9 +55,10 @@ def create_train_block(
       logits = state.model(images, randomness=randomness)
       # The optimizer sums the gradients of the replicas: each divides by the global batch.
       loss = tf.reduce_sum(loss_function(labels, logits)) / config.batch_size
-    gradients = tape.gradient(loss, variables)
+      scaled_loss = state.optimizer.scale_loss(loss)  # The same but for float16.
+    gradients = tape.gradient(scaled_loss, variables)
     if config.clip_norm:
-      gradients = _clip(gradients, config.clip_norm)
+      gradients = _clip(gradients, state.optimizer.scale_loss(config.clip_norm))
     state.optimizer.apply(gradients, variables)
     if state.averages is not None:
       _update_averages(state.averages, state.model, state.step, config.ema_decay)
@@ -85,7 +86,7 @@ def create_train_block(
   return train_block
 
 
-def _clip(gradients: list[tf.Tensor], norm: float) -> list[tf.Tensor]:
+def _clip(gradients: list[tf.Tensor], norm: tf.Tensor) -> list[tf.Tensor]:
   """Shortens the gradient of the global batch to `norm` (Pascanu et al. 2012, arXiv:1211.5063).
 
   `clipnorm` of a Keras optimizer shortens each replica's part instead, before they are summed.

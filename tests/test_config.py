@@ -291,7 +291,7 @@ def test_there_are_configs():
     ("checkpoint_every", -1, "at least 0"),
     ("seed", -1, "at least 0"),
     ("seed", 2**31, "below 2147483648"),
-    ("precision", "float16", "choose one of float32, bfloat16"),
+    ("precision", "float8", "choose one of auto, float32, bfloat16"),
     ("xla", "yes", "choose one of auto, on, off"),
     ("device", "tpu", "choose one of auto, cpu, gpu"),
     ("strategy", "parameter_server", "choose one of auto, one_device, mirrored"),

@@ -383,11 +383,36 @@ def test_every_optimizer_is_tried():
   assert [name for name, _ in mark.args[1]] == list(OPTIMIZERS)
 
 
-def test_bfloat16_learns_and_keeps_float32_weights():
-  run = _begin(precision="bfloat16", optimizer="adam", learning_rate=0.003, batch_size=32)
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_learns_and_keeps_float32_weights(precision):
+  run = _begin(precision=precision, optimizer="adam", learning_rate=0.003, batch_size=32)
   step_losses, _ = run.blocks(60, room=60)
   assert step_losses[-5:].mean() < step_losses[:5].mean() / 2
   assert {weights.dtype for weights in run.state.model.get_weights()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.3])
+def test_the_scale_of_the_loss_in_float16_changes_no_step(clip_norm):
+  settings = {"hidden_units": (16,), "clip_norm": clip_norm}
+  half, full = (_begin(precision=name, **settings) for name in ("float16", "float32"))
+  for run in (half, full):
+    run.blocks(1, room=1)
+  assert half.state.optimizer.dynamic_scale.numpy() == 2.0**15
+  for mine, exact in zip(
+    half.state.model.get_weights(), full.state.model.get_weights(), strict=True
+  ):
+    np.testing.assert_allclose(mine, exact, atol=2e-4)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_step_in_float16_that_overflows_is_left_out_and_the_scale_halved(replicas):
+  run = _begin(precision="float16", hidden_units=(16,), replicas=replicas)
+  run.state.optimizer.dynamic_scale.assign(2.0**60)
+  before = run.state.model.get_weights()
+  run.blocks(1, room=1)
+  assert run.state.optimizer.dynamic_scale.numpy() == 2.0**59
+  for weights, expected in zip(run.state.model.get_weights(), before, strict=True):
+    np.testing.assert_array_equal(weights, expected)
 
 
 # ---- Scoring ----
