@@ -70,11 +70,11 @@ def test_example_grid_shows_every_pixel_unchanged(dtype):
   assert all(_contains_picture(array, image[..., 0]) for image in images)
 
 
-def test_example_grid_shows_at_most_64_and_says_so():
+def test_example_grid_shows_at_most_80_and_says_so():
   images, labels = _pictures(100)
   texts = [t for t, _ in _texts(figures.example_grid(images, labels, label_names=NAMES, title="x"))]
-  assert "the first 64 of 100" in texts
-  assert len(texts) == 64 + 2
+  assert "the first 80 of 100" in texts
+  assert len(texts) == 80 + 2
 
 
 def test_names_with_dollar_signs_and_long_names_are_drawn_as_text():

@@ -30,7 +30,7 @@ RIGHT_MARK, WRONG_MARK = "✓", "✗"
 MARK_FONT = "DejaVu Sans"
 
 IMAGE_SIZE = 28
-MAX_PICTURES = 64
+MAX_PICTURES = 80
 MAX_COLUMNS = 10
 
 PIXEL_SCALE = 4
@@ -51,7 +51,7 @@ def example_grid(
   """Draws pictures with their labels.
 
   Args:
-    images: uint8, or float in [0, 1], [N, 28, 28, 1]; the first 64 are drawn.
+    images: uint8, or float in [0, 1], [N, 28, 28, 1]; the first 80 are drawn.
     labels: int [N], indices into `label_names`.
     label_names: one name for each class.
     title: written above the pictures.
@@ -83,7 +83,7 @@ def prediction_grid(
   Right and wrong differ in colour, in the mark before the label and in the width of the frame.
 
   Args:
-    images: uint8, or float in [0, 1], [N, 28, 28, 1]; the first 64 are drawn.
+    images: uint8, or float in [0, 1], [N, 28, 28, 1]; the first 80 are drawn.
     labels: int [N], the true classes.
     probabilities: float [N, C].
     label_names: C names.
@@ -168,7 +168,7 @@ def _picture_grid(
   footer: str = "",
   right: np.ndarray | None = None,
 ) -> Figure:
-  """Draws all pictures as one image: 64 axes would cost some 20 times as much.
+  """Draws all pictures as one image: 80 axes would cost some 20 times as much.
 
   Args:
     pixels: uint8 [n, 28, 28].
