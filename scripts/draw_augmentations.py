@@ -2,7 +2,7 @@
 
   python scripts/draw_augmentations.py --flagfile=configs/cnn.cfg --output=augmentations.png
 
-Each row is one kind at the strength that the flags give it, on the same ten examples; the last one is
+Each row is one kind at the strength that the flags give it, on the same ten examples; the last is
 all kinds of the config together. mixup and cutmix have no row: they change targets as well.
 """
 

@@ -14,7 +14,14 @@ _CNN = {"model": "cnn", "precision": "auto"}
 _WIDE = {"hidden_units": (2500, 2000), "batch_size": 512, "precision": "auto"}
 _NARROW = {"hidden_units": (128, 128), "batch_size": 512, "precision": "auto"}
 # What the shipped configs compute in on a processor that has bfloat16.
-_CHOSEN = {"dense.cfg": "float32", "dense_128.cfg": "float32", "dense_128_64.cfg": "float32"}
+_CHOSEN = {
+  "cnn.cfg": "bfloat16",
+  "cnn_tiny.cfg": "bfloat16",
+  "dense.cfg": "float32",
+  "dense_128.cfg": "float32",
+  "dense_128_64.cfg": "float32",
+  "small_cnn.cfg": "bfloat16",
+}
 
 
 @pytest.fixture
