@@ -15,6 +15,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from mnist_research.errors import Interrupted, UserError
+from mnist_research.stopping import end_on_signals
 
 # What a full, read-only, forbidden or vanished disk raises: the user's to mend, not a defect.
 _DISK_ERRORS = frozenset(
@@ -162,4 +163,9 @@ def run(main: Callable[[list[str]], None]) -> None:
   logging.use_absl_handler()
   logging.get_absl_handler().setFormatter(_PlainFormatter())
   logging.get_absl_handler().addFilter(_OwnNotes())
-  app.run(lambda argv: _exit_code(main, argv[1:]), flags_parser=_parse_flags)
+
+  def command(argv: list[str]) -> int:
+    end_on_signals()
+    return _exit_code(main, argv[1:])
+
+  app.run(command, flags_parser=_parse_flags)

@@ -14,8 +14,10 @@ class UserError(Exception):
   """
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the state was saved.
-  """The run was told to stop by a signal, and has saved its state.
+class Interrupted(KeyboardInterrupt):
+  """The process was told to stop by a signal; a run that was in its steps has saved its state.
+
+  Like `KeyboardInterrupt` it is no `Exception`: what handles errors lets it pass.
 
   Attributes:
     signal_number: the signal, as in the `signal` module; the exit code is 128 more.

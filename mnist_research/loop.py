@@ -43,8 +43,7 @@ def train(config: Config) -> dict[str, Any]:
     if result is not None:
       logging.info("%s is finished, at step %d", workdir.path, result["step"])
       return result
-    with StopSignals() as stop:
-      return _run(config, workdir, stop)
+    return _run(config, workdir)
 
 
 def plan_blocks(
@@ -87,7 +86,7 @@ def _settle(config: Config, workdir: Workdir) -> Config:
   return config
 
 
-def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
+def _run(config: Config, workdir: Workdir) -> dict[str, Any]:
   """One process's part of a run, from its start or a checkpoint to the result."""
   # ---- Devices, data, state ----
   strategy = distribution.create_strategy(config)
@@ -155,40 +154,43 @@ def _run(config: Config, workdir: Workdir, stop: StopSignals) -> dict[str, Any]:
         _picture_examples, recorder, restored.step, config, split, source.label_names
       )
       train_seconds = restored.train_seconds
-      for start, num_steps in plan:
-        began = time.perf_counter()
-        block_losses, block_correct = train_block(*next(blocks), tf.constant(num_steps))
-        step_losses = block_losses.numpy()[:num_steps].astype(np.float64)
-        seconds = time.perf_counter() - began
-        train_seconds += seconds
-        step, block_examples = start + num_steps, num_steps * config.batch_size
-        _check_finite(step_losses, start, state)
-        recorder.scalars("train", step, {
-          "epoch": step * config.batch_size / num_examples,
-          "loss": float(step_losses.mean()),
-          "accuracy": int(block_correct.numpy().sum()) / block_examples,
-          "learning_rate": optimizers.learning_rate(state.optimizer, step - 1),
-          "examples_per_second": block_examples / seconds,
-        })  # fmt: skip
-        last = step == total_steps
-        improved = False
-        if validation.num_examples and (last or step % evaluate_every == 0):
-          evaluation = _evaluate(score, validation)
-          recorder.evaluation("validation", step, evaluation)
-          validations.append((step, evaluation.accuracy))
-          improved = config.select == "best" and _best_step(validations) == step
-          last |= _is_exhausted(validations, config)
-        if improved or last or stop.received or step % checkpoint_every == 0:
-          summaries.flush()
-          state_lib.save(state, workdir.checkpoints, train_seconds=train_seconds)
-        # After the other: a run never goes on from a step before its best.
-        if improved:
-          state_lib.save(state, workdir.best, train_seconds=train_seconds)
-        if stop.received:
-          logging.info("stopped at step %d, saved; the same command goes on from there", step)
-          raise Interrupted(stop.received)
-        if last:
-          break
+      # Before and after it nothing waits to be saved: there a signal ends the process.
+      with StopSignals() as stop:
+        for start, num_steps in plan:
+          began = time.perf_counter()
+          block_losses, block_correct = train_block(*next(blocks), tf.constant(num_steps))
+          step_losses = block_losses.numpy()[:num_steps].astype(np.float64)
+          seconds = time.perf_counter() - began
+          train_seconds += seconds
+          step, block_examples = start + num_steps, num_steps * config.batch_size
+          _check_finite(step_losses, start, state)
+          recorder.scalars("train", step, {
+            "epoch": step * config.batch_size / num_examples,
+            "loss": float(step_losses.mean()),
+            "accuracy": int(block_correct.numpy().sum()) / block_examples,
+            "learning_rate": optimizers.learning_rate(state.optimizer, step - 1),
+            "examples_per_second": block_examples / seconds,
+          })  # fmt: skip
+          last = step == total_steps
+          improved = False
+          if validation.num_examples and (last or step % evaluate_every == 0):
+            evaluation = _evaluate(score, validation)
+            recorder.evaluation("validation", step, evaluation)
+            validations.append((step, evaluation.accuracy))
+            improved = config.select == "best" and _best_step(validations) == step
+            last |= _is_exhausted(validations, config)
+          stopped = stop.received  # Asked once: a signal comes at any moment.
+          if improved or last or stopped or step % checkpoint_every == 0:
+            summaries.flush()
+            state_lib.save(state, workdir.checkpoints, train_seconds=train_seconds)
+          # After the other: a run never goes on from a step before its best.
+          if improved:
+            state_lib.save(state, workdir.best, train_seconds=train_seconds)
+          if stopped:
+            logging.info("stopped at step %d, saved; the same command goes on from there", step)
+            raise Interrupted(stopped)
+          if last:
+            break
 
       # ---- The result: the test split is scored once, with the selected weights ----
       step = int(state.step.numpy())

@@ -122,13 +122,13 @@ def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
   with writing(final, (OSError, tf.errors.OpError)), _removed_on_error(partial):
     partial.mkdir(parents=True)
     state.checkpoint().write(str(partial / _PREFIX))
-    digests = {path.name: _digest(path) for path in sorted(partial.iterdir())}
     manifest = {
       "step": step,
       "train_seconds": train_seconds,
       "label_names": state.label_names,
-      "sha256": digests,
+      "sha256": {path.name: _digest(path.read_bytes()) for path in sorted(partial.iterdir())},
     }
+    manifest["manifest_sha256"] = _digest(json.dumps(manifest).encode())
     (partial / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     for path in [*partial.iterdir(), partial]:
       _flush_to_disk(path)
@@ -245,7 +245,7 @@ def _newest_whole(directory: Path) -> tuple[Path, dict] | None:
 
 
 def _verified_manifest(checkpoint: Path) -> dict:
-  """Reads a checkpoint's manifest and holds every file against its digest.
+  """Reads a checkpoint's manifest and holds it, and every file that it names, against the digests.
 
   Raises:
     OSError, ValueError: a file is missing, unreadable or altered.
@@ -253,25 +253,21 @@ def _verified_manifest(checkpoint: Path) -> dict:
   text = (checkpoint / _MANIFEST).read_text(encoding="utf-8")
   try:
     manifest = json.loads(text)
-    valid = (
-      manifest["step"] == int(checkpoint.name)
-      and manifest["train_seconds"] >= 0
-      and len(manifest["label_names"]) > 0
-      and len(manifest["sha256"]) > 0
-    )
-    digests = dict(manifest["sha256"])
-  except (ValueError, KeyError, TypeError) as error:
+    digest = manifest.pop("manifest_sha256")
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f"{_MANIFEST} can't be read") from error
-  if not valid:
+  if _digest(json.dumps(manifest).encode()) != digest:
+    raise ValueError(f"{_MANIFEST} differs from its digest")
+  if manifest["step"] != int(checkpoint.name):
     raise ValueError(f"{_MANIFEST} doesn't belong to {checkpoint.name}")
-  for name, digest in digests.items():
-    if _digest(checkpoint / Path(name).name) != digest:
+  for name, digest in manifest["sha256"].items():
+    if _digest((checkpoint / name).read_bytes()) != digest:
       raise ValueError(f"{name} differs from its digest")
   return manifest
 
 
-def _digest(path: Path) -> str:
-  return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(content: bytes) -> str:
+  return hashlib.sha256(content).hexdigest()
 
 
 def _flush_to_disk(path: Path) -> None:

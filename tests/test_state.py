@@ -224,6 +224,7 @@ _DAMAGES = {
   "manifest null": lambda c: (c / "manifest.json").write_text("null"),
   "manifest a list": lambda c: (c / "manifest.json").write_text("[7]"),
   "manifest of another step": lambda c: _edit_manifest(c, step=8),
+  "that of another step": lambda c: (shutil.rmtree(c), shutil.copytree(c.with_name("00000003"), c)),
   "manifest without digests": lambda c: _edit_manifest(c, sha256={}),
   "manifest with digests of a kind": lambda c: _edit_manifest(c, sha256="abc"),
   "manifest with another digest": lambda c: _edit_manifest(c, sha256={_DATA: "0" * 64}),
@@ -295,25 +296,26 @@ def test_where_all_are_damaged_nothing_is_changed(two, tmp_path, state, damage):
 
 @settings(max_examples=60)
 @given(flipped=st.data())
-def test_no_flipped_bit_of_the_weights_goes_unseen(two, state, tmp_path_factory, flipped):
+def test_no_flipped_bit_goes_unseen(two, state, tmp_path_factory, flipped):
   directory = tmp_path_factory.mktemp("flipped") / "checkpoints"
   shutil.copytree(two, directory)
-  path = directory / "00000007" / flipped.draw(st.sampled_from([_DATA, _INDEX]))
+  path = directory / "00000007" / flipped.draw(st.sampled_from([_DATA, _INDEX, "manifest.json"]))
   _flip(path, flipped.draw(st.integers(0, path.stat().st_size - 1)), 1 << flipped.draw(_BITS))
   assert state_lib.restore_latest(state, directory).step == 3
 
 
-@settings(max_examples=60)
-@given(flipped=st.data())
-def test_a_flipped_bit_of_the_manifest_changes_no_weight(
-  two, values_of, state, tmp_path_factory, flipped
-):
-  directory = tmp_path_factory.mktemp("flipped") / "checkpoints"
-  shutil.copytree(two, directory)
-  path = directory / "00000007" / "manifest.json"
-  _flip(path, flipped.draw(st.integers(0, path.stat().st_size - 1)), 1 << flipped.draw(_BITS))
-  step = state_lib.restore_latest(state, directory).step
-  _assert_equal(_values(state), values_of[step])
+def test_a_flipped_bit_in_any_byte_of_the_manifest_is_seen(two, tmp_path):
+  checkpoint = shutil.copytree(two / "00000007", tmp_path / "00000007")
+  assert state_lib._verified_manifest(checkpoint)["train_seconds"] == 1.75
+  path = checkpoint / "manifest.json"
+  whole = path.read_bytes()
+  for name in ("step", "train_seconds", "label_names", "sha256", "manifest_sha256"):
+    assert f'"{name}": '.encode() in whole
+  for place in range(len(whole)):
+    path.write_bytes(whole)
+    _flip(path, place, 1 << place % 8)
+    with pytest.raises(ValueError, match=r"manifest\.json|utf-8"):
+      state_lib._verified_manifest(checkpoint)
 
 
 def test_training_goes_on_past_a_damaged_checkpoint(two, tmp_path, state):
