@@ -120,7 +120,8 @@ def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
   for stale in directory.glob("partial-*"):
     shutil.rmtree(stale)
   with writing(final, (OSError, tf.errors.OpError)), _removed_on_error(partial):
-    partial.mkdir(parents=True)
+    directory.mkdir(exist_ok=True)  # Without its parents: a workdir that is gone stays gone.
+    partial.mkdir()
     state.checkpoint().write(str(partial / _PREFIX))
     manifest = {
       "step": step,

@@ -4,10 +4,11 @@ import functools
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,13 +71,14 @@ def start(
   environment: dict[str, str] | None = None,
   stdout: Any = subprocess.PIPE,
   cwd: Path | None = None,
+  prefix: Sequence[str] = (),
 ) -> subprocess.Popen:
-  """Starts `python -m mnist_research.<module> ARGUMENTS`."""
+  """Starts `python -m mnist_research.<module> ARGUMENTS`; `prefix` is a command that starts it."""
   # The tests' own setting is no setting of the user's.
   variables = {name: text for name, text in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
   path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
   return subprocess.Popen(
-    [sys.executable, "-m", f"mnist_research.{module}", *map(str, arguments)],
+    [*prefix, sys.executable, "-m", f"mnist_research.{module}", *map(str, arguments)],
     env={**variables, "PYTHONPATH": path, **(environment or {})},
     stdout=stdout,
     stderr=subprocess.PIPE,
@@ -92,6 +94,12 @@ def finish(process: subprocess.Popen, timeout: float = 240) -> Finished:
   finally:
     process.kill()
   return Finished(process.returncode, stdout or "", stderr)
+
+
+def stop(process: subprocess.Popen, number: signal.Signals) -> Finished:
+  """Sends a signal to a command; it has ten seconds to end."""
+  process.send_signal(number)
+  return finish(process, timeout=10)
 
 
 def run(*arguments: str | Path, module: str = "train", **options: Any) -> Finished:

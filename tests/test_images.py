@@ -237,15 +237,6 @@ def test_a_directory_is_named(tmp_path):
   assert _refusal(tmp_path).startswith(f"{tmp_path} can't be read: Is a directory")
 
 
-def test_a_forbidden_file_is_named(tmp_path):
-  path = tmp_path / "secret.png"
-  path.write_bytes(b"")
-  path.chmod(0)
-  if os.access(path, os.R_OK):
-    pytest.skip("this user may read everything")
-  assert "Permission denied" in _refusal(path)
-
-
 @pytest.mark.parametrize("data", [b"", b"hello", b"%PDF-1.4\n", bytes(1000)])
 def test_what_is_no_picture_is_named(tmp_path, data):
   path = tmp_path / "letter.txt"

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from mnist_research import config as config_lib
+from mnist_research import loop
 from mnist_research import recognition
 from mnist_research.config import Config
 from mnist_research.errors import Interrupted, UserError
@@ -100,32 +101,58 @@ def test_train_runs_in_a_thread_that_gets_no_signals(settings):
   assert results[0]["step"] == 60
 
 
-def _stop_at(monkeypatch, step):
-  """Sends this process SIGTERM when the metrics of `step` are written."""
-  write = Summaries.scalars
+def _stop_at(monkeypatch, owner, name, is_time):
+  """Sends this process SIGTERM in the first call of a function with fitting arguments."""
+  whole, sent = getattr(owner, name), []
 
-  def scalars(self, split, values, *, step: int):
-    write(self, split, values, step=step)
-    if step == stop_step and split == "train":
+  def stopping(*arguments, **options):
+    if not sent and is_time(*arguments, **options):
+      sent.append(True)
       os.kill(os.getpid(), signal.SIGTERM)
+    return whole(*arguments, **options)
 
-  stop_step = step
-  monkeypatch.setattr(Summaries, "scalars", scalars)
+  monkeypatch.setattr(owner, name, stopping)
 
 
-def _stop_and_go_on(settings, monkeypatch, tmp_path, *, damage=lambda _: None):
-  """Trains whole, and once more with a stop on the way; asserts that both ended the same."""
+_AT_STEP_25 = (Summaries, "scalars", lambda *_, step: step == 25)
+
+
+def _stop_and_go_on(
+  settings, monkeypatch, tmp_path, *, moment=_AT_STEP_25, damage=lambda _: None
+) -> int:
+  """Trains whole, and once more with a stop on the way, at the step that is returned.
+
+  Both are to end the same.
+  """
   train(dataclasses.replace(settings, workdir=str(tmp_path / "whole")))
   with monkeypatch.context() as patch:
-    _stop_at(patch, 25)
+    _stop_at(patch, *moment)
     with pytest.raises(Interrupted) as stopped:
       train(settings)
   assert stopped.value.signal_number == signal.SIGTERM
   workdir = tmp_path / "run"
-  assert 25 <= commands.last_step(workdir) < 60
-  damage(max((workdir / "checkpoints").iterdir()))
+  newest = max((workdir / "checkpoints").iterdir())
+  step = int(newest.name)
+  assert step == commands.last_step(workdir)
+  assert not (workdir / "result.json").exists()
+  damage(newest)
   assert train(settings)["step"] == 60
   commands.assert_same_run(workdir, tmp_path / "whole")
+  return step
+
+
+@pytest.mark.parametrize(
+  ("moment", "step"),
+  [
+    ((loop, "_evaluate", lambda *_: True), 30),
+    # It had asked whether to stop before it saves: it does after the next block.
+    ((loop.state_lib, "save", lambda state, *_, **__: state.step == 20), 25),
+    ((loop.state_lib, "save", lambda state, *_, **__: state.step == 60), 60),
+  ],
+  ids=["evaluates", "saves", "saves for the last time"],
+)
+def test_a_run_that_is_stopped_while_it(settings, monkeypatch, tmp_path, moment, step):
+  assert _stop_and_go_on(settings, monkeypatch, tmp_path, moment=moment) == step
 
 
 @pytest.mark.parametrize(
@@ -143,7 +170,8 @@ def _stop_and_go_on(settings, monkeypatch, tmp_path, *, damage=lambda _: None):
   ids=["without XLA", "on two devices", "on two devices in bfloat16", "convolutions, best"],
 )  # fmt: skip
 def test_a_stopped_run_ends_with_the_same_bits(settings, monkeypatch, tmp_path, changes):
-  _stop_and_go_on(dataclasses.replace(settings, **changes), monkeypatch, tmp_path)
+  settings = dataclasses.replace(settings, **changes)
+  assert 25 <= _stop_and_go_on(settings, monkeypatch, tmp_path) < 60
 
 
 def test_a_damaged_checkpoint_costs_steps_and_no_bits(settings, monkeypatch, tmp_path, caplog):

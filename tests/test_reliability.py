@@ -1,19 +1,21 @@
-"""Whole trainings that are killed, damaged, and left without room."""
+"""Whole trainings that are killed, told to stop, damaged, and left without room."""
 
 import dataclasses
 import json
+import math
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import commands
+import numpy as np
 import pytest
 
 from mnist_research.config import Config
 from mnist_research.errors import UserError
 from mnist_research.loop import train
-from mnist_research.summaries import Summaries
 
 _KILLED = (
   "--dataset=synthetic_digits/2000_500",
@@ -43,6 +45,87 @@ def test_a_dozen_kills_change_no_bit(prepared, tmp_path):
   assert outcome["kills"] == 12
   assert outcome["differences"] == []
   assert sum(outcome["killed_while"].values()) == 12
+
+
+# ---- Told to stop ----
+
+
+@pytest.fixture(scope="module")
+def steps_flags(prepared):
+  """A run of 700 steps: time enough to be stopped, or to fill a disk, between any two of them."""
+  return (
+    *commands.SMALL, f"--data_dir={prepared}", "--steps=700", "--steps_per_loop=2",
+    "--checkpoint_every=50", "--evaluate_every=100",
+  )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(steps_flags, tmp_path_factory):
+  """The workdir of that run when nothing befell it."""
+  workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
+  assert commands.run(*steps_flags, f"--workdir={workdir}").returncode == 0
+  return workdir
+
+
+def _is_preparing(data_dir: Path, workdir: Path) -> bool:
+  del workdir
+  return any(data_dir.rglob("incomplete.*"))
+
+
+def _is_compiling(data_dir: Path, workdir: Path) -> bool:
+  del data_dir
+  return (workdir / "metrics.jsonl").exists()
+
+
+def _is_training(data_dir: Path, workdir: Path) -> bool:
+  del data_dir
+  return commands.last_step(workdir) > 100
+
+
+def _is_drawing_the_results(data_dir: Path, workdir: Path) -> bool:
+  del data_dir
+  return '"split": "test"' in (workdir / "metrics.jsonl").read_text()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_at_any_moment_takes_seconds_and_changes_no_bit(
+  steps_flags, uninterrupted, tmp_path, number
+):
+  data_dir, workdir = tmp_path / "data", tmp_path / "run"
+  flags = (*steps_flags, f"--data_dir={data_dir}", f"--workdir={workdir}")
+  for moment in (_is_preparing, _is_compiling, _is_training, _is_drawing_the_results):
+    process = commands.start(*flags)
+    commands.wait_until(lambda: moment(data_dir, workdir), process)  # noqa: B023
+    stopped = commands.stop(process, number)
+    assert stopped.returncode == 128 + number, moment
+    assert stopped.stdout == ""
+    assert "Traceback" not in stopped.stderr
+    assert not (workdir / "result.json").exists()
+    assert ("saved; the same command goes on" in stopped.stderr) == (moment is _is_training)
+  assert not list(data_dir.rglob("incomplete.*"))
+  assert commands.run(*flags).record["step"] == 700
+  commands.assert_same_run(workdir, uninterrupted)
+
+
+def test_a_second_ctrl_c_loses_nothing_that_was_saved(prepared, tmp_path):
+  # Blocks of a second, each with a checkpoint at its end.
+  flags = (
+    *commands.SMALL, f"--data_dir={prepared}", "--hidden_units=128,128", "--steps=20000",
+    *(f"--{name}=2000" for name in ("steps_per_loop", "checkpoint_every", "evaluate_every")),
+  )  # fmt: skip
+  process = commands.start(*flags, f"--workdir={tmp_path}")
+  saved = tmp_path / "checkpoints" / "00002000"
+  commands.wait_until(saved.exists, process)
+  before = commands.contents(saved)
+  process.send_signal(signal.SIGINT)
+  assert any("Ctrl-C again stops at once" in line for line in process.stderr)
+  assert commands.stop(process, signal.SIGINT).returncode == 130
+  assert commands.contents(saved) == before
+  metrics = commands.read_metrics(tmp_path)
+  assert [(record["step"], record["split"]) for record in metrics[:2]] == [
+    (2000, "train"), (2000, "validation")
+  ]  # fmt: skip
 
 
 # ---- Damaged ----
@@ -99,81 +182,125 @@ def test_any_damage_to_the_newest_checkpoint_changes_no_bit(whole, tmp_path, cap
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-  """Mounts a disk of a given size, and takes it away afterwards."""
-  mounted = []
+def mount():
+  """Mounts a small disk at a directory, or changes it, and takes all away afterwards."""
+  mounted: list[Path] = []
 
-  def mount(size: str) -> Path:
-    directory = tmp_path / "disk"
+  def mount(directory: Path, options: str) -> None:
     directory.mkdir(exist_ok=True)
-    options = f"size={size}" + (",remount" if mounted else "")
-    done = subprocess.run(
-      ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)], capture_output=True
-    )
-    if done.returncode:
+    if directory in mounted:
+      options += ",remount"
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
       pytest.skip("a tmpfs can be mounted by root alone")
-    mounted.append(directory)
-    return directory
+    if directory not in mounted:
+      mounted.append(directory)
 
   yield mount
-  if mounted:
-    subprocess.run(["umount", str(mounted[0])], check=True)
+  for directory in reversed(mounted):
+    subprocess.run(["umount", str(directory)], check=True)
 
 
-@pytest.mark.parametrize(
-  ("size", "checkpoint_every", "fails_in"),
-  [
-    ("1m", 20, "checkpoints"),
-    # Whichever of metrics, events and pictures comes first.
-    ("60k", 5000, ""),
-  ],
-)
+# What of a workdir is on a disk of its own, and for what it has room. Small files take 4 KiB each.
+_ROOM = {
+  "checkpoints": "1m",  # Two of them.
+  "tensorboard": "160k",  # The examples' picture, and some hundred steps.
+  "metrics.jsonl": "20k",  # Some fifty lines, beside config.cfg and environment.json.
+}
+
+
+@pytest.mark.parametrize("name", _ROOM)
 def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
-  small_disk, prepared, tmp_path, size, checkpoint_every, fails_in
+  mount, steps_flags, uninterrupted, tmp_path, name
 ):
-  flags = (*commands.SMALL, "--steps=200", "--steps_per_loop=5", f"--data_dir={prepared}")
-  flags = (*flags, f"--checkpoint_every={checkpoint_every}", "--hidden_units=128,128")
-  workdir = small_disk(size) / "run"
-  full = commands.run(*flags, f"--workdir={workdir}")
-  assert "No space left on device" in full.error
-  assert str(workdir / fails_in) in full.error
-  small_disk("50m")
-  assert commands.run(*flags, f"--workdir={workdir}").returncode == 0
-  assert commands.run(*flags, f"--workdir={tmp_path / 'roomy'}").returncode == 0
-  expected = commands.checkpoint_arrays(tmp_path / "roomy")
-  actual = commands.checkpoint_arrays(workdir)
-  assert all((actual[key] == expected[key]).all() for key in expected)
+  workdir = tmp_path / "run"
+  disks = {workdir: "20m"} | {
+    workdir / part: "20m" for part in ("checkpoints", "tensorboard", "figures")
+  }
+  small = workdir if name == "metrics.jsonl" else workdir / name
+  disks[small] = _ROOM[name]
+  for directory, size in disks.items():
+    mount(directory, f"size={size}")
+  flags = (*steps_flags, f"--workdir={workdir}")
+  full = commands.run(*flags).error
+  assert f"{workdir / name}" in full
+  assert "can't be written: No space left on device" in full
+  assert full.endswith("mend that, and the same command goes on from the last checkpoint")
+  last = max((workdir / "checkpoints").iterdir())
+
+  mount(small, "size=20m")
+  resumed = commands.run(*flags)
+  assert resumed.record["step"] == 700
+  assert f"going on: step {int(last.name)} of 700" in resumed.stderr
+  commands.assert_same_run(workdir, uninterrupted)
 
 
-def test_a_disk_that_turned_read_only_is_told_and_the_run_goes_on_later(small_disk, prepared):
-  workdir = small_disk("50m") / "run"
-  flags = (*commands.SMALL, "--steps=5000", "--checkpoint_every=100", f"--data_dir={prepared}")
-  process = commands.start(*flags, f"--workdir={workdir}")
-  commands.wait_until(lambda: commands.last_step(workdir) >= 200, process)
+def test_a_disk_that_turned_read_only_is_told_and_the_run_goes_on_later(
+  mount, steps_flags, uninterrupted, tmp_path
+):
+  workdir = tmp_path / "run"
+  mount(workdir, "size=50m")
+  flags = (*steps_flags, f"--workdir={workdir}")
+  process = commands.start(*flags)
+  commands.wait_until(lambda: commands.last_step(workdir) >= 100, process)
   process.kill()
   process.communicate()
-  small_disk("50m,ro")
-  assert "Read-only file system" in commands.run(*flags, f"--workdir={workdir}").error
-  small_disk("50m,rw")
-  assert commands.run(*flags, f"--workdir={workdir}").record["step"] == 5000
+  mount(workdir, "ro")
+  assert "Read-only file system" in commands.run(*flags).error
+  mount(workdir, "rw")
+  assert commands.run(*flags).record["step"] == 700
+  commands.assert_same_run(workdir, uninterrupted)
 
 
-def test_events_on_a_full_disk_are_told(small_disk):
-  directory = small_disk("100k") / "tensorboard"
-  with pytest.raises(UserError, match=r"tensorboard can't be written: No space left on device"):  # noqa: SIM117
-    with Summaries(directory, first_step=0) as summaries:
-      (directory / "filler").write_bytes(bytes(80_000))
-      for step in range(10_000):
-        summaries.scalars("train", {"loss": 1.0}, step=step)
-      summaries.flush()
+def test_a_workdir_that_goes_is_told_and_the_run_goes_on_when_it_is_back(
+  steps_flags, uninterrupted, tmp_path
+):
+  workdir, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+  flags = (*steps_flags, f"--workdir={workdir}")
+  process = commands.start(*flags)
+  commands.wait_until(lambda: commands.last_step(workdir) >= 100, process)
+  workdir.rename(elsewhere)
+  gone = commands.finish(process).error
+  assert str(workdir) in gone
+  assert "No such file or directory" in gone
+  assert not workdir.exists()
+  elsewhere.rename(workdir)
+  assert commands.run(*flags).record["step"] == 700
+  commands.assert_same_run(workdir, uninterrupted)
 
 
-def test_a_data_directory_that_goes_changes_nothing(prepared, tmp_path):
-  shutil.copytree(prepared, tmp_path / "data")
-  flags = (*commands.SMALL, "--steps=4000", "--checkpoint_every=100")
-  workdir = tmp_path / "run"
-  process = commands.start(*flags, f"--data_dir={tmp_path / 'data'}", f"--workdir={workdir}")
-  commands.wait_until(lambda: commands.last_step(workdir) > 0, process)
-  shutil.rmtree(tmp_path / "data")
-  finished = commands.finish(process)
-  assert finished.returncode == 0, finished.stderr
+def test_a_data_directory_that_goes_changes_nothing(prepared, steps_flags, uninterrupted, tmp_path):
+  data_dir, workdir = tmp_path / "data", tmp_path / "run"
+  shutil.copytree(prepared, data_dir)
+  process = commands.start(*steps_flags, f"--data_dir={data_dir}", f"--workdir={workdir}")
+  commands.wait_until(lambda: commands.last_step(workdir) > 100, process)
+  shutil.rmtree(data_dir)
+  assert commands.finish(process).record["step"] == 700
+  commands.assert_same_run(workdir, uninterrupted)
+
+
+# ---- Not a number ----
+
+
+def test_a_loss_that_is_no_number_costs_no_checkpoint(whole, tmp_path):
+  # With a decay of three times the rate, each step doubles the weights and turns their sign.
+  config = dataclasses.replace(
+    whole[0], steps=400, optimizer="sgd", learning_rate=0.01, weight_decay=300.0,
+    learning_rate_schedule="constant", ema_decay=0.0, workdir=str(tmp_path),
+  )  # fmt: skip
+  with pytest.raises(UserError, match=r"the loss of step \d+ is (nan|inf), at learning rate 0.01"):
+    train(config)
+  steps = [int(path.name) for path in sorted((tmp_path / "checkpoints").iterdir())]
+  assert len(steps) > 1
+  for name, array in commands.checkpoint_arrays(tmp_path).items():
+    assert np.isfinite(array).all(), name
+  assert commands.last_step(tmp_path) >= steps[-1]
+  assert all(math.isfinite(record["loss"]) for record in commands.read_metrics(tmp_path))
+  assert not (tmp_path / "result.json").exists()
+
+  before = commands.contents(tmp_path / "checkpoints")
+  with pytest.raises(
+    UserError, match="--learning_rate or more --warmup_steps in another --workdir"
+  ):
+    train(config)
+  assert commands.contents(tmp_path / "checkpoints") == before

@@ -14,16 +14,21 @@ from mnist_research.stopping import StopSignals
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Says each time when it is ready for a signal, and at the end what it received.
+# Says each time when it is ready for a signal, then what it received, and how it ends.
 _LOOP = """
 import sys, time
+from mnist_research.errors import Interrupted
 from mnist_research.stopping import StopSignals
-with StopSignals() as stop:
-  for _ in range({signals}):
-    print("ready", flush=True)
-    sys.stdin.readline()
-    time.sleep(0.1)
-  print(stop.received, flush=True)
+try:
+  with StopSignals() as stop:
+    for _ in range({signals}):
+      print("ready", flush=True)
+      sys.stdin.readline()
+      time.sleep(0.1)
+    print(stop.received)
+  print("done")
+except Interrupted as interrupted:
+  print("interrupted by", interrupted.signal_number)
 """
 # One call that returns to Python after a minute: nothing else would answer a signal.
 _BUSY = """
@@ -32,6 +37,29 @@ from mnist_research.stopping import StopSignals
 with StopSignals():
   print("ready", flush=True)
   hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
+"""
+# A command in such a call.
+_LONG_CALL = """
+import hashlib
+from mnist_research import stopping
+stopping._SECONDS_TO_END = {seconds}
+stopping.end_on_signals()
+print("ready", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
+"""
+# Handles all errors, and clears up.
+_COMMAND = """
+import sys
+from mnist_research.errors import Interrupted
+from mnist_research.stopping import end_on_signals
+end_on_signals()
+try:
+  print("ready", flush=True)
+  sys.stdin.readline()
+except Exception:
+  print("handled")
+except Interrupted as interrupted:
+  print("interrupted by", interrupted.signal_number)
 """
 _AFTERWARDS = """
 import sys
@@ -89,13 +117,13 @@ def test_a_signal_is_noted_and_the_program_goes_on(number):
   process.send(number)
   process.go_on()
   returncode, output, errors = process.finish()
-  assert (returncode, output) == (0, str(int(number)))
+  assert (returncode, output) == (0, f"{int(number)}\ninterrupted by {int(number)}")
   assert "stopping after this block of steps; Ctrl-C again stops at once" in errors
 
 
 def test_without_a_signal_nothing_is_noted():
   process = _Process(_LOOP.format(signals=0))
-  assert process.finish() == (0, "None", "")
+  assert process.finish() == (0, "None\ndone", "")
 
 
 def test_a_second_sigterm_changes_nothing():
@@ -105,7 +133,7 @@ def test_a_second_sigterm_changes_nothing():
   process.send(signal.SIGTERM)
   process.go_on()
   returncode, output, _ = process.finish()
-  assert (returncode, output) == (0, str(int(signal.SIGINT)))
+  assert (returncode, output) == (0, "2\ninterrupted by 2")
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
@@ -148,3 +176,27 @@ def test_another_thread_of_a_program_has_no_signals():
   thread.start()
   thread.join()
   assert received == [None]
+
+
+# ---- Where there is no loop ----
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_is_interrupted_wherever_it_is(number):
+  process = _Process(_COMMAND)
+  process.send(number)
+  assert process.finish() == (0, f"interrupted by {int(number)}", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_ends_even_inside_a_long_call(number):
+  process = _Process(_LONG_CALL.format(seconds=0.5))
+  process.send(number)
+  assert process.finish()[0] == 128 + number
+
+
+def test_a_second_signal_ends_a_command_at_once():
+  process = _Process(_LONG_CALL.format(seconds=1000))
+  process.send(signal.SIGTERM)
+  process.send_again(signal.SIGTERM)
+  assert process.finish()[0] == 143

@@ -195,8 +195,7 @@ def test_other_settings_in_a_workdir_are_refused_by_name(trained):
 def _stop(process, workdir, step, number):
   """Sends a signal once the run is past `step`."""
   commands.wait_until(lambda: commands.last_step(workdir) > step, process)
-  process.send_signal(number)
-  return commands.finish(process)
+  return commands.stop(process, number)
 
 
 def test_a_run_that_was_stopped_again_and_again_ends_with_the_same_bits(prepared, tmp_path):
