@@ -13,8 +13,7 @@ import pytest
 import tensorflow as tf
 
 from mnist_research import config as config_lib
-from mnist_research import loop
-from mnist_research import recognition
+from mnist_research import loop, recognition
 from mnist_research.config import Config
 from mnist_research.errors import Interrupted, UserError
 from mnist_research.loop import train
@@ -152,7 +151,8 @@ def _stop_and_go_on(
   ids=["evaluates", "saves", "saves for the last time"],
 )
 def test_a_run_that_is_stopped_while_it(settings, monkeypatch, tmp_path, moment, step):
-  assert _stop_and_go_on(settings, monkeypatch, tmp_path, moment=moment) == step
+  stopped = _stop_and_go_on(settings, monkeypatch, tmp_path, moment=moment)
+  assert stopped in (step, step + 5)  # The signal is noted by a thread, which may be late.
 
 
 @pytest.mark.parametrize(
