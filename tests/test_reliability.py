@@ -235,36 +235,24 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
   commands.assert_same_run(workdir, uninterrupted)
 
 
-def test_a_disk_that_turned_read_only_is_told_and_the_run_goes_on_later(
+def test_a_workdir_that_goes_or_turns_read_only_is_told_and_the_run_goes_on_later(
   mount, steps_flags, uninterrupted, tmp_path
 ):
-  workdir = tmp_path / "run"
-  mount(workdir, "size=50m")
+  disk, workdir = tmp_path / "disk", tmp_path / "disk" / "run"
+  mount(disk, "size=50m")
   flags = (*steps_flags, f"--workdir={workdir}")
   process = commands.start(*flags)
   commands.wait_until(lambda: commands.last_step(workdir) >= 100, process)
-  process.kill()
-  process.communicate()
-  mount(workdir, "ro")
-  assert "Read-only file system" in commands.run(*flags).error
-  mount(workdir, "rw")
-  assert commands.run(*flags).record["step"] == 700
-  commands.assert_same_run(workdir, uninterrupted)
-
-
-def test_a_workdir_that_goes_is_told_and_the_run_goes_on_when_it_is_back(
-  steps_flags, uninterrupted, tmp_path
-):
-  workdir, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
-  flags = (*steps_flags, f"--workdir={workdir}")
-  process = commands.start(*flags)
-  commands.wait_until(lambda: commands.last_step(workdir) >= 100, process)
-  workdir.rename(elsewhere)
+  workdir.rename(disk / "elsewhere")
   gone = commands.finish(process).error
   assert str(workdir) in gone
   assert "No such file or directory" in gone
   assert not workdir.exists()
-  elsewhere.rename(workdir)
+
+  (disk / "elsewhere").rename(workdir)
+  mount(disk, "ro")
+  assert "Read-only file system" in commands.run(*flags).error
+  mount(disk, "rw")
   assert commands.run(*flags).record["step"] == 700
   commands.assert_same_run(workdir, uninterrupted)
 
