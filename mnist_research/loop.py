@@ -180,12 +180,12 @@ def _run(config: Config, workdir: Workdir) -> dict[str, Any]:
             improved = config.select == "best" and _best_step(validations) == step
             last |= _is_exhausted(validations, config)
           stopped = stop.received  # Asked once: a signal comes at any moment.
+          # Before the other: a run that dies between the two finds and saves its best again.
+          if improved:
+            state_lib.save(state, workdir.best, train_seconds=train_seconds)
           if improved or last or stopped or step % checkpoint_every == 0:
             summaries.flush()
             state_lib.save(state, workdir.checkpoints, train_seconds=train_seconds)
-          # After the other: a run never goes on from a step before its best.
-          if improved:
-            state_lib.save(state, workdir.best, train_seconds=train_seconds)
           if stopped:
             logging.info("stopped at step %d, saved; the same command goes on from there", step)
             raise Interrupted(stopped)
@@ -195,7 +195,13 @@ def _run(config: Config, workdir: Workdir) -> dict[str, Any]:
       # ---- The result: the test split is scored once, with the selected weights ----
       step = int(state.step.numpy())
       if config.select == "best":
-        score = steps.create_scorer(state_lib.load_trained(config, workdir.best).model)
+        best = state_lib.load_trained(config, workdir.best)
+        if best.step != _best_step(validations):
+          raise UserError(
+            f"{workdir.best} has lost step {_best_step(validations)}, the best on validation; "
+            "restore it from a backup, or begin again in another --workdir"
+          )
+        score = steps.create_scorer(best.model)
       test = test_examples.result()
       evaluation = _evaluate(score, test)
       recorder.evaluation("test", step, evaluation)

@@ -219,6 +219,35 @@ def test_the_best_weights_on_validation_are_tested_and_used(settings, tmp_path):
   assert train(settings)["best_step"] == best
 
 
+@pytest.mark.parametrize("directory", ["checkpoints", "best"])
+def test_a_run_that_dies_as_it_saves_its_best_ends_with_the_same_best(
+  settings, monkeypatch, tmp_path, directory
+):
+  settings = dataclasses.replace(settings, select="best", evaluate_every=5)
+  expected = train(dataclasses.replace(settings, workdir=str(tmp_path / "whole")))
+  best = expected["best_step"]
+  save = loop.state_lib.save
+
+  def dying(state, path, **options):
+    if state.step == best and path.name == directory:
+      raise RuntimeError("killed")
+    return save(state, path, **options)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(loop.state_lib, "save", dying)
+    with pytest.raises(RuntimeError, match="killed"):
+      train(settings)
+  assert commands.without_wall_clock(train(settings)) == commands.without_wall_clock(expected)
+  newest = max((tmp_path / "run" / "best").iterdir())
+  assert newest.name == f"{best:08d}"
+
+  # Another in its place would be tested under its name.
+  (tmp_path / "run" / "result.json").unlink()
+  (newest / "state.index").write_bytes(b"")
+  with pytest.raises(UserError, match=f"best has lost step {best}, the best on validation"):
+    train(settings)
+
+
 def test_scorings_without_a_better_one_end_the_run(settings, tmp_path):
   # Nothing changes: the first scoring stays the best.
   settings = dataclasses.replace(
