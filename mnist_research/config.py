@@ -157,8 +157,8 @@ class Config:
     "auto", "auto: GPUs where there are any", choices=("auto", "cpu", "gpu"), may_change=True
   )
   strategy: str = _setting(
-    "auto", "tf.distribute strategy; auto: mirrored where there are several devices",
-    choices=("auto", "one_device", "mirrored"), may_change=True)  # fmt: skip
+    "auto", "tf.distribute strategy; auto: by TF_CONFIG and the number of devices",
+    choices=("auto", "one_device", "mirrored", "multi_worker"), may_change=True)  # fmt: skip
   device_count: int = _setting(
     0, "devices to use; on a CPU that many logical ones; 0: all GPUs, or one CPU", at_least=0,
     may_change=True)  # fmt: skip

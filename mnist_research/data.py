@@ -19,7 +19,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 
-from mnist_research import augment, randomness
+from mnist_research import augment, distribution, randomness
 from mnist_research.config import Config
 from mnist_research.errors import UserError
 from mnist_research.models import IMAGE_SHAPE
@@ -251,7 +251,8 @@ def _load_arrays(path: Path, num_examples: int) -> Split | None:
 
 
 def _keep_arrays(path: Path, split: Split) -> None:
-  partial = path.with_name(f".{path.name}.{os.getpid()}")
+  # In containers that share a disk, each process may have the same number.
+  partial = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}")
   try:
     with partial.open("wb") as file:
       np.savez(file, images=split.images, labels=split.labels)
@@ -384,10 +385,14 @@ def empty_block(
   config: Config, room: int, strategy: tf.distribute.Strategy, *, num_classes: int
 ) -> Block:
   """Returns a block of zeros: what the steps compile with while the examples are read."""
-  shape = [room, config.batch_size // strategy.num_replicas_in_sync]
-  labels = tf.zeros([*shape, num_classes]) if config.mixes_examples else tf.zeros(shape, tf.int32)
-  zeros = tf.zeros([*shape, *IMAGE_SHAPE], tf.uint8), labels
-  return _distribute([zeros] * strategy.num_replicas_in_sync, strategy)
+
+  def zeros(examples: slice) -> tuple[tf.Tensor, tf.Tensor]:
+    shape = [room, examples.stop - examples.start]
+    labels = tf.zeros([*shape, num_classes]) if config.mixes_examples else tf.zeros(shape, tf.int32)
+    return tf.zeros([*shape, *IMAGE_SHAPE], tf.uint8), labels
+
+  slices = distribution.replica_slices(strategy, config.batch_size)
+  return _distribute([zeros(examples) for examples in slices], strategy)
 
 
 def train_blocks(
@@ -406,31 +411,29 @@ def train_blocks(
     config: gives seed, batch size and augmentation.
     first_steps: the step of each block's first batch.
     room: batches in a block; one shape for all, so that the steps compile once.
-    strategy: its replicas get equal parts of each batch, in their order.
+    strategy: its replicas get parts of each batch, in their order.
     num_classes: length of the targets that mixed examples have in place of labels.
   """
-  replicas = strategy.num_replicas_in_sync
-  replica_batch = config.batch_size // replicas
+  slices = distribution.replica_slices(strategy, config.batch_size)
+  # Mixing takes any two examples of a batch; without it a process makes those of its replicas only.
+  first, stop = (
+    (0, config.batch_size) if config.mixes_examples else (slices[0].start, slices[-1].stop)
+  )
   images, labels = tf.constant(split.images), tf.constant(split.labels)
 
   def gather(first_step: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], ...]:
     first_position = (first_step + tf.range(room, dtype=tf.int64)) * config.batch_size
-    positions = first_position[:, None] + tf.range(config.batch_size, dtype=tf.int64)
+    positions = first_position[:, None] + tf.range(first, stop, dtype=tf.int64)
     flat = tf.reshape(positions, [-1])
     indices = example_indices(flat, num_examples=split.num_examples, seed=config.seed)
     batch_images = augment.augment_images(tf.gather(images, indices), flat, config)
-    batch_images = tf.reshape(batch_images, [room, config.batch_size, *IMAGE_SHAPE])
-    batch_labels = tf.reshape(tf.gather(labels, indices), [room, config.batch_size])
+    batch_images = tf.reshape(batch_images, [room, stop - first, *IMAGE_SHAPE])
+    batch_labels = tf.reshape(tf.gather(labels, indices), [room, stop - first])
     if config.mixes_examples:
       targets = tf.one_hot(batch_labels, num_classes)
       batch_images, batch_labels = augment.mix_examples(batch_images, targets, positions, config)
-    return tuple(
-      (
-        batch_images[:, start : start + replica_batch],
-        batch_labels[:, start : start + replica_batch],
-      )
-      for start in range(0, config.batch_size, replica_batch)
-    )
+    own = [slice(examples.start - first, examples.stop - first) for examples in slices]
+    return tuple((batch_images[:, examples], batch_labels[:, examples]) for examples in own)
 
   options = tf.data.Options()
   # There is nothing to tune; and what `strategy.distribute_datasets_from_function` makes tunes all
@@ -444,11 +447,10 @@ def train_blocks(
 
 
 def _distribute(parts: Sequence[Any], strategy: tf.distribute.Strategy) -> Block:
-  """Gives each replica its part of a block."""
+  """Gives each replica of this process its part of a block."""
 
-  def part(column: int) -> Any:
-    return strategy.experimental_distribute_values_from_function(
-      lambda context: parts[context.replica_id_in_sync_group][column]
-    )
+  def column(index: int) -> Any:
+    in_order = iter(parts)  # As the replicas of a process are asked for their values.
+    return strategy.experimental_distribute_values_from_function(lambda _: next(in_order)[index])
 
-  return part(0), part(1)
+  return column(0), column(1)

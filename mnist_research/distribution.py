@@ -1,38 +1,249 @@
-"""Where a run computes: devices, the `tf.distribute` strategy, and what the process is set to."""
+"""Where a run computes: devices, workers, the `tf.distribute` strategy, what the process is set to.
+
+A run is one process, or several that TF_CONFIG names: the workers. Each worker has one replica a
+device; the first one, the chief, writes the workdir.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
+from absl import logging
 
 from mnist_research.config import Config
 from mnist_research.errors import UserError
 
+_TF_CONFIG = (
+  'TF_CONFIG, such as {"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": '
+  '"worker", "index": 0}}'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Workers:
+  """The processes that train together.
+
+  Attributes:
+    addresses: `host:port` of each, the chief first; none where a process trains alone.
+    index: the place of this process among them.
+  """
+
+  addresses: tuple[str, ...] = ()
+  index: int = 0
+
+  @property
+  def several(self) -> bool:
+    """Whether there is any other process."""
+    return len(self.addresses) > 1
+
+  @property
+  def is_chief(self) -> bool:
+    """Whether this process is the one that writes the workdir."""
+    return self.index == 0
+
+
+def read_workers(config: Config) -> Workers:
+  """Returns the workers of a run, from TF_CONFIG where `config.strategy` looks there.
+
+  Raises:
+    UserError: TF_CONFIG isn't as TensorFlow writes it, or is missing and asked for.
+  """
+  text = os.environ.get("TF_CONFIG", "")
+  if config.strategy not in ("auto", "multi_worker"):
+    return Workers()
+  workers = parse_tf_config(text) if text else Workers()
+  if workers.several:
+    return workers
+  if config.strategy == "multi_worker":
+    raise UserError(
+      "--strategy=multi_worker needs several workers, each with its environment variable "
+      f"{_TF_CONFIG}; scripts/launch_local.py sets it on one machine"
+    )
+  return Workers()  # Launchers set TF_CONFIG for a single process too.
+
+
+def parse_tf_config(text: str) -> Workers:
+  """Returns the workers that the text of TF_CONFIG names.
+
+  A cluster may have a `chief` of its own, as Kubeflow and Vertex AI name the first worker.
+
+  Raises:
+    UserError: it isn't as TensorFlow writes it, or this process is no worker.
+  """
+  try:
+    tf_config = json.loads(text)
+    cluster = tf_config.get("cluster", {})
+    chiefs, others = (list(cluster.get(job, [])) for job in ("chief", "worker"))
+    if not cluster:
+      return Workers()
+    job, index = tf_config["task"]["type"], int(tf_config["task"]["index"])
+    own = {"chief": chiefs, "worker": others}[job]
+    if len(chiefs) > 1 or not 0 <= index < len(own):
+      raise ValueError
+    addresses = (*chiefs, *others)
+    if not all(re.fullmatch(r".+:\d+", address) for address in addresses):
+      raise ValueError
+  except (ValueError, KeyError, TypeError, AttributeError):
+    raise UserError(f"the environment variable {_TF_CONFIG}: this one is {text!r}") from None
+  return Workers(addresses, index + (len(chiefs) if job == "worker" else 0))
+
 
 def create_strategy(config: Config) -> tf.distribute.Strategy:
-  """Sets the process up for `config` and returns its strategy.
+  """Sets the process up for `config` and returns its strategy; waits until all workers are there.
 
   The devices of a process can be set once only, before its first operation.
 
   Raises:
-    UserError: the device or the count of devices isn't there, or the batch doesn't divide.
+    UserError: the device or the count of devices isn't there, there are more than examples in a
+      batch, or TF_CONFIG isn't as it must be.
   """
+  workers = read_workers(config)
   if config.deterministic:
     tf.config.experimental.enable_op_determinism()
-  devices = _devices(config.device, config.device_count)
-  name = config.strategy
-  if name == "auto":
-    name = "mirrored" if len(devices) > 1 else "one_device"
-  if name == "one_device":
-    return tf.distribute.OneDeviceStrategy(devices[0])
-  if config.batch_size % len(devices):
+  if workers.several:
+    strategy = _join(config, workers)
+  else:
+    devices = _devices(config.device, config.device_count)
+    one = config.strategy == "one_device" or (config.strategy == "auto" and len(devices) == 1)
+    strategy = tf.distribute.OneDeviceStrategy(devices[0]) if one else _mirrored(devices)
+  replicas = strategy.num_replicas_in_sync
+  if config.batch_size < replicas:
     raise UserError(
-      f"--batch_size={config.batch_size} doesn't divide by {len(devices)} replicas: choose a "
-      "multiple, or another --device_count"
+      f"--batch_size={config.batch_size} leaves some of the {replicas} replicas without an "
+      "example: choose a larger one, or fewer devices"
     )
+  return strategy
+
+
+def _mirrored(devices: list[str]) -> tf.distribute.Strategy:
   # On CPUs the default reduces by collective operations, whose keys begin at the same number in
   # each strategy: the second network of a process meets the shapes of the first.
   on_cpu = devices[0].startswith("CPU")
   return tf.distribute.MirroredStrategy(
     devices, cross_device_ops=tf.distribute.ReductionToOneDevice() if on_cpu else None
   )
+
+
+def _join(config: Config, workers: Workers) -> tf.distribute.Strategy:
+  devices = _devices(config.device, config.device_count)
+  on_cpu = devices[0].startswith("CPU")
+  if on_cpu and len(devices) > 1:
+    raise UserError(
+      f"--device_count={len(devices)}: a worker on a CPU is one replica; start more workers"
+    )
+  if not on_cpu:
+    gpus = tf.config.list_physical_devices("GPU")
+    tf.config.set_visible_devices(gpus[: len(devices)], "GPU")
+  logging.info(
+    "worker %d of %s; waiting for the others", workers.index, ", ".join(workers.addresses)
+  )
+  resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+    tf.train.ClusterSpec({"worker": list(workers.addresses)}),
+    task_type="worker",
+    task_id=workers.index,
+    num_accelerators={"GPU": 0 if on_cpu else len(devices)},
+    rpc_layer="grpc",
+  )
+  try:
+    with _waiting():
+      return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+  except tf.errors.UnknownError as error:
+    raise UserError(
+      f"worker {workers.index} can't listen on the port of {workers.addresses[workers.index]}: "
+      "choose a free one in TF_CONFIG"
+    ) from error
+
+
+@contextlib.contextmanager
+def _waiting() -> Iterator[None]:
+  """Lets Ctrl-C end the process at once; SIGTERM means afterwards what it meant before.
+
+  While TensorFlow waits for the others it lets no Python run, so no handler would, and it takes
+  SIGTERM for itself, only to note it.
+  """
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+  handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+  signal.signal(signal.SIGINT, signal.SIG_DFL)
+  try:
+    yield
+  finally:
+    for number, handler in handlers.items():
+      signal.signal(number, handler)
+
+
+def describe(strategy: tf.distribute.Strategy, workers: Workers) -> str:
+  """Says on what a run computes, as in `CPU:0, CPU:1 (mirrored)`."""
+  devices = ", ".join(name.rpartition("device:")[2] for name in strategy.extended.worker_devices)
+  if workers.several:
+    return f"{devices} of each of {len(workers.addresses)} workers (multi_worker)"
+  one = isinstance(strategy, tf.distribute.OneDeviceStrategy)
+  return f"{devices} ({'one_device' if one else 'mirrored'})"
+
+
+class Exchange:
+  """What the processes of a run tell each other. Each makes the same calls in the same order."""
+
+  def __init__(self, strategy: tf.distribute.Strategy, workers: Workers):
+    self._strategy = strategy
+    self._several = workers.several
+
+    @tf.function
+    def gather(values):
+      return strategy.gather(values, axis=0)
+
+    self._gather = gather
+
+  def gather(self, value: int) -> list[int]:
+    """Returns what the process of each replica gave as `value`, once all have."""
+    if not self._several:
+      return [value]
+    values = self._strategy.experimental_distribute_values_from_function(
+      lambda _: tf.constant([value])
+    )
+    return self._gather(values).numpy().tolist()
+
+  def any(self, flag: bool) -> bool:
+    """Returns whether any process gave true."""
+    return any(self.gather(int(flag)))
+
+  def wait(self) -> None:
+    """Returns when every process has come to the same place."""
+    self.gather(0)
+
+
+# What an operation that takes every worker ends with when one of them is lost.
+_LOST = (
+  tf.errors.UnavailableError,
+  tf.errors.AbortedError,
+  tf.errors.CancelledError,
+  tf.errors.DeadlineExceededError,
+  tf.errors.FailedPreconditionError,
+)
+
+
+@contextlib.contextmanager
+def lost_worker_told(workers: Workers) -> Iterator[None]:
+  """Turns the end of another worker, which TensorFlow notices within seconds, into a UserError."""
+  try:
+    yield
+  except _LOST as error:
+    if not workers.several:
+      raise
+    lost = re.findall(r"/task:(\d+)", str(error))
+    named = [f"worker {i} ({workers.addresses[int(i)]})" for i in lost if int(i) != workers.index]
+    raise UserError(
+      f"{named[-1] if named else 'another worker'} has ended or can't be reached; see its log, and "
+      "start all workers again: they go on from the last checkpoint"
+    ) from error
 
 
 def compiles_with_xla(config: Config, strategy: tf.distribute.Strategy) -> bool:
@@ -50,6 +261,32 @@ def compiles_with_xla(config: Config, strategy: tf.distribute.Strategy) -> bool:
   if config.xla == "auto":
     return config.model == "dense" and config.precision == "float32" and not several
   return config.xla == "on"
+
+
+def first_example(replica: Any, *, batch_size: int, replicas: int) -> Any:
+  """Returns the place in the global batch of a replica's first example; of integers or tensors.
+
+  A replica has the examples from there to the next one's first. Where the batch doesn't divide,
+  some have one more than others; no example is left out or doubled, and none is padding.
+  """
+  return replica * batch_size // replicas
+
+
+def replica_slices(strategy: tf.distribute.Strategy, batch_size: int) -> list[slice]:
+  """Returns which examples of a global batch each replica of this process has, in their order."""
+  replicas = strategy.num_replicas_in_sync
+  slices: list[slice] = []
+
+  def note(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+    replica = context.replica_id_in_sync_group
+    start, stop = (
+      first_example(r, batch_size=batch_size, replicas=replicas) for r in (replica, replica + 1)
+    )
+    slices.append(slice(start, stop))
+    return tf.constant(0)
+
+  strategy.experimental_distribute_values_from_function(note)
+  return slices
 
 
 def _devices(kind: str, count: int) -> list[str]:

@@ -3,9 +3,13 @@
 `train(config)` is the whole of `python -m mnist_research.train`, for a notebook or a test to call.
 """
 
+import contextlib
 import dataclasses
 import time
+import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,7 @@ from absl import logging
 from mnist_research import data, distribution, figures, losses, optimizers, precision, steps
 from mnist_research import state as state_lib
 from mnist_research.config import Config
+from mnist_research.distribution import Exchange, Workers
 from mnist_research.errors import Interrupted, UserError, writing
 from mnist_research.evaluation import Evaluation, evaluate_logits
 from mnist_research.progress import Progress
@@ -30,20 +35,23 @@ def train(config: Config) -> dict[str, Any]:
   """Trains as `config` says, from the newest checkpoint of its workdir if there is one.
 
   Returns:
-    The content of `result.json`.
+    The content of `result.json`; empty in a worker other than the chief.
 
   Raises:
-    UserError: a setting, the data or the workdir isn't as it must be, or the loss isn't finite.
+    UserError: a setting, the data or the workdir isn't as it must be, the loss isn't finite, or
+      another worker was lost.
     Interrupted: a signal asked the run to stop; its state is saved.
   """
+  workers = distribution.read_workers(config)
   workdir = Workdir(config.workdir or config.default_workdir())
-  with workdir.opened():
+  with workdir.opened() if workers.is_chief else contextlib.nullcontext():
     config = _settle(config, workdir)
     result = workdir.read_result()
     if result is not None:
       logging.info("%s is finished, at step %d", workdir.path, result["step"])
       return result
-    return _run(config, workdir)
+    with distribution.lost_worker_told(workers):
+      return _run(config, workdir, workers)
 
 
 def plan_blocks(
@@ -86,10 +94,11 @@ def _settle(config: Config, workdir: Workdir) -> Config:
   return config
 
 
-def _run(config: Config, workdir: Workdir) -> dict[str, Any]:
+def _run(config: Config, workdir: Workdir, workers: Workers) -> dict[str, Any]:
   """One process's part of a run, from its start or a checkpoint to the result."""
   # ---- Devices, data, state ----
   strategy = distribution.create_strategy(config)
+  exchange = Exchange(strategy, workers)
   device = strategy.extended.worker_devices[0]
   config = dataclasses.replace(config, precision=precision.choose(config, device))
   xla = distribution.compiles_with_xla(config, strategy)
@@ -98,13 +107,17 @@ def _run(config: Config, workdir: Workdir) -> dict[str, Any]:
   config = dataclasses.replace(config, dataset=source.name, fallback_dataset="")
   num_examples = data.num_train_examples(source, config)
   total_steps = config.total_steps(num_examples)
+  _check_same_settings(config, exchange)
   with strategy.scope():
     state = state_lib.create_state(config, label_names=source.label_names, total_steps=total_steps)
   restored = state_lib.restore_latest(state, workdir.checkpoints) or Restored(0, 0.0)
-  workdir.begin(config, devices=list(strategy.extended.worker_devices), step=restored.step)
-  state_lib.drop_after(restored.step, workdir.best)
-  validations = _validations(workdir.read_metrics())
-  devices = ", ".join(name.rpartition("device:")[2] for name in strategy.extended.worker_devices)
+  _check_same_checkpoint(restored.step, workdir, exchange)
+  validations: list[tuple[int, float]] = []  # Of the chief alone, which decides for all.
+  if workers.is_chief:
+    workdir.begin(config, devices=list(strategy.extended.worker_devices), step=restored.step)
+    state_lib.drop_after(restored.step, workdir.best)
+    validations = _validations(workdir.read_metrics())
+  devices = distribution.describe(strategy, workers)
   _introduce(
     state, config, f"{devices} in {config.precision}{', compiled by XLA' if xla else ''}",
     first_step=restored.step, total_steps=total_steps,
@@ -122,12 +135,11 @@ def _run(config: Config, workdir: Workdir) -> dict[str, Any]:
   room = min(config.block_steps(), evaluate_every, checkpoint_every, total_steps)
   with ThreadPoolExecutor(max_workers=1) as background:
     train_examples = background.submit(data.read, source, "train")
-    test_examples = background.submit(data.read, source, "test")
     train_block = steps.create_train_block(
       config, state, losses.create_loss(config.loss, config.label_smoothing), strategy, xla=xla
     )
     score = steps.create_scorer(state.evaluated_model)
-    if _is_exhausted(validations, config):
+    if exchange.any(_is_exhausted(validations, config)):
       plan = []  # It was stopped early, and then interrupted before its result was written.
     if plan:
       train_block(
@@ -144,15 +156,14 @@ def _run(config: Config, workdir: Workdir) -> dict[str, Any]:
       num_classes=num_classes,
     )
 
-    # ---- The loop ----
-    with (
-      Summaries(workdir.tensorboard, first_step=restored.step) as summaries,
-      Progress(first_step=restored.step, total_steps=total_steps) as progress,
-    ):
-      recorder = _Recorder(workdir, summaries, progress)
-      examples_picture = background.submit(
-        _picture_examples, recorder, restored.step, config, split, source.label_names
-      )
+    # ---- The loop: every worker goes through it; the chief alone scores and records ----
+    recording = _recording(workdir, first_step=restored.step, total_steps=total_steps)
+    with recording if workers.is_chief else contextlib.nullcontext() as recorder:
+      if recorder:
+        test_examples = background.submit(data.read, source, "test")
+        examples_picture = background.submit(
+          _picture_examples, recorder, restored.step, config, split, source.label_names
+        )
       train_seconds = restored.train_seconds
       # Before and after it nothing waits to be saved: there a signal ends the process.
       with StopSignals() as stop:
@@ -164,28 +175,34 @@ def _run(config: Config, workdir: Workdir) -> dict[str, Any]:
           train_seconds += seconds
           step, block_examples = start + num_steps, num_steps * config.batch_size
           _check_finite(step_losses, start, state)
-          recorder.scalars("train", step, {
-            "epoch": step * config.batch_size / num_examples,
-            "loss": float(step_losses.mean()),
-            "accuracy": int(block_correct.numpy().sum()) / block_examples,
-            "learning_rate": optimizers.learning_rate(state.optimizer, step - 1),
-            "examples_per_second": block_examples / seconds,
-          })  # fmt: skip
+          if recorder:
+            recorder.scalars("train", step, {
+              "epoch": step * config.batch_size / num_examples,
+              "loss": float(step_losses.mean()),
+              "accuracy": int(block_correct.numpy().sum()) / block_examples,
+              "learning_rate": optimizers.learning_rate(state.optimizer, step - 1),
+              "examples_per_second": block_examples / seconds,
+            })  # fmt: skip
           last = step == total_steps
           improved = False
           if validation.num_examples and (last or step % evaluate_every == 0):
-            evaluation = _evaluate(score, validation)
-            recorder.evaluation("validation", step, evaluation)
-            validations.append((step, evaluation.accuracy))
-            improved = config.select == "best" and _best_step(validations) == step
-            last |= _is_exhausted(validations, config)
-          stopped = stop.received  # Asked once: a signal comes at any moment.
+            if recorder:
+              evaluation = _evaluate(score, validation)
+              recorder.evaluation("validation", step, evaluation)
+              validations.append((step, evaluation.accuracy))
+              improved = config.select == "best" and _best_step(validations) == step
+            improved = exchange.any(improved)
+            last |= exchange.any(_is_exhausted(validations, config))
+          # Asked once, since a signal comes at any moment; one to any worker stops all.
+          stopped = max(exchange.gather(stop.received or 0))
           # Before the other: a run that dies between the two finds and saves its best again.
           if improved:
-            state_lib.save(state, workdir.best, train_seconds=train_seconds)
+            _save(state, workdir.best, train_seconds, workers)
           if improved or last or stopped or step % checkpoint_every == 0:
-            summaries.flush()
-            state_lib.save(state, workdir.checkpoints, train_seconds=train_seconds)
+            if recorder:
+              recorder.flush()
+            _save(state, workdir.checkpoints, train_seconds, workers)
+            exchange.wait()  # Nobody goes on, or leaves, before the checkpoint is whole.
           if stopped:
             logging.info("stopped at step %d, saved; the same command goes on from there", step)
             raise Interrupted(stopped)
@@ -193,6 +210,9 @@ def _run(config: Config, workdir: Workdir) -> dict[str, Any]:
             break
 
       # ---- The result: the test split is scored once, with the selected weights ----
+      if not recorder:
+        exchange.wait()  # For the chief: a worker that leaves ends the others.
+        return {}
       step = int(state.step.numpy())
       if config.select == "best":
         best = state_lib.load_trained(config, workdir.best)
@@ -227,7 +247,44 @@ def _run(config: Config, workdir: Workdir) -> dict[str, Any]:
     "examples_per_second": step * config.batch_size / train_seconds,
   }
   workdir.write_result(result)
+  exchange.wait()
   return result
+
+
+def _check_same_settings(config: Config, exchange: Exchange) -> None:
+  """Raises UserError where workers would train something else than this one."""
+  settings = "\n".join(config.differences(Config()))
+  if len(set(exchange.gather(zlib.crc32(settings.encode()) >> 1))) > 1:
+    raise UserError(
+      "the workers have different settings or datasets: start all with the same flags and data"
+    )
+
+
+def _check_same_checkpoint(step: int, workdir: Workdir, exchange: Exchange) -> None:
+  """Raises UserError where workers would go on from another step than this one."""
+  found = exchange.gather(step)
+  if len(set(found)) > 1:
+    raise UserError(
+      f"the workers found checkpoints of different steps, {', '.join(map(str, found))}: "
+      f"--workdir={workdir.path} must be one directory, on a disk that they share"
+    )
+
+
+def _save(state: TrainState, directory: Path, train_seconds: float, workers: Workers) -> None:
+  """Saves a checkpoint, which takes every worker."""
+  if workers.is_chief:
+    state_lib.save(state, directory, train_seconds=train_seconds)
+  else:
+    state_lib.save_with_chief(state)
+
+
+@contextlib.contextmanager
+def _recording(workdir: Workdir, *, first_step: int, total_steps: int) -> Iterator["_Recorder"]:
+  with (
+    Summaries(workdir.tensorboard, first_step=first_step) as summaries,
+    Progress(first_step=first_step, total_steps=total_steps) as progress,
+  ):
+    yield _Recorder(workdir, summaries, progress)
 
 
 class _Recorder:
@@ -248,6 +305,10 @@ class _Recorder:
       self._progress.update(step, f"epoch {values['epoch']:.1f}  {text}  {rate}")
     else:
       self._progress.line(step, f"{split}  {text}")
+
+  def flush(self) -> None:
+    """Sends TensorBoard's events to the disk."""
+    self._summaries.flush()
 
   def evaluation(self, split: str, step: int, evaluation: Evaluation) -> None:
     """Records the loss and accuracy of a whole split."""

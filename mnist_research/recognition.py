@@ -63,12 +63,13 @@ def load(workdir: Workdir, config: Config) -> Recognizer:
 
   Args:
     workdir: of a run.
-    config: the run's settings; their device is where the network answers.
+    config: the run's settings; the first of their devices is where the network answers.
 
   Raises:
     UserError: there is no checkpoint, or every one is damaged.
   """
-  with distribution.create_strategy(config).scope():
+  one_device = dataclasses.replace(config, strategy="one_device", device_count=0)
+  with distribution.create_strategy(one_device).scope():
     trained = state.load_trained(config, workdir.selected(config))
   return Recognizer(config, trained, steps.create_scorer(trained.model))
 

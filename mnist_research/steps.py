@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from mnist_research import distribution
 from mnist_research.config import Config
 from mnist_research.losses import LossFunction
 from mnist_research.models import StepRandomness
@@ -38,7 +39,6 @@ def create_train_block(
   """
   variables = state.model.trainable_variables
   replicas = strategy.num_replicas_in_sync
-  replica_batch = config.batch_size // replicas
 
   def replica_step(images, labels, index):
     """One step of one replica: its share of the batch at `index` of the block."""
@@ -48,7 +48,9 @@ def create_train_block(
       seed=tf.random.experimental.stateless_fold_in(
         tf.constant([config.seed, 0]), tf.cast(state.step, tf.int32), alg="philox"
       ),
-      first_example=tf.cast(replica, tf.int32) * replica_batch,
+      first_example=distribution.first_example(
+        tf.cast(replica, tf.int32), batch_size=config.batch_size, replicas=replicas
+      ),
       batch_size=config.batch_size,
     )
     with tf.GradientTape() as tape:
@@ -57,8 +59,13 @@ def create_train_block(
       loss = tf.reduce_sum(loss_function(labels, logits)) / config.batch_size
       scaled_loss = state.optimizer.scale_loss(loss)  # The same but for float16.
     gradients = tape.gradient(scaled_loss, variables)
+    # Clipping, and the loss scaling of float16, which leaves a step out where a gradient overflows,
+    # look at the gradient of the whole batch.
+    if replicas > 1 and (config.clip_norm or config.precision == "float16"):
+      gradients = _mean_of_replicas(gradients)
     if config.clip_norm:
-      gradients = _clip(gradients, state.optimizer.scale_loss(config.clip_norm))
+      norm = state.optimizer.scale_loss(config.clip_norm) / replicas
+      gradients, _ = tf.clip_by_global_norm(gradients, norm)
     state.optimizer.apply(gradients, variables)
     if state.averages is not None:
       _update_averages(state.averages, state.model, state.step, config.ema_decay)
@@ -86,18 +93,15 @@ def create_train_block(
   return train_block
 
 
-def _clip(gradients: list[tf.Tensor], norm: tf.Tensor) -> list[tf.Tensor]:
-  """Shortens the gradient of the global batch to `norm` (Pascanu et al. 2012, arXiv:1211.5063).
+def _mean_of_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+  """Returns what the optimizer, which sums over the replicas, makes the global batch's gradient of.
 
-  `clipnorm` of a Keras optimizer shortens each replica's part instead, before they are summed.
+  A Keras optimizer would clip (Pascanu et al. 2012, arXiv:1211.5063) and look for overflows in each
+  replica's part by itself: parts that were each shortened, or replicas at odds over a step.
   """
   context = tf.distribute.get_replica_context()
-  replicas = context.num_replicas_in_sync
-  if replicas > 1:
-    gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-  clipped, _ = tf.clip_by_global_norm(gradients, norm)
-  # The optimizer sums over the replicas once more.
-  return [gradient / replicas for gradient in clipped] if replicas > 1 else clipped
+  sums = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+  return [each / context.num_replicas_in_sync for each in sums]
 
 
 def _update_averages(

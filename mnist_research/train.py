@@ -20,6 +20,8 @@ def main(arguments: list[str]) -> None:
   from mnist_research import loop
 
   result = loop.train(settings)
+  if not result:  # Of another worker than the chief.
+    return
   if result["dataset"] != settings.dataset:
     logging.warning(
       "these are figures of %s, which stood in for %s", result["dataset"], settings.dataset

@@ -128,7 +128,7 @@ def test_steps_of_a_linear_network_are_those_worked_by_hand(smoothing, xla):
   np.testing.assert_allclose(found_bias, bias, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [1, 2, 4])
 @pytest.mark.parametrize("norm", [0.3, 1e6])
 def test_a_gradient_is_clipped_to_its_norm_over_all_weights_and_replicas(replicas, norm):
   run = _begin(replicas=replicas, hidden_units=(), clip_norm=norm)
@@ -144,6 +144,84 @@ def test_a_gradient_is_clipped_to_its_norm_over_all_weights_and_replicas(replica
     (kernel, bias), run.state.model.get_weights(), gradients, strict=True
   ):
     np.testing.assert_allclose(after, before - 0.1 * shortened * gradient, rtol=1e-4, atol=1e-6)
+
+
+def _copies(variable: tf.keras.Variable, run: _Run) -> list[np.ndarray]:
+  """Returns the copy of a variable on each replica."""
+  return [copy.numpy() for copy in run.strategy.experimental_local_results(variable.value)]
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_steps_over_replicas_are_those_worked_by_hand(replicas):
+  # Seven examples: parts of 3 and 4, or of 1, 2, 2 and 2.
+  run = _begin(replicas=replicas, hidden_units=(), batch_size=7, clip_norm=0.3, ema_decay=0.3)
+  weights = [np.asarray(w, np.float64) for w in run.state.model.get_weights()]
+  averages = weights
+  step_losses, correct = run.blocks(4, room=4)
+  for step in range(4):
+    images, labels = _batch(run.config, step)
+    logits = images @ weights[0] + weights[1]
+    probabilities = _softmax(logits)
+    assert step_losses[step] == pytest.approx(
+      -np.log(probabilities[np.arange(7), labels]).mean(), rel=1e-4
+    )
+    assert correct[step] == (logits.argmax(axis=1) == labels).sum()
+    errors = (probabilities - np.eye(10)[labels]) / 7
+    gradients = [images.T @ errors, errors.sum(axis=0)]
+    length = np.sqrt(sum((gradient**2).sum() for gradient in gradients))
+    assert length > 0.3
+    weights = [w - 0.1 * 0.3 / length * g for w, g in zip(weights, gradients, strict=True)]
+    decay = min(0.3, (1 + step) / (10 + step))
+    averages = [decay * a + (1 - decay) * w for a, w in zip(averages, weights, strict=True)]
+  for model, expected in ((run.state.model, weights), (run.state.averages, averages)):
+    for variable, value in zip(model.variables, expected, strict=True):
+      copies = _copies(variable, run)
+      assert len(copies) == replicas
+      for copy in copies:
+        np.testing.assert_allclose(copy, value, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(copy, copies[0])
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_batch_norm_is_that_of_the_global_batch_worked_by_hand(replicas):
+  run = _begin(
+    replicas=replicas, hidden_units=(4,), batch_size=7, batch_norm=True, activation="tanh",
+    ema_decay=0.5,
+  )  # fmt: skip
+  block, last = run.state.model.hidden[0], run.state.model.logits
+  kernel, gamma, beta, last_kernel, last_bias = (
+    np.asarray(v, np.float64)
+    for v in (block.dense.kernel, block.norm.gamma, block.norm.beta, last.kernel, last.bias)
+  )
+  images, labels = _batch(run.config, 0)
+  product = images @ kernel
+  deviation = np.sqrt(product.var(axis=0) + 1e-3)
+  normal = (product - product.mean(axis=0)) / deviation
+  hidden = np.tanh(gamma * normal + beta)
+  probabilities = _softmax(hidden @ last_kernel + last_bias)
+  # Backwards, with the mean and the variance as functions of the whole batch.
+  errors = (probabilities - np.eye(10)[labels]) / 7
+  scaled = errors @ last_kernel.T * (1 - hidden**2)
+  to_normal = scaled * gamma
+  to_product = to_normal - to_normal.mean(axis=0) - normal * (to_normal * normal).mean(axis=0)
+  (loss,), _ = run.blocks(1, room=1)
+  assert loss == pytest.approx(-np.log(probabilities[np.arange(7), labels]).mean(), rel=1e-4)
+  expected = [
+    (block.dense.kernel, kernel - 0.1 * images.T @ (to_product / deviation)),
+    (block.norm.gamma, gamma - 0.1 * (scaled * normal).sum(axis=0)),
+    (block.norm.beta, beta - 0.1 * scaled.sum(axis=0)),
+    (last.kernel, last_kernel - 0.1 * hidden.T @ errors),
+    (last.bias, last_bias - 0.1 * errors.sum(axis=0)),
+    # A tenth of the way from 0 and from 1; the averages of the weights take them as they are.
+    (block.norm.moving_mean, 0.1 * product.mean(axis=0)),
+    (block.norm.moving_variance, 0.9 + 0.1 * product.var(axis=0)),
+    (run.state.averages.hidden[0].norm.moving_mean, 0.1 * product.mean(axis=0)),
+  ]
+  for variable, value in expected:
+    copies = _copies(variable, run)
+    for copy in copies:
+      np.testing.assert_allclose(copy, value, rtol=1e-3, atol=1e-5, err_msg=variable.path)
+      np.testing.assert_array_equal(copy, copies[0])
 
 
 def test_a_step_on_mixed_examples_is_that_of_their_targets_by_hand():
@@ -413,6 +491,22 @@ def test_a_step_in_float16_that_overflows_is_left_out_and_the_scale_halved(repli
   assert run.state.optimizer.dynamic_scale.numpy() == 2.0**59
   for weights, expected in zip(run.state.model.get_weights(), before, strict=True):
     np.testing.assert_array_equal(weights, expected)
+
+
+def test_an_overflow_in_one_of_two_replicas_leaves_the_step_out_in_both():
+  run = _begin(replicas=2, precision="float16")
+  # The network is sure of class 0, which the first replica's labels are: its gradient is 0.
+  run.state.model.logits.bias.assign([100.0] + [0.0] * 9)
+  split = data.Split(_SPLIT.images, np.ones_like(_SPLIT.labels))
+  positions = tf.range(4, dtype=tf.int64)
+  split.labels[data.example_indices(positions, num_examples=200, seed=0).numpy()] = 0
+  before = run.state.model.get_weights()
+  run.state.optimizer.dynamic_scale.assign(2.0**40)
+  run.blocks(1, room=1, split=split)
+  for weights, value in zip(run.state.model.get_weights(), before, strict=True):
+    np.testing.assert_array_equal(weights, value)
+  assert run.state.optimizer.dynamic_scale.numpy() == 2.0**39
+  assert run.state.step.numpy() == 1
 
 
 # ---- Scoring ----

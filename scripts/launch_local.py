@@ -1,0 +1,143 @@
+"""Starts N workers of one training on this machine, and ends with them.
+
+  python scripts/launch_local.py --workers=2 -- --flagfile=configs/dense.cfg --workdir=runs/two
+
+What stands behind `--` are flags of `mnist_research.train` (or of the command that --module names),
+for each worker. Each has its environment variable TF_CONFIG, with free ports of the loopback. The
+first one, the chief, has this terminal; what the others write goes to <logs>/worker<n>.log. Ctrl-C,
+or SIGTERM, stops all: they save, and the same command goes on from there. When a worker fails, the
+others end too, and the exit code is that of the failed one.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+# A worker whose peer is lost notices within seconds and says so; one that hangs is not waited for.
+GRACE_SECONDS = 30
+LAST_LINES = 5
+
+
+def main() -> None:
+  """Starts the workers, waits for them, and exits as they did."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--workers", type=int, default=2, help="how many")
+  parser.add_argument("--logs", type=Path, default=Path("runs/logs"), help="directory of the logs")
+  parser.add_argument("--module", default="train", help="command of mnist_research to start")
+  parser.add_argument("flags", nargs="*", help="flags of each worker")
+  arguments = parser.parse_args()
+  if arguments.workers < 1:
+    parser.error(f"--workers={arguments.workers}: must be at least 1")
+  arguments.logs.mkdir(parents=True, exist_ok=True)
+  command = [sys.executable, "-m", f"mnist_research.{arguments.module}", *arguments.flags]
+  sys.exit(launch(command, arguments.workers, arguments.logs))
+
+
+def launch(command: list[str], workers: int, logs: Path) -> int:
+  """Runs `command` once for each worker and returns the exit code of the job."""
+  with contextlib.ExitStack() as files:
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
+    processes = []
+    for index in range(workers):
+      log = None if index == 0 else files.enter_context(log_path(logs, index).open("wb"))
+      processes.append(start(command, addresses, index, log))
+      if log:
+        print(f"worker {index} writes to {log_path(logs, index)}", file=sys.stderr)
+    failed = wait(processes, forward_signals(processes))
+  if failed is None:
+    return 0
+  code = exit_code(processes[failed])
+  if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+    return code  # They were told to stop, and did.
+  how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
+  print(f"error: worker {failed} {how}", file=sys.stderr)
+  if failed:
+    path = log_path(logs, failed)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+    print(f"the end of {path}:", *lines, sep="\n  ", file=sys.stderr)
+  return code
+
+
+def log_path(logs: Path, index: int) -> Path:
+  """Where a worker's output goes."""
+  return logs / f"worker{index}.log"
+
+
+def free_ports(count: int) -> list[int]:
+  """Returns ports of the loopback on which nobody listens."""
+  with contextlib.ExitStack() as stack:
+    sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+    for each in sockets:
+      each.bind(("127.0.0.1", 0))
+    return [each.getsockname()[1] for each in sockets]
+
+
+def start(command: list[str], addresses: list[str], index: int, log) -> subprocess.Popen:
+  """Starts a worker, in a group of its own: signals reach it through this process alone.
+
+  From the terminal and from here it would get two, and the second Ctrl-C stops at once.
+  """
+  task = {"type": "worker", "index": index}
+  tf_config = json.dumps({"cluster": {"worker": addresses}, "task": task})
+  return subprocess.Popen(
+    command,
+    env={**os.environ, "TF_CONFIG": tf_config},
+    stdin=subprocess.DEVNULL,
+    stdout=log,
+    stderr=log,
+    start_new_session=True,
+  )
+
+
+def forward_signals(processes: list[subprocess.Popen]) -> list[int]:
+  """Sends each SIGINT and SIGTERM that comes on to every worker; returns the list of them."""
+  received: list[int] = []
+
+  def forward(number: int, frame: FrameType | None) -> None:
+    del frame
+    received.append(number)
+    for process in processes:
+      process.send_signal(number)
+
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, forward)
+  return received
+
+
+def wait(processes: list[subprocess.Popen], received: list[int]) -> int | None:
+  """Waits until all have ended; returns the index of the first that failed, or None.
+
+  The others then get GRACE_SECONDS to end by themselves.
+  """
+  failed, deadline = None, math.inf
+  while True:
+    codes = [process.poll() for process in processes]
+    if failed is None and any(codes):
+      failed = next(index for index, code in enumerate(codes) if code)
+      deadline = time.monotonic() + GRACE_SECONDS
+    if None not in codes:
+      return failed
+    for process in processes:
+      if time.monotonic() > deadline:
+        process.kill()
+      elif signal.SIGTERM in received:  # Again: TensorFlow loses it while workers join.
+        process.terminate()
+    time.sleep(0.1)
+
+
+def exit_code(process: subprocess.Popen) -> int:
+  """The exit code as a shell tells it: 128 + n after signal n."""
+  return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,305 @@
+"""Tests of replicas and workers: the same science, launching, faults, and other numbers of them."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import commands
+import numpy as np
+import pytest
+import replicas
+from tensorflow.python.framework import config as framework
+
+from mnist_research import data, distribution, loop
+from mnist_research.config import Config
+from mnist_research.errors import UserError
+from mnist_research.loop import train
+from mnist_research.workdir import Workdir
+
+_LAUNCHER = commands.REPOSITORY / "scripts" / "launch_local.py"
+_spec = importlib.util.spec_from_file_location("launch_local", _LAUNCHER)
+launch_local = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(launch_local)
+
+
+# ---- The same science ----
+
+
+@pytest.fixture(scope="module")
+def devices():
+  """What each case came to on 1, 2 and 4 logical CPUs, by (case, count)."""
+  told = {}
+  for case in replicas.CASES:
+    for count in (1, 2, 4):
+      config = replicas.settings(case, device_count=count)
+      told[case, count] = replicas.train(config, distribution.create_strategy(config))
+  framework.disable_op_determinism()
+  return told
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+  """What each of two workers said of each case."""
+  logs = [tmp_path_factory.mktemp("pair") / f"worker{index}.log" for index in range(2)]
+  addresses = [f"127.0.0.1:{port}" for port in launch_local.free_ports(2)]
+  command = [sys.executable, replicas.__file__]
+  with logs[0].open("wb") as first, logs[1].open("wb") as second:
+    processes = [
+      launch_local.start(command, addresses, index, log)
+      for index, log in enumerate((first, second))
+    ]
+    try:
+      codes = [process.wait(timeout=200) for process in processes]
+    finally:
+      for process in processes:
+        process.kill()
+  assert codes == [0, 0], logs[0].read_text() + logs[1].read_text()
+  return [json.loads(log.read_text().splitlines()[-1]) for log in logs]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize(
+  ("case", "tolerance"), [("sgd", 1e-5), ("adam", 1e-3), ("everything", 1e-5)]
+)
+def test_replicas_train_as_one_device_does(devices, case, tolerance, count):
+  one, several = devices[case, 1], devices[case, count]
+  assert (one["replicas"], several["replicas"]) == (1, count)
+  assert len(one["losses"]) == replicas.STEPS
+  assert np.mean(one["losses"][-20:]) < 0.8 * np.mean(one["losses"][:20])
+  np.testing.assert_allclose(several["losses"], one["losses"], rtol=tolerance)
+  assert np.abs(np.subtract(several["correct"], one["correct"])).sum() <= 2
+  np.testing.assert_allclose(several["evaluation"], one["evaluation"], rtol=1e-3)
+  assert several["weights"] != one["weights"]  # Sums in another order: it was no single device.
+
+
+@pytest.mark.parametrize("case", replicas.CASES)
+def test_two_workers_end_with_the_bits_of_two_devices(devices, pair, case):
+  mirrored, workers = devices[case, 2], [told[case] for told in pair]
+  for told in workers:
+    for name in ("replicas", "losses", "correct", "weights", "evaluation"):
+      assert told[name] == mirrored[name], name
+  # Each got the examples, as augmented, of one of the devices.
+  assert workers[0]["examples"] + workers[1]["examples"] == mirrored["examples"]
+  assert len(set(mirrored["examples"])) == 2
+
+
+@pytest.mark.parametrize("case", replicas.CASES)
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_parts_of_replicas_make_up_the_batch_of_one_device(case, count):
+  whole, *parts = (
+    _first_block(replicas.settings(case, device_count=replicas_)) for replicas_ in (1, count)
+  )
+  for column in range(2):
+    cut = np.concatenate([part[column] for part in parts[0]], axis=1)
+    np.testing.assert_array_equal(cut, whole[0][column])
+
+
+def _first_block(config: Config) -> list[list[np.ndarray]]:
+  """Images and labels of each replica in the first three steps."""
+  strategy = distribution.create_strategy(config)
+  framework.disable_op_determinism()
+  (block,) = data.train_blocks(
+    replicas.digits(), config, first_steps=[0], room=3, strategy=strategy, num_classes=10
+  )
+  columns = [strategy.experimental_local_results(values) for values in block]
+  return [[values.numpy() for values in part] for part in zip(*columns, strict=True)]
+
+
+# ---- Launching and faults ----
+
+_STEPS = 400
+_FLAGS = (
+  *commands.SMALL, f"--steps={_STEPS}", "--steps_per_loop=20", "--checkpoint_every=40",
+  "--evaluate_every=60",
+)  # fmt: skip
+
+
+class _Job:
+  """Two workers that the launcher started."""
+
+  def __init__(self, workdir: Path, *flags: str):
+    self.workdir = workdir
+    self.logs = workdir.with_name(f"{workdir.name}-logs")
+    self._process = subprocess.Popen(
+      [sys.executable, _LAUNCHER, f"--logs={self.logs}", "--", *flags, f"--workdir={workdir}"],
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=commands.REPOSITORY,
+    )  # fmt: skip
+
+  def worker(self, index: int) -> int:
+    """The process number of a worker."""
+    launcher = self._process.pid
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    return int(children[index])
+
+  def train_to(self, step: int) -> None:
+    """Waits until a step is done."""
+    commands.wait_until(lambda: commands.last_step(self.workdir) >= step, self._process)
+
+  def send(self, number: signal.Signals, *, worker: int | None = None) -> None:
+    """Sends a signal to a worker, or to the launcher."""
+    os.kill(self._process.pid if worker is None else self.worker(worker), number)
+
+  def finish(self) -> commands.Finished:
+    """Waits until all have ended."""
+    return commands.finish(self._process)
+
+  def log(self) -> str:
+    """What worker 1 wrote."""
+    return (self.logs / "worker1.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prepared, tmp_path_factory):
+  """A job that nothing befell, and what its launcher said."""
+  job = _Job(tmp_path_factory.mktemp("pair") / "undisturbed", *_FLAGS, f"--data_dir={prepared}")
+  return job, job.finish()
+
+
+def test_a_job_ends_as_a_run_of_one_process_does(undisturbed):
+  job, finished = undisturbed
+  result = json.loads((job.workdir / "result.json").read_text())
+  assert finished.record == result
+  assert result["step"] == _STEPS
+  assert "on CPU:0 of each of 2 workers (multi_worker)" in finished.stderr
+  assert f"worker 1 writes to {job.logs / 'worker1.log'}" in finished.stderr
+  assert "Traceback" not in finished.stderr + job.log()
+  steps = {split: [r["step"] for r in commands.read_metrics(job.workdir) if r["split"] == split]
+           for split in ("train", "validation", "test")}  # fmt: skip
+  assert steps["train"] == [*range(20, _STEPS + 1, 20)]
+  assert steps["validation"] == [*range(60, _STEPS, 60), _STEPS]
+  assert steps["test"] == [_STEPS]
+
+
+def test_workers_that_are_killed_are_named_and_the_job_ends_with_the_same_bits(
+  undisturbed, prepared, tmp_path
+):
+  workdir = tmp_path / "killed"
+  for victim in (1, 0):
+    job = _Job(workdir, *_FLAGS, f"--data_dir={prepared}")
+    job.train_to(60 if victim else 180)
+    job.send(signal.SIGKILL, worker=victim)
+    began = time.monotonic()
+    finished = job.finish()
+    assert time.monotonic() - began < 60
+    assert finished.returncode == 128 + signal.SIGKILL
+    assert f"error: worker {victim} was killed by signal 9" in finished.stderr
+    assert finished.stdout == ""
+    survivor = finished.stderr if victim else job.log()
+    assert f"error: worker {victim} (127.0.0.1:" in survivor
+    assert "has ended or can't be reached" in survivor
+    assert "Traceback" not in finished.stderr + job.log()
+    assert not (workdir / "result.json").exists()
+    assert commands.last_step(workdir) < _STEPS
+  assert _Job(workdir, *_FLAGS, f"--data_dir={prepared}").finish().record["step"] == _STEPS
+  commands.assert_same_run(workdir, undisturbed[0].workdir)
+
+
+def test_a_run_goes_on_with_another_number_of_workers(prepared, tmp_path):
+  config = Config(
+    dataset="synthetic_digits/2000_500", data_dir=prepared, workdir=str(tmp_path / "alone"),
+    validation_examples=500, hidden_units=(32,), dropout_rate=0.1, ema_decay=0.9,
+    learning_rate=0.01, batch_size=51, steps=300, steps_per_loop=10, checkpoint_every=100,
+    evaluate_every=100, deterministic=True, xla="off",
+  )  # fmt: skip
+  train(config)
+  workdir = tmp_path / "changing"
+  shutil.copytree(tmp_path / "alone", workdir)
+  _go_back(workdir, 100)
+  # A stop signal to one worker stops both, after the same block.
+  job = _Job(workdir, f"--flagfile={workdir / 'config.cfg'}")
+  job.train_to(130)
+  job.send(signal.SIGTERM, worker=1)
+  finished = job.finish()
+  assert finished.returncode == 128 + signal.SIGTERM
+  assert "going on: step 100 of 300, 51 examples of synthetic_digits/2000_500" in finished.stderr
+  stopped = commands.last_step(workdir)
+  assert 130 <= stopped < 300
+  for text in (finished.stderr, job.log()):
+    assert f"stopped at step {stopped}, saved; the same command goes on from there" in text
+  assert max(path.name for path in (workdir / "checkpoints").iterdir()) == f"{stopped:08d}"
+  assert train(dataclasses.replace(config, workdir=str(workdir)))["step"] == 300
+  records, expected = commands.read_metrics(workdir), commands.read_metrics(tmp_path / "alone")
+  assert [(r["step"], r["split"]) for r in records] == [(r["step"], r["split"]) for r in expected]
+  for record, other in zip(records, expected, strict=True):
+    assert record["loss"] == pytest.approx(other["loss"], rel=1e-3)
+    assert record["accuracy"] == pytest.approx(other["accuracy"], abs=0.005)
+
+
+def _go_back(workdir: Path, step: int) -> None:
+  """Leaves of a finished run what there was after a step."""
+  (workdir / "result.json").unlink()
+  lines = [json.dumps(r) for r in commands.read_metrics(workdir) if r["step"] <= step]
+  (workdir / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+  for checkpoint in (workdir / "checkpoints").iterdir():
+    if int(checkpoint.name) > step:
+      shutil.rmtree(checkpoint)
+
+
+# ---- What a user gets wrong ----
+
+
+class _Others:
+  """An exchange with a worker that gives another value."""
+
+  def gather(self, value: int) -> list[int]:
+    return [value, value + 1]
+
+
+def test_workers_with_other_settings_are_refused():
+  with pytest.raises(UserError, match="the workers have different settings or datasets: start all"):
+    loop._check_same_settings(Config(), _Others())
+
+
+def test_workers_that_see_another_workdir_are_refused():
+  with pytest.raises(UserError, match=r"different steps, 40, 41: --workdir=runs/a must be one dir"):
+    loop._check_same_checkpoint(40, Workdir("runs/a"), _Others())
+
+
+def test_what_decides_the_result_is_what_workers_compare():
+  seen = []
+
+  class Note:
+    def gather(self, value: int) -> list[int]:
+      seen.append(value)
+      return [value]
+
+  for config in (
+    Config(), Config(data_dir="here", device="cpu", device_count=2, workdir="there"),
+    Config(seed=1), Config(dataset="kmnist"),
+  ):  # fmt: skip
+    loop._check_same_settings(config, Note())
+  assert seen[0] == seen[1]
+  assert len(set(seen)) == 3
+
+
+def test_the_launcher_refuses_no_workers(tmp_path):
+  finished = subprocess.run(
+    [sys.executable, _LAUNCHER, "--workers=0", f"--logs={tmp_path}"],
+    capture_output=True, text=True, check=False,
+  )  # fmt: skip
+  assert finished.returncode == 2
+  assert "--workers=0: must be at least 1" in finished.stderr
+
+
+def test_a_worker_that_hangs_is_ended_with_the_job(tmp_path, capfd, monkeypatch):
+  monkeypatch.setattr(launch_local, "GRACE_SECONDS", 1)
+  monkeypatch.setattr(launch_local, "forward_signals", lambda _: [])
+  program = """
+import json, os, sys, time
+index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+print(f"this is {index}", flush=True)
+sys.exit(7) if index == 1 else time.sleep(600)
+"""
+  assert launch_local.launch([sys.executable, "-c", program], 3, tmp_path) == 7
+  output, errors = capfd.readouterr()
+  assert output == "this is 0\n"
+  assert "error: worker 1 ended with exit code 7" in errors
+  assert errors.endswith("worker1.log:\n  this is 1\n")
+  assert (tmp_path / "worker2.log").read_text() == "this is 2\n"
