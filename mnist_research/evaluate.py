@@ -11,7 +11,7 @@ from absl import flags, logging
 
 from mnist_research import app, config
 from mnist_research.errors import UserError
-from mnist_research.workdir import Workdir
+from mnist_research.workdir import Workdir, trained_workdir
 
 flags.adopt_module_key_flags(config)
 _SPLIT = flags.DEFINE_enum(
@@ -34,7 +34,8 @@ def main(arguments: list[str]) -> None:
   app.refuse_arguments(arguments)
   if not math.isfinite(_TEMPERATURE.value):
     raise UserError(f"--temperature={_TEMPERATURE.value}: must be a finite number")
-  workdirs = [Workdir(path) for path in (app.required("workdir"), *_ENSEMBLE.value)]
+  first = app.required("workdir") if _ENSEMBLE.value else flags.FLAGS.workdir
+  workdirs = [trained_workdir(first), *map(Workdir, _ENSEMBLE.value)]
   # The first member says which examples are scored.
   member_settings = [config.from_flags_over(workdir.trained_config()) for workdir in workdirs]
   app.load_tensorflow()

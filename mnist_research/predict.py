@@ -9,7 +9,7 @@ from absl import flags, logging
 
 from mnist_research import app, config
 from mnist_research.errors import UserError
-from mnist_research.workdir import Workdir
+from mnist_research.workdir import trained_workdir
 
 flags.adopt_module_key_flags(config)
 _INDEX = flags.DEFINE_integer("index", None, "which test example, from 0", lower_bound=0)
@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> None:
   """Predicts for the pictures in `arguments`, or for the example that --index names."""
   if bool(arguments) == (_INDEX.value is not None):
     raise UserError("name either pictures or --index=N, a test example")
-  workdir = Workdir(app.required("workdir"))
+  workdir = trained_workdir(flags.FLAGS.workdir)
   settings = config.from_flags_over(workdir.trained_config())
   pictures, problems = _read_pictures(arguments)
   if problems and not pictures:  # Told before TensorFlow is loaded.

@@ -116,6 +116,20 @@ def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
     UserError: the disk is full or refuses; the checkpoints that were there stay.
   """
   step = int(state.step.numpy())
+  final = _write(state.checkpoint(), directory, step, train_seconds, state.label_names)
+  for old in checkpoint_directories(directory)[_KEPT_CHECKPOINTS:]:
+    shutil.rmtree(old)
+  return final
+
+
+def _write(
+  checkpoint: tf.train.Checkpoint,
+  directory: Path,
+  step: int,
+  train_seconds: float,
+  label_names: tuple[str, ...],
+) -> Path:
+  """Writes a checkpoint and its manifest to `directory/<step>`, whole or not at all."""
   final = directory / f"{step:08d}"
   partial = directory / f"partial-{step:08d}"
   for stale in directory.glob("partial-*"):
@@ -123,11 +137,11 @@ def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
   with writing(final, (OSError, tf.errors.OpError)), _removed_on_error(partial):
     directory.mkdir(exist_ok=True)  # Without its parents: a workdir that is gone stays gone.
     partial.mkdir()
-    state.checkpoint().write(str(partial / _PREFIX))
+    checkpoint.write(str(partial / _PREFIX))
     manifest = {
       "step": step,
       "train_seconds": train_seconds,
-      "label_names": state.label_names,
+      "label_names": label_names,
       "sha256": {path.name: _digest(path.read_bytes()) for path in sorted(partial.iterdir())},
     }
     manifest["manifest_sha256"] = _digest(json.dumps(manifest).encode())
@@ -138,8 +152,6 @@ def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
       shutil.rmtree(final)
     partial.rename(final)
     _flush_to_disk(directory)
-  for old in checkpoint_directories(directory)[_KEPT_CHECKPOINTS:]:
-    shutil.rmtree(old)
   return final
 
 
@@ -226,11 +238,38 @@ def load_trained(config: Config, directory: Path) -> Trained:
   path, manifest = found
   label_names = tuple(manifest["label_names"])
   model = models.create_model(config, len(label_names))
-  part = "averages" if config.ema_decay else "model"
   with _fitting(path):
-    status = tf.train.Checkpoint(**{part: _by_name(model)}).read(str(path / _PREFIX))
+    status = _evaluated(config, model).read(str(path / _PREFIX))
     status.expect_partial().assert_existing_objects_matched()
   return Trained(model, label_names, manifest["step"])
+
+
+def save_trained(
+  trained: Trained, config: Config, directory: Path, *, train_seconds: float
+) -> Path:
+  """Writes a checkpoint from which `load_trained` reads, but no training goes on.
+
+  It holds the weights of the evaluated network alone: for Adam, a third of a whole one.
+
+  Args:
+    trained: from `load_trained`.
+    config: the run's settings.
+    directory: the `checkpoints` of another workdir.
+    train_seconds: the training time of the run.
+
+  Returns:
+    The checkpoint's directory, `directory/<step>`.
+
+  Raises:
+    UserError: the disk is full or refuses.
+  """
+  checkpoint = _evaluated(config, trained.model)
+  return _write(checkpoint, directory, trained.step, train_seconds, trained.label_names)
+
+
+def _evaluated(config: Config, model: tf.keras.Model) -> tf.train.Checkpoint:
+  """The part of a run's checkpoints that holds the evaluated network."""
+  return tf.train.Checkpoint(**{"averages" if config.ema_decay else "model": _by_name(model)})
 
 
 @contextlib.contextmanager

@@ -11,10 +11,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from mnist_research import __version__
 from mnist_research import config as config_lib
 from mnist_research.config import Config
 from mnist_research.errors import UserError, writing
+
+# A trained network that comes with the package; scripts/ship_model.py makes it.
+SHIPPED = Path(__file__).parent / "shipped"
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 
@@ -165,6 +170,15 @@ class Workdir:
       "commit": _commit(),
     }
     write_atomically(self.path / "environment.json", json.dumps(environment, indent=1) + "\n")
+
+
+def trained_workdir(path: str) -> Workdir:
+  """Returns the workdir at `path`; where that is empty, the one that comes with the package."""
+  if path:
+    return Workdir(path)
+  workdir = Workdir(SHIPPED)
+  logging.info("no --workdir: the network that comes with the package, %s", SHIPPED)
+  return workdir
 
 
 def write_atomically(path: Path, text: str) -> None:
