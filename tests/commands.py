@@ -69,6 +69,7 @@ def start(
   *arguments: str | Path,
   module: str = "train",
   environment: dict[str, str] | None = None,
+  stdin: Any = None,
   stdout: Any = subprocess.PIPE,
   cwd: Path | None = None,
   prefix: Sequence[str] = (),
@@ -80,6 +81,7 @@ def start(
   return subprocess.Popen(
     [*prefix, sys.executable, "-m", f"mnist_research.{module}", *map(str, arguments)],
     env={**variables, "PYTHONPATH": path, **(environment or {})},
+    stdin=stdin,
     stdout=stdout,
     stderr=subprocess.PIPE,
     text=True,

@@ -139,7 +139,6 @@ def test_a_picture_that_may_not_be_read_is_named(forbidden, trained):
 @pytest.mark.parametrize(
   ("flags", "named"),
   [
-    ([], "--workdir is missing"),
     (["--workdir=nothing/here"], "--workdir=nothing/here holds no run"),
     (["--workdir=."], "--workdir=. holds no run"),
     (["--workdir=.", "--bogus_flag"], "bogus_flag"),

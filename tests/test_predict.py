@@ -1,6 +1,9 @@
 """Tests of `python -m mnist_research.predict` as a user runs it."""
 
 import json
+import shutil
+import struct
+import zlib
 
 import commands
 import numpy as np
@@ -9,6 +12,7 @@ from PIL import Image, ImageOps
 
 from mnist_research import data, images
 from mnist_research.config import Config
+from mnist_research.workdir import SHIPPED
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +32,8 @@ def indices(test_split):
 
   def stays(index):
     image = test_split.images[index, ..., 0]
-    prepared = images.prepare(image.astype(np.float32) / 255)
-    return prepared is not None and np.array_equal(prepared.image, image)
+    digits = images.find_digits(image.astype(np.float32) / 255)
+    return len(digits) == 1 and np.array_equal(digits[0].image, image)
 
   return [index for index in range(50) if stays(index)][:3]
 
@@ -103,20 +107,45 @@ def test_an_index_past_the_end_is_refused(trained):
   assert error == "error: --index=500: the test split has 500 examples, from 0"
 
 
-def _no_such_file(path):
-  assert not path.exists()
-
-
 def _blank(path):
   Image.new("L", (28, 28), 255).save(path)
 
 
+def _two_digits(path):
+  picture = Image.new("L", (300, 200), 230)
+  for x in (60, 200):
+    picture.paste(30, (x, 40, x + 20, 160))
+  picture.save(path)
+
+
+def _bomb(path):
+  """A PNG of some bytes that claims 60,000 x 60,000 pixels."""
+  chunks = [
+    b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0),
+    b"IDAT" + zlib.compress(bytes(1000)),
+    b"IEND",
+  ]
+  framed = [
+    struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    for chunk in chunks
+  ]
+  path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(framed))
+
+
+def _cut(path):
+  Image.effect_noise((90, 90), 80).save(path)
+  path.write_bytes(path.read_bytes()[:3000])
+
+
 _NO_DIGITS = {
   "missing": (lambda _: None, "No such file"),
-  "directory": (lambda path: path.mkdir(), "Is a directory"),
-  "empty": (lambda path: path.write_bytes(b""), "is no"),
+  "empty folder": (lambda path: path.mkdir(), "holds no picture"),
+  "empty": (lambda path: path.write_bytes(b""), "is not a picture"),
   "text": (lambda path: path.write_text("not a picture"), "is not a picture"),
-  "blank": (lambda path: Image.new("L", (28, 28), 255).save(path, "PNG"), "is blank"),
+  "cut": (_cut, "is damaged or cut short"),
+  "bomb": (_bomb, "has more than 50 million pixels"),
+  "blank": (_blank, "is blank"),
+  "two digits": (_two_digits, "shows 2 digits; --digits reads them as a number"),
 }
 
 
@@ -146,3 +175,89 @@ def test_good_pictures_are_predicted_beside_bad_ones(trained, predicted, picture
 def test_either_pictures_or_an_index_is_asked_for(trained, arguments):
   error = commands.run(f"--workdir={trained.workdir}", *arguments, module="predict").error
   assert "either pictures or --index" in error
+
+
+def test_a_folder_gives_its_pictures_by_name_and_standard_input_one(
+  trained, predicted, pictures, tmp_path
+):
+  folder = tmp_path / "scans"
+  (folder / "older.png").mkdir(parents=True)
+  (folder / "notes.txt").write_text("no picture")
+  shutil.copy(pictures[0], folder / "._b.png")
+  for source, name in [(1, "b.PNG"), (0, "a.png"), (2, "c.png")]:
+    shutil.copy(pictures[source], folder / name)
+  with pictures[2].open("rb") as file:
+    records = commands.run(
+      f"--workdir={trained.workdir}", folder, "-", module="predict", stdin=file
+    ).records
+  files = [*(str(folder / name) for name in ("a.png", "b.PNG", "c.png")), "-"]
+  answers = [predicted[index] for index in (0, 1, 2, 2)]
+  assert records == [{**answer, "file": name} for answer, name in zip(answers, files, strict=True)]
+
+
+def test_a_number_is_read_from_left_to_right_with_boxes(
+  trained, predicted, test_split, indices, tmp_path
+):
+  digits = [test_split.images[index, ..., 0] for index in indices]
+  # Of MNIST's 28 x 28, each pixel ten times as large, on a dark ground.
+  ground = np.zeros((400, 1000), np.uint8)
+  corners = [(40, 60), (360, 100), (700, 20)]
+  for digit, (left, top) in zip(digits, corners, strict=True):
+    large = Image.fromarray(digit).resize((280, 280), Image.Resampling.BICUBIC)
+    ground[top : top + 280, left : left + 280] = large
+  file, figure = tmp_path / "number.png", tmp_path / "figure.png"
+  Image.fromarray(ground).save(file)
+  record = commands.run(
+    f"--workdir={trained.workdir}", "--digits", f"--figure={figure}", file, module="predict"
+  ).record
+  assert list(record) == ["file", "number", "digits"]
+  assert record["file"] == str(file)
+  assert record["number"] == "".join(answer["label_name"] for answer in predicted[:3])
+  for answer, digit, (left, top) in zip(record["digits"], digits, corners, strict=True):
+    box = answer.pop("box")
+    _assert_whole(answer)
+    rows, columns = np.nonzero(digit > 127)
+    expected = [left + 10 * columns.min(), top + 10 * rows.min(), 10 * np.ptp(columns) + 10]
+    expected.append(10 * np.ptp(rows) + 10)
+    # Within a pixel of the digit, and that of the copy on which ink is looked for.
+    assert [box[name] for name in ("x", "y", "width", "height")] == pytest.approx(expected, abs=16)
+  # A header, and a panel for each digit.
+  assert Image.open(figure).height == 94 + 3 * 218
+
+
+_NO_FIGURES = {
+  "no PNG": ("figure.jpg", "ends in .png"),
+  "a folder": ("folder.png", "ends in .png"),
+  "no folder": ("none/figure.png", "make it first"),
+  "the picture": ("3.png", "is one of the pictures"),
+}
+
+
+@pytest.mark.parametrize(("name", "problem"), _NO_FIGURES.values(), ids=_NO_FIGURES)
+def test_a_place_that_takes_no_figure_is_refused(trained, tmp_path, name, problem):
+  (tmp_path / "folder.png").mkdir()
+  _two_digits(tmp_path / "3.png")
+  before = commands.contents(tmp_path)
+  finished = commands.run(
+    f"--workdir={trained.workdir}", f"--figure={name}", "3.png", module="predict", cwd=tmp_path
+  )
+  assert problem in finished.error
+  assert commands.contents(tmp_path) == before
+
+
+def test_a_test_example_is_no_number(trained):
+  finished = commands.run(f"--workdir={trained.workdir}", "--index=3", "--digits", module="predict")
+  assert "--digits reads pictures" in finished.error
+
+
+def test_without_a_workdir_the_shipped_network_answers(pictures, tmp_path):
+  shutil.copy(pictures[0], tmp_path / "digit.png")
+  shipped, named = (
+    commands.run(*flags, "digit.png", module="predict", cwd=tmp_path)
+    for flags in ([], [f"--workdir={SHIPPED}"])
+  )
+  assert shipped.record == named.record
+  assert shipped.stderr.splitlines() == [
+    f"no --workdir: the network that comes with the package, {SHIPPED}"
+  ]
+  assert named.stderr == ""

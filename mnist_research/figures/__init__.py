@@ -10,17 +10,21 @@ from mnist_research.figures.canvas import GREEN, INK, RIGHT_COLOUR, WRONG_COLOUR
 from mnist_research.figures.confusion import NEUTRAL, confusion_matrix
 from mnist_research.figures.curves import training_curves
 from mnist_research.figures.grids import example_grid, prediction_grid
+from mnist_research.figures.panels import MAX_PANELS, Panel, recognition
 
 __all__ = [
   "GREEN",
   "INK",
+  "MAX_PANELS",
   "NEUTRAL",
   "RIGHT_COLOUR",
   "WRONG_COLOUR",
   "Figure",
+  "Panel",
   "confusion_matrix",
   "example_grid",
   "prediction_grid",
+  "recognition",
   "save",
   "to_array",
   "training_curves",

@@ -75,6 +75,11 @@ def fitted(text: str, width: float, points: float, *, bold: bool = False) -> tup
   return text[:kept] + "…", SMALLEST_POINTS
 
 
+def percent(fraction: float) -> str:
+  """Formats a whole percentage that says 100% only of certainty."""
+  return ">99%" if 0.995 <= fraction < 1.0 else f"{fraction:.0%}"
+
+
 def to_array(figure: Figure) -> np.ndarray:
   """Returns the drawn figure as pixels.
 

@@ -23,6 +23,7 @@ from mnist_research.figures.canvas import (
   WRONG_COLOUR,
   fitted,
   new_figure,
+  percent,
 )
 
 RIGHT_MARK, WRONG_MARK = "✓", "✗"
@@ -107,7 +108,7 @@ def prediction_grid(
   right = predicted == labels
   captions = []
   for label, guess, row in zip(labels, predicted, probabilities, strict=True):
-    named = f"{label_names[guess]}  {_percent(float(row[guess]))}"
+    named = f"{label_names[guess]}  {percent(float(row[guess]))}"
     if guess == label:
       captions.append([(f"{RIGHT_MARK} {named}", RIGHT_COLOUR)])
     else:
@@ -152,11 +153,6 @@ def _as_uint8(images: np.ndarray) -> np.ndarray:
   if not (low >= 0 and high <= 1):
     raise ValueError(f"float images range from {low} to {high}, expected [0, 1]")
   return np.rint(images.astype(np.float32) * 255).astype(np.uint8)
-
-
-def _percent(fraction: float) -> str:
-  """Formats a whole percentage that says 100% only of certainty."""
-  return ">99%" if 0.995 <= fraction < 1.0 else f"{fraction:.0%}"
 
 
 def _picture_grid(

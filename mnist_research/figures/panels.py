@@ -1,0 +1,188 @@
+"""What a network made of people's pictures: the picture, what it saw, and its probabilities.
+
+A panel is laid out in pixels of the screen, from the upper left.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from mnist_research.figures.canvas import (
+  BLUE,
+  DPI,
+  INK,
+  MUTED,
+  NOTE_POINTS,
+  POINTS_PER_INCH,
+  RULE,
+  TEXT_POINTS,
+  TITLE_POINTS,
+  VERMILION,
+  fitted,
+  new_figure,
+  percent,
+)
+
+MAX_PANELS = 24
+# Of more classes than these the most probable are drawn.
+MAX_BARS = 10
+# A probability below this is drawn, and not written.
+LEAST_SHARE = 0.02
+
+POINTS_PER_PIXEL = POINTS_PER_INCH / DPI
+MARGIN = 24
+GAP = 28
+TITLE_LINE = 40
+NOTE_LINE = 30
+CAPTION_LINE = 22
+# A whole multiple of 28: the pixels that the network saw are equally large.
+HEIGHT = 6 * 28
+PICTURE_WIDTH = 224
+BAR_WIDTH = 200
+PERCENT_WIDTH = 60
+
+
+class Panel(NamedTuple):
+  """One digit as it was found, seen and read.
+
+  Attributes:
+    caption: written above the picture.
+    picture: float32 [h, w] in [0, 1], the whole picture, reduced.
+    box: where the digit stands: left, top, right, bottom in its pixels.
+    image: uint8 [28, 28], what the network saw.
+    probabilities: float64 [C].
+  """
+
+  caption: str
+  picture: np.ndarray
+  box: tuple[float, float, float, float]
+  image: np.ndarray
+  probabilities: np.ndarray
+
+
+def recognition(
+  shown: Sequence[Panel], *, label_names: Sequence[str], count: int, title: str
+) -> Figure:
+  """Draws panels below one another, each with a bar for every class or the ten likeliest.
+
+  Args:
+    shown: the first 24 are drawn.
+    label_names: C names.
+    count: the number of digits that there were to show.
+    title: written at the top.
+
+  Raises:
+    ValueError: there is no panel, or its probabilities are not as many as the names.
+  """
+  shown = shown[:MAX_PANELS]
+  if not shown or any(panel.probabilities.shape != (len(label_names),) for panel in shown):
+    raise ValueError(f"{len(shown)} panels, or probabilities of other classes than {label_names}")
+  seen_left = MARGIN + PICTURE_WIDTH + GAP
+  bars_left = seen_left + HEIGHT + GAP + _names_width(label_names)
+  width = bars_left + BAR_WIDTH + PERCENT_WIDTH + MARGIN
+  notes = [f"the first {len(shown)} of {count:,} digits"] if count > len(shown) else []
+  top = MARGIN + TITLE_LINE + NOTE_LINE * (len(notes) + 1)
+  height = top + len(shown) * (CAPTION_LINE + HEIGHT + GAP)
+  figure = new_figure(width / DPI, height / DPI)
+  axes = _add_axes(figure, width, height)
+  room = width - 2 * MARGIN
+  _write(axes, MARGIN, MARGIN + 8, title, room, points=TITLE_POINTS, weight="bold")
+  for note in notes:
+    _write(axes, MARGIN, MARGIN + TITLE_LINE, note, room, color=MUTED)
+  for left, heading in [
+    (MARGIN, "picture"),
+    (seen_left, "what the network saw"),
+    (bars_left, "probability"),
+  ]:
+    _write(axes, left, top - NOTE_LINE, heading, room, points=NOTE_POINTS, color=MUTED)
+  for panel in shown:
+    _write(axes, MARGIN, top, panel.caption, room)
+    top += CAPTION_LINE
+    _draw_picture(axes, MARGIN, top, panel)
+    _draw_image(axes, panel.image, seen_left, top, HEIGHT, HEIGHT)
+    _draw_bars(axes, bars_left, top, panel.probabilities, label_names)
+    top += HEIGHT + GAP
+  return figure
+
+
+def _add_axes(figure: Figure, width: int, height: int) -> Axes:
+  """Adds axes that fill the figure, in pixels from its upper left."""
+  axes = figure.add_axes((0, 0, 1, 1))
+  axes.set_axis_off()
+  axes.set_xlim(0, width)
+  axes.set_ylim(height, 0)
+  return axes
+
+
+def _names_width(label_names: Sequence[str]) -> int:
+  """Room for the names before the bars."""
+  return min(110, 8 + 11 * max(map(len, label_names)))
+
+
+def _write(
+  axes: Axes,
+  x: float,
+  y: float,
+  text: str,
+  room: float,
+  *,
+  points: float = TEXT_POINTS,
+  **style: Any,
+) -> None:
+  """Writes one line of text, its middle at y, in so many pixels."""
+  bold = style.get("weight") == "bold"
+  text, size = fitted(text, room * POINTS_PER_PIXEL, points, bold=bold)
+  style = {"color": INK, "va": "center_baseline", **style}
+  axes.text(x, y, text, fontsize=size, parse_math=False, **style)
+
+
+def _draw_picture(axes: Axes, left: float, top: float, panel: Panel) -> None:
+  """Draws the picture with a frame about the digit."""
+  height, width = panel.picture.shape
+  scale = min(PICTURE_WIDTH / width, HEIGHT / height)
+  y = top + (HEIGHT - scale * height) / 2
+  grey = np.rint(panel.picture * 255).astype(np.uint8)
+  _draw_image(axes, grey, left, y, scale * width, scale * height)
+  x0, y0, x1, y1 = scale * np.array(panel.box)
+  sides = x1 - x0, y1 - y0
+  outline = Rectangle((left + x0, y + y0), *sides, fill=False, linewidth=1.5, edgecolor=VERMILION)
+  axes.add_patch(outline)
+
+
+def _draw_image(
+  axes: Axes, image: np.ndarray, left: float, top: float, width: float, height: float
+) -> None:
+  """Draws grey values, uint8 [h, w], with a rule about them."""
+  # As colours: through a colour map they would come out a little other than they went in.
+  colours = np.repeat(image[..., None], 3, axis=-1)
+  extent = (left, left + width, top + height, top)
+  small = max(image.shape) <= HEIGHT
+  axes.imshow(colours, aspect="auto", extent=extent, interpolation="nearest" if small else "auto")
+  rule = Rectangle((left, top), width, height, fill=False, linewidth=0.8, edgecolor=RULE)
+  axes.add_patch(rule)
+
+
+def _draw_bars(
+  axes: Axes, left: float, top: float, probabilities: np.ndarray, label_names: Sequence[str]
+) -> None:
+  """Draws a bar for each class, or for the likeliest, in the order of the labels."""
+  likeliest = int(probabilities.argmax())
+  labels = sorted(np.argsort(-probabilities, kind="stable")[:MAX_BARS])
+  pitch = HEIGHT / len(labels)
+  for place, label in enumerate(labels):
+    middle = top + (place + 0.5) * pitch
+    share = float(probabilities[label])
+    won = label == likeliest
+    colour, weight = (BLUE, "bold") if won else (MUTED, "normal")
+    for width, fill in [(BAR_WIDTH, RULE), (share * BAR_WIDTH, colour)]:
+      corner = (left, middle - 0.35 * pitch)
+      axes.add_patch(Rectangle(corner, width, 0.7 * pitch, facecolor=fill, linewidth=0))
+    style: dict[str, Any] = {"color": BLUE if won else INK, "weight": weight, "points": NOTE_POINTS}
+    name_room = _names_width(label_names) - 8
+    _write(axes, left - 8, middle, label_names[label], name_room, ha="right", **style)
+    if share >= LEAST_SHARE:
+      _write(axes, left + BAR_WIDTH + 8, middle, percent(share), PERCENT_WIDTH - 8, **style)

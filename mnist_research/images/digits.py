@@ -1,0 +1,58 @@
+"""The digits of a picture."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from mnist_research.images import mnist_style
+from mnist_research.images.boxes import Box, find_boxes, group_digits, hull
+from mnist_research.images.ink import Ink, find_ink
+
+
+class Prepared(NamedTuple):
+  """A digit as MNIST would have it.
+
+  Attributes:
+    image: uint8 [28, 28], white on black.
+    box: where the digit stands, in pixels of the picture.
+  """
+
+  image: np.ndarray
+  box: Box
+
+
+def find_digits(picture: np.ndarray) -> list[Prepared]:
+  """Finds the digits of a line of them and prepares each as MNIST was.
+
+  Dark ink on light paper and the reverse, uneven light, any size and place are taken; specks and
+  marks such as a full stop are left out. Strokes above one another are parts of one digit; digits
+  that touch are taken for one. A picture that already is as MNIST's are, or its negative, stays as
+  it is.
+
+  Args:
+    picture: grey values, float [height, width] in [0, 1].
+
+  Returns:
+    The digits from left to right; empty if the picture is blank.
+  """
+  image = mnist_style.already_mnist(picture)
+  if image is not None:
+    return [Prepared(image, *find_boxes((image > 0).astype(int)))]
+  ink = find_ink(picture)
+  return [_prepared(ink, group, picture.shape) for group in group_digits(ink.boxes)]
+
+
+def _prepared(ink: Ink, components: Sequence[int], shape: tuple[int, ...]) -> Prepared:
+  """Prepares the digit made of some components of a picture of a shape."""
+  left, top, right, bottom = hull([ink.boxes[index] for index in components])
+  window = np.s_[top:bottom, left:right]
+  own = np.isin(ink.labels[window], np.add(components, 1))
+  # With the paler rims of the strokes, which the threshold cut off.
+  own = ndimage.binary_dilation(own, np.ones((3, 3), bool))
+  image = mnist_style.draw(np.where(own, ink.values[window], 0))
+  height, width = shape
+  factor = ink.factor
+  box = Box(left * factor, top * factor, min(right * factor, width), min(bottom * factor, height))
+  return Prepared(image, box)

@@ -1,0 +1,107 @@
+"""Tests of the figure of pictures, what the network saw, and its probabilities."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from mnist_research import figures
+
+NAMES = [str(digit) for digit in range(10)]
+
+
+def _panel(caption="a.png", *, label=7, share=0.6, classes=10, seed=0):
+  generator = np.random.default_rng(seed)
+  probabilities = np.full(classes, (1 - share) / (classes - 1))
+  probabilities[label] = share
+  image = generator.integers(0, 256, (28, 28), dtype=np.uint8)
+  return figures.Panel(
+    caption, np.full((84, 112), 0.8, np.float32), (14, 21, 42, 63), image, probabilities
+  )
+
+
+def _draw(*shown, names=NAMES, count=None):
+  return figures.recognition(
+    shown, label_names=names, count=count or len(shown), title="dense, trained on mnist"
+  )
+
+
+def _texts(figure):
+  return [text.get_text() for text in figure.axes[0].texts]
+
+
+def _bars(figure, colour):
+  """The bars of a colour: their widths and the middles of their heights."""
+  return [
+    (bar.get_width(), bar.get_y() + bar.get_height() / 2)
+    for bar in figure.axes[0].patches
+    if bar.get_fill() and to_hex(bar.get_facecolor()).upper() == colour
+  ]
+
+
+def test_each_panel_shows_what_the_network_saw_pixel_by_pixel():
+  shown = [_panel(seed=1), _panel(seed=2)]
+  array = figures.to_array(_draw(*shown))
+  for place, panel in enumerate(shown):
+    # Below the header, the caption and the panels before; right of the picture.
+    top, left = 24 + 40 + 30 + 22 + place * (22 + 168 + 28), 24 + 224 + 28
+    large = np.repeat(np.repeat(panel.image, 6, axis=0), 6, axis=1)
+    drawn = array[top : top + 168, left : left + 168]
+    # The rule about it takes two pixels of the screen.
+    np.testing.assert_array_equal(drawn[2:-2, 2:-2], large[2:-2, 2:-2, None].repeat(3, axis=2))
+
+
+def test_bars_are_as_long_as_the_probabilities():
+  figure = _draw(_panel(label=7, share=0.6))
+  ((width, middle),) = _bars(figure, figures.RIGHT_COLOUR)
+  assert width == pytest.approx(0.6 * 200)
+  others = _bars(figure, "#5F6B7A")
+  assert [width for width, _ in others] == pytest.approx([0.4 / 9 * 200] * 9)
+  # The eighth of ten, from the top.
+  assert sum(other < middle for _, other in others) == 7
+  texts = _texts(figure)
+  assert [text for text in texts if text in NAMES] == NAMES
+  assert [text for text in texts if text.endswith("%")] == ["4%"] * 7 + ["60%"] + ["4%"] * 2
+
+
+def test_the_likeliest_of_many_classes_are_drawn():
+  names = [f"class {index}" for index in range(62)]
+  panel = _panel(label=40, share=0.5, classes=62)
+  panel.probabilities[[60, 3]] = 0.04
+  texts = _texts(_draw(panel, names=names))
+  drawn = [text for text in texts if text.startswith("class")]
+  assert len(drawn) == 10
+  assert {"class 3", "class 40", "class 60"} <= set(drawn)
+  assert drawn == sorted(drawn, key=names.index)
+
+
+def test_the_box_is_about_the_digit():
+  figure = _draw(_panel())
+  box = next(
+    patch for patch in figure.axes[0].patches if to_hex(patch.get_edgecolor()) == "#d55e00"
+  )
+  # 112 x 84 pixels are drawn twice as large, 24 from the left, below the header.
+  assert (box.get_x(), box.get_width(), box.get_height()) == (24 + 2 * 14, 2 * 28, 2 * 42)
+  assert box.get_y() == 24 + 40 + 30 + 22 + 2 * 21
+
+
+def test_more_panels_than_fit_are_told():
+  figure = _draw(*[_panel(f"{index}.png") for index in range(30)], count=1234)
+  texts = _texts(figure)
+  assert "the first 24 of 1,234 digits" in texts
+  assert [text for text in texts if text.endswith(".png")] == [f"{i}.png" for i in range(24)]
+  assert not any("first" in text for text in _texts(_draw(_panel())))
+
+
+def test_odd_names_are_drawn_as_text():
+  figure = _draw(_panel("$a_b^$.png"), _panel("x" * 400))
+  figures.to_array(figure)
+  texts = _texts(figure)
+  assert "$a_b^$.png" in texts
+  assert any(text.startswith("xxx") and text.endswith("…") for text in texts)
+
+
+def test_nothing_to_draw_and_other_classes_are_refused():
+  with pytest.raises(ValueError, match="0 panels"):
+    _draw()
+  with pytest.raises(ValueError, match="other classes"):
+    _draw(_panel(classes=9))
