@@ -50,15 +50,18 @@ def ship(run: Workdir, output: Path) -> dict:
   config, result = run.trained_config(), run.read_result()
   if result is None:
     raise UserError(f"--workdir={run.path} is not finished: run its train command to the end")
-  trained = state.load_trained(config, run.checkpoints)
-  if trained.step != result["step"]:
-    raise UserError(f"{run.checkpoints} lacks step {result['step']}, the run's last: train again")
+  trained = state.load_trained(config, run.selected(config))
+  tested = result.get("best_step", result["step"])
+  if trained.step != tested:
+    raise UserError(f"{run.selected(config)} lacks step {tested}, which was tested: train again")
   environment = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
   environment["command"] = _command(environment["command"])
   with tempfile.TemporaryDirectory(dir=output.parent) as temporary:
     copy = Workdir(Path(temporary) / output.name)
     copy.path.mkdir()
-    state.save_trained(trained, config, copy.checkpoints, train_seconds=result["train_seconds"])
+    state.save_trained(
+      trained, config, copy.selected(config), train_seconds=result["train_seconds"]
+    )
     elsewhere = dataclasses.replace(config, data_dir="", manual_dir="")
     (copy.path / "config.cfg").write_text(elsewhere.to_flagfile(), encoding="utf-8")
     (copy.path / "environment.json").write_text(json.dumps(environment, indent=1) + "\n")

@@ -1,0 +1,42 @@
+"""Tests of how many pictures, drawn as people's are, are read rightly."""
+
+import json
+import subprocess
+import sys
+
+import commands
+import pytest
+
+
+@pytest.fixture(scope="module")
+def scores(mnist_data_dir):
+  """What the script prints: the score of each kind of picture."""
+  script = commands.REPOSITORY / "scripts" / "score_pictures.py"
+  process = subprocess.run(
+    [sys.executable, script, f"--data_dir={mnist_data_dir}"],
+    capture_output=True, text=True, check=True,
+  )  # fmt: skip
+  return [json.loads(line) for line in process.stdout.splitlines()]
+
+
+def test_pictures_are_read_rightly_when_prepared_and_not_otherwise(scores):
+  *kinds, everything, _ = scores
+  assert everything["kind"] == "all"
+  assert everything["pictures"] == sum(row["pictures"] for row in kinds) >= 200
+  assert everything["accuracy"] >= 0.97
+  assert everything["accuracy_resized"] < 0.5
+
+
+def test_no_kind_of_picture_is_left_behind(scores):
+  *kinds, _, _ = scores
+  assert len(kinds) == len({row["kind"] for row in kinds}) >= 10
+  # Of 40, four.
+  assert {row["kind"]: row["accuracy"] for row in kinds if row["accuracy"] < 0.9} == {}
+
+
+def test_numbers_are_read_whole(scores):
+  numbers = scores[-1]
+  assert numbers["kind"] == "numbers"
+  assert numbers["pictures"] >= 50
+  assert numbers["accuracy"] >= 0.9
+  assert numbers["miscounted"] <= 0.03 * numbers["pictures"]
