@@ -100,6 +100,13 @@ def test_odd_names_are_drawn_as_text():
   assert any(text.startswith("xxx") and text.endswith("…") for text in texts)
 
 
+def test_letters_without_a_glyph_are_drawn_as_question_marks(recwarn):
+  figure = _draw(_panel("é 7\n\udcff\N{SLIGHTLY SMILING FACE}.png"))
+  figures.to_array(figure)
+  assert "é 7???.png" in _texts(figure)
+  assert not recwarn.list
+
+
 def test_nothing_to_draw_and_other_classes_are_refused():
   with pytest.raises(ValueError, match="0 panels"):
     _draw()

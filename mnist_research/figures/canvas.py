@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.image import imsave
 
 DPI = 120
@@ -73,6 +74,12 @@ def fitted(text: str, width: float, points: float, *, bold: bool = False) -> tup
     return text, size
   kept = max(1, int(width / (advance * SMALLEST_POINTS)) - 1)
   return text[:kept] + "…", SMALLEST_POINTS
+
+
+def drawable(text: str) -> str:
+  """Puts a question mark for each character that the font lacks, such as those of a file's name."""
+  font = get_font(findfont(FontProperties()))
+  return "".join(letter if font.get_char_index(ord(letter)) else "?" for letter in text)
 
 
 def percent(fraction: float) -> str:

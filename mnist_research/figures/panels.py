@@ -22,6 +22,7 @@ from mnist_research.figures.canvas import (
   TEXT_POINTS,
   TITLE_POINTS,
   VERMILION,
+  drawable,
   fitted,
   new_figure,
   percent,
@@ -100,7 +101,7 @@ def recognition(
   ]:
     _write(axes, left, top - NOTE_LINE, heading, room, points=NOTE_POINTS, color=MUTED)
   for panel in shown:
-    _write(axes, MARGIN, top, panel.caption, room)
+    _write(axes, MARGIN, top, drawable(panel.caption), room)
     top += CAPTION_LINE
     _draw_picture(axes, MARGIN, top, panel)
     _draw_image(axes, panel.image, seen_left, top, HEIGHT, HEIGHT)
