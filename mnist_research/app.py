@@ -1,5 +1,6 @@
 """How every command starts and ends: flags, the log, and the exit code."""
 
+import contextlib
 import errno
 import json
 import logging as python_logging
@@ -8,7 +9,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ _DISK_ERRORS = frozenset(
 )
 
 
-# What TensorFlow 2.21 writes to stderr as it loads, whatever TF_CPP_MIN_LOG_LEVEL says.
-_NOISE = re.compile(rb"[IW]\d{4} |WARNING: All log messages before absl|To enable the following")
+# What TensorFlow 2.21 writes to stderr as it loads or converts, whatever TF_CPP_MIN_LOG_LEVEL says.
+_NOISE = re.compile(
+  rb"[IW]\d{4} |WARNING: All log messages before absl|To enable the following|fully_quantize: "
+)
 # An error that only says that a machine without NVIDIA devices has no NVIDIA driver.
 _NO_DRIVER = re.compile(rb"E\d{4} .*failed call to cuInit")
 
@@ -120,19 +123,26 @@ def _exit_code(main: Callable[[list[str]], None], arguments: list[str]) -> int:
 
 
 def load_tensorflow() -> None:
-  """Imports TensorFlow and finds the devices, without the notes that it writes meanwhile.
+  """Imports TensorFlow and finds the devices, without the notes that it writes meanwhile."""
+  with without_noise():
+    import tensorflow as tf
 
-  They come from C++, so stderr itself is turned to a file meanwhile; what else was written to it
-  is passed on.
+    tf.config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def without_noise() -> Iterator[None]:
+  """Keeps back what TensorFlow notes on stderr meanwhile.
+
+  It comes from C++, so stderr itself is turned to a file; what else was written to it is passed on
+  at the end.
   """
   sys.stderr.flush()
   stderr = os.dup(2)
   with tempfile.TemporaryFile() as file:
     os.dup2(file.fileno(), 2)
     try:
-      import tensorflow as tf
-
-      tf.config.list_physical_devices()
+      yield
     finally:
       sys.stderr.flush()
       os.dup2(stderr, 2)

@@ -1,0 +1,63 @@
+"""Writes a trained network for other programs: `python -m mnist_research.export --workdir=DIR
+--format=saved_model|tflite|tflite_int8|onnx --output=PATH`.
+
+The last line on stdout is one JSON object: format, output, bytes, label_names.
+"""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+from absl import flags, logging
+
+from mnist_research import app, config
+from mnist_research.errors import UserError
+from mnist_research.workdir import Workdir
+
+# Training examples on which the ranges of the activations are measured for int8.
+_CALIBRATION_EXAMPLES = 500
+
+flags.adopt_module_key_flags(config)
+_FORMAT = flags.DEFINE_enum(
+  "format", "saved_model", ["saved_model", "tflite", "tflite_int8", "onnx"], "what to write"
+)
+flags.DEFINE_string("output", "", "file to write; a directory for --format=saved_model")
+
+
+def main(arguments: list[str]) -> None:
+  """Writes the network of a workdir in the format that the flags name."""
+  app.refuse_arguments(arguments)
+  workdir = Workdir(app.required("workdir"))
+  output = Path(app.required("output"))
+  settings = config.from_flags_over(workdir.trained_config())
+  if output.exists():
+    raise UserError(f"--output={output} is there already: remove it, or name another --output")
+  if _FORMAT.value == "onnx" and not importlib.util.find_spec("tf2onnx"):
+    raise UserError("--format=onnx needs tf2onnx: pip install 'mnist_research[export]'")
+  # bfloat16 is for the processors that have it; the weights are float32 in any case.
+  settings = dataclasses.replace(settings, precision="float32")
+  app.load_tensorflow()
+  from mnist_research import data, recognition, serving
+
+  trained = recognition.load(workdir, settings).trained
+  calibration_images = None
+  if _FORMAT.value == "tflite_int8":
+    split = data.read_split(data.prepare(settings), settings, "train")
+    calibration_images = data.first_batch(split, settings, _CALIBRATION_EXAMPLES).images
+  with app.without_noise():
+    size = serving.export(
+      trained.model, _FORMAT.value, output, calibration_images=calibration_images
+    )
+  logging.info("%s after %d steps, as %s in %s", workdir.path, trained.step, _FORMAT.value, output)
+  app.print_json(
+    {
+      "format": _FORMAT.value,
+      "output": str(output),
+      "bytes": size,
+      "label_names": trained.label_names,
+    }
+  )
+
+
+if __name__ == "__main__":
+  app.run(main)
