@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
   calibration_images = None
   if _FORMAT.value == "tflite_int8":
     split = data.read_split(data.prepare(settings), settings, "train")
-    calibration_images = data.first_batch(split, settings, _CALIBRATION_EXAMPLES).images
+    calibration_images = split.images[:_CALIBRATION_EXAMPLES]
   with app.without_noise():
     size = serving.export(
       trained.model, _FORMAT.value, output, calibration_images=calibration_images

@@ -1,0 +1,108 @@
+"""Tests of `python -m mnist_research.export` as a user runs it."""
+
+import dataclasses
+import os
+
+import commands
+import numpy as np
+import pytest
+import run_exported
+
+from mnist_research import data, recognition, serving
+from mnist_research.config import Config
+from mnist_research.loop import train
+from mnist_research.workdir import Workdir
+
+
+@pytest.fixture(scope="module")
+def trained(prepared, tmp_path_factory):
+  return commands.trained(prepared, tmp_path_factory.getbasetemp())
+
+
+def _export(workdir, file_format, output, *flags, **options):
+  return commands.run(
+    f"--workdir={workdir}", f"--format={file_format}", f"--output={output}", *flags,
+    module="export", **options,
+  )  # fmt: skip
+
+
+def test_int8_is_calibrated_on_training_examples(trained, tmp_path):
+  before = commands.contents(trained.workdir)
+  output = tmp_path / "new" / "digits.tflite"
+  finished = _export(trained.workdir, "tflite_int8", output)
+  assert finished.record == {
+    "format": "tflite_int8",
+    "output": str(output),
+    "bytes": output.stat().st_size,
+    "label_names": [str(digit) for digit in range(10)],
+  }
+  assert finished.stderr == f"{trained.workdir} after 180 steps, as tflite_int8 in {output}\n"
+  assert [*output.parent.iterdir()] == [output]
+  assert commands.contents(trained.workdir) == before
+
+  settings = Workdir(trained.workdir).trained_config()
+  model = recognition.load(Workdir(trained.workdir), settings).trained.model
+  images = data.read(data.prepare(settings), "train").images
+  for name, examples in (("same", images[:500]), ("other", images[500:1000])):
+    serving.export(model, "tflite_int8", tmp_path / name, calibration_images=examples)
+  assert output.read_bytes() == (tmp_path / "same").read_bytes()
+  assert output.read_bytes() != (tmp_path / "other").read_bytes()
+
+
+def test_a_network_of_bfloat16_is_exported_in_float32(prepared, tmp_path):
+  config = Config(
+    dataset="synthetic_digits/2000_500", data_dir=prepared, validation_examples=0, steps=100,
+    hidden_units=(32,), precision="bfloat16", workdir=str(tmp_path / "trained"),
+  )  # fmt: skip
+  train(config)
+  size = _export(config.workdir, "onnx", tmp_path / "digits.onnx").record["bytes"]
+  assert size > 4 * (784 * 32 + 32 * 10)
+  settings = dataclasses.replace(config, precision="float32")
+  expected = recognition.load(Workdir(config.workdir), settings)
+  images = data.read(data.prepare(config), "test").images
+  answers = run_exported.probabilities("onnx", str(tmp_path / "digits.onnx"), images)
+  np.testing.assert_allclose(answers, expected.probabilities(images), atol=1e-5)
+  rounded = recognition.load(Workdir(config.workdir), config).probabilities(images)
+  assert np.abs(answers - rounded).max() > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+@pytest.mark.parametrize("file_format", ["saved_model", "onnx"])
+def test_what_is_there_is_not_overwritten(trained, tmp_path, kind, file_format):
+  output = tmp_path / "mine"
+  content = output if kind == "file" else output / "thesis.txt"
+  content.parent.mkdir(exist_ok=True)
+  content.write_text("mine")
+  error = _export(trained.workdir, file_format, output).error
+  assert error == f"error: --output={output} is there already: remove it, or name another --output"
+  assert content.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+  ("flags", "problem"),
+  [
+    ((), "--output is missing"),
+    (("--output=new", "--format=pickle"), "--format=pickle"),
+    (("--output=new", "--precision=bfloat16"), "--precision belongs to training"),
+    (("new",), "'new' is no flag"),
+  ],
+)
+def test_what_cannot_be_meant_is_refused(trained, tmp_path, flags, problem):
+  finished = commands.run(f"--workdir={trained.workdir}", *flags, module="export", cwd=tmp_path)
+  assert problem in finished.error
+  assert not [*tmp_path.iterdir()]
+
+
+def test_a_directory_without_a_run_is_refused(tmp_path):
+  assert f"--workdir={tmp_path} holds no run" in _export(tmp_path, "onnx", tmp_path / "new").error
+
+
+def test_onnx_without_its_extra_names_it(trained, tmp_path):
+  (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['tf2onnx'] = None")
+  path = os.pathsep.join(
+    [str(tmp_path), str(commands.REPOSITORY), os.environ.get("PYTHONPATH", "")]
+  )
+  finished = _export(trained.workdir, "onnx", tmp_path / "new", environment={"PYTHONPATH": path})
+  assert finished.error == (
+    "error: --format=onnx needs tf2onnx: pip install 'mnist_research[export]'"
+  )
