@@ -1,0 +1,124 @@
+"""Prints a Markdown table of the size and the time of a trained network in each exported format.
+
+  python scripts/export_table.py --workdir=runs/dense
+
+Every format is made by `python -m mnist_research.export` and runs on one core: SavedModel in
+TensorFlow, TFLite in LiteRT, ONNX in ONNX Runtime. In each round every format takes its turn, so
+that what else the machine does meets all of them; the times are the medians over the rounds.
+"""
+
+import argparse
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from mnist_research import data
+from mnist_research.workdir import Workdir
+
+_FORMATS = ("saved_model", "tflite", "tflite_int8", "onnx")
+# Images that one round gives to a network, one by one and together.
+_ALONE, _BATCH = 100, 1000
+
+# From images, uint8 [N, 28, 28, 1], to probabilities, float32 [N, classes].
+_Network = Callable[[np.ndarray], np.ndarray]
+
+
+def main() -> None:
+  """Exports, measures and prints."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--workdir", required=True, help="of a trained network")
+  parser.add_argument("--data_dir", default="", help="where TFDS keeps prepared datasets")
+  parser.add_argument("--rounds", type=int, default=20, help="turns that each format has")
+  arguments = parser.parse_args()
+  tf.config.set_visible_devices([], "GPU")
+  tf.config.threading.set_intra_op_parallelism_threads(1)
+  tf.config.threading.set_inter_op_parallelism_threads(1)
+  settings = Workdir(arguments.workdir).trained_config()
+  settings = dataclasses.replace(settings, data_dir=arguments.data_dir or settings.data_dir)
+  test = data.read(data.prepare(settings), "test")
+  with tempfile.TemporaryDirectory() as directory:
+    paths = {name: Path(directory) / name for name in _FORMATS}
+    sizes = {
+      name: export(name, path, arguments.workdir, settings.data_dir) for name, path in paths.items()
+    }
+    errors = {name: count_errors(load(name, path), test) for name, path in paths.items()}
+    seconds = measure(paths, test.images, arguments.rounds)
+  print(f"| format | kilobytes | errors in {test.num_examples:,} | ms, an image alone | "
+        f"ms an image, of {_BATCH:,} together |")  # fmt: skip
+  print("|---|---|---|---|---|")
+  for name in _FORMATS:
+    alone, together = (1000 * median for median in seconds[name])
+    print(
+      f"| `{name}` | {sizes[name] / 1000:,.0f} | {errors[name]} | {alone:.3f} | {together:.4f} |"
+    )
+
+
+def export(name: str, path: Path, workdir: str, data_dir: str) -> int:
+  """Writes the network in a format, and returns the size in bytes."""
+  command = [sys.executable, "-m", "mnist_research.export", f"--workdir={workdir}"]
+  command += [f"--data_dir={data_dir}", f"--format={name}", f"--output={path}"]
+  process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+  if process.returncode:
+    sys.exit(process.returncode)
+  return json.loads(process.stdout)["bytes"]
+
+
+def load(name: str, path: Path) -> _Network:
+  """Returns an exported network, which runs on one core."""
+  if name == "saved_model":
+    network = tf.saved_model.load(str(path)).signatures["serving_default"]
+    return lambda images: network(images=tf.constant(images))["probabilities"].numpy()
+  if name == "onnx":
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options)
+    return lambda images: session.run(None, {"images": images})[0]
+  runner = Interpreter(str(path), num_threads=1).get_signature_runner()
+  return lambda images: runner(images=images)["probabilities"]
+
+
+def count_errors(network: _Network, test: data.Split) -> int:
+  """Returns how many test examples are predicted wrongly."""
+  starts = range(0, test.num_examples, _BATCH)
+  labels = [network(test.images[start : start + _BATCH]).argmax(axis=1) for start in starts]
+  return int(np.count_nonzero(np.concatenate(labels) != test.labels))
+
+
+def measure(
+  paths: dict[str, Path], images: np.ndarray, rounds: int
+) -> dict[str, tuple[float, float]]:
+  """Returns the median seconds an image of each format, alone and in a batch."""
+  # Each has one shape only: LiteRT allocates anew when it changes.
+  alone = {name: load(name, path) for name, path in paths.items()}
+  together = {name: load(name, path) for name, path in paths.items()}
+  batch = np.resize(images, (_BATCH, *images.shape[1:]))
+  seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in paths}
+  for turn in range(rounds + 1):
+    for name in paths:
+      began = time.perf_counter()
+      for index in range(_ALONE):
+        alone[name](batch[index : index + 1])
+      middle = time.perf_counter()
+      together[name](batch)
+      ended = time.perf_counter()
+      if turn:  # The first one is slower.
+        seconds[name].append(((middle - began) / _ALONE, (ended - middle) / _BATCH))
+  return {
+    name: tuple(statistics.median(column) for column in zip(*turns, strict=True))
+    for name, turns in seconds.items()
+  }
+
+
+if __name__ == "__main__":
+  main()
