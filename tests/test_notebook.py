@@ -1,0 +1,106 @@
+"""Tests of notebooks/quickstart.ipynb: run from top to bottom, and as it is kept."""
+
+import base64
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import commands
+import nbclient
+import nbformat
+import pytest
+
+_NOTEBOOK = commands.REPOSITORY / "notebooks" / "quickstart.ipynb"
+
+
+def _outputs(notebook):
+  """Returns the outputs of each code cell, by the cell's name."""
+  return {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
+
+
+def _text(outputs):
+  """Returns what a cell printed and answered, HTML included."""
+  texts = [output.get("text", "") for output in outputs]
+  for output in outputs:
+    texts += [text for kind, text in output.get("data", {}).items() if kind.startswith("text/")]
+  return "\n".join(texts)
+
+
+def _pictures(outputs):
+  """Returns the PNGs of a cell's outputs."""
+  data = [output.get("data", {}).get("image/png") for output in outputs]
+  return [base64.b64decode(picture) for picture in data if picture]
+
+
+def _processes(word):
+  """Returns the processes that have `word` in their command lines."""
+  found = []
+  for process in Path("/proc").glob("[0-9]*"):
+    try:
+      command = (process / "cmdline").read_bytes()
+    except OSError:  # It ended meanwhile.
+      continue
+    if word.encode() in command:
+      found.append(int(process.name))
+  return found
+
+
+@pytest.fixture(scope="module")
+def executed(prepared, tmp_path_factory):
+  """The notebook after a run on few examples; its TensorBoard is ended if it did not do so."""
+  directory = tmp_path_factory.mktemp("notebook")
+  notebook = nbformat.read(_NOTEBOOK, as_version=4)
+  for cell in notebook.cells:
+    if cell.cell_type == "code":
+      cell.outputs, cell.execution_count = [], None
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("MNIST_RESEARCH_DATASET", "synthetic_digits/2000_500")
+    patch.setenv("TFDS_DATA_DIR", prepared)
+    for name in ("TMPDIR", "IPYTHONDIR"):
+      patch.setenv(name, str(directory))
+    try:
+      client = nbclient.NotebookClient(notebook, timeout=200, kernel_name="python3")
+      client.execute(cwd=str(directory))
+      deadline = time.monotonic() + 20
+      while (left := _processes(f"{directory}/quickstart-")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    finally:
+      for process in _processes(f"{directory}/quickstart-"):
+        os.kill(process, signal.SIGKILL)
+  return notebook, left
+
+
+def test_it_runs_from_top_to_bottom(executed):
+  outputs = _outputs(executed[0])
+  assert "synthetic_digits/2000_500: 1,500 training and 500 test examples" in _text(outputs["load"])
+  accuracy = float(re.search(r"'test_accuracy': ([\d.]+)", _text(outputs["train"])).group(1))
+  assert accuracy > 0.8
+  assert f"accuracy {accuracy:.2%}" in _text(outputs["evaluate"])
+  assert "This is a 7" in _text(outputs["draw"])
+  for name, count in {"look": 1, "curves": 1, "evaluate": 1, "predict": 1, "draw": 2}.items():
+    pictures = _pictures(outputs[name])
+    assert len(pictures) == count, name
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_tensorboard_is_shown_and_ended(executed):
+  notebook, left = executed
+  shown = _text(_outputs(notebook)["tensorboard"])
+  assert "<iframe" in shown
+  assert "ERROR" not in shown
+  assert not left
+
+
+def test_the_kept_outputs_are_those_of_one_run():
+  notebook = nbformat.read(_NOTEBOOK, as_version=4)
+  cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+  assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+  outputs = _outputs(notebook)
+  # No image of MNIST is kept, nor anything of the machine.
+  assert _text(outputs["load"]).startswith("synthetic_digits: ")
+  for name, kept in outputs.items():
+    assert not re.search(r"/(home|root|tmp|usr|work)\b|Traceback|WARNING", _text(kept)), name
+  assert [len(_pictures(outputs[name])) for name in ("look", "curves", "predict")] == [1, 1, 1]
+  assert _NOTEBOOK.stat().st_size < 500_000
