@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     raise UserError(f"--output={output} is there already: remove it, or name another --output")
   if _FORMAT.value == "onnx" and not importlib.util.find_spec("tf2onnx"):
     raise UserError("--format=onnx needs tf2onnx: pip install 'mnist_research[export]'")
-  # bfloat16 is for the processors that have it; the weights are float32 in any case.
+  # 16 bits pay only where the processor has them; the weights have 32 in any case.
   settings = dataclasses.replace(settings, precision="float32")
   app.load_tensorflow()
   from mnist_research import data, recognition, serving
