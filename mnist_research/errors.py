@@ -40,8 +40,7 @@ def writing(path: Path, kinds: tuple[type[Exception], ...] = (OSError,)) -> Iter
     yield
   except kinds as error:
     raise UserError(
-      f"{path} can't be written: {_reason(error)}; mend that and run the same command again: a "
-      "training goes on from its last checkpoint"
+      f"{path} can't be written: {_reason(error)}; mend that and run the same command again"
     ) from error
 
 

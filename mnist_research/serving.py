@@ -59,8 +59,8 @@ def export(
 def _create_serving_function(model: tf.keras.Model) -> Any:
   """Returns the function that is exported, with the weights of `model` as constants of its graph.
 
-  The converter to LiteRT leaves the variables of a Keras 3 network variables, which then nothing
-  sets; and constants let every converter fold batch normalisation into the convolution before it.
+  The converter to LiteRT would leave the variables of a Keras 3 network as they are, and nothing
+  sets them where the file is used.
   """
   trained = [variable.numpy() for variable in model.trainable_variables]
   others = [variable.numpy() for variable in model.non_trainable_variables]
