@@ -390,11 +390,7 @@ def _check_finite(losses: np.ndarray, first_step: int, state: TrainState) -> Non
   bad = np.flatnonzero(~np.isfinite(losses))
   if len(bad):
     step = first_step + int(bad[0])
-    raise UserError(
-      f"the loss of step {step} is {losses[bad[0]]}, at learning rate "
-      f"{optimizers.learning_rate(state.optimizer, step):.3g}: try a lower --learning_rate or more "
-      "--warmup_steps in another --workdir; the checkpoints before it are kept"
-    )
+    raise state_lib.diverged(state, step, f"the loss of step {step} is {losses[bad[0]]}")
 
 
 def _introduce(

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -113,9 +114,14 @@ def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
     The checkpoint's directory, `directory/<step>`.
 
   Raises:
-    UserError: the disk is full or refuses; the checkpoints that were there stay.
+    UserError: a weight isn't finite, or the disk is full or refuses; the checkpoints that were
+      there stay.
   """
   step = int(state.step.numpy())
+  # Those that are trained have one value; to read another takes all workers.
+  for variable in state.model.trainable_variables:
+    if not np.isfinite(variable.numpy()).all():
+      raise diverged(state, step - 1, f"{variable.path} is not finite after step {step}")
   final = _write(state.checkpoint(), directory, step, train_seconds, state.label_names)
   for old in checkpoint_directories(directory)[_KEPT_CHECKPOINTS:]:
     shutil.rmtree(old)
@@ -168,6 +174,15 @@ def save_with_chief(state: TrainState) -> None:
     tempfile.TemporaryDirectory(prefix="mnist_research-") as directory,
   ):
     state.checkpoint().write(str(Path(directory) / _PREFIX))
+
+
+def diverged(state: TrainState, step: int, problem: str) -> UserError:
+  """Returns the error that ends a run whose numbers left the range of numbers in `step`."""
+  return UserError(
+    f"{problem}, at learning rate {optimizers.learning_rate(state.optimizer, step):.3g}: try a "
+    "lower --learning_rate or more --warmup_steps in another --workdir; the checkpoints before it "
+    "are kept"
+  )
 
 
 @contextlib.contextmanager

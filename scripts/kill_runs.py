@@ -4,9 +4,9 @@
 
 What stands behind `--` are flags of `mnist_research.train`. One run is left alone. Then runs of the
 same command are killed, started again, killed again, until each is finished; and compared with the
-one that was left alone: the digests of the last checkpoint (weights, optimizer, averages, step),
-`metrics.jsonl` and `result.json`, all but what the clock says. The last line on stdout is one JSON
-object; the exit code is 1 if anything differs.
+one that was left alone: the digests of the last checkpoint (weights, optimizer, averages, step) and
+of the best one where it is kept, `metrics.jsonl` and `result.json`, all but what the clock says.
+The last line on stdout is one JSON object; the exit code is 1 if anything differs.
 """
 
 import argparse
@@ -111,7 +111,7 @@ def killed_after(seconds: float | None, flags: list[str], workdir: Path) -> bool
 
 def doing(run: Path) -> str:
   """What a run was doing when it was killed, read from what it left."""
-  checkpoints = sorted(path.name for path in (run / "checkpoints").glob("*"))
+  checkpoints = [path.name for name in ("checkpoints", "best") for path in (run / name).glob("*")]
   if (run / "result.json").exists():
     return "ending"
   if any(name.startswith("partial") for name in checkpoints):
@@ -133,10 +133,11 @@ def read_metrics(run: Path) -> list[dict]:
 
 def outcome_of(run: Path) -> dict:
   """What has to be the same in two runs."""
-  last = max((run / "checkpoints").iterdir(), key=lambda path: path.name)
+  kept = [path for path in (run / "checkpoints", run / "best") if path.exists()]
+  newest = [max(path.iterdir(), key=lambda checkpoint: checkpoint.name) for path in kept]
   result = json.loads((run / "result.json").read_text())
   return {
-    "checkpoint": json.loads((last / "manifest.json").read_text())["sha256"],
+    "checkpoints": [json.loads((p / "manifest.json").read_text())["sha256"] for p in newest],
     "metrics": read_metrics(run),
     "result": {k: v for k, v in result.items() if k not in CLOCK},
   }

@@ -1,66 +1,137 @@
-"""Trains for long and checks that memory stays flat.
+"""Trains for long in one process and tells whether memory stays flat.
 
-  python scripts/soak.py --steps=40000 --workdir=runs/soak -- --data_dir=DIR
+  python scripts/soak.py --steps=20000 --workdir=runs/soak -- --data_dir=DIR
 
-The run evaluates and saves every 200 steps. Its resident memory is read every tenth of a second;
-the growth is the highest after the first tenth of the steps, over the highest in it. A bare `import
-tensorflow` is measured beside it. The last line on stdout is one JSON object.
+What stands behind `--` are flags of `mnist_research.train`. The run evaluates and saves every 200
+steps, and other threads of the process draw pictures and write them for TensorBoard all the while.
+With `--stops=N` the run is stopped by a signal N times and goes on in the same process, where it
+restores and compiles again. Resident memory is read every tenth of a second: the highest of each
+tenth of the steps is printed, and the growth from the first of them to the highest of the others. A
+bare `import tensorflow` is measured beside it. The last line on stdout is one JSON object.
 """
 
 import argparse
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-import time
+import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+from absl import flags
+
+from mnist_research import config
+from mnist_research.config import Config
+from mnist_research.errors import Interrupted
+
 IMPORT = "import tensorflow; print(open('/proc/self/status').read())"
+STATUS = Path("/proc/self/status")
+EVERY = 200
 
 
 def main() -> None:
   """Runs the soak and prints what memory did."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--steps", type=int, default=40_000)
+  parser.add_argument("--steps", type=int, default=20_000)
+  parser.add_argument("--stops", type=int, default=0)
   parser.add_argument("--workdir", type=Path, required=True)
   parser.add_argument("flags", nargs="*", help="more flags of the training")
   arguments = parser.parse_args()
   shutil.rmtree(arguments.workdir, ignore_errors=True)
-  samples = train(arguments.steps, arguments.workdir, arguments.flags)
-  first = max(memory for step, memory in samples if 0 < step <= arguments.steps / 10)
-  later = max(memory for step, memory in samples if step > arguments.steps / 10)
+  own = [f"--{name}={EVERY}" for name in ("evaluate_every", "checkpoint_every")]
+  own += [f"--steps={arguments.steps}", f"--workdir={arguments.workdir}"]
+  flags.FLAGS(["soak", *own, *arguments.flags])
+  settings = config.from_flags()
+
+  over = threading.Event()
+  with ThreadPoolExecutor(max_workers=2) as background:
+    observed = background.submit(observe, settings, arguments.stops, background, over)
+    try:
+      starts = train(settings)
+    finally:
+      over.set()
+    samples, pictures = observed.result()
+  tenths = [
+    max(memory for step, memory in samples if tenth < 10 * step / settings.steps <= tenth + 1)
+    for tenth in range(10)
+  ]
   bare = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
   print(
     json.dumps(
       {
-        "steps": arguments.steps,
-        "samples": len(samples),
-        "first_tenth_mib": round(first),
-        "later_mib": round(later),
-        "growth": round(later / first - 1, 4),
+        "steps": settings.steps,
+        "starts": starts,
+        "pictures": pictures,
+        "mib_by_tenth": [round(tenth) for tenth in tenths],
+        "growth": round(max(tenths[1:]) / tenths[0] - 1, 4),
         "import_tensorflow_mib": round(resident(bare.stdout)),
       }
     )
   )
 
 
-def train(steps: int, workdir: Path, flags: list[str]) -> list[tuple[int, float]]:
-  """Trains and returns (step, resident MiB) over the time of its steps."""
-  command = [sys.executable, "-m", "mnist_research.train", f"--workdir={workdir}"]
-  command += [f"--steps={steps}", "--evaluate_every=200", "--checkpoint_every=200"]
-  process = subprocess.Popen([*command, *flags], stdout=subprocess.DEVNULL)
-  status = Path(f"/proc/{process.pid}/status")
-  samples = []
-  while process.poll() is None:
+def train(settings: Config) -> int:
+  """Trains to the end, through all stops; returns how often the run was started."""
+  from mnist_research import loop
+
+  # The loop alone answers it: elsewhere nothing would go on afterwards.
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  for start in range(1, sys.maxsize):
     try:
-      samples.append((last_step(workdir / "metrics.jsonl"), resident(status.read_text())))
-    except (OSError, ValueError):  # The process has just ended.
-      break
-    time.sleep(0.1)
-  if process.wait():
-    sys.exit(f"the training ended with {process.returncode}")
-  return samples
+      loop.train(settings)
+    except Interrupted:
+      continue
+    return start
+  raise AssertionError
+
+
+def observe(
+  settings: Config, stops: int, background: Executor, over: threading.Event
+) -> tuple[list[tuple[int, float]], int]:
+  """Sends the signals, has pictures drawn, and reads the memory, until the run is over.
+
+  Returns:
+    (step, resident MiB) of each reading, and the number of pictures.
+  """
+  workdir = Path(settings.workdir)
+  stop_steps = [settings.steps * stop // (stops + 1) for stop in range(1, stops + 1)]
+  samples, pictures, drawing = [], 0, None
+  while not over.wait(0.1):
+    step = last_step(workdir / "metrics.jsonl")
+    samples.append((step, resident(STATUS.read_text())))
+    if stop_steps and step >= stop_steps[0]:
+      stop_steps.pop(0)
+      os.kill(os.getpid(), signal.SIGTERM)
+    if step and (drawing is None or drawing.done()):
+      if drawing:
+        drawing.result()
+      drawing, pictures = background.submit(draw, workdir / "soak", step), pictures + 1
+  return samples, pictures
+
+
+def draw(directory: Path, step: int) -> None:
+  """Draws predictions and a confusion matrix as a run does at its end, and writes them."""
+  from mnist_research import figures
+  from mnist_research.summaries import Summaries
+
+  values = np.random.default_rng(step)
+  labels, names = values.integers(0, 10, 40), [str(digit) for digit in range(10)]
+  predictions = figures.prediction_grid(
+    values.integers(0, 256, [40, 28, 28, 1], np.uint8), labels, values.dirichlet(np.ones(10), 40),
+    label_names=names, title=f"step {step}",
+  )  # fmt: skip
+  confusion = figures.confusion_matrix(
+    values.integers(0, 100, [10, 10]), label_names=names, title=f"step {step}"
+  )
+  with Summaries(directory, first_step=step) as summaries:
+    for name, figure in (("predictions", predictions), ("confusion_matrix", confusion)):
+      summaries.image(f"soak/{name}", figures.to_array(figure), step=step)
+      figures.save(figure, directory / f"{name}.png")
 
 
 def last_step(metrics: Path) -> int:

@@ -1,8 +1,10 @@
 """Whole trainings that are killed, told to stop, damaged, and left without room."""
 
+import ast
 import dataclasses
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +15,7 @@ import commands
 import numpy as np
 import pytest
 
+from mnist_research import data
 from mnist_research.config import Config
 from mnist_research.errors import UserError
 from mnist_research.loop import train
@@ -292,3 +295,71 @@ def test_a_loss_that_is_no_number_costs_no_checkpoint(whole, tmp_path):
   ):
     train(config)
   assert commands.contents(tmp_path / "checkpoints") == before
+
+
+# ---- Security ----
+
+# What makes code, or files of any name, out of a file's content.
+_UNSAFE = {
+  "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve", "tarfile", "eval", "exec",
+  "extract", "extractall", "unpack_archive", "allow_pickle", "shell",
+}  # fmt: skip
+
+
+def _names(node: ast.AST) -> set[str]:
+  """The names that a piece of source imports, calls, or passes an argument as."""
+  if isinstance(node, ast.Import):
+    return {part for alias in node.names for part in alias.name.split(".")}
+  if isinstance(node, ast.ImportFrom):
+    return {*(node.module or "").split("."), *(alias.name for alias in node.names)}
+  if isinstance(node, ast.Call):
+    function = node.func
+    called = getattr(function, "attr", getattr(function, "id", ""))
+    return {called, *(keyword.arg or "" for keyword in node.keywords)}
+  return set()
+
+
+def test_nothing_is_unpickled_evaluated_or_extracted():
+  sources = sorted((commands.REPOSITORY / "mnist_research").rglob("*.py"))
+  assert len(sources) > 20
+  for source in sources:
+    for node in ast.walk(ast.parse(source.read_text())):
+      unsafe = _UNSAFE & _names(node)
+      assert not unsafe, f"{source}:{node.lineno}: {unsafe}"
+
+
+class _Intruder:
+  """Makes a directory when it is unpickled."""
+
+  def __init__(self, directory: Path):
+    self._directory = directory
+
+  def __reduce__(self):
+    return os.mkdir, (str(self._directory),)
+
+
+def test_a_pickle_in_the_kept_arrays_is_not_run(prepared, tmp_path):
+  data_dir, marker = tmp_path / "data", tmp_path / "unpickled"
+  shutil.copytree(prepared, data_dir)
+  source = data.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=str(data_dir)))
+  decoded = data.read(source, "test")
+  (kept,) = data_dir.rglob("arrays-test.npz")
+  np.savez(kept, images=np.array([_Intruder(marker)]), labels=decoded.labels)
+  np.testing.assert_array_equal(data.read(source, "test").images, decoded.images)
+  assert not marker.exists()
+
+
+def test_nothing_is_written_outside_the_workdir_and_the_data_directory(prepared, tmp_path):
+  # Keras keeps its settings, and Matplotlib its list of fonts, for all programs of a user.
+  libraries = ("KERAS_HOME", "MPLCONFIGDIR")
+  places = {name: tmp_path / name for name in ("HOME", "TMPDIR", "here", *libraries)}
+  for place in places.values():
+    place.mkdir()
+  environment = {name: str(place) for name, place in places.items()}
+  finished = commands.run(
+    *commands.SMALL, "--steps=20", f"--data_dir={prepared}", f"--workdir={tmp_path / 'run'}",
+    environment=environment, cwd=places["here"],
+  )  # fmt: skip
+  assert finished.record["step"] == 20
+  for name in ("HOME", "TMPDIR", "here"):
+    assert not list(places[name].rglob("*")), name

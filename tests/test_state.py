@@ -167,6 +167,18 @@ def test_other_files_are_no_checkpoints(tmp_path):
   assert [path.name for path in state_lib.checkpoint_directories(tmp_path)] == ["00000003"]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path, value):
+  state = _saved(tmp_path, 3, 5)
+  before = _snapshot(tmp_path)
+  state.step.assign(7)
+  kernel = state.model.variables[0]
+  kernel.assign(np.where(np.arange(kernel.shape[1]) == 2, value, kernel.numpy()))
+  with pytest.raises(UserError, match=r"hidden_0.*kernel is not finite after step 7, at learning"):
+    state_lib.save(state, tmp_path, train_seconds=1.0)
+  assert _snapshot(tmp_path) == before
+
+
 # ---- A disk that refuses ----
 
 
