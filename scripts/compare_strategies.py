@@ -1,0 +1,78 @@
+"""Measures one device, two replicas and two workers against each other, in turn.
+
+  python scripts/compare_strategies.py --rounds=5 -- --flagfile=configs/dense.cfg
+
+What stands behind `--` are flags of `mnist_research.benchmark`, which measures each way once a
+round, in processes of its own; on a CPU each way has all cores. The ratios are of examples a
+second, over those of one device in the same round: the median, with the lowest and the highest
+beside it. The last line on stdout is one JSON object.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+COMMAND = ["--benchmark=throughput", "--verbosity=-1"]
+BENCHMARK = [sys.executable, "-m", "mnist_research.benchmark", *COMMAND]
+LAUNCHER = [sys.executable, str(Path(__file__).with_name("launch_local.py")), "--module=benchmark"]
+
+
+def main() -> None:
+  """Runs the rounds and prints the ratios."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--replicas", type=int, default=2, help="devices, and workers")
+  parser.add_argument("flags", nargs="*", help="flags of the benchmark")
+  arguments = parser.parse_args()
+  rounds = []
+  for number in range(arguments.rounds):
+    rounds.append(measure_round(arguments.flags, arguments.replicas))
+    rates = {way: round(each["examples_per_second"]) for way, each in rounds[-1].items()}
+    print(f"round {number}:", json.dumps(rates), file=sys.stderr, flush=True)
+  print(json.dumps({"rounds": len(rounds), "replicas": arguments.replicas, **summarise(rounds)}))
+
+
+def measure_round(flags: list[str], replicas: int) -> dict[str, dict]:
+  """Returns what the benchmark says of each way, each measured alone."""
+  with tempfile.TemporaryDirectory() as logs:
+    workers = [*LAUNCHER, f"--workers={replicas}", f"--logs={logs}", "--", *COMMAND, *flags]
+    return {
+      "one_device": measure([*BENCHMARK, *flags, "--strategy=one_device"]),
+      "mirrored": measure([*BENCHMARK, *flags, f"--device_count={replicas}"]),
+      "multi_worker": measure([*workers, "--strategy=multi_worker"]),
+    }
+
+
+def measure(command: list[str]) -> dict:
+  """Runs a command and returns the JSON object on the last line of its stdout."""
+  process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+  if process.returncode:
+    sys.exit(f"{' '.join(command)} ended with {process.returncode}")
+  return json.loads(process.stdout.splitlines()[-1])
+
+
+def summarise(rounds: list[dict[str, dict]]) -> dict:
+  """Returns ratios, rates and the costs of summing gradients, and prints the ratios to people."""
+  summary: dict = {"gradient_bytes": rounds[0]["mirrored"]["gradient_bytes"]}
+  for way in rounds[0]:
+    rates = [each[way]["examples_per_second"] for each in rounds]
+    summary[f"{way}_examples_per_second"] = round(statistics.median(rates))
+    if way == "one_device":
+      continue
+    ratios = [rate / each["one_device"]["examples_per_second"]
+              for rate, each in zip(rates, rounds, strict=True)]  # fmt: skip
+    middle, lowest, highest = statistics.median(ratios), min(ratios), max(ratios)
+    print(f"{way:>12}: {middle:.2f} ({lowest:.2f} to {highest:.2f})", file=sys.stderr)
+    summary[f"{way}_ratio"] = round(middle, 3)
+    summary[f"{way}_ratio_range"] = [round(lowest, 3), round(highest, 3)]
+    for cost in ("step_seconds", "all_reduce_seconds"):
+      summary[f"{way}_{cost}"] = statistics.median(each[way][cost] for each in rounds)
+  return summary
+
+
+if __name__ == "__main__":
+  main()
