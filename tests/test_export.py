@@ -44,11 +44,14 @@ def test_int8_is_calibrated_on_training_examples(trained, tmp_path):
 
   settings = Workdir(trained.workdir).trained_config()
   model = recognition.load(Workdir(trained.workdir), settings).trained.model
-  images = data.read(data.prepare(settings), "train").images
-  for name, examples in (("same", images[:500]), ("other", images[500:1000])):
-    serving.export(model, "tflite_int8", tmp_path / name, calibration_images=examples)
-  assert output.read_bytes() == (tmp_path / "same").read_bytes()
-  assert output.read_bytes() != (tmp_path / "other").read_bytes()
+  source = data.prepare(settings)
+  train_images, test_images = (data.read(source, name).images for name in ("train", "test"))
+  answers = run_exported.probabilities("tflite_int8", str(output), test_images)
+  for examples, same in ((train_images[:500], True), (train_images[500:1000], False)):
+    other = tmp_path / f"same {same}"
+    serving.export(model, "tflite_int8", other, calibration_images=examples)
+    others = run_exported.probabilities("tflite_int8", str(other), test_images)
+    assert np.array_equal(answers, others) == same
 
 
 def test_a_network_of_bfloat16_is_exported_in_float32(prepared, tmp_path):
