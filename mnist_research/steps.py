@@ -12,7 +12,7 @@ from mnist_research.models import StepRandomness
 from mnist_research.state import TrainState
 
 # Images of one call of the network when a split is scored: large enough to fill the device.
-_SCORED_BATCH = 2000
+SCORED_BATCH = 2000
 
 # (images [steps, batch, 28, 28, 1], labels [steps, batch], number of steps to do [])
 #   -> (mean loss [steps], number of correct predictions [steps])
@@ -134,8 +134,8 @@ def create_scorer(model: tf.keras.Model) -> Scorer:
     return tf.cast(model(images), tf.float32)
 
   def score(images: np.ndarray) -> np.ndarray:
-    starts = range(0, len(images), _SCORED_BATCH)
-    batches = [score_batch(tf.constant(images[s : s + _SCORED_BATCH])).numpy() for s in starts]
+    starts = range(0, len(images), SCORED_BATCH)
+    batches = [score_batch(tf.constant(images[s : s + SCORED_BATCH])).numpy() for s in starts]
     logits = np.concatenate(batches)
     if len(logits) != len(images):
       raise AssertionError(f"{len(images)} images gave {len(logits)} rows of logits")

@@ -11,6 +11,7 @@ from mnist_research.figures.confusion import NEUTRAL, confusion_matrix
 from mnist_research.figures.curves import training_curves
 from mnist_research.figures.grids import example_grid, prediction_grid
 from mnist_research.figures.panels import MAX_PANELS, Panel, recognition
+from mnist_research.figures.scale import Chart, Line, scale_curves
 
 __all__ = [
   "GREEN",
@@ -19,13 +20,16 @@ __all__ = [
   "NEUTRAL",
   "RIGHT_COLOUR",
   "WRONG_COLOUR",
+  "Chart",
   "Figure",
+  "Line",
   "Panel",
   "confusion_matrix",
   "example_grid",
   "prediction_grid",
   "recognition",
   "save",
+  "scale_curves",
   "to_array",
   "training_curves",
 ]

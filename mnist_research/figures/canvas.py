@@ -87,6 +87,14 @@ def percent(fraction: float) -> str:
   return ">99%" if 0.995 <= fraction < 1.0 else f"{fraction:.0%}"
 
 
+def log_ticks(low: float, high: float) -> list[float]:
+  """Returns 1, 2 and 5 times the powers of ten, the powers alone where those are many."""
+  exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+  steps = (1, 2, 5) if high < 2000 * low else (1,)
+  ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
+  return [tick for tick in ticks if low <= tick <= high]
+
+
 def to_array(figure: Figure) -> np.ndarray:
   """Returns the drawn figure as pixels.
 

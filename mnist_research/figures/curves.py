@@ -20,6 +20,7 @@ from mnist_research.figures.canvas import (
   TEXT_POINTS,
   VERMILION,
   add_axes,
+  log_ticks,
   new_figure,
   write,
   write_header,
@@ -232,17 +233,9 @@ def _scale_values(axes: Axes, clear: np.ndarray, raw: np.ndarray) -> bool:
   low, high = positive.min() * 0.7, highest * 1.15
   axes.set_yscale("log", nonpositive="mask")
   axes.set_ylim(low, high)
-  axes.yaxis.set_major_locator(FixedLocator(_log_ticks(low, high)))
+  axes.yaxis.set_major_locator(FixedLocator(log_ticks(low, high)))
   axes.yaxis.set_minor_locator(NullLocator())
   return True
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-  """Returns 1, 2 and 5 times the powers of ten, the powers alone where those are many."""
-  exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-  steps = (1, 2, 5) if high < 2000 * low else (1,)
-  ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
-  return [tick for tick in ticks if low <= tick <= high]
 
 
 def _write_last_values(axes: Axes, last: Mapping[str, float], unit: str) -> None:

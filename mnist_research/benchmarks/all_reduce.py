@@ -1,0 +1,45 @@
+"""The time in which replicas sum their gradients."""
+
+import math
+import time
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from mnist_research.benchmarks.training import Training
+
+_REPETITIONS = 50
+
+
+def gradient_bytes(training: Training) -> int:
+  """Returns the bytes of gradients that each replica sends in a step."""
+  variables = training.state.model.trainable_variables
+  return sum(math.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
+
+
+def turns(training: Training) -> Iterator[float]:
+  """Yields the seconds of one step's sum of gradients over the replicas."""
+  strategy = training.setting.strategy
+  variables = training.state.model.trainable_variables
+
+  def replica_sum():
+    """Sums the weights, which have the gradients' shapes, and uses a number of each sum."""
+    context = tf.distribute.get_replica_context()
+    sums = context.all_reduce(
+      tf.distribute.ReduceOp.SUM, [tf.convert_to_tensor(variable) for variable in variables]
+    )
+    return tf.add_n([tf.reshape(values, [-1])[0] for values in sums])
+
+  @tf.function
+  def repeat(count):
+    index, total = tf.constant(0), tf.constant(0.0)
+    while index < count:
+      total += tf.add_n(strategy.experimental_local_results(strategy.run(replica_sum)))
+      index += 1
+    return total
+
+  repeat(tf.constant(1))
+  while True:
+    began = time.perf_counter()
+    repeat(tf.constant(_REPETITIONS)).numpy()
+    yield (time.perf_counter() - began) / _REPETITIONS

@@ -1,0 +1,75 @@
+"""How many images a second a network scores."""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from mnist_research import steps
+from mnist_research.benchmarks.limit import compile_limit, limit_turns
+from mnist_research.benchmarks.products import network_products
+from mnist_research.benchmarks.report import (
+  Report,
+  write_flops,
+  write_rate,
+  write_seconds,
+  write_share,
+)
+from mnist_research.benchmarks.timing import ratios, spread, take_turns
+from mnist_research.benchmarks.training import Training
+
+_NOTES = [
+  "Timed: the test images, from memory to their logits in memory.",
+  "Not timed: reading the data, compilation, the metrics.",
+  "Limit: the bare matrix products and convolutions, each compiled as is fastest here.",
+]
+
+
+def measure(training: Training, *, rounds: int) -> Report:
+  """Lets the scoring of the test split and its bare products take turns."""
+  setting, model = training.setting, training.state.evaluated_model
+  products = network_products(model)
+  images = setting.test.images
+  scored_batch = min(steps.SCORED_BATCH, len(images))
+  limit = compile_limit(products, scored_batch, training=False, device=setting.device)
+  score = steps.create_scorer(model)
+  began = time.perf_counter()
+  score(images)
+  compile_seconds = time.perf_counter() - began
+  turns = take_turns({"score": score_turns(score, images), "limit": limit_turns(limit)}, rounds)
+  limit_rates = [scored_batch / sum(seconds) for seconds in turns["limit"]]
+  flops = sum(product.forward_flops for product in products)
+  return report(turns["score"], limit_rates, flops=flops, first_seconds=compile_seconds)
+
+
+def report(
+  rates: list[float], limit_rates: list[float], *, flops: int, first_seconds: float
+) -> Report:
+  """Reports the images a second of each turn, and of the bare products."""
+  rate, share = spread(rates), spread(ratios(rates, limit_rates))
+  return Report(
+    {
+      **rate.record("examples_per_second"),
+      "first_seconds": first_seconds,
+      "flops_per_example": flops,
+      "flops_per_second": flops * rate.median,
+      "limit_examples_per_second": spread(limit_rates).median,
+      **share.record("limit_share"),
+    },
+    [
+      ("images a second", rate.text(write_rate)),
+      ("the first time, with compilation", write_seconds(first_seconds)),
+      ("model FLOP/s", write_flops(flops * rate.median)),
+      ("limit: images a second of the products", spread(limit_rates).text(write_rate)),
+      ("scoring's share of that speed", share.text(write_share)),
+    ],
+    _NOTES,
+  )
+
+
+def score_turns(score: steps.Scorer, images: np.ndarray) -> Iterator[float]:
+  """Yields the images a second of scoring all `images` once."""
+  while True:
+    began = time.perf_counter()
+    score(images)
+    yield len(images) / (time.perf_counter() - began)

@@ -1,0 +1,98 @@
+"""Keras's own `fit`, on the same network, to measure the loop against."""
+
+import time
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from mnist_research import losses, models, optimizers
+from mnist_research.benchmarks.training import Setting
+from mnist_research.errors import UserError
+
+# Steps between two returns to Python, of a tuned `fit`.
+_TUNED_STEPS = 125
+
+
+class _Network(tf.keras.Model):
+  """A network of this package as `fit` calls it: `training` in place of random numbers."""
+
+  def __init__(self, network: tf.keras.Model, batch_size: int):
+    super().__init__(dtype=network.dtype_policy, name="fitted")
+    self.network = network
+    self._batch_size = batch_size
+
+  def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+    if not training:
+      return self.network(images)
+    step = tf.cast(self.optimizer.iterations, tf.int32)
+    randomness = models.StepRandomness(
+      seed=tf.stack([step, 0]), first_example=tf.constant(0), batch_size=self._batch_size
+    )
+    return self.network(images, randomness=randomness)
+
+
+class _EpochClock(tf.keras.callbacks.Callback):
+  """Times an epoch without what `fit` does before its first and after its last step."""
+
+  seconds: float
+
+  def on_epoch_begin(self, epoch, logs=None):  # noqa: ARG002 - as Keras calls it.
+    self._began = time.perf_counter()
+
+  def on_epoch_end(self, epoch, logs=None):  # noqa: ARG002
+    self.seconds = time.perf_counter() - self._began
+
+
+def create_fitted(setting: Setting, *, tuned: bool) -> tf.keras.Model:
+  """Returns the network, compiled as Keras means it.
+
+  Network, initial weights, optimizer, schedule and loss are the config's. Averages of the weights
+  and gradient clipping are left out, which favours `fit`.
+
+  Args:
+    setting: gives config and examples.
+    tuned: 125 steps an execution, and XLA where training has it; else as tutorials write it.
+
+  Raises:
+    UserError: the config asks for what `fit` doesn't do.
+  """
+  config = setting.config
+  if setting.replicas > 1:
+    raise UserError("--baseline is measured on one device: leave --device_count and --strategy out")
+  if config.augment:
+    raise UserError("--baseline has no augmentation: leave --augment out")
+  # Deterministic operations ask for it: fit draws its order from a generator.
+  tf.random.set_seed(config.seed)
+  model = _Network(models.create_model(config, len(setting.label_names)), config.batch_size)
+  loss_function = losses.create_loss(config.loss, config.label_smoothing)
+  tuning = {"steps_per_execution": _TUNED_STEPS, "jit_compile": setting.xla} if tuned else {}
+  model.compile(
+    optimizer=optimizers.create_optimizer(config, setting.total_steps),
+    # Keras hands integers over as floats.
+    loss=lambda labels, logits: loss_function(tf.cast(labels, tf.int32), logits),
+    metrics=["accuracy"],
+    **tuning,
+  )
+  return model
+
+
+def keras_turns(setting: Setting, *, tuned: bool) -> Iterator[float]:
+  """Yields examples a second of `fit`, an epoch a turn; the first, which compiles, is not counted.
+
+  Raises:
+    UserError: the config asks for what `fit` doesn't do.
+  """
+  batch_size = setting.config.batch_size
+  model = create_fitted(setting, tuned=tuned)
+  # Whole batches: another shape would be compiled once more in the middle of an epoch.
+  num_batches = min(setting.turn_steps, setting.train.num_examples // batch_size)
+  examples = setting.train[: num_batches * batch_size]
+  clock = _EpochClock()
+
+  def epoch() -> float:
+    model.fit(examples.images, examples.labels, batch_size=batch_size, verbose=0, callbacks=[clock])
+    return examples.num_examples / clock.seconds
+
+  epoch()
+  while True:
+    yield epoch()

@@ -1,0 +1,42 @@
+"""How much memory a training takes, over the import of TensorFlow alone."""
+
+from typing import Any
+
+from mnist_research.benchmarks.report import Report, write_bytes
+from mnist_research.benchmarks.stages import run_stages
+from mnist_research.config import Config
+
+_NOTES = [
+  "Measured: the most resident memory of a new process, after each stage of a start and an epoch.",
+  "Limit: the examples, the weights and the optimizer's slots, which have to be held.",
+]
+
+
+def measure(config: Config) -> Report:
+  """Trains an epoch in a process of its own."""
+  return report(run_stages(config, train=True))
+
+
+def report(run: dict[str, Any]) -> Report:
+  """Reports what `stages.run_stages` returned."""
+  peaks = {stage["name"]: stage["peak_bytes"] for stage in run["stages"]}
+  imported, peak = peaks["tensorflow"], peaks["training"]
+  sizes = {name: value for name, value in run.items() if name.endswith("_bytes")}
+  needed = sizes["weights_bytes"] + sizes["optimizer_bytes"] + sizes["data_bytes"]
+  return Report(
+    {
+      **run["setting"],
+      "import_bytes": imported,
+      "peak_bytes": peak,
+      "peak_over_import_bytes": peak - imported,
+      **sizes,
+      "limit_bytes": needed,
+    },
+    [
+      *((f"peak until {name}", write_bytes(value)) for name, value in peaks.items()),
+      ("peak over the import of TensorFlow", write_bytes(peak - imported)),
+      *((name.removesuffix("_bytes"), write_bytes(value)) for name, value in sizes.items()),
+      ("limit: data, weights, optimizer", write_bytes(needed)),
+    ],
+    _NOTES,
+  )

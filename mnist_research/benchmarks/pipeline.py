@@ -1,0 +1,88 @@
+"""How fast the input pipeline is alone: blocks made and thrown away."""
+
+import itertools
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_research import data
+from mnist_research.benchmarks.report import Report, write_bytes, write_rate, write_share
+from mnist_research.benchmarks.timing import ratios, spread, take_turns
+from mnist_research.benchmarks.training import Setting
+from mnist_research.models import IMAGE_SHAPE
+
+# What the pipeline has ready, and one more.
+_FIRST_BLOCKS = 3
+_NOTES = [
+  "Timed: order, gathering and augmentation of the examples, and their way to the device.",
+  "Limit: a plain copy of as many bytes in memory.",
+]
+
+
+def measure(setting: Setting, *, rounds: int) -> Report:
+  """Lets the pipeline, and a copy of as many bytes, take turns."""
+  block_examples = setting.room * setting.config.batch_size
+  turn_blocks = max(1, setting.turn_steps // setting.room)
+  turns = take_turns(
+    {
+      "pipeline": pipeline_turns(setting, rounds, turn_blocks),
+      "copy": _copy_turns(block_examples, turn_blocks),
+    },
+    rounds,
+  )
+  return report(turns["pipeline"], turns["copy"])
+
+
+def report(rates: list[float], copy_rates: list[float]) -> Report:
+  """Reports the examples a second of each turn of the pipeline, and of copying."""
+  example_bytes = int(np.prod(IMAGE_SHAPE))
+  rate, share = spread(rates), spread(ratios(rates, copy_rates))
+  return Report(
+    {
+      **rate.record("examples_per_second"),
+      "bytes_per_second": rate.median * example_bytes,
+      "limit_examples_per_second": spread(copy_rates).median,
+      **share.record("limit_share"),
+    },
+    [
+      ("examples a second", rate.text(write_rate)),
+      ("images a second", write_bytes(rate.median * example_bytes)),
+      ("limit: copied examples a second", spread(copy_rates).text(write_rate)),
+      ("the pipeline's share of that speed", share.text(write_share)),
+    ],
+    _NOTES,
+  )
+
+
+def pipeline_turns(setting: Setting, count: int, turn_blocks: int) -> Iterator[float]:
+  """Yields the examples a second of `count` turns, of `turn_blocks` whole blocks each."""
+  plan = [
+    (index * setting.room, setting.room) for index in range(count * (_FIRST_BLOCKS + turn_blocks))
+  ]
+  blocks = setting.blocks(plan)
+  turn_examples = turn_blocks * setting.room * setting.config.batch_size
+  for _ in range(count):
+    _use_up(blocks, _FIRST_BLOCKS, setting.strategy)
+    began = time.perf_counter()
+    _use_up(blocks, turn_blocks, setting.strategy)
+    yield turn_examples / (time.perf_counter() - began)
+
+
+def _use_up(blocks: Iterator[data.Block], count: int, strategy: tf.distribute.Strategy) -> None:
+  """Takes blocks, and waits until each is on its device."""
+  for images, _ in itertools.islice(blocks, count):
+    for part in strategy.experimental_local_results(images):
+      part[0, 0, 0, 0, 0].numpy()
+
+
+def _copy_turns(block_examples: int, turn_blocks: int) -> Iterator[float]:
+  """Yields the examples a second of a copy, block by block, into memory that is there."""
+  source = np.ones([block_examples, *IMAGE_SHAPE], np.uint8)
+  target = np.zeros_like(source)
+  while True:
+    began = time.perf_counter()
+    for _ in range(turn_blocks):
+      np.copyto(target, source)
+    yield turn_blocks * block_examples / (time.perf_counter() - began)

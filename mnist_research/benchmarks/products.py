@@ -1,0 +1,102 @@
+"""The matrix products and convolutions of a network, and the floating-point operations in them.
+
+A multiplication and an addition are two operations. Nothing else is counted: not biases,
+activations, pooling, normalisation, the loss or the optimizer, which is the custom where the speed
+of networks is compared (Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
+
+A layer whose output has M x N numbers, each a sum of K products, does three such products in a
+training step, of the same size: the output from input and kernel, the gradient of the kernel from
+input and gradient of the output, and the gradient of the input from the gradient of the output and
+the kernel. The last is not needed by the layer that gets the image.
+"""
+
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from mnist_research.errors import UserError
+
+
+class Product(NamedTuple):
+  """The product of a layer's input and kernel.
+
+  Attributes:
+    name: of the layer.
+    input_shape: of one example: [..., features] or [height, width, channels].
+    output_shape: of one example.
+    kernel_shape: [features, units] or [height, width, channels, filters].
+    strides: of a convolution, (vertical, horizontal).
+    padding: of a convolution, VALID or SAME.
+    dtype: of what is multiplied.
+    needs_input_gradient: whether a layer before it learns.
+  """
+
+  name: str
+  input_shape: tuple[int, ...]
+  output_shape: tuple[int, ...]
+  kernel_shape: tuple[int, ...]
+  strides: tuple[int, int]
+  padding: str
+  dtype: str
+  needs_input_gradient: bool
+
+  @property
+  def is_convolution(self) -> bool:
+    """Whether it is a convolution, else a matrix product."""
+    return len(self.kernel_shape) == 4
+
+  @property
+  def forward_flops(self) -> int:
+    """Operations for one example when the network is used."""
+    # Each number of the output is a sum over the kernel's positions and channels.
+    return 2 * math.prod(self.output_shape) * math.prod(self.kernel_shape[:-1])
+
+  @property
+  def training_flops(self) -> int:
+    """Operations for one example in a training step."""
+    return self.forward_flops * (3 if self.needs_input_gradient else 2)
+
+
+def network_products(model: tf.keras.Model) -> list[Product]:
+  """Returns the products of a built network, in the order of its layers.
+
+  The first layer is taken for the one that gets the image.
+
+  Raises:
+    UserError: a layer multiplies in a way that this module doesn't know.
+  """
+  # Keras lists the layers inside layers under no public name.
+  layers = [
+    layer
+    for layer in model._flatten_layers(include_self=False)
+    if isinstance(layer, (tf.keras.layers.Dense, tf.keras.layers.Conv2D))
+  ]
+  known = {id(layer.kernel) for layer in layers}
+  for variable in model.trainable_variables:
+    if len(variable.shape) > 1 and id(variable) not in known:
+      raise UserError(
+        f"the operations of {variable.path} can't be counted: this command knows Dense and Conv2D; "
+        "teach mnist_research/benchmarks/products.py its layer"
+      )
+  return [_product(layer, is_first=index == 0) for index, layer in enumerate(layers)]
+
+
+def _product(layer: tf.keras.layers.Layer, *, is_first: bool) -> Product:
+  input_shape = layer.get_build_config()["input_shape"]
+  convolves = isinstance(layer, tf.keras.layers.Conv2D)
+  if convolves and (layer.groups > 1 or tuple(layer.dilation_rate) != (1, 1)):
+    raise UserError(
+      f"the operations of {layer.name} can't be counted: it has groups or is dilated; teach "
+      "mnist_research/benchmarks/products.py such convolutions"
+    )
+  return Product(
+    name=layer.path.partition("/")[2] or layer.name,
+    input_shape=tuple(input_shape[1:]),
+    output_shape=tuple(layer.compute_output_shape(input_shape)[1:]),
+    kernel_shape=tuple(layer.kernel.shape),
+    strides=tuple(layer.strides) if convolves else (1, 1),
+    padding=layer.padding.upper() if convolves else "VALID",
+    dtype=layer.compute_dtype,
+    needs_input_gradient=not is_first,
+  )

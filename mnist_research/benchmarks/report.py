@@ -1,0 +1,67 @@
+"""What a benchmark found: for programs an object, for people a table and what it means."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+Rows = list[tuple[str, str]]
+
+
+class Report(NamedTuple):
+  """What a benchmark found.
+
+  Attributes:
+    record: what programs read: numbers, in seconds, bytes and their quotients.
+    rows: a name and a value with its unit, as people read them.
+    notes: what was timed and what was not, in words.
+  """
+
+  record: dict[str, Any]
+  rows: Rows
+  notes: Sequence[str] = ()
+
+  @classmethod
+  def joined(cls, reports: "Sequence[Report]") -> "Report":
+    """Returns one report of several."""
+    record: dict[str, Any] = {}
+    for report in reports:
+      record |= report.record
+    rows = [row for report in reports for row in report.rows]
+    return cls(record, rows, [note for report in reports for note in report.notes])
+
+  def text(self) -> str:
+    """Returns the table, and the notes below it."""
+    width = max(len(name) for name, _ in self.rows)
+    return "\n".join([*(f"{name:<{width}}  {value}" for name, value in self.rows), *self.notes])
+
+
+def write_rate(value: float) -> str:
+  """Writes a number of examples a second."""
+  return f"{value:,.0f}"
+
+
+def write_seconds(value: float) -> str:
+  """Writes seconds in the unit that suits them."""
+  for factor, unit in ((1, "s"), (1e3, "ms")):
+    if value * factor >= 1:
+      return f"{value * factor:.3g} {unit}"
+  return f"{value * 1e6:.3g} us"
+
+
+def write_flops(value: float) -> str:
+  """Writes floating-point operations a second."""
+  return f"{value / 1e9:,.1f} GFLOP/s"
+
+
+def write_share(value: float) -> str:
+  """Writes a share in percent."""
+  return f"{100 * value:.1f}%"
+
+
+def write_ratio(value: float) -> str:
+  """Writes how many times one thing is another."""
+  return f"{value:.2f}"
+
+
+def write_bytes(value: float) -> str:
+  """Writes bytes in MiB."""
+  return f"{value / 2**20:,.1f} MiB"

@@ -1,0 +1,126 @@
+"""The stages of a start, timed in a process of their own.
+
+What a process has imported and compiled once can't be timed in it again: `startup` and `memory`
+start this module anew for each measurement, and it prints one JSON object.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from mnist_research import app, config
+from mnist_research.config import Config
+from mnist_research.errors import UserError
+
+_CONFIG = flags.DEFINE_string("config", "", "file of settings")
+# Of one machine's clock: the same in all its processes.
+_BEGAN = flags.DEFINE_float("began", 0.0, "time.perf_counter() when this process was started")
+_TRAIN = flags.DEFINE_bool("train", False, "go on for an epoch")
+
+
+def run_stages(settings: Config, *, train: bool) -> dict[str, Any]:
+  """Runs the stages in a new process.
+
+  Args:
+    settings: of the run that is started.
+    train: whether an epoch of training follows the first step.
+
+  Returns:
+    `setting`, what the machine decided, an object; `stages`, a list of objects with `name`,
+    `seconds` and `peak_bytes`, the most resident memory until then; `weights_bytes`,
+    `optimizer_bytes`, `data_bytes`, and on a GPU `device_peak_bytes`.
+
+  Raises:
+    UserError: a setting or the data isn't as it must be.
+  """
+  with tempfile.TemporaryDirectory() as directory:
+    path = Path(directory) / "config.cfg"
+    path.write_text(settings.to_flagfile(), encoding="utf-8")
+    command = [sys.executable, "-m", "mnist_research.benchmarks.stages", f"--config={path}"]
+    command += [f"--train={train}", f"--began={time.perf_counter()!r}"]
+    # Alone, also where this process is one of several workers.
+    environment = {name: text for name, text in os.environ.items() if name != "TF_CONFIG"}
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment)
+  if finished.returncode == 2:  # One line names what the user can mend.
+    raise UserError(finished.stderr.splitlines()[-1].removeprefix("error: "))
+  sys.stderr.write(finished.stderr)
+  finished.check_returncode()
+  return json.loads(finished.stdout.splitlines()[-1])
+
+
+class _Stages:
+  """Notes the time, and the most memory, of one stage after another."""
+
+  def __init__(self, began: float):
+    self._last = began
+    self.records: list[dict[str, Any]] = []
+
+  def end(self, name: str) -> None:
+    now = time.perf_counter()
+    self.records.append({"name": name, "seconds": now - self._last, "peak_bytes": _peak_bytes()})
+    self._last = now
+
+
+def _peak_bytes() -> int:
+  """The most resident memory of this process so far."""
+  lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+  (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+  return int(peak) * 1024
+
+
+def main(arguments: list[str]) -> None:
+  """Goes through the stages in the order of a training."""
+  stages = _Stages(_BEGAN.value)
+  app.refuse_arguments(arguments)
+  settings = config.from_flagfile(Path(_CONFIG.value))
+  stages.end("python")
+  app.load_tensorflow()
+  stages.end("tensorflow")
+  import tensorflow as tf
+
+  from mnist_research.benchmarks import training as training_lib
+
+  stages.end("package")
+  setting = training_lib.read(settings)
+  stages.end("data")
+  training = training_lib.build(setting)
+  stages.end("build")
+  training.compile()
+  stages.end("compile")
+  plan = setting.plan(setting.total_steps)
+  training.do(next(setting.blocks(plan)), 1)
+  stages.end("first_step")
+  if _TRAIN.value:
+    next(training.turns(1, setting.turn_steps))
+    stages.end("training")
+  variables = training.state.model.variables
+  sizes = {
+    "weights_bytes": _bytes_of(variables),
+    "optimizer_bytes": _bytes_of(training.state.optimizer.variables),
+    "data_bytes": sum(
+      split.images.nbytes + split.labels.nbytes
+      for split in (setting.train, setting.validation, setting.test)
+    ),
+  }
+  if "GPU" in setting.device:
+    name = setting.device.rpartition("device:")[2]
+    sizes["device_peak_bytes"] = tf.config.experimental.get_memory_info(name)["peak"]
+  app.print_json({"setting": setting.described().record, "stages": stages.records, **sizes})
+
+
+def _bytes_of(variables: list) -> int:
+  import tensorflow as tf
+
+  return sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in variables)
+
+
+if __name__ == "__main__":
+  app.run(main)

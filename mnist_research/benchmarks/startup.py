@@ -1,0 +1,59 @@
+"""How long a training takes from the start of its process to its first step, stage by stage."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mnist_research.benchmarks.report import Report, Rows, write_seconds, write_share
+from mnist_research.benchmarks.stages import run_stages
+from mnist_research.benchmarks.timing import ratios, spread
+from mnist_research.config import Config
+
+# The stages in their order, and what each is for people.
+STAGES = {
+  "python": "Python, and the flags",
+  "tensorflow": "import tensorflow",
+  "package": "import of the rest",
+  "data": "devices, and the data into memory",
+  "build": "network and optimizer",
+  "compile": "compilation",
+  "first_step": "the first step",
+}
+_NOTES = [
+  "Timed: each stage after the one before, in a new process every time. (A training compiles while",
+  "it reads the data, and is sooner at its first step than the sum of the stages.)",
+  "Limit: Python and `import tensorflow`, without which nothing can begin.",
+]
+
+
+def measure(config: Config, *, rounds: int) -> Report:
+  """Starts `rounds` processes, one after the other."""
+  return report([run_stages(config, train=False) for _ in range(rounds)])
+
+
+def report(runs: Sequence[dict[str, Any]]) -> Report:
+  """Reports what `run_stages` returned of several starts."""
+  starts = [[stage["seconds"] for stage in run["stages"]] for run in runs]
+  seconds = dict(zip(STAGES, zip(*starts, strict=True), strict=True))
+  totals = [sum(start) for start in starts]
+  needed = [
+    python + tensorflow
+    for python, tensorflow in zip(seconds["python"], seconds["tensorflow"], strict=True)
+  ]
+  share = spread(ratios(needed, totals))
+  rows: Rows = [
+    (STAGES[name], spread(values).text(write_seconds)) for name, values in seconds.items()
+  ]
+  return Report(
+    {
+      **runs[0]["setting"],
+      **{f"{name}_seconds": spread(values).median for name, values in seconds.items()},
+      **spread(totals).record("startup_seconds"),
+      **share.record("limit_share"),
+    },
+    [
+      *rows,
+      ("start to first step", spread(totals).text(write_seconds)),
+      ("limit's share of it", share.text(write_share)),
+    ],
+    _NOTES,
+  )

@@ -1,0 +1,164 @@
+"""How many examples a second are trained on, beside the limit and Keras's `fit`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mnist_research.benchmarks import all_reduce
+from mnist_research.benchmarks.keras_fit import keras_turns
+from mnist_research.benchmarks.limit import compile_limit, limit_turns
+from mnist_research.benchmarks.products import Product, network_products
+from mnist_research.benchmarks.report import (
+  Report,
+  Rows,
+  write_bytes,
+  write_flops,
+  write_rate,
+  write_ratio,
+  write_seconds,
+  write_share,
+)
+from mnist_research.benchmarks.timing import ratios, spread, take_turns
+from mnist_research.benchmarks.training import Training
+
+_NOTES = [
+  "Timed: order, gathering and augmentation of the examples, every step, the losses' way back.",
+  "Not timed: reading the data, compilation, evaluation, checkpoints, summaries.",
+  "Limit: the bare matrix products and convolutions of a step, each compiled as is fastest here.",
+]
+
+
+def measure(training: Training, *, rounds: int, baseline: str | None = None) -> Report:
+  """Lets training, its bare products and the baseline take turns.
+
+  Args:
+    training: not compiled yet.
+    rounds: turns of each.
+    baseline: `keras_fit`, `keras_fit_tuned` or None.
+
+  Raises:
+    UserError: the baseline can't do what the config asks for.
+  """
+  setting = training.setting
+  products = network_products(training.state.model)
+  limit = compile_limit(products, setting.replica_batch, training=True, device=setting.device)
+  contestants: dict[str, Iterator[Any]] = {
+    "training": training.turns(rounds, setting.turn_steps),
+    "limit": limit_turns(limit),
+  }
+  if baseline:
+    contestants["baseline"] = keras_turns(setting, tuned=baseline == "keras_fit_tuned")
+  if setting.replicas > 1:
+    contestants["all_reduce"] = all_reduce.turns(training)
+  compile_seconds = training.compile()
+  turns = take_turns(contestants, rounds)
+
+  step_seconds = [setting.config.batch_size / rate for rate in turns["training"]]
+  reports = [
+    report_training(turns["training"], step_seconds, products),
+    Report({"compile_seconds": compile_seconds}, [("compilation", write_seconds(compile_seconds))]),
+    report_limit(
+      turns["limit"],
+      step_seconds,
+      products,
+      batch_size=setting.replica_batch,
+      replicas_in_turn=setting.replicas_in_turn,
+    ),
+  ]
+  if baseline:
+    reports.append(report_baseline(turns["training"], turns["baseline"], baseline))
+  if setting.replicas > 1:
+    gradient_bytes = all_reduce.gradient_bytes(training)
+    reports.append(report_all_reduce(turns["all_reduce"], step_seconds, gradient_bytes))
+  return Report.joined([*reports, Report({}, [], _NOTES)])
+
+
+def report_training(
+  rates: Sequence[float], step_seconds: Sequence[float], products: Sequence[Product]
+) -> Report:
+  """Reports the speed of training, from the examples a second of each turn."""
+  flops = sum(product.training_flops for product in products)
+  rate, speed = spread(rates), spread([flops * rate for rate in rates])
+  return Report(
+    {
+      **rate.record("examples_per_second"),
+      "step_seconds": spread(step_seconds).median,
+      "flops_per_example": flops,
+      "flops_per_second": speed.median,
+    },
+    [
+      ("examples a second", rate.text(write_rate)),
+      ("a step", spread(step_seconds).text(write_seconds)),
+      ("model FLOP/s", speed.text(write_flops)),
+    ],
+  )
+
+
+def report_limit(
+  limit_turns: Sequence[Sequence[float]],
+  step_seconds: Sequence[float],
+  products: Sequence[Product],
+  *,
+  batch_size: int,
+  replicas_in_turn: int,
+) -> Report:
+  """Reports the bare products of a step, and how near the steps came to them.
+
+  Args:
+    limit_turns: for each turn, the seconds of each product, for the examples of one replica.
+    step_seconds: of the same turns.
+    products: of the network.
+    batch_size: of one replica.
+    replicas_in_turn: how many replicas do their products one after the other.
+  """
+  limits = [replicas_in_turn * sum(seconds) for seconds in limit_turns]
+  share = spread(ratios(limits, step_seconds))
+  rows: Rows = []
+  for product, seconds in zip(products, zip(*limit_turns, strict=True), strict=True):
+    flops = batch_size * product.training_flops
+    speed = spread([flops / second for second in seconds])
+    rows.append((f"  {product.name}", speed.text(write_flops)))
+  return Report(
+    {"limit_step_seconds": spread(limits).median, **share.record("limit_share")},
+    [
+      ("limit: the products of a step", spread(limits).text(write_seconds)),
+      *rows,
+      ("training's share of that speed", share.text(write_share)),
+    ],
+  )
+
+
+def report_baseline(ours: Sequence[float], theirs: Sequence[float], name: str) -> Report:
+  """Reports the ratio of examples a second, turn by turn."""
+  pairs = ratios(ours, theirs)
+  return Report(
+    {
+      "baseline": name,
+      **spread(theirs).record("baseline_examples_per_second"),
+      "ratios": pairs,
+      **spread(pairs).record("ratio"),
+    },
+    [
+      (f"{name}, examples a second", spread(theirs).text(write_rate)),
+      ("ratio, turn by turn", ", ".join(map(write_ratio, pairs))),
+      ("ratio", spread(pairs).text(write_ratio)),
+    ],
+  )
+
+
+def report_all_reduce(
+  seconds: Sequence[float], step_seconds: Sequence[float], gradient_bytes: int
+) -> Report:
+  """Reports what the replicas send each other, and the share of a step that it takes."""
+  share = spread(ratios(seconds, step_seconds))
+  return Report(
+    {
+      "gradient_bytes": gradient_bytes,
+      "all_reduce_seconds": spread(seconds).median,
+      **share.record("all_reduce_share"),
+    },
+    [
+      ("gradients that a replica sends a step", write_bytes(gradient_bytes)),
+      ("sum of the gradients over replicas", spread(seconds).text(write_seconds)),
+      ("its share of a step", share.text(write_share)),
+    ],
+  )

@@ -1,0 +1,243 @@
+"""The pieces that `loop.train` runs, put together to be timed: the same functions, nothing else."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_research import data, distribution, losses, precision, steps
+from mnist_research import state as state_lib
+from mnist_research.benchmarks.report import Report
+from mnist_research.config import Config
+from mnist_research.distribution import Workers
+from mnist_research.errors import writing
+from mnist_research.loop import plan_blocks
+from mnist_research.state import TrainState
+
+# Blocks before each timed turn: the input pipeline, which went on while others had their turns,
+# keeps two ready. After them it is as busy as in the middle of a run.
+_REFILLED_BLOCKS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """Where training happens, and on what.
+
+  Attributes:
+    config: its dataset is the one that was read.
+    strategy: of the process; devices can be made once only.
+    workers: the processes that train together.
+    xla: whether the block of steps goes through XLA.
+    label_names: of the classes.
+    train: the training examples.
+    validation: the examples held out.
+    test: the test split.
+  """
+
+  config: Config
+  strategy: tf.distribute.Strategy
+  workers: Workers
+  xla: bool
+  label_names: list[str]
+  train: data.Split
+  validation: data.Split
+  test: data.Split
+
+  def described(self) -> Report:
+    """Reports what was decided by the machine, and not by the flags alone."""
+    name = self.device.rpartition("device:")[2]
+    record = {
+      "dataset": self.config.dataset,
+      "precision": self.config.precision,
+      "train_examples": self.train.num_examples,
+      "device": name,
+      "replicas": self.replicas,
+      "compiled_by_xla": self.xla,
+    }
+    compiled = "compiled by XLA" if self.xla else "not compiled by XLA"
+    config = self.config
+    return Report(
+      record,
+      [
+        ("network", f"{config.model} in {config.precision}, batches of {config.batch_size}"),
+        ("data", f"{self.train.num_examples:,} examples of {config.dataset}"),
+        ("device", f"{distribution.describe(self.strategy, self.workers)}, {compiled}"),
+      ],
+    )
+
+  @property
+  def replicas(self) -> int:
+    """The number of replicas."""
+    return self.strategy.num_replicas_in_sync
+
+  @property
+  def replica_batch(self) -> int:
+    """Examples of a step for each replica, for some of them one less."""
+    return -(-self.config.batch_size // self.replicas)
+
+  @property
+  def replicas_in_turn(self) -> int:
+    """Replicas that share a processor, as a process's CPUs do, and so compute one after another."""
+    return len(self.strategy.extended.worker_devices) if "CPU" in self.device else 1
+
+  @property
+  def device(self) -> str:
+    """The first replica's device."""
+    return self.strategy.extended.worker_devices[0]
+
+  @property
+  def total_steps(self) -> int:
+    """The length of the config's run."""
+    return self.config.total_steps(self.train.num_examples)
+
+  @property
+  def turn_steps(self) -> int:
+    """Steps of a turn: an epoch, or the run where that is shorter."""
+    return min(self.config.epoch_steps(self.train.num_examples), self.total_steps)
+
+  @property
+  def room(self) -> int:
+    """Steps for which a block has room, as in a run."""
+    return min(self.config.block_steps(), *self._intervals, self.total_steps)
+
+  @property
+  def _intervals(self) -> tuple[int, int]:
+    """Steps between evaluations, and between checkpoints: both end a block."""
+    epoch_steps = self.config.epoch_steps(self.train.num_examples)
+    config = self.config
+    return config.evaluate_every or epoch_steps, config.checkpoint_every or epoch_steps
+
+  def plan(self, total_steps: int) -> list[tuple[int, int]]:
+    """Returns first step and number of steps of each block, cut as a run cuts them."""
+    return plan_blocks(0, total_steps, self.room, *self._intervals)
+
+  def blocks(self, plan: list[tuple[int, int]]) -> Iterator[data.Block]:
+    """The input pipeline of `plan`."""
+    return data.train_blocks(
+      self.train,
+      self.config,
+      first_steps=[start for start, _ in plan],
+      room=self.room,
+      strategy=self.strategy,
+      num_classes=len(self.label_names),
+    )
+
+
+def read(config: Config) -> Setting:
+  """Returns the devices, and the examples in memory, of the run that `config` describes.
+
+  Raises:
+    UserError: a setting or the data isn't as it must be.
+  """
+  workers = distribution.read_workers(config)
+  strategy = distribution.create_strategy(config)
+  device = strategy.extended.worker_devices[0]
+  config = dataclasses.replace(config, precision=precision.choose(config, device))
+  xla = distribution.compiles_with_xla(config, strategy)
+  source = data.prepare(config)
+  config = dataclasses.replace(config, dataset=source.name, fallback_dataset="")
+  num_examples = data.num_train_examples(source, config)
+  examples = data.read(source, "train")
+  return Setting(
+    config=config,
+    strategy=strategy,
+    workers=workers,
+    xla=xla,
+    label_names=source.label_names,
+    train=examples[:num_examples],
+    validation=examples[num_examples:],
+    test=data.read(source, "test"),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """A network before its first step, and the compiled block of steps.
+
+  Attributes:
+    setting: where it trains, and on what.
+    state: model, optimizer, averages, step.
+    train_block: from `steps.create_train_block`.
+  """
+
+  setting: Setting
+  state: TrainState
+  train_block: steps.TrainBlock
+
+  def compile(self) -> float:
+    """Compiles the block as a run does, with no step done; returns the seconds that it took."""
+    began = time.perf_counter()
+    setting = self.setting
+    empty = data.empty_block(
+      setting.config, setting.room, setting.strategy, num_classes=len(setting.label_names)
+    )
+    self.train_block(*empty, tf.constant(0))
+    return time.perf_counter() - began
+
+  def do(self, block: data.Block, num_steps: int) -> np.ndarray:
+    """Does the steps of a block and returns when they are done, with the loss of each."""
+    block_losses, _ = self.train_block(*block, tf.constant(num_steps))
+    return block_losses.numpy()[:num_steps]
+
+  def run(self) -> float:
+    """Trains from the initial weights to the last step of the config's run.
+
+    Returns:
+      The seconds of all of it: order, gathering and augmentation of the examples, and every step.
+    """
+    plan = self.setting.plan(self.setting.total_steps)
+    began = time.perf_counter()
+    for (_, num_steps), block in zip(plan, self.setting.blocks(plan), strict=True):
+      self.do(block, num_steps)
+    return time.perf_counter() - began
+
+  def turns(self, count: int, turn_steps: int) -> Iterator[float]:
+    """Yields the examples a second of `count` turns in the middle of training.
+
+    One input pipeline serves them all. Before each turn some blocks are trained on untimed, so that
+    a turn uses up as many blocks as the pipeline makes meanwhile, as in the middle of a run.
+
+    Args:
+      count: how many turns.
+      turn_steps: steps of a turn; it ends with the block in which they are done.
+    """
+    setting = self.setting
+    longest = turn_steps + (_REFILLED_BLOCKS + 1) * setting.room
+    # Past the last turn the pipeline goes on, or it would have nothing to do while that one ends.
+    plan = setting.plan(count * longest + _REFILLED_BLOCKS * setting.room)
+    stream = zip((num_steps for _, num_steps in plan), setting.blocks(plan), strict=True)
+    for _ in range(count):
+      for num_steps, block in itertools.islice(stream, _REFILLED_BLOCKS):
+        self.do(block, num_steps)
+      began, done = time.perf_counter(), 0
+      while done < turn_steps:
+        num_steps, block = next(stream)
+        self.do(block, num_steps)
+        done += num_steps
+      yield done * setting.config.batch_size / (time.perf_counter() - began)
+
+
+def build(setting: Setting) -> Training:
+  """Returns a network with its initial weights, and its steps, not compiled yet."""
+  config = setting.config
+  with setting.strategy.scope():
+    state = state_lib.create_state(
+      config, label_names=setting.label_names, total_steps=setting.total_steps
+    )
+  loss_function = losses.create_loss(config.loss, config.label_smoothing)
+  train_block = steps.create_train_block(
+    config, state, loss_function, setting.strategy, xla=setting.xla
+  )
+  return Training(setting, state, train_block)
+
+
+def profile(training: Training, directory: Path) -> None:
+  """Writes a TensorBoard profiler trace of some blocks of training; profiling slows them."""
+  with writing(directory, (OSError, tf.errors.OpError)):
+    directory.mkdir(parents=True, exist_ok=True)
+    with tf.profiler.experimental.Profile(str(directory)):
+      next(training.turns(1, turn_steps=1))

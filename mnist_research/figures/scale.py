@@ -1,0 +1,135 @@
+"""Curves of what training costs, or yields, as one thing grows."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from mnist_research.figures.canvas import (
+  BLUE,
+  INK,
+  MUTED,
+  NOTE_POINTS,
+  RULE,
+  TEXT_POINTS,
+  VERMILION,
+  add_axes,
+  log_ticks,
+  new_figure,
+  write,
+  write_header,
+)
+
+_COLOURS = (BLUE, VERMILION)
+_COLUMNS = 2
+_CHART_WIDTH, _CHART_HEIGHT = 3.7, 2.3
+
+
+class Line(NamedTuple):
+  """One measured quantity.
+
+  Attributes:
+    name: written where there is more than one.
+    median: at each place, positive.
+    lowest: the same.
+    highest: the same.
+  """
+
+  name: str
+  median: Sequence[float]
+  lowest: Sequence[float]
+  highest: Sequence[float]
+
+
+class Chart(NamedTuple):
+  """What one thing's growth does.
+
+  Attributes:
+    title: what is measured, with its unit.
+    x_label: what grows.
+    x: its values, ascending and positive.
+    lines: each as long as `x`; two at most.
+    is_cost: whether it should grow in proportion: then a straight line through the first point
+      shows what that would be.
+  """
+
+  title: str
+  x_label: str
+  x: Sequence[int]
+  lines: Sequence[Line]
+  is_cost: bool = False
+
+
+def scale_curves(charts: Sequence[Chart], *, title: str, summary: str) -> Figure:
+  """Draws charts on logarithmic axes, medians as lines and the range of each as a bar.
+
+  Args:
+    charts: one at least.
+    title: written above them.
+    summary: a line below the title.
+  """
+  rows = -(-len(charts) // _COLUMNS)
+  left, bottom, across, up = 0.75, 0.75, _CHART_WIDTH + 0.95, _CHART_HEIGHT + 0.95
+  figure = new_figure(_COLUMNS * across + 0.1, rows * up + 0.75)
+  write_header(figure, title, summary)
+  for number, chart in enumerate(charts):
+    row, column = divmod(number, _COLUMNS)
+    axes = add_axes(
+      figure,
+      left + column * across,
+      bottom + (rows - 1 - row) * up,
+      _CHART_WIDTH,
+      _CHART_HEIGHT,
+    )
+    _draw(axes, chart)
+  note = "bars: lowest to highest of the turns"
+  note += "; dashed: in proportion" if any(chart.is_cost for chart in charts) else ""
+  write(figure, _COLUMNS * across - 0.1, 0.14, note, color=MUTED, fontsize=NOTE_POINTS, ha="right")
+  return figure
+
+
+def _draw(axes: Axes, chart: Chart) -> None:
+  axes.set_xscale("log")
+  axes.set_yscale("log")
+  x = np.asarray(chart.x, np.float64)
+  for line, colour in zip(chart.lines, _COLOURS, strict=False):
+    median = np.asarray(line.median)
+    around = [median - np.asarray(line.lowest), np.asarray(line.highest) - median]
+    axes.errorbar(
+      x, median, yerr=around, color=colour, linewidth=1.8, marker="o", markersize=4, elinewidth=1,
+      capsize=2, label=line.name, zorder=3,
+    )  # fmt: skip
+  if chart.is_cost:
+    expected = chart.lines[0].median[0] * x / x[0]
+    axes.plot(x, expected, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="in proportion")
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.spines[["left", "bottom"]].set_color(MUTED)
+  axes.tick_params(color=MUTED, labelcolor=INK, labelsize=TEXT_POINTS, length=3)
+  axes.grid(color=RULE, linewidth=0.8)
+  axes.set_axisbelow(True)
+  axes.xaxis.set_major_locator(FixedLocator(list(x)))
+  axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+  axes.xaxis.set_minor_locator(NullLocator())
+  _set_value_ticks(axes, chart)
+  axes.set_xlabel(chart.x_label, color=MUTED, fontsize=TEXT_POINTS)
+  axes.set_title(chart.title, loc="left", color=INK, fontsize=10.5, weight="bold", pad=7)
+  if len(chart.lines) > 1:
+    axes.legend(frameon=False, fontsize=NOTE_POINTS, labelcolor=INK)
+
+
+def _set_value_ticks(axes: Axes, chart: Chart) -> None:
+  """Gives each value room and a scale that is easy to read."""
+  low = 0.8 * min(min(line.lowest) for line in chart.lines)
+  high = 1.25 * max(max(line.highest) for line in chart.lines)
+  axes.set_ylim(low, high)
+  axes.yaxis.set_major_locator(FixedLocator(log_ticks(low, high)))
+  axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+  axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _short(value: float) -> str:
+  """Writes 60000 as 60k, and small numbers as they are."""
+  return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"

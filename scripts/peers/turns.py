@@ -1,0 +1,77 @@
+"""What every peer shares: its arguments, and the way in which `compare.py` asks it for turns.
+
+A peer is a program that trains the same network on the same arrays as `mnist_research` does, as
+people who know its library would write it. It trains an epoch, in which it compiles, and prints
+`{"ready": ...}`; then, for each line on its stdin, it trains another and prints its examples a
+second. So several of them can take turns on one machine without starting anew. This module needs
+the standard library alone.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+
+def parse_arguments(description: str, **choices: list[str]) -> argparse.Namespace:
+  """Parses what all peers take, and an argument for each list of choices, by default its first.
+
+  Returns:
+    `arrays` (an .npz file with images, uint8 [N, 28, 28, 1], and labels, int32 [N]); `model`
+    (`dense`, or `cnn`: 5x5 convolution with 24 filters, pooling, relu, 3x3 with 32, pooling, relu,
+    dense with 256); `hidden` (units of each layer of `dense`); `batch`; `steps` (of an epoch; 0: as
+    many as there are whole batches).
+  """
+  parser = argparse.ArgumentParser(description=description)
+  parser.add_argument("--arrays", required=True)
+  parser.add_argument("--model", choices=["dense", "cnn"], default="dense")
+  parser.add_argument("--hidden", type=parse_integers, default=[128, 128])
+  parser.add_argument("--batch", type=int, default=32)
+  parser.add_argument("--steps", type=int, default=0)
+  for name, values in choices.items():
+    parser.add_argument(f"--{name}", choices=values, default=values[0])
+  return parser.parse_args()
+
+
+def parse_integers(text: str) -> list[int]:
+  """Parses `128,128`."""
+  return [int(part) for part in text.split(",")]
+
+
+def absent(requirements: str) -> NoReturn:
+  """Ends a peer whose library is not installed, and says what pip has to install."""
+  say({"absent": f"pip install {requirements}"})
+  sys.exit(0)
+
+
+def timed_epochs(epoch: Callable[[], float], examples: int) -> Iterator[dict[str, float]]:
+  """Yields what each epoch gave.
+
+  Args:
+    epoch: trains one and returns the loss of its last step; all is done when it returns.
+    examples: of an epoch.
+  """
+  while True:
+    began = time.perf_counter()
+    loss = epoch()
+    yield {"examples_per_second": examples / (time.perf_counter() - began), "loss": loss}
+
+
+def serve(turns: Iterator[dict[str, float]], versions: dict[str, str]) -> None:
+  """Takes one turn, which compiles, unasked, and then one for each line on stdin.
+
+  Args:
+    turns: each of them trains for a while and yields what it gave.
+    versions: of the libraries.
+  """
+  next(turns)
+  say({"ready": versions})
+  for _ in sys.stdin:
+    say(next(turns))
+
+
+def say(record: dict[str, Any]) -> None:
+  """Prints a line for `compare.py`."""
+  print(json.dumps(record), flush=True)

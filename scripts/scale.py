@@ -1,0 +1,149 @@
+"""Draws what training costs as one thing grows: examples, steps of a block, batch, width.
+
+  python scripts/scale.py --data_dir=DIR [--output=docs/images/scale.png] [--rounds=5]
+
+DIR is where TFDS has prepared MNIST (its default: ~/tensorflow_datasets). The network is that of
+`configs/dense.cfg`, with one thing at a time made another. The points of a curve take turns, and
+each is drawn as its median with the lowest and the highest. Examples beyond MNIST's 60,000 are the
+same ones again. The last line on stdout is one JSON object with the points.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnist_research import config, data, figures
+from mnist_research.benchmarks import training as training_lib
+from mnist_research.benchmarks.limit import compile_limit, limit_turns
+from mnist_research.benchmarks.products import network_products
+from mnist_research.benchmarks.timing import spread, take_turns
+from mnist_research.benchmarks.training import Setting
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = (15_000, 30_000, 60_000, 120_000, 240_000)
+BLOCK_STEPS = (1, 5, 25, 125, 625)
+BATCHES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+WIDTHS = (32, 64, 128, 256, 512, 1024, 2048)
+# Examples of a turn, where it is no epoch.
+TURN_EXAMPLES = 20_000
+
+
+def main() -> None:
+  """Measures the points, draws them and prints them."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--data_dir", default=str(Path.home() / "tensorflow_datasets"))
+  parser.add_argument("--dataset", default="mnist")
+  parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images" / "scale.png")
+  parser.add_argument("--rounds", type=int, default=5)
+  arguments = parser.parse_args()
+  setting = training_lib.read(
+    dataclasses.replace(
+      config.from_flagfile(ROOT / "configs" / "dense.cfg"),
+      dataset=arguments.dataset,
+      data_dir=arguments.data_dir,
+    )
+  )
+  charts = []
+  for measure in (measure_examples, measure_blocks, measure_batches, measure_widths):
+    charts.append(measure(setting, arguments.rounds))
+    print(f"measured: {charts[-1].x_label}", file=sys.stderr, flush=True)
+  summary = "784-128-128-10 with batches of 32 in blocks of 625 steps, one thing at a time another"
+  figures.save(
+    figures.scale_curves(charts, title="What training costs", summary=summary), arguments.output
+  )
+  print(json.dumps({chart.x_label: chart._asdict() for chart in charts}))
+
+
+def measure_examples(setting: Setting, rounds: int) -> figures.Chart:
+  """Seconds of an epoch of more and more examples."""
+  larger = {n: dataclasses.replace(setting, train=resized(setting.train, n)) for n in EXAMPLES}
+  rates = take_turns(
+    {n: training_turns(each, rounds, each.turn_steps) for n, each in larger.items()}, rounds
+  )
+  lines = [line("training", [[n / rate for rate in rates[n]] for n in EXAMPLES])]
+  return figures.Chart("Seconds of an epoch", "training examples", EXAMPLES, lines, is_cost=True)
+
+
+def measure_blocks(setting: Setting, rounds: int) -> figures.Chart:
+  """Examples a second, with more and more steps between two returns to Python."""
+  lines = [measure_rates([changed(setting, steps_per_loop=n) for n in BLOCK_STEPS], rounds)]
+  return figures.Chart("Examples a second", "steps of a block", BLOCK_STEPS, lines)
+
+
+def measure_batches(setting: Setting, rounds: int) -> figures.Chart:
+  """Examples a second, in larger and larger batches."""
+  lines = [measure_rates([changed(setting, batch_size=n) for n in BATCHES], rounds)]
+  return figures.Chart("Examples a second", "examples of a batch", BATCHES, lines)
+
+
+def measure_rates(settings: Sequence[Setting], rounds: int) -> figures.Line:
+  """Examples a second of each setting."""
+  turns = take_turns(
+    {n: training_turns(each, rounds, short_turn(each)) for n, each in enumerate(settings)}, rounds
+  )
+  return line("training", list(turns.values()))
+
+
+def measure_widths(setting: Setting, rounds: int) -> figures.Chart:
+  """GFLOP/s of training wider and wider layers, and of their bare products."""
+  contestants: dict[str, Iterator[Any]] = {}
+  flops = []
+  for width in WIDTHS:
+    wider = changed(setting, hidden_units=(width, width))
+    products = network_products(training_lib.build(wider).state.model)
+    batch_size = setting.config.batch_size
+    limit = compile_limit(products, batch_size, training=True, device=setting.device)
+    contestants[f"training {width}"] = training_turns(wider, rounds, short_turn(wider))
+    contestants[f"limit {width}"] = limit_turns(limit)
+    flops.append(sum(product.training_flops for product in products) / 1e9)
+  turns = take_turns(contestants, rounds)
+  trained = [
+    [cost * rate for rate in turns[f"training {width}"]]
+    for cost, width in zip(flops, WIDTHS, strict=True)
+  ]
+  possible = [
+    [cost * setting.config.batch_size / sum(seconds) for seconds in turns[f"limit {width}"]]
+    for cost, width in zip(flops, WIDTHS, strict=True)
+  ]
+  lines = [line("training", trained), line("its products alone", possible)]
+  return figures.Chart("Model GFLOP/s", "units of each hidden layer", WIDTHS, lines)
+
+
+def training_turns(setting: Setting, rounds: int, turn_steps: int) -> Iterator[float]:
+  """Compiles a training, and yields its examples a second."""
+  training = training_lib.build(setting)
+  training.compile()
+  return training.turns(rounds, turn_steps)
+
+
+def short_turn(setting: Setting) -> int:
+  """Steps of about TURN_EXAMPLES examples."""
+  return max(1, TURN_EXAMPLES // setting.config.batch_size)
+
+
+def changed(setting: Setting, **changes: Any) -> Setting:
+  """Returns the setting with some fields of its config changed."""
+  return dataclasses.replace(setting, config=dataclasses.replace(setting.config, **changes))
+
+
+def resized(split: data.Split, num_examples: int) -> data.Split:
+  """Returns the first `num_examples`, from the beginning again where there are fewer."""
+  return split[np.arange(num_examples) % split.num_examples]
+
+
+def line(name: str, values: Sequence[Sequence[float]]) -> figures.Line:
+  """Returns the line through what was measured at each place."""
+  spreads = [spread(turns) for turns in values]
+  return figures.Line(
+    name, *([getattr(each, end) for each in spreads] for end in ("median", "lowest", "highest"))
+  )
+
+
+if __name__ == "__main__":
+  main()

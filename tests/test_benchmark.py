@@ -1,0 +1,423 @@
+"""Tests of what `python -m mnist_research.benchmark` does and prints, not of how fast it is."""
+
+import dataclasses
+import itertools
+import sys
+import types
+
+import commands
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework import config as framework
+
+from mnist_research import loop
+from mnist_research.benchmarks import (
+  evaluate,
+  keras_fit,
+  limit,
+  memory,
+  pipeline,
+  stages,
+  startup,
+  throughput,
+  time_to_accuracy,
+)
+from mnist_research.benchmarks import training as training_lib
+from mnist_research.benchmarks.products import network_products
+from mnist_research.benchmarks.time_to_accuracy import SeedRun
+from mnist_research.config import Config
+from mnist_research.errors import UserError
+from mnist_research.models import create_model
+
+_SMALL = {
+  "dataset": "synthetic_digits/2000_500",
+  "validation_examples": 500,
+  "hidden_units": (16,),
+  "batch_size": 50,
+}
+
+
+@pytest.fixture(scope="module")
+def setting(prepared):
+  return training_lib.read(Config(**_SMALL, data_dir=prepared, steps_per_loop=10))
+
+
+def _changed(setting, **changes):
+  return dataclasses.replace(setting, config=dataclasses.replace(setting.config, **changes))
+
+
+# ---- The pieces of a training ----
+
+
+def test_a_turn_is_an_epoch_and_every_block_is_as_long_as_in_a_run(setting):
+  assert setting.turn_steps == 30  # 1,500 examples in batches of 50.
+  assert setting.room == 10
+  assert setting.plan(25) == [(0, 10), (10, 10), (20, 5)]
+  assert _changed(setting, steps=7).turn_steps == 7
+  assert _changed(setting, steps=7).room == 7
+  assert _changed(setting, evaluate_every=4).plan(10) == [(0, 4), (4, 4), (8, 2)]
+  assert setting.replica_batch == 50
+  assert setting.described().record == {
+    "dataset": "synthetic_digits/2000_500",
+    "precision": "float32",
+    "train_examples": 1500,
+    "device": "CPU:0",
+    "replicas": 1,
+    "compiled_by_xla": True,
+  }
+
+
+@pytest.fixture
+def deterministic():
+  """Takes back what a deterministic run does to its process."""
+  yield
+  framework.disable_op_determinism()
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_a_run_does_every_step_and_ends_where_train_ends(prepared, tmp_path):
+  config = Config(
+    **_SMALL, data_dir=prepared, epochs=2, learning_rate=0.01, ema_decay=0.9, deterministic=True,
+    xla="off", workdir=str(tmp_path),
+  )  # fmt: skip
+  result = loop.train(config)
+  report = time_to_accuracy.measure(training_lib.read(config), num_seeds=1)
+  assert result["step"] == 60
+  assert report.record["test_accuracy_mean"] == result["test_accuracy"]
+  assert report.record["validation_accuracy_mean"] == result["validation_accuracy"]
+  assert report.record["test_accuracy_lowest"] == result["test_accuracy"]
+  assert report.record["test_accuracy_std"] is None
+  assert 0.5 < result["test_accuracy"] < 1
+
+
+def test_turns_train_on_the_batches_of_a_run_and_count_their_steps(setting, monkeypatch):
+  training = training_lib.build(_changed(setting, learning_rate=0.01))
+  clock = itertools.count(0.0, 2.0)
+  monkeypatch.setattr(training_lib, "time", types.SimpleNamespace(perf_counter=clock.__next__))
+  rates = list(training.turns(2, turn_steps=25))
+  # Three blocks of ten steps before each turn; a turn of 25 steps ends with its third block.
+  assert training.state.step.numpy() == 2 * (30 + 30)
+  # By a clock that goes on by two seconds from its beginning to its end.
+  assert rates == [30 * 50 / 2.0] * 2
+  other = training_lib.build(_changed(setting, learning_rate=0.01))
+  plan = setting.plan(120)
+  for (_, num_steps), block in zip(plan, setting.blocks(plan), strict=True):
+    other.do(block, num_steps)
+  for weights, others in zip(
+    training.state.model.get_weights(), other.state.model.get_weights(), strict=True
+  ):
+    np.testing.assert_allclose(weights, others, rtol=1e-5, atol=1e-6)
+
+
+# ---- The limit ----
+
+
+@pytest.mark.parametrize(
+  ("layer", "shape"),
+  [
+    (tf.keras.layers.Dense(5, use_bias=False), (7,)),
+    (tf.keras.layers.Conv2D(4, 3, strides=2, padding="same", use_bias=False), (8, 8, 3)),
+  ],
+  ids=["dense", "convolution"],
+)
+def test_the_products_of_the_limit_are_those_of_a_step(layer, shape):
+  model = tf.keras.Sequential([tf.keras.Input(shape), layer])
+  (product,) = network_products(model)
+  inputs, kernel = tf.random.stateless_normal([2, *shape], [0, 1]), layer.kernel.value
+  with tf.GradientTape() as tape:
+    tape.watch([inputs, kernel])
+    outputs = model(inputs)
+    # Its gradient by the outputs is the outputs.
+    loss = tf.reduce_sum(outputs**2) / 2
+  of_inputs, of_kernel = tape.gradient(loss, [inputs, kernel])
+  for own, true in [
+    (limit._forward(product, inputs, kernel), outputs),
+    (limit._input_gradient(product, outputs, kernel, inputs), of_inputs),
+    (limit._kernel_gradient(product, outputs, inputs), of_kernel),
+  ]:
+    np.testing.assert_allclose(own, true, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_product_can_be_repeated_for_long_without_overflow(training):
+  config = Config(model="cnn", filters=(4,), kernel_sizes=(3,), pool_sizes=(2,), hidden_units=(6,))
+  products = network_products(create_model(config, 10))
+  create = limit._training_loop if training else limit._forward_loop
+  for product in products:
+    done = [create(product, 8, xla=False)(tf.constant(count)).numpy() for count in (1, 2, 500)]
+    assert np.isfinite(done).all()
+    # Far from where numbers vanish, and no two the same: each repetition is done.
+    assert (np.abs(done) > 1e-6).all()
+    assert np.abs(done).max() < 1e6
+
+
+# ---- Reports, of times made up ----
+
+
+def _products():
+  return network_products(create_model(Config(), 10))
+
+
+def test_throughput_in_examples_and_operations():
+  report = throughput.report_training([100.0, 400.0, 200.0], [0.32, 0.08, 0.16], _products())
+  assert report.record == {
+    "examples_per_second": 200.0,
+    "examples_per_second_lowest": 100.0,
+    "examples_per_second_highest": 400.0,
+    "step_seconds": 0.16,
+    "flops_per_example": 507_392,
+    "flops_per_second": 200 * 507_392,
+  }
+
+
+def test_share_of_the_limit_is_that_of_each_round():
+  turns = [(0.03, 0.02, 0.01), (0.03, 0.04, 0.01)]
+  report = throughput.report_limit(
+    turns, [0.24, 0.16], _products(), batch_size=50, replicas_in_turn=2
+  )
+  assert report.record == pytest.approx(
+    {
+      "limit_step_seconds": (0.12 + 0.16) / 2,
+      "limit_share": (0.5 + 1.0) / 2,
+      "limit_share_lowest": 0.5,
+      "limit_share_highest": 1.0,
+    }
+  )
+  # 50 examples of 401,408 operations in 0.03 s.
+  assert ("  hidden_0/dense", "0.7 GFLOP/s (0.7 GFLOP/s to 0.7 GFLOP/s)") in report.rows
+
+
+def test_baseline_pair_by_pair():
+  report = throughput.report_baseline([300.0, 800.0, 600.0], [100.0, 400.0, 100.0], "keras_fit")
+  assert report.record == {
+    "baseline": "keras_fit",
+    "baseline_examples_per_second": 100.0,
+    "baseline_examples_per_second_lowest": 100.0,
+    "baseline_examples_per_second_highest": 400.0,
+    "ratios": [3.0, 2.0, 6.0],
+    "ratio": 3.0,
+    "ratio_lowest": 2.0,
+    "ratio_highest": 6.0,
+  }
+  assert ("ratio, turn by turn", "3.00, 2.00, 6.00") in report.rows
+  assert ("ratio", "3.00 (2.00 to 6.00)") in report.rows
+
+
+def test_input_and_evaluation_against_their_limits():
+  report = pipeline.report([100.0, 300.0], [200.0, 400.0])
+  assert report.record["bytes_per_second"] == 200 * 28 * 28
+  assert report.record["limit_share"] == (0.5 + 0.75) / 2
+  report = evaluate.report([10.0, 20.0], [40.0, 40.0], flops=7, first_seconds=1.5)
+  assert report.record["flops_per_second"] == 15 * 7
+  assert report.record["limit_share"] == (0.25 + 0.5) / 2
+
+
+def test_accuracy_over_seeds():
+  runs = [SeedRun(2.0, 0.97, 0.9, 1.0), SeedRun(1.0, 0.98, 0.8, 0.25), SeedRun(4.0, 0.99, 0.7, 1.0)]
+  report = time_to_accuracy.report(runs)
+  assert report.record == pytest.approx(
+    {
+      "test_accuracy_mean": 0.98,
+      "test_accuracy_std": 0.01,  # Of the three, with n - 1.
+      "test_accuracy_lowest": 0.97,
+      "validation_accuracy_mean": 0.8,
+      "validation_accuracy_std": 0.1,
+      "validation_accuracy_lowest": 0.7,
+      "num_seeds": 3,
+      "train_seconds_median": 2.0,
+      "train_seconds_lowest": 1.0,
+      "train_seconds_highest": 4.0,
+      "limit_share": 0.25,
+      "limit_share_lowest": 0.25,
+      "limit_share_highest": 0.5,
+    }
+  )
+  assert ("test accuracy", "98.00% +- 1.00%, lowest 97.00%") in report.rows
+
+
+def _run_of_stages(*seconds):
+  names = ["python", "tensorflow", "package", "data", "build", "compile", "first_step", "training"]
+  return {
+    "setting": {"dataset": "mnist"},
+    "stages": [
+      {"name": name, "seconds": second, "peak_bytes": 100 * (index + 1)}
+      for index, (name, second) in enumerate(zip(names, seconds, strict=False))
+    ],
+    "weights_bytes": 10, "optimizer_bytes": 20, "data_bytes": 300,
+  }  # fmt: skip
+
+
+def test_stages_of_a_start():
+  runs = [_run_of_stages(1, 2, 1, 1, 1, 1, 1), _run_of_stages(1, 4, 1, 1, 1, 1, 1)]
+  record = startup.report(runs).record
+  assert record["tensorflow_seconds"] == 3
+  assert record["first_step_seconds"] == 1
+  assert (record["startup_seconds_lowest"], record["startup_seconds_highest"]) == (8, 10)
+  assert (record["limit_share_lowest"], record["limit_share_highest"]) == (3 / 8, 5 / 10)
+  assert record["dataset"] == "mnist"
+
+
+def test_memory_over_the_import():
+  record = memory.report(_run_of_stages(*[1] * 8)).record
+  assert record == {
+    "dataset": "mnist", "import_bytes": 200, "peak_bytes": 800, "peak_over_import_bytes": 600,
+    "weights_bytes": 10, "optimizer_bytes": 20, "data_bytes": 300, "limit_bytes": 330,
+  }  # fmt: skip
+
+
+# ---- Keras's fit ----
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_fit_takes_the_same_step(setting, tuned):
+  """Loss and weights after a batch are those of a step of this package."""
+  settings = _changed(setting, learning_rate=0.01, label_smoothing=0.1, warmup_steps=5)
+  fitted = keras_fit.create_fitted(settings, tuned=tuned)
+  training = training_lib.build(settings)
+  ((images, labels),) = settings.blocks([(0, 1)])
+  (loss,) = training.do((images, labels), 1)
+  values = fitted.train_on_batch(images[0].numpy(), labels[0].numpy(), return_dict=True)
+  assert values["loss"] == pytest.approx(loss, rel=1e-5)
+  weights = zip(fitted.get_weights(), training.state.model.get_weights(), strict=True)
+  for theirs, ours in weights:
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
+  assert fitted.steps_per_execution == (125 if tuned else 1)
+
+
+def test_fit_drops_units_in_training_alone(setting):
+  images = setting.train.images[:50]
+  fitted = keras_fit.create_fitted(_changed(setting, dropout_rate=0.5), tuned=False)
+  np.testing.assert_array_equal(fitted(images), fitted.network(images))
+  assert np.abs(fitted(images, training=True) - fitted(images)).max() > 0.1
+
+
+def test_a_turn_of_fit_is_an_epoch(setting, monkeypatch):
+  clock = itertools.count(0.0, 2.0)
+  monkeypatch.setattr(keras_fit, "time", types.SimpleNamespace(perf_counter=clock.__next__))
+  turns = keras_fit.keras_turns(_changed(setting, batch_size=64), tuned=False)
+  # The 23 whole batches of 1,500 examples.
+  assert next(turns) == 23 * 64 / 2.0
+
+
+@pytest.mark.parametrize(
+  ("changes", "named"), [({"augment": ("shift",)}, "--augment"), ({"device_count": 2}, "--device")]
+)
+def test_fit_refuses_what_it_does_not_do(prepared, changes, named):
+  config = Config(**_SMALL, data_dir=prepared, **changes)
+  with pytest.raises(UserError, match=f"--baseline .*{named}"):
+    keras_fit.create_fitted(training_lib.read(config), tuned=False)
+
+
+# ---- Whole benchmarks ----
+
+
+def test_input_and_evaluation(setting):
+  fast = _changed(setting, augment=("shift", "rotation"))
+  record = pipeline.measure(fast, rounds=2).record
+  assert record["examples_per_second"] > 0
+  report = evaluate.measure(training_lib.build(setting), rounds=2)
+  assert report.record["flops_per_example"] == 2 * (784 * 16 + 16 * 10)
+  assert report.record["limit_examples_per_second"] > 0
+
+
+def test_two_replicas_tell_what_they_send(prepared):
+  config = Config(**_SMALL, data_dir=prepared, device_count=2, steps=8)
+  training = training_lib.build(training_lib.read(config))
+  report = throughput.measure(training, rounds=2)
+  # Four bytes for each weight and bias.
+  assert report.record["gradient_bytes"] == 4 * (784 * 16 + 16 + 16 * 10 + 10)
+  assert report.record["all_reduce_seconds"] > 0
+  (_, device) = training.setting.described().rows[2]
+  assert device == "CPU:0, CPU:1 (mirrored), not compiled by XLA"
+
+
+def test_accuracies_of_seeds_differ_and_are_summed_up(setting):
+  report = time_to_accuracy.measure(_changed(setting, epochs=1, seed=3), num_seeds=2)
+  assert report.record["num_seeds"] == 2
+  assert report.record["test_accuracy_std"] > 0
+  assert report.record["test_accuracy_lowest"] < report.record["test_accuracy_mean"]
+  assert report.record["train_seconds_lowest"] > 0
+  with pytest.raises(UserError, match="--select=best"):
+    time_to_accuracy.measure(_changed(setting, select="best"), num_seeds=1)
+
+
+# ---- The command ----
+
+
+def _run(prepared, benchmark, *flags):
+  settings = [
+    f"--{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+    for name, value in _SMALL.items()
+  ]
+  return commands.run(
+    *settings, f"--data_dir={prepared}", f"--benchmark={benchmark}", *flags, module="benchmark"
+  )
+
+
+def test_throughput_against_fit_with_a_trace(prepared, tmp_path):
+  finished = _run(
+    prepared, "throughput", "--steps=20", "--rounds=3", "--baseline=keras_fit_tuned", "--profile",
+    f"--workdir={tmp_path}",
+  )  # fmt: skip
+  record = finished.record
+  assert record["benchmark"] == "throughput"
+  assert (record["batch_size"], record["hidden_units"]) == (50, [16])
+  assert (record["dataset"], record["train_examples"]) == (_SMALL["dataset"], 1500)
+  assert (record["compiled_by_xla"], record["replicas"]) == (True, 1)
+  assert record["examples_per_second"] > 0
+  assert record["flops_per_example"] == 2 * (2 * 784 * 16 + 3 * 16 * 10)
+  assert len(record["ratios"]) == 3
+  assert record["ratio"] == sorted(record["ratios"])[1]
+  assert (record["ratio_lowest"], record["ratio_highest"]) == (
+    min(record["ratios"]),
+    max(record["ratios"]),
+  )
+  assert "data_dir" not in record
+  for words in ("keras_fit_tuned, examples a second", "Not timed: reading the data, compilation"):
+    assert words in finished.stderr
+  (trace,) = tmp_path.glob("tensorboard/plugins/profile/*/*.xplane.pb")
+  assert trace.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("benchmark", ["startup", "memory"])
+def test_new_processes(prepared, benchmark):
+  record = _run(prepared, benchmark, "--steps=20", "--rounds=1").record
+  assert record["benchmark"] == benchmark
+  assert (record["dataset"], record["train_examples"]) == (_SMALL["dataset"], 1500)
+  if benchmark == "startup":
+    seconds = [record[f"{stage}_seconds"] for stage in startup.STAGES]
+    assert min(seconds) > 0
+    assert record["startup_seconds"] == pytest.approx(sum(seconds))
+  else:
+    weights = 784 * 16 + 16 + 16 * 10 + 10
+    assert record["weights_bytes"] == 4 * weights
+    # Two slots of Adam for each, the count of steps, and the learning rate's schedule has none.
+    assert record["optimizer_bytes"] == 8 * weights + 8
+    assert record["data_bytes"] == 2500 * (784 + 4)
+    assert record["peak_bytes"] > record["import_bytes"] > 100 * 2**20
+
+
+@pytest.mark.parametrize(
+  ("flags", "error"),
+  [
+    ([], "--benchmark is missing"),
+    (["--benchmark=input", "--baseline=keras_fit"], "--baseline goes with --benchmark=throughput"),
+    (["--benchmark=memory", "--profile"], "--profile goes with --benchmark=throughput"),
+    (["--benchmark=throughput", "--profile"], "--workdir is missing"),
+    (["--benchmark=speed"], "benchmark"),
+    (["--benchmark=input", "--rounds=0"], "rounds"),
+    (["--benchmark=input", "runs/dense"], "'runs/dense' is no flag"),
+  ],
+)
+def test_mistakes_are_named_before_tensorflow_loads(flags, error):
+  assert error in commands.run(*flags, module="benchmark").error
+
+
+def test_a_start_that_fails_says_why(tmp_path, monkeypatch):
+  python = tmp_path / "python"
+  python.write_text("#!/bin/sh\necho a note >&2\necho error: no such data >&2\nexit 2\n")
+  python.chmod(0o755)
+  monkeypatch.setattr(sys, "executable", str(python))
+  with pytest.raises(UserError, match=r"^no such data$"):
+    stages.run_stages(Config(), train=False)
