@@ -334,3 +334,34 @@ def test_pyplot_is_never_imported():
   code = "import sys, mnist_research.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
   root = Path(figures.__file__).parents[2]
   assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_scale_curves_draw_medians_ranges_and_proportion():
+  line = figures.Line("training", [2.0, 3.0, 8.0], [1.0, 2.5, 7.0], [2.5, 4.0, 9.0])
+  other = figures.Line("limit", [20.0, 30.0, 80.0], [19.0, 29.0, 79.0], [21.0, 31.0, 81.0])
+  figure = figures.scale_curves(
+    [
+      figures.Chart("Seconds of an epoch", "examples", [15_000, 30_000, 60_000], [line], True),
+      figures.Chart("GFLOP/s", "units", [32, 64, 128], [line, other]),
+    ],
+    title="Costs",
+    summary="of one network",
+  )
+  cost, speed = figure.axes
+  drawn = {each.get_label(): each.get_xydata() for each in cost.get_lines()}
+  np.testing.assert_allclose(drawn["in proportion"], [[15_000, 2.0], [30_000, 4.0], [60_000, 8.0]])
+  (container,) = cost.containers
+  np.testing.assert_allclose(container[0].get_ydata(), [2.0, 3.0, 8.0])
+  (bars,) = container[2]
+  np.testing.assert_allclose(
+    bars.get_segments(),
+    [
+      [[15_000, 1.0], [15_000, 2.5]],
+      [[30_000, 2.5], [30_000, 4.0]],
+      [[60_000, 7.0], [60_000, 9.0]],
+    ],
+  )
+  figures.to_array(figure)
+  assert [label.get_text() for label in cost.get_xticklabels()] == ["15k", "30k", "60k"]
+  assert [text.get_text() for text in speed.get_legend().get_texts()] == ["training", "limit"]
+  assert (cost.get_xscale(), cost.get_yscale()) == ("log", "log")

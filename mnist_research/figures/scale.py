@@ -131,5 +131,5 @@ def _set_value_ticks(axes: Axes, chart: Chart) -> None:
 
 
 def _short(value: float) -> str:
-  """Writes 60000 as 60k, and small numbers as they are."""
-  return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+  """Writes 60000 as 60k, and smaller numbers as they are."""
+  return f"{value / 1000:g}k" if value >= 10_000 else f"{value:g}"

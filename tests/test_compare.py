@@ -1,0 +1,150 @@
+"""Tests of the comparison with peers: the turns that programs take, and what is made of them."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import commands
+import numpy as np
+import pytest
+
+_SCRIPTS = commands.REPOSITORY / "scripts"
+
+_PEER = f"""
+import sys
+sys.path.insert(0, {str(_SCRIPTS / "peers")!r})
+import turns
+
+def rates():
+  yield {{"examples_per_second": 0.5}}  # Compiles; nobody sees it.
+  for rate in %s:
+    print("turn of %s", file=sys.stderr)
+    yield {{"examples_per_second": rate}}
+
+turns.serve(rates(), {{"library": "1.0"}})
+"""
+_ABSENT = f"""
+import sys
+sys.path.insert(0, {str(_SCRIPTS / "peers")!r})
+import turns
+turns.absent("torch==2.13.0")
+"""
+
+
+@pytest.fixture(scope="module")
+def compare():
+  """The script as a module."""
+  spec = importlib.util.spec_from_file_location("compare", _SCRIPTS / "compare.py")
+  module = importlib.util.module_from_spec(spec)
+  # Dataclasses and the like look their module up.
+  sys.modules["compare"] = module
+  spec.loader.exec_module(module)
+  module.SETTLING_SECONDS = 0.0
+  return module
+
+
+def _peer(name, *rates):
+  return [sys.executable, "-c", _PEER % (list(rates), name)]
+
+
+def test_ratios_are_those_of_the_turns(compare, capfd):
+  rows = compare.compare_commands(
+    "dense",
+    {
+      "ours": _peer("ours", 100.0, 300.0, 80.0),
+      "slow": _peer("slow", 50.0, 30.0, 20.0),
+      "absent": [sys.executable, "-c", _ABSENT],
+      "fast": _peer("fast", 400.0, 200.0, 160.0),
+    },
+    rounds=3,
+  )
+  turns = [line.split()[-1] for line in capfd.readouterr().err.splitlines()]
+  assert turns == ["ours", "slow", "fast", "slow", "fast", "ours", "fast", "ours", "slow"]
+  by_peer = {row.against: row for row in rows}
+  assert by_peer["slow"].record == {
+    "ratios": [2.0, 10.0, 4.0],
+    "ratio": 4.0,
+    "ratio_lowest": 2.0,
+    "ratio_highest": 10.0,
+    "examples_per_second": 100.0,
+    "peer_examples_per_second": 30.0,
+  }
+  assert by_peer["slow"].text == "4.00 (2.00 to 10.00) times the speed"
+  assert by_peer["fast"].record["ratios"] == [0.25, 1.5, 0.5]
+  assert by_peer["absent"].text == "skipped: pip install torch==2.13.0"
+  assert by_peer["absent"].record == {"skipped": "pip install torch==2.13.0"}
+
+
+def test_a_peer_that_fails_ends_the_comparison(compare):
+  failing = [sys.executable, "-c", "import sys; sys.exit(3)"]
+  with pytest.raises(SystemExit, match="ended with 3"):
+    compare.compare_commands("dense", {"ours": _peer("ours", 1.0), "bad": failing}, rounds=1)
+
+
+def test_every_peer_and_config_that_is_named_is_there(compare):
+  for work in compare.WORKS.values():
+    for peer in work.peers:
+      assert (_SCRIPTS / "peers" / f"{peer.script}.py").is_file()
+    for flag in work.flags:
+      if flag.startswith("--flagfile="):
+        assert (commands.REPOSITORY / flag.removeprefix("--flagfile=")).is_file()
+
+
+def test_seconds_over_seconds(compare):
+  rounds = [{"seconds": 2.0, "tutorial_seconds": 8.0}, {"seconds": 3.0, "tutorial_seconds": 4.0}]
+  row = compare.ratio_row(rounds, "seconds", "tutorial_seconds", "the tutorial")
+  assert row.record["ratios"] == [0.25, 0.75]
+  assert row.record["ratio"] == 0.5
+  assert row.text == "0.50 (0.25 to 0.75) of its time"
+
+
+def _turns_of(script, *flags):
+  """Runs a peer for two turns and returns its lines."""
+  finished = subprocess.run(
+    [sys.executable, _SCRIPTS / "peers" / f"{script}.py", *flags],
+    input="\n\n", capture_output=True, text=True, timeout=240,
+    env={**os.environ, "PYTHONPATH": str(commands.REPOSITORY)},
+  )  # fmt: skip
+  assert finished.returncode == 0, finished.stderr
+  return [json.loads(line) for line in finished.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory):
+  """Digits that can be learnt: a picture for each, under noise."""
+  generator = np.random.default_rng(0)
+  labels = generator.integers(0, 10, 640).astype(np.int32)
+  pictures = generator.integers(0, 200, (10, 28, 28, 1))
+  noise = generator.integers(0, 56, (640, 28, 28, 1))
+  path = tmp_path_factory.mktemp("arrays") / "train.npz"
+  np.savez(path, images=(pictures[labels] + noise).astype(np.uint8), labels=labels)
+  return path
+
+
+def test_fit_as_a_peer_learns_from_turn_to_turn(arrays):
+  ready, first, second = _turns_of("keras_fit", f"--arrays={arrays}", "--tuning=tuned")
+  assert "keras" in ready["ready"]
+  assert second["loss"] < first["loss"] < 2.3
+  assert min(first["examples_per_second"], second["examples_per_second"]) > 0
+
+
+@pytest.mark.parametrize(
+  ("script", "requirement"), [("torch_loop", "torch==2.13.0"), ("jax_scan", "jax optax")]
+)
+def test_other_libraries_learn_too_or_say_what_to_install(arrays, script, requirement):
+  answer, *turns = _turns_of(script, f"--arrays={arrays}")
+  if turns:
+    assert turns[1]["loss"] < turns[0]["loss"] < 2.3
+  else:
+    assert answer == {"absent": f"pip install {requirement}"}
+
+
+def test_this_package_as_a_peer(prepared):
+  ready, *turns = _turns_of(
+    "mnist_research_train", "--dataset=synthetic_digits/2000_500", f"--data_dir={prepared}",
+    "--validation_examples=500", "--hidden_units=8", "--steps=4",
+  )  # fmt: skip
+  assert "tensorflow" in ready["ready"]
+  assert [list(turn) for turn in turns] == [["examples_per_second"]] * 2
