@@ -162,6 +162,13 @@ class Config:
   device_count: int = _setting(
     0, "devices to use; on a CPU that many logical ones; 0: all GPUs, or one CPU", at_least=0,
     may_change=True)  # fmt: skip
+  summaries: str = _setting(
+    "basic", "what TensorBoard is told: none, basic: metrics and pictures, or all: histograms, "
+    "curves, graph, settings and embedding too", choices=("none", "basic", "all"),
+    may_change=True)  # fmt: skip
+  profile_steps: int = _setting(
+    0, "steps, after the first block, that TensorFlow's profiler traces, in whole blocks; 0: none",
+    at_least=0, may_change=True)  # fmt: skip
   workdir: str = _setting(
     "", "directory of the run; empty: a name under runs/ made from the settings",
     may_change=True)  # fmt: skip
@@ -231,6 +238,15 @@ class Config:
       if name != "workdir"
     ]
     return "\n".join(lines) + "\n"
+
+  def hyperparameters(self) -> dict[str, bool | float | str]:
+    """Returns the settings on which the result depends, lists as text."""
+    values = {
+      f.name: getattr(self, f.name)
+      for f in dataclasses.fields(self)
+      if not f.metadata["may_change"]
+    }
+    return {name: _to_text(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
   def differences(self, other: "Config") -> list[str]:
     """Describes each setting on which the result depends and that differs, as `--flag=a, not b`."""

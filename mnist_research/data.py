@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import importlib
+import io
 import os
 import sys
 import threading
@@ -19,7 +20,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
 
-from mnist_research import augment, distribution, randomness
+from mnist_research import augment, distribution, progress, randomness
 from mnist_research.config import Config
 from mnist_research.errors import UserError
 from mnist_research.models import IMAGE_SHAPE
@@ -147,14 +148,19 @@ def _download_and_prepare(source: Source, manual_dir: str) -> None:
     _check_hosts(source.name, list(files.values()))
   data_dir = Path(builder.data_dir).parent
   data_dir.mkdir(parents=True, exist_ok=True)
-  if not sys.stderr.isatty():
+  if not progress.shows_bars():
     tfds.disable_progress_bar()
   logging.info("preparing %s in %s", source.name, data_dir)
   config = tfds.download.DownloadConfig(
     manual_dir=manual_dir or None, try_download_gcs=False, register_checksums=False
   )
   # TFDS announces itself on stdout, which is the programs'.
-  with _locked(data_dir / ".preparing"), contextlib.redirect_stdout(sys.stderr):
+  announcements = sys.stderr if logging.level_info() else io.StringIO()
+  with (
+    _locked(data_dir / ".preparing"),
+    contextlib.redirect_stdout(announcements),
+    progress.waiting(f"preparing {source.name}"),
+  ):
     if builder.is_prepared():  # By another process, while this one waited.
       return
     try:

@@ -73,3 +73,21 @@ def evaluate(log_probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
 def evaluate_logits(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
   """Returns the metrics of `logits` [N, classes], as `evaluate` does."""
   return evaluate(log_softmax(logits), labels)
+
+
+def wilson_interval(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the ends of the 95% interval of a share of which `successes` in `trials` were seen.
+
+  Wilson's (1927, doi:10.1080/01621459.1927.10502953): it holds near 0 and 1 and for few trials,
+  where mean +- 1.96 deviations doesn't.
+
+  Args:
+    successes: counts, of any shape.
+    trials: counts of that shape, each at least 1.
+  """
+  z = 1.959963984540054  # 97.5% of a normal distribution lie below.
+  share = np.asarray(successes) / trials
+  scale = 1 + z**2 / trials
+  centre = (share + z**2 / (2 * trials)) / scale
+  margin = z / scale * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+  return np.maximum(centre - margin, 0.0), np.minimum(centre + margin, 1.0)

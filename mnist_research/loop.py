@@ -22,6 +22,8 @@ from mnist_research.config import Config
 from mnist_research.distribution import Exchange, Workers
 from mnist_research.errors import Interrupted, UserError, writing
 from mnist_research.evaluation import Evaluation, evaluate_logits
+from mnist_research.inspection import Inspector
+from mnist_research.profiling import Profiler
 from mnist_research.progress import Progress
 from mnist_research.state import Restored, TrainState
 from mnist_research.stopping import StopSignals
@@ -135,9 +137,8 @@ def _run(config: Config, workdir: Workdir, workers: Workers) -> dict[str, Any]:
   room = min(config.block_steps(), evaluate_every, checkpoint_every, total_steps)
   with ThreadPoolExecutor(max_workers=1) as background:
     train_examples = background.submit(data.read, source, "train")
-    train_block = steps.create_train_block(
-      config, state, losses.create_loss(config.loss, config.label_smoothing), strategy, xla=xla
-    )
+    loss_function = losses.create_loss(config.loss, config.label_smoothing)
+    train_block = steps.create_train_block(config, state, loss_function, strategy, xla=xla)
     score = steps.create_scorer(state.evaluated_model)
     if exchange.any(_is_exhausted(validations, config)):
       plan = []  # It was stopped early, and then interrupted before its result was written.
@@ -157,9 +158,18 @@ def _run(config: Config, workdir: Workdir, workers: Workers) -> dict[str, Any]:
     )
 
     # ---- The loop: every worker goes through it; the chief alone scores and records ----
-    recording = _recording(workdir, first_step=restored.step, total_steps=total_steps)
-    with recording if workers.is_chief else contextlib.nullcontext() as recorder:
+    recording = _recording(config, workdir, first_step=restored.step, total_steps=total_steps)
+    profiled_steps = config.profile_steps if workers.is_chief else 0
+    with (
+      recording if workers.is_chief else contextlib.nullcontext() as recorder,
+      Profiler(workdir.tensorboard, plan, profiled_steps) as profiler,
+    ):
       if recorder:
+        if config.summaries == "all":
+          recorder.inspector = Inspector(
+            recorder.summaries, background, state.model, loss_function, split, source.label_names
+          )
+          recorder.inspector.run(config, workdir.read_environment(), step=restored.step)
         test_examples = background.submit(data.read, source, "test")
         examples_picture = background.submit(
           _picture_examples, recorder, restored.step, config, split, source.label_names
@@ -168,6 +178,7 @@ def _run(config: Config, workdir: Workdir, workers: Workers) -> dict[str, Any]:
       # Before and after it nothing waits to be saved: there a signal ends the process.
       with StopSignals() as stop:
         for start, num_steps in plan:
+          profiler.at(start)
           began = time.perf_counter()
           block_losses, block_correct = train_block(*next(blocks), tf.constant(num_steps))
           step_losses = block_losses.numpy()[:num_steps].astype(np.float64)
@@ -185,10 +196,13 @@ def _run(config: Config, workdir: Workdir, workers: Workers) -> dict[str, Any]:
             })  # fmt: skip
           last = step == total_steps
           improved = False
-          if validation.num_examples and (last or step % evaluate_every == 0):
+          evaluated = last or step % evaluate_every == 0
+          if recorder and evaluated:
+            recorder.network(step)
+          if validation.num_examples and evaluated:
             if recorder:
               evaluation = _evaluate(score, validation)
-              recorder.evaluation("validation", step, evaluation)
+              recorder.evaluation("validation", step, evaluation, validation.labels)
               validations.append((step, evaluation.accuracy))
               improved = config.select == "best" and _best_step(validations) == step
             improved = exchange.any(improved)
@@ -214,6 +228,7 @@ def _run(config: Config, workdir: Workdir, workers: Workers) -> dict[str, Any]:
         exchange.wait()  # For the chief: a worker that leaves ends the others.
         return {}
       step = int(state.step.numpy())
+      model = state.evaluated_model
       if config.select == "best":
         best = state_lib.load_trained(config, workdir.best)
         if best.step != _best_step(validations):
@@ -221,10 +236,11 @@ def _run(config: Config, workdir: Workdir, workers: Workers) -> dict[str, Any]:
             f"{workdir.best} has lost step {_best_step(validations)}, the best on validation; "
             "restore it from a backup, or begin again in another --workdir"
           )
-        score = steps.create_scorer(best.model)
+        model = best.model
+        score = steps.create_scorer(model)
       test = test_examples.result()
       evaluation = _evaluate(score, test)
-      recorder.evaluation("test", step, evaluation)
+      recorder.evaluation("test", step, evaluation, test.labels)
       name = f"{config.model} on {config.dataset}"
       examples_picture.result()
       _picture_results(recorder, step, name, test, evaluation, source.label_names)
@@ -234,6 +250,10 @@ def _run(config: Config, workdir: Workdir, workers: Workers) -> dict[str, Any]:
       title = name + (smoothed if config.label_smoothing else "")
       curves = figures.training_curves(metrics, title=title)
       recorder.picture("train/curves", step, curves)
+      if recorder.inspector:
+        recorder.inspector.result(workdir.tensorboard, model, test, evaluation, step=step)
+        for tag, picture in recorder.inspector.pictures(name, model, test, evaluation):
+          recorder.picture(tag, step, picture)
   result = {
     "step": step,
     "dataset": config.dataset,
@@ -279,26 +299,36 @@ def _save(state: TrainState, directory: Path, train_seconds: float, workers: Wor
 
 
 @contextlib.contextmanager
-def _recording(workdir: Workdir, *, first_step: int, total_steps: int) -> Iterator["_Recorder"]:
+def _recording(
+  config: Config, workdir: Workdir, *, first_step: int, total_steps: int
+) -> Iterator["_Recorder"]:
+  enabled = config.summaries != "none"
   with (
-    Summaries(workdir.tensorboard, first_step=first_step) as summaries,
-    Progress(first_step=first_step, total_steps=total_steps) as progress,
+    Summaries(workdir.tensorboard, first_step=first_step, enabled=enabled) as summaries,
+    Progress(first=first_step, total=total_steps) as progress,
   ):
     yield _Recorder(workdir, summaries, progress)
 
 
 class _Recorder:
-  """Writes each figure everywhere it belongs: metrics.jsonl, TensorBoard, the progress."""
+  """Writes each figure everywhere it belongs: metrics.jsonl, TensorBoard, the progress.
+
+  Attributes:
+    summaries: what goes to TensorBoard.
+    inspector: what looks at the network for it, with `--summaries=all`.
+  """
+
+  inspector: Inspector | None = None
 
   def __init__(self, workdir: Workdir, summaries: Summaries, progress: Progress):
+    self.summaries = summaries
     self._workdir = workdir
-    self._summaries = summaries
     self._progress = progress
 
   def scalars(self, split: str, step: int, values: dict[str, float]) -> None:
     """Records a line of metrics; those of train move the progress."""
     self._workdir.append_metrics({"step": step, "split": split, **values})
-    self._summaries.scalars(split, values, step=step)
+    self.summaries.scalars(split, values, step=step)
     text = f"loss {values['loss']:.4f}  accuracy {values['accuracy']:.4f}"
     if split == "train":
       rate = f"{values['examples_per_second']:,.0f} examples/s"
@@ -307,16 +337,25 @@ class _Recorder:
       self._progress.line(step, f"{split}  {text}")
 
   def flush(self) -> None:
-    """Sends TensorBoard's events to the disk."""
-    self._summaries.flush()
+    """Returns when all that was recorded is on the disk: a checkpoint vouches for it."""
+    if self.inspector:
+      self.inspector.wait()
+    self.summaries.flush()
 
-  def evaluation(self, split: str, step: int, evaluation: Evaluation) -> None:
+  def evaluation(self, split: str, step: int, evaluation: Evaluation, labels: np.ndarray) -> None:
     """Records the loss and accuracy of a whole split."""
     self.scalars(split, step, {"loss": evaluation.loss, "accuracy": evaluation.accuracy})
+    if self.inspector:
+      self.inspector.evaluation(split, evaluation, labels, step=step)
+
+  def network(self, step: int) -> None:
+    """Records what the inspector sees in the network, if there is one."""
+    if self.inspector:
+      self.inspector.network(step=step)
 
   def picture(self, tag: str, step: int, figure: figures.Figure) -> None:
     """Records a picture in TensorBoard, and as `figures/<split>_<name>.png`."""
-    self._summaries.image(tag, figures.to_array(figure), step=step)
+    self.summaries.image(tag, figures.to_array(figure), step=step)
     path = self._workdir.figures / f"{tag.replace('/', '_')}.png"
     with writing(path):
       figures.save(figure, path)

@@ -161,11 +161,22 @@ class DenseNetwork(tf.keras.Model):
       images: [batch, 28, 28, 1], uint8, or floats from 0 to 255.
       randomness: what dropout draws from in a training step; None: nothing is dropped.
     """
+    return self.layer_outputs(images, randomness)["logits"]
+
+  def layer_outputs(
+    self, images: tf.Tensor, randomness: StepRandomness | None = None
+  ) -> dict[str, tf.Tensor]:
+    """Returns what each layer with weights gives, [batch, ...], by its name; `logits` is last.
+
+    The arguments are those of `call`.
+    """
     x = self.flatten(_scaled(images, self.compute_dtype))
     x = self.input_dropout(x, randomness=randomness)
+    outputs = {}
     for block in self.hidden:
-      x = block(x, randomness=randomness)
-    return self.logits(x)
+      x = outputs[block.name] = block(x, randomness=randomness)
+    outputs["logits"] = self.logits(x)
+    return outputs
 
 
 class ConvolutionalNetwork(tf.keras.Model):
@@ -201,13 +212,24 @@ class ConvolutionalNetwork(tf.keras.Model):
       images: [batch, 28, 28, 1], uint8, or floats from 0 to 255.
       randomness: what dropout draws from in a training step; None: nothing is dropped.
     """
+    return self.layer_outputs(images, randomness)["logits"]
+
+  def layer_outputs(
+    self, images: tf.Tensor, randomness: StepRandomness | None = None
+  ) -> dict[str, tf.Tensor]:
+    """Returns what each layer with weights gives, [batch, ...], by its name; `logits` is last.
+
+    The arguments are those of `call`.
+    """
     x = self.input_dropout(_scaled(images, self.compute_dtype), randomness=randomness)
+    outputs = {}
     for block in self.convolutions:
-      x = block(x, training=randomness is not None)
+      x = outputs[block.name] = block(x, training=randomness is not None)
     x = self.dropout(self.pooling(x), randomness=randomness)
     for block in self.hidden:
-      x = block(x, randomness=randomness)
-    return self.logits(x)
+      x = outputs[block.name] = block(x, randomness=randomness)
+    outputs["logits"] = self.logits(x)
+    return outputs
 
 
 def create_model(config: Config, num_classes: int) -> tf.keras.Model:

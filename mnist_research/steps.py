@@ -9,6 +9,7 @@ from mnist_research import distribution
 from mnist_research.config import Config
 from mnist_research.losses import LossFunction
 from mnist_research.models import StepRandomness
+from mnist_research.progress import Progress
 from mnist_research.state import TrainState
 
 # Images of one call of the network when a split is scored: large enough to fill the device.
@@ -17,6 +18,8 @@ SCORED_BATCH = 2000
 # (images [steps, batch, 28, 28, 1], labels [steps, batch], number of steps to do [])
 #   -> (mean loss [steps], number of correct predictions [steps])
 TrainBlock = Callable[..., tuple[tf.Tensor, tf.Tensor]]
+# (images, uint8 [N, 28, 28, 1]; labels [N]) -> the gradient by each trained weight, by its name
+Gradients = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 # images, uint8 [N, 28, 28, 1] -> logits, float32 [N, classes]
 Scorer = Callable[[np.ndarray], np.ndarray]
 
@@ -134,11 +137,36 @@ def create_scorer(model: tf.keras.Model) -> Scorer:
     return tf.cast(model(images), tf.float32)
 
   def score(images: np.ndarray) -> np.ndarray:
-    starts = range(0, len(images), SCORED_BATCH)
-    batches = [score_batch(tf.constant(images[s : s + SCORED_BATCH])).numpy() for s in starts]
+    batches = []
+    with Progress(total=len(images), unit="image", task="scoring", brief=True) as progress:
+      for start in range(0, len(images), SCORED_BATCH):
+        batches.append(score_batch(tf.constant(images[start : start + SCORED_BATCH])).numpy())
+        progress.update(min(start + SCORED_BATCH, len(images)), "scored")
     logits = np.concatenate(batches)
     if len(logits) != len(images):
       raise AssertionError(f"{len(images)} images gave {len(logits)} rows of logits")
     return logits
 
   return score
+
+
+def create_gradients(model: tf.keras.Model, loss_function: LossFunction) -> Gradients:
+  """Returns the function from examples to the gradients of their mean loss, float32, by weight.
+
+  It is for looking at a network: nothing is dropped, and no weight or statistic changes. A weight's
+  name is its layer and role, as in `hidden_0/dense/kernel`.
+  """
+  variables = model.trainable_variables
+  names = [variable.path.partition("/")[2] for variable in variables]
+
+  @tf.function(autograph=False)
+  def compute(images, labels):
+    with tf.GradientTape() as tape:
+      loss = tf.reduce_mean(loss_function(labels, model(images)))
+    return tape.gradient(loss, variables)
+
+  def gradients(images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    values = compute(tf.constant(images), tf.constant(labels))
+    return {name: value.numpy() for name, value in zip(names, values, strict=True)}
+
+  return gradients

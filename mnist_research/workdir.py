@@ -118,6 +118,18 @@ class Workdir:
     """Writes `result.json`, whole or not at all."""
     write_atomically(self._result, json.dumps(result, indent=1) + "\n")
 
+  def read_environment(self) -> dict[str, Any]:
+    """Returns the content of `environment.json`.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    path = self.path / "environment.json"
+    try:
+      return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+      raise UserError(f"{path} can't be read: {error}") from error
+
   def read_metrics(self) -> list[dict[str, Any]]:
     """Returns the objects of `metrics.jsonl`.
 

@@ -72,6 +72,8 @@ _VALUES = {
   "device": st.sampled_from(["auto", "cpu", "gpu"]),
   "strategy": st.sampled_from(["auto", "one_device", "mirrored"]),
   "device_count": _COUNTS,
+  "summaries": st.sampled_from(["none", "basic", "all"]),
+  "profile_steps": _COUNTS,
   "workdir": _TEXTS,
 }
 _MAY_CHANGE = {
@@ -81,6 +83,8 @@ _MAY_CHANGE = {
   "device",
   "strategy",
   "device_count",
+  "summaries",
+  "profile_steps",
   "workdir",
 }
 
@@ -134,6 +138,8 @@ _CHANGED = {
   "device": "cpu",
   "strategy": "mirrored",
   "device_count": 2,
+  "summaries": "all",
+  "profile_steps": 100,
   "workdir": "/runs/1",
 }
 
@@ -378,6 +384,13 @@ def test_differences_are_listed_with_both_values():
 def test_the_default_workdir_tells_runs_apart(name, value):
   same = Config(**{name: value}).default_workdir() == Config().default_workdir()
   assert same == (name in _MAY_CHANGE)
+
+
+def test_hyperparameters_are_the_settings_that_decide_the_result():
+  values = Config(hidden_units=(64, 32), deterministic=True, workdir="runs/a").hyperparameters()
+  assert (values["hidden_units"], values["deterministic"]) == ("64,32", True)
+  assert (values["augment"], values["epochs"]) == ("", 10.0)
+  assert not {"workdir", "data_dir", "summaries", "device"} & values.keys()
 
 
 def test_the_default_workdir_is_stable():

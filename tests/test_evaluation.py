@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mnist_research.evaluation import evaluate_logits, log_softmax
+from mnist_research.evaluation import evaluate_logits, log_softmax, wilson_interval
 
 # The probabilities of a row are its weights over their sum.
 _WEIGHTS = np.array([[1, 2, 5], [6, 1, 1], [1, 6, 1], [3, 3, 2]], float)
@@ -63,3 +63,13 @@ def test_a_million_equal_losses_have_their_own_value_as_the_mean():
 def test_logits_without_their_labels_are_refused(rows, labels):
   with pytest.raises(ValueError, match=f"{rows} rows of predictions for {labels} labels"):
     evaluate_logits(np.zeros((rows, 10)), np.zeros(labels, int))
+
+
+def test_the_wilson_interval_is_that_of_its_formula():
+  # 8 of 10, by hand: z^2 = 3.8415; (0.8 + 0.19207 -+ 1.96 sqrt(0.016 + 0.0096036)) / 1.38415.
+  low, high = wilson_interval(np.array([8, 10, 0]), np.array([10, 10, 10]))
+  np.testing.assert_allclose(low[0], 0.4902, atol=5e-5)
+  np.testing.assert_allclose(high[0], 0.9433, atol=5e-5)
+  # 10 of 10: 1 / (1 + z^2 / 10), and 0 of 10 is its mirror image.
+  np.testing.assert_allclose([low[1], high[1]], [1 / 1.38415, 1], atol=1e-5)
+  np.testing.assert_allclose([low[2], high[2]], [0, 1 - 1 / 1.38415], atol=1e-5)

@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.image import imread
 
 from mnist_research import figures
+from mnist_research.calibration import reliability
 from mnist_research.figures import canvas
 
 NAMES = [str(digit) for digit in range(10)]
@@ -163,6 +164,45 @@ def test_large_confusion_matrix_has_a_scale_instead_of_numbers():
   assert "white: none" in " ".join(texts)
   width, height, _ = figures.to_array(figure).shape
   assert max(width, height) < 1400
+
+
+def test_weights_are_drawn_on_one_scale_blue_below_zero_and_orange_above():
+  weights = np.zeros((70, 5, 5))
+  weights[0, 0, 1], weights[63, 4, 4], weights[64] = -2, 1, 9
+  figure = figures.weight_grid(weights, title="Some weights")
+  texts = [text for text, _ in _texts(figure)]
+  assert "the first 64 of 70, each 5 x 5" in texts
+  assert "blue: down to -2    white: 0    orange: up to 2" in texts
+  (picture,) = figure.axes[0].get_images()
+  values = picture.get_array()
+  # 4 rows of 16, each with a gap to the right and below.
+  assert values.shape == (4 * 6, 16 * 6)
+  assert (values[0, 1], values[22, 94]) == (-2, 1)
+  assert values.mask.sum() == 64 * 11
+  colours = {value: to_hex(picture.to_rgba(np.array([value]))[0]).upper() for value in (-2, 0, 2)}
+  assert colours == {-2: "#0072B2", 0: "#FFFFFF", 2: "#D55E00"}
+
+
+def test_the_pixels_of_weights_are_equally_large():
+  weights = np.where(np.indices((5, 5)).sum(axis=0) % 2, 1.0, -1.0)[None]
+  array = figures.to_array(figures.weight_grid(weights, title="x"))
+  rows = np.flatnonzero((array == (0, 114, 178)).all(axis=2).any(axis=1))
+  columns = np.flatnonzero((array == (0, 114, 178)).all(axis=2).any(axis=0))
+  # Weights of 10 x 10 pixels on a chess board: every row and column has a blue one.
+  assert (np.ptp(rows) + 1, np.ptp(columns) + 1, len(rows), len(columns)) == (50, 50, 50, 50)
+
+
+def test_the_reliability_diagram_draws_accuracy_and_counts_of_each_bin():
+  probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
+  bins = reliability(probabilities, np.array([0, 0, 0, 1, 0]), bins=5)
+  figure = figures.reliability_diagram(bins, title="Run")
+  bars = {container.get_label(): container.patches for container in figure.axes[0].containers}
+  np.testing.assert_allclose([bar.get_height() for bar in bars["accuracy"]], [0, 0.75])
+  np.testing.assert_allclose([bar.get_height() for bar in bars["gap"]], [0.6, 0.15])
+  (counts,) = figure.axes[1].containers
+  assert [bar.get_height() for bar in counts.patches] == [0, 0, 1, 0, 4]
+  texts = [text for text, _ in _texts(figure)]
+  assert "expected calibration error 24.00% · accuracy 60.00% · mean confidence 84.00%" in texts
 
 
 def _records(steps=5, split="train"):

@@ -7,6 +7,7 @@ import pty
 import struct
 import sys
 import termios
+import time
 
 import pytest
 from absl import logging
@@ -54,20 +55,20 @@ def _messages(caplog) -> list[str]:
 
 
 def test_a_log_gets_a_line_for_what_stays(caplog):
-  with Progress(first_step=0, total_steps=1000) as progress:
+  with Progress(first=0, total=1000) as progress:
     progress.line(20, "validation  loss 0.5")
   assert _messages(caplog) == ["step   20/1000  validation  loss 0.5"]
 
 
 def test_a_log_gets_no_line_for_each_block(caplog):
-  with Progress(first_step=0, total_steps=1000) as progress:
+  with Progress(first=0, total=1000) as progress:
     for step in range(100):
       progress.update(step, "loss 0.5")
   assert _messages(caplog) == []
 
 
 def test_a_log_gets_a_line_after_some_time(caplog, monkeypatch):
-  progress = Progress(first_step=0, total_steps=10)
+  progress = Progress(first=0, total=10)
   progress.update(1, "early")
   monkeypatch.setattr(progress_lib, "_SECONDS_BETWEEN_LINES", 0.0)
   progress.update(2, "late")
@@ -78,7 +79,7 @@ def test_a_log_gets_a_line_after_some_time(caplog, monkeypatch):
 
 def test_a_terminal_gets_a_bar(caplog):
   with _Terminal() as terminal:
-    with Progress(first_step=250, total_steps=1000) as progress:
+    with Progress(first=250, total=1000) as progress:
       progress.update(500, "loss 0.5")
     shown = terminal.shown()
   for text in ("250/1000", "500/1000", "50%", "loss 0.5"):
@@ -88,7 +89,7 @@ def test_a_terminal_gets_a_bar(caplog):
 
 def test_a_terminal_keeps_a_line_above_its_bar():
   with _Terminal() as terminal:
-    with Progress(first_step=0, total_steps=1000) as progress:
+    with Progress(first=0, total=1000) as progress:
       progress.line(20, "validation  loss 0.5")
     assert "step   20/1000  validation  loss 0.5\r\n" in terminal.shown()
 
@@ -96,7 +97,51 @@ def test_a_terminal_keeps_a_line_above_its_bar():
 def test_a_terminal_that_wants_no_notes_gets_no_bar():
   logging.set_verbosity(logging.WARNING)
   with _Terminal() as terminal:
-    with Progress(first_step=0, total_steps=1000) as progress:
+    with Progress(first=0, total=1000) as progress:
       progress.update(500, "loss 0.5")
       progress.line(500, "loss 0.5")
     assert terminal.shown() == ""
+
+
+def test_other_things_than_steps_are_counted(caplog):
+  with Progress(total=50, unit="trial") as progress:
+    progress.line(3, "accuracy 0.98")
+  assert _messages(caplog) == ["trial  3/50  accuracy 0.98"]
+
+
+def test_a_brief_task_leaves_nothing_on_a_terminal():
+  with _Terminal() as terminal:
+    with Progress(total=10_000, unit="image", task="scoring", brief=True) as progress:
+      progress.update(10_000, "scored")
+    assert terminal.shown() == ""
+
+
+def test_a_brief_task_that_takes_longer_has_a_bar_until_it_ends(monkeypatch):
+  monkeypatch.setattr(progress_lib, "_SECONDS_BEFORE_BAR", 1e-9)
+  with _Terminal() as terminal:
+    with Progress(total=10_000, unit="image", task="scoring", brief=True) as progress:
+      time.sleep(0.15)  # tqdm draws ten times a second.
+      progress.update(2000, "scored")
+      assert "scoring:  20%" in terminal.shown()
+    # The line is blank again: what comes next begins at its start.
+    assert terminal.shown().rsplit("\r", 2)[1].strip() == ""
+
+
+def test_a_log_is_told_that_something_goes_on(caplog, monkeypatch):
+  monkeypatch.setattr(progress_lib, "_SECONDS_BETWEEN_LINES", 0.01)
+  with progress_lib.waiting("preparing mnist"):
+    while not caplog.records:
+      time.sleep(0.01)
+  count = len(caplog.records)
+  assert _messages(caplog)[0] == "preparing mnist goes on, since 0 s"
+  time.sleep(0.05)
+  assert len(caplog.records) == count
+
+
+def test_a_terminal_is_not_told_beside_the_bar(caplog, monkeypatch):
+  monkeypatch.setattr(progress_lib, "_SECONDS_BETWEEN_LINES", 0.01)
+  with _Terminal() as terminal:
+    with progress_lib.waiting("preparing mnist"):
+      time.sleep(0.05)
+    assert terminal.shown() == ""
+  assert _messages(caplog) == []

@@ -9,10 +9,15 @@ from tensorflow.python.framework import config as framework
 
 from mnist_research import data, losses
 from mnist_research import state as state_lib
-from mnist_research.config import OPTIMIZERS, Config
+from mnist_research.config import LOSSES, OPTIMIZERS, Config
 from mnist_research.models import create_model
 from mnist_research.state import TrainState
-from mnist_research.steps import TrainBlock, create_scorer, create_train_block
+from mnist_research.steps import (
+  TrainBlock,
+  create_gradients,
+  create_scorer,
+  create_train_block,
+)
 
 _NAMES = tuple("0123456789")
 
@@ -534,3 +539,18 @@ def test_the_scorer_follows_the_weights():
 def test_bfloat16_logits_come_as_float32():
   logits = create_scorer(create_model(Config(precision="bfloat16"), 10))(_SPLIT.images[:3])
   assert logits.dtype == np.float32
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_gradients_to_look_at_are_those_worked_by_hand(loss):
+  config = Config(hidden_units=(), input_dropout_rate=0.5)
+  model = create_model(config, 10)
+  before = model.get_weights()
+  found = create_gradients(model, losses.create_loss(loss))(_SPLIT.images[:8], _SPLIT.labels[:8])
+  images = _SPLIT.images[:8].reshape(8, 784) / 255
+  errors = _softmax(images @ before[0] + before[1]) - np.eye(10)[_SPLIT.labels[:8]]
+  assert list(found) == ["logits/kernel", "logits/bias"]
+  np.testing.assert_allclose(found["logits/kernel"], images.T @ errors / 8, rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(found["logits/bias"], errors.mean(axis=0), rtol=1e-4, atol=1e-6)
+  for value, unchanged in zip(model.get_weights(), before, strict=True):
+    np.testing.assert_array_equal(value, unchanged)

@@ -1,5 +1,6 @@
 """Tests of the TensorBoard files: what is read back is what was written."""
 
+import re
 import time
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from mnist_research.errors import UserError
 from mnist_research.summaries import Summaries
@@ -55,6 +59,87 @@ def test_a_picture_is_decoded_as_it_was(tmp_path):
   width, height, png = tf.make_ndarray(event.tensor_proto)
   assert (event.step, width, height) == (7, b"30", b"20")
   np.testing.assert_array_equal(tf.io.decode_png(png), picture)
+
+
+def test_a_histogram_counts_the_values_of_each_bin(tmp_path):
+  # From 0 to 30 in 30 bins: each is 1 wide. What isn't finite is in none.
+  values = np.array([[0, 0.5, 1.5], [1.75, 1.25, 30], [29.5, np.nan, np.inf]])
+  with Summaries(tmp_path, first_step=0) as summaries:
+    summaries.histogram("train/weights/logits/kernel", values, step=3)
+  (event,) = _accumulated(tmp_path).Tensors("train/weights/logits/kernel")
+  buckets = tf.make_ndarray(event.tensor_proto)
+  np.testing.assert_allclose(buckets[:, 0], np.arange(30))
+  np.testing.assert_allclose(buckets[:, 1], np.arange(1, 31))
+  np.testing.assert_array_equal(buckets[:, 2], [2, 3, *[0] * 27, 2])
+  assert [*_accumulated(tmp_path).PluginTagToContent("histograms")] == [
+    "train/weights/logits/kernel"
+  ]
+
+
+def test_a_pr_curve_has_the_counts_worked_by_hand(tmp_path):
+  labels = np.array([True, False, True, False])
+  probabilities = np.array([0.9, 0.8, 0.4, 0.1])
+  with Summaries(tmp_path, first_step=0) as summaries:
+    summaries.pr_curve("test/pr_curve/7", labels, probabilities, step=5)
+  accumulator = _accumulated(tmp_path)
+  (event,) = accumulator.Tensors("test/pr_curve/7")
+  curve = tf.make_ndarray(event.tensor_proto)
+  assert (event.step, curve.shape) == (5, (6, 201))
+  # True and false positives, true and false negatives, precision, recall; a threshold is 0.005.
+  np.testing.assert_allclose(curve[:, 0], [2, 2, 0, 0, 1 / 2, 1])
+  np.testing.assert_allclose(curve[:, 50], [2, 1, 1, 0, 2 / 3, 1], rtol=1e-6)
+  np.testing.assert_allclose(curve[:, 100], [1, 1, 1, 1, 1 / 2, 1 / 2])
+  np.testing.assert_allclose(curve[:, 170], [1, 0, 2, 1, 1, 1 / 2])
+  np.testing.assert_allclose(curve[:, 200], [0, 0, 2, 2, 0, 0])
+  assert list(accumulator.PluginTagToContent("pr_curves")) == ["test/pr_curve/7"]
+
+
+def test_hyperparameters_keep_their_names_and_kinds(tmp_path):
+  values = {"learning_rate": 0.01, "batch_size": 50, "hidden_units": "64,32", "batch_norm": True}
+  with Summaries(tmp_path, first_step=0) as summaries:
+    summaries.hyperparameters(values, step=0)
+    summaries.finished(step=60)
+  contents = _accumulated(tmp_path).PluginTagToContent("hparams")
+  start = hparams_metadata.parse_session_start_info_plugin_data(
+    contents["_hparams_/session_start_info"]
+  )
+  assert {name: getattr(v, v.WhichOneof("kind")) for name, v in start.hparams.items()} == values
+  end = hparams_metadata.parse_session_end_info_plugin_data(contents["_hparams_/session_end_info"])
+  assert end.status == api_pb2.STATUS_SUCCESS
+
+
+def test_the_layout_has_all_splits_of_a_metric_in_one_chart(tmp_path):
+  with Summaries(tmp_path, first_step=0) as summaries:
+    summaries.layout("loss", "accuracy", step=0)
+  (event,) = _accumulated(tmp_path).Tensors("custom_scalars__config__")
+  layout = layout_pb2.Layout.FromString(tf.make_ndarray(event.tensor_proto).item())
+  (category,) = layout.category
+  assert [chart.title for chart in category.chart] == ["loss", "accuracy"]
+  (pattern,) = category.chart[1].multiline.tag
+  tags = ("train/accuracy", "validation/accuracy", "test/accuracy", "test/accuracy_per_class/1")
+  assert [re.match(pattern, tag) is not None for tag in tags] == [True, True, True, False]
+
+
+def test_a_text_is_read_back(tmp_path):
+  with Summaries(tmp_path, first_step=0) as summaries:
+    summaries.text("run/config", "    --seed=3\n", step=4)
+  (event,) = _accumulated(tmp_path).Tensors("run/config")
+  assert (event.step, tf.make_ndarray(event.tensor_proto).item()) == (4, b"    --seed=3\n")
+
+
+def test_a_graph_is_read_back(tmp_path):
+  double = tf.function(lambda x: x * 2).get_concrete_function(tf.TensorSpec([], tf.float32, "x"))
+  with Summaries(tmp_path, first_step=0) as summaries:
+    summaries.graph(double.graph)
+  assert {"x", "mul"} <= {node.name for node in _accumulated(tmp_path).Graph().node}
+
+
+def test_disabled_they_write_no_file(tmp_path):
+  with Summaries(tmp_path / "tensorboard", first_step=0, enabled=False) as summaries:
+    summaries.scalars("train", {"loss": 2.5}, step=10)
+    summaries.image("test/predictions", np.zeros((2, 2, 3), np.uint8), step=10)
+    summaries.flush()
+  assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_flushed_can_be_read_while_the_run_goes_on(tmp_path):

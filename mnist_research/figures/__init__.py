@@ -11,7 +11,9 @@ from mnist_research.figures.confusion import NEUTRAL, confusion_matrix
 from mnist_research.figures.curves import training_curves
 from mnist_research.figures.grids import example_grid, prediction_grid
 from mnist_research.figures.panels import MAX_PANELS, Panel, recognition
+from mnist_research.figures.reliability import reliability_diagram
 from mnist_research.figures.scale import Chart, Line, scale_curves
+from mnist_research.figures.weights import weight_grid
 
 __all__ = [
   "GREEN",
@@ -28,8 +30,10 @@ __all__ = [
   "example_grid",
   "prediction_grid",
   "recognition",
+  "reliability_diagram",
   "save",
   "scale_curves",
   "to_array",
   "training_curves",
+  "weight_grid",
 ]

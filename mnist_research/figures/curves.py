@@ -81,7 +81,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], *, title: str) -> Figu
     axes = add_axes(figure, left, top - heading - height, width, height)
     top -= heading + height
     axes.set_xlim(*limits)
-    _style_panel(axes)
+    style_panel(axes)
     draw(axes)
   axes.tick_params(labelbottom=True)
   axes.set_xlabel("step", color=MUTED, fontsize=TEXT_POINTS)
@@ -144,7 +144,7 @@ def _step_limits(records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
   return left, max(high, left + 1)
 
 
-def _style_panel(axes: Axes) -> None:
+def style_panel(axes: Axes) -> None:
   axes.spines[["top", "right"]].set_visible(False)
   axes.spines[["left", "bottom"]].set_color(MUTED)
   axes.tick_params(color=MUTED, labelcolor=INK, labelsize=TEXT_POINTS, length=3, labelbottom=False)
@@ -154,7 +154,7 @@ def _style_panel(axes: Axes) -> None:
   axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
 
 
-def _write_panel_name(axes: Axes, name: str) -> None:
+def write_panel_name(axes: Axes, name: str) -> None:
   axes.set_title(name, loc="left", color=INK, fontsize=10.5, weight="bold", pad=7)
 
 
@@ -168,7 +168,7 @@ def _draw_learning_rate(axes: Axes, rates: Series) -> None:
   axes.set_ylim(0, 1.12 * peak)
   axes.yaxis.set_major_locator(FixedLocator([0, peak]))
   axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
-  _write_panel_name(axes, "Learning rate")
+  write_panel_name(axes, "Learning rate")
 
 
 def _draw_splits(axes: Axes, name: str, series: Mapping[str, Series], *, unit: str) -> None:
@@ -180,7 +180,7 @@ def _draw_splits(axes: Axes, name: str, series: Mapping[str, Series], *, unit: s
       axes.plot(
         steps, values, color=BLUE, alpha=0.25, linewidth=0.6, antialiased=False, label="train (raw)"
       )
-      clear[split], raw = _running_mean(values, 2 * (len(steps) // 80) + 3), values
+      clear[split], raw = running_mean(values, 2 * (len(steps) // 80) + 3), values
     marker = {"train": "o", "validation": "s", "test": "D"}[split]
     axes.plot(
       steps,
@@ -193,12 +193,12 @@ def _draw_splits(axes: Axes, name: str, series: Mapping[str, Series], *, unit: s
       zorder=3 + list(SPLIT_COLOURS).index(split),
       clip_on=False,
     )
-  if _scale_values(axes, np.concatenate(list(clear.values())), raw):
+  if scale_values(axes, np.concatenate(list(clear.values())), raw):
     name += ", log scale"
     if (raw <= 0).any():
       name += " (raw zeros lie below it)"
   axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{unit}"))
-  _write_panel_name(axes, name)
+  write_panel_name(axes, name)
   _write_last_values(axes, {split: values[-1] for split, values in clear.items()}, unit)
 
 
@@ -206,7 +206,7 @@ def _is_smoothed(split: str, steps: np.ndarray) -> bool:
   return split == "train" and len(steps) >= SMOOTH_FROM
 
 
-def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
   """Takes the mean over a centred odd window, shorter at the ends, of the finite values."""
   finite = np.isfinite(values)
   kernel = np.ones(window)
@@ -215,7 +215,7 @@ def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
   return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0.5)
 
 
-def _scale_values(axes: Axes, clear: np.ndarray, raw: np.ndarray) -> bool:
+def scale_values(axes: Axes, clear: np.ndarray, raw: np.ndarray) -> bool:
   """Sets scale, limits and ticks of the value axis; returns whether the scale is logarithmic.
 
   Raw values set the upper limit alone: a batch without an error must not stretch the axis.
@@ -240,10 +240,10 @@ def _scale_values(axes: Axes, clear: np.ndarray, raw: np.ndarray) -> bool:
 
 def _write_last_values(axes: Axes, last: Mapping[str, float], unit: str) -> None:
   """Writes name and last value of each split beside the axes, moved apart where they would meet."""
-  heights = {split: _height_of(axes, value) for split, value in last.items()}
+  heights = {split: height_of(axes, value) for split, value in last.items()}
   gap = 1.4 * TEXT_POINTS / POINTS_PER_INCH / (axes.get_window_extent().height / DPI)
   order = sorted(heights, key=heights.__getitem__)
-  moved = _moved_apart(np.array([heights[split] for split in order]), gap)
+  moved = moved_apart(np.array([heights[split] for split in order]), gap)
   for split, y in zip(order, moved, strict=True):
     value = f"{last[split]:.2f}{unit}" if unit else f"{last[split]:.3g}"
     axes.text(
@@ -258,7 +258,7 @@ def _write_last_values(axes: Axes, last: Mapping[str, float], unit: str) -> None
     )
 
 
-def _height_of(axes: Axes, value: float) -> float:
+def height_of(axes: Axes, value: float) -> float:
   """Returns the height of a value as a fraction of the axes, the top for one that is not finite."""
   if not np.isfinite(value):
     return 1.0
@@ -267,7 +267,7 @@ def _height_of(axes: Axes, value: float) -> float:
   return float(to_fraction.transform((1, np.clip(value, low, high)))[1])
 
 
-def _moved_apart(heights: np.ndarray, gap: float) -> np.ndarray:
+def moved_apart(heights: np.ndarray, gap: float) -> np.ndarray:
   """Moves ascending heights to be at least a gap apart, half of the way up and half down."""
   pile = gap * np.arange(len(heights))
   upwards = np.maximum.accumulate(heights - pile) + pile

@@ -1,0 +1,215 @@
+"""What `--summaries=all` shows of a run beyond its metrics and first pictures.
+
+Everything here is computed from copies: no step of training depends on it.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_research import figures, models, projector, steps
+from mnist_research.calibration import reliability
+from mnist_research.config import Config
+from mnist_research.data import Split
+from mnist_research.evaluation import Evaluation
+from mnist_research.losses import LossFunction
+from mnist_research.summaries import Summaries
+
+_INSPECTED_EXAMPLES = 256
+_EMBEDDED_EXAMPLES = 1000
+_PICTURED_EXAMPLES = 40
+
+
+class Inspector:
+  """Writes to TensorBoard while a run goes on; the writing is done in another thread."""
+
+  def __init__(
+    self,
+    summaries: Summaries,
+    background: Executor,
+    model: tf.keras.Model,
+    loss_function: LossFunction,
+    examples: Split,
+    label_names: Sequence[str],
+  ):
+    """Takes what is looked at.
+
+    Args:
+      summaries: where it is written.
+      background: does the writing, in order.
+      model: the network that is trained.
+      loss_function: whose gradients are shown.
+      examples: of train; the first 256 are what gradients and activations are taken on.
+      label_names: what each logit stands for.
+    """
+    self._summaries = summaries
+    self._background = background
+    self._model = model
+    self._gradients = steps.create_gradients(model, loss_function)
+    self._examples = examples[:_INSPECTED_EXAMPLES]
+    self._label_names = label_names
+    self._jobs: list[Future[None]] = []
+
+  def run(self, config: Config, environment: Mapping[str, Any], *, step: int) -> None:
+    """Writes what is known before the first step: settings, environment, graph and layout."""
+
+    def write() -> None:
+      self._summaries.layout("loss", "accuracy", step=step)
+      self._summaries.hyperparameters(config.hyperparameters(), step=step)
+      self._summaries.text("run/config", _code(config.to_flagfile()), step=step)
+      self._summaries.text("run/environment", _code(json.dumps(environment, indent=1)), step=step)
+      images = tf.TensorSpec([None, *models.IMAGE_SHAPE], tf.uint8, name="images")
+      self._summaries.graph(tf.function(self._model).get_concrete_function(images).graph)
+
+    self._submit(write)
+
+  def network(self, *, step: int) -> None:
+    """Writes histograms of the weights, and of gradients and activations on the fixed examples."""
+    weights = {v.path.partition("/")[2]: v.numpy() for v in self._model.trainable_variables}
+    gradients = self._gradients(self._examples.images, self._examples.labels)
+    activations = layer_outputs(self._model, self._examples.images)
+
+    def write() -> None:
+      kinds = {"weights": weights, "gradients": gradients, "activations": activations}
+      for kind, arrays in kinds.items():
+        for name, values in arrays.items():
+          self._summaries.histogram(f"train/{kind}/{name}", values, step=step)
+
+    self._submit(write)
+
+  def evaluation(
+    self, split: str, evaluation: Evaluation, labels: np.ndarray, *, step: int
+  ) -> None:
+    """Writes accuracy, and precision against recall, of each class."""
+
+    def write() -> None:
+      classes = zip(self._label_names, evaluation.accuracy_per_class, strict=True)
+      for index, (name, accuracy) in enumerate(classes):
+        if accuracy is None:  # No example has this label.
+          continue
+        self._summaries.scalars(split, {f"accuracy_per_class/{name}": accuracy}, step=step)
+        probabilities = evaluation.probabilities[:, index]
+        self._summaries.pr_curve(
+          f"{split}/pr_curve/{name}", labels == index, np.minimum(probabilities, 1.0), step=step
+        )
+
+    self._submit(write)
+
+  def result(
+    self,
+    directory: Path,
+    model: tf.keras.Model,
+    test: Split,
+    evaluation: Evaluation,
+    *,
+    step: int,
+  ) -> None:
+    """Writes that the run ended well, and the projector's files.
+
+    Args:
+      directory: of the event files; the projector looks there.
+      model: the network that was tested; the projector shows its last layer before the logits.
+      test: the examples that it was tested on; the projector shows the first 1,000.
+      evaluation: how.
+      step: of the network.
+    """
+    shown = test[:_EMBEDDED_EXAMPLES]
+    outputs = layer_outputs(model, shown.images)
+    # A network without hidden layers has its logits alone.
+    name, vectors = list(outputs.items())[-2:][0]
+    predictions = evaluation.probabilities[: shown.num_examples].argmax(axis=1)
+    projector.write(
+      directory, f"test/embedding/{name}", vectors.reshape(len(vectors), -1), shown, predictions,
+      label_names=self._label_names,
+    )  # fmt: skip
+    self.wait()
+    self._summaries.finished(step=step)
+
+  def pictures(
+    self, name: str, model: tf.keras.Model, test: Split, evaluation: Evaluation
+  ) -> Iterator[tuple[str, figures.Figure]]:
+    """Draws pictures of a tested network; those of mistakes where there are any.
+
+    Args:
+      name: of network and dataset, for the titles.
+      model: the network.
+      test: the examples that it was tested on.
+      evaluation: how.
+
+    Yields:
+      The tag and the picture.
+    """
+    yield "test/weights", figures.weight_grid(first_weights(model), title=f"{name}: first weights")
+    yield (
+      "test/reliability",
+      figures.reliability_diagram(
+        reliability(evaluation.probabilities, test.labels), title=f"{name}: test examples"
+      ),
+    )
+    for tag, kind, indices in (
+      (
+        "confident_mistakes",
+        "most confident mistakes",
+        confident_mistakes(evaluation.probabilities, test.labels),
+      ),
+      (
+        "doubtful_hits",
+        "least confident hits",
+        doubtful_hits(evaluation.probabilities, test.labels),
+      ),
+    ):
+      shown = indices[:_PICTURED_EXAMPLES]
+      if len(shown):
+        yield f"test/{tag}", figures.prediction_grid(
+          test.images[shown], test.labels[shown], evaluation.probabilities[shown],
+          label_names=self._label_names, title=f"{name}: {kind}",
+        )  # fmt: skip
+
+  def wait(self) -> None:
+    """Waits until all is written; raises what went wrong meanwhile."""
+    while self._jobs:
+      self._jobs.pop(0).result()
+
+  def _submit(self, write: Callable[[], None]) -> None:
+    self._jobs.append(self._background.submit(write))
+
+
+def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """Returns the indices of wrong predictions, the most confident first.
+
+  Args:
+    probabilities: [N, classes].
+    labels: integers [N].
+  """
+  wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+  return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
+
+
+def doubtful_hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """Returns the indices of right predictions, the least confident first; see above."""
+  right = np.flatnonzero(probabilities.argmax(axis=1) == labels)
+  return right[np.argsort(probabilities[right].max(axis=1), kind="stable")]
+
+
+def first_weights(model: tf.keras.Model) -> np.ndarray:
+  """Returns the first layer's weights as images, float32 [units or filters, height, width]."""
+  kernel = next(v for v in model.variables if v.path.endswith("/kernel")).numpy()
+  if kernel.ndim == 2:
+    kernel = kernel.reshape(*models.IMAGE_SHAPE, -1)
+  return np.moveaxis(kernel[:, :, 0, :], -1, 0)
+
+
+def layer_outputs(model: tf.keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns what each layer makes of `images`, uint8 [N, 28, 28, 1]: float32 [N, ...] by name."""
+  outputs = model.layer_outputs(tf.constant(images))
+  return {name: tf.cast(output, tf.float32).numpy() for name, output in outputs.items()}
+
+
+def _code(text: str) -> str:
+  """Markdown that shows `text` as it is: indented by four."""
+  return "".join(f"    {line}\n" for line in text.splitlines())

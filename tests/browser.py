@@ -1,0 +1,56 @@
+"""A browser without a window, for the tests of pages: Chromium, driven by Playwright."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_FLAGS = (
+  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+  "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+_MILLISECONDS = 60_000
+_LOCAL = ("127.0.0.1", "localhost")
+
+expect.set_options(timeout=_MILLISECONDS)
+
+
+@contextlib.contextmanager
+def started(*flags: str) -> Iterator[Browser]:
+  """Starts the machine's Chromium with more flags; skips the test where there is none."""
+  executable = next(filter(None, map(shutil.which, _NAMES)), None)
+  if executable is None:
+    pytest.skip(f"none of {', '.join(_NAMES)} is installed")
+  with sync_playwright() as playwright:
+    chromium = playwright.chromium.launch(executable_path=executable, args=[*_FLAGS, *flags])
+    yield chromium
+    chromium.close()
+
+
+@contextlib.contextmanager
+def opened(browser: Browser, url: str, *permissions: str) -> Iterator[Page]:
+  """Opens a page of this machine; asserts that it asks for nothing from another one.
+
+  Args:
+    browser: from `started`.
+    url: of the page.
+    permissions: what the user allows it, such as "camera".
+  """
+  outside: list[str] = []
+
+  def refuse(route: Route) -> None:
+    outside.append(route.request.url)
+    route.abort()
+
+  size = {"width": 1080, "height": 720}
+  with browser.new_context(viewport=size, permissions=list(permissions)) as context:
+    context.set_default_timeout(_MILLISECONDS)
+    context.route(lambda address: urlsplit(address).hostname not in _LOCAL, refuse)
+    page = context.new_page()
+    page.goto(url)
+    yield page
+  assert outside == []

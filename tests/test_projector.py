@@ -1,0 +1,56 @@
+"""Tests of the projector's files: what is read back is what was written."""
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from PIL import Image
+from tensorboard.plugins.projector import ProjectorConfig
+
+from mnist_research import projector
+from mnist_research.data import Split
+from mnist_research.errors import UserError
+
+_SPLIT = Split(
+  np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), dtype=np.uint8), np.array([0, 1, 1])
+)
+_VECTORS = np.array([[0.5, -1.25], [2, 1e-4], [3, 4]], np.float32)
+
+
+def _write(directory):
+  projector.write(
+    directory, "test/embedding/hidden_0", _VECTORS, _SPLIT, np.array([0, 0, 1]),
+    label_names=["T-shirt/top", "Bag"],
+  )  # fmt: skip
+  config = ProjectorConfig()
+  (embedding,) = text_format.Parse(
+    (directory / "projector_config.pbtxt").read_text(), config
+  ).embeddings
+  return embedding
+
+
+def test_the_named_files_hold_vectors_and_labels(tmp_path):
+  embedding = _write(tmp_path)
+  assert (embedding.tensor_name, [*embedding.tensor_shape]) == ("test/embedding/hidden_0", [3, 2])
+  np.testing.assert_allclose(np.loadtxt(tmp_path / embedding.tensor_path), _VECTORS)
+  assert (tmp_path / embedding.metadata_path).read_text() == (
+    "label\tprediction\tright\n"
+    "T-shirt/top\tT-shirt/top\tright\n"
+    "Bag\tT-shirt/top\twrong\n"
+    "Bag\tBag\tright\n"
+  )
+
+
+def test_the_sprite_holds_each_picture_in_its_order(tmp_path):
+  embedding = _write(tmp_path)
+  assert [*embedding.sprite.single_image_dim] == [28, 28]
+  sprite = np.asarray(Image.open(tmp_path / embedding.sprite.image_path))
+  images = _SPLIT.images[..., 0]
+  assert sprite.shape == (56, 56)
+  np.testing.assert_array_equal(sprite[:28], np.hstack(images[:2]))
+  np.testing.assert_array_equal(sprite[28:, :28], images[2])
+  assert not sprite[28:, 28:].any()
+
+
+def test_a_directory_that_is_gone_is_told(tmp_path):
+  with pytest.raises(UserError, match="gone can't be written"):
+    _write(tmp_path / "gone")

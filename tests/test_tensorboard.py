@@ -1,0 +1,249 @@
+"""Tests of `--summaries=all`: of the event files of whole runs, and of TensorBoard in a browser."""
+
+import contextlib
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import browser
+import commands
+import numpy as np
+import pytest
+import tensorflow as tf
+from playwright.sync_api import expect
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+
+from mnist_research import data, evaluation, inspection, losses, recognition, steps
+from mnist_research.config import Config
+from mnist_research.loop import train
+from mnist_research.workdir import Workdir
+
+_VARIABLES = ("hidden_0/dense/kernel", "hidden_0/dense/bias", "logits/kernel", "logits/bias")
+_EVALUATED_STEPS = [30, 60]
+
+
+class _Run(NamedTuple):
+  """A finished run, and what TensorBoard reads of it."""
+
+  config: Config
+  workdir: Workdir
+  events: commands.EventAccumulator
+
+  def tensors(self, tag: str) -> dict[int, np.ndarray]:
+    """Returns the value of a tag at each step."""
+    events = self.events.Tensors(tag)
+    values = {event.step: tf.make_ndarray(event.tensor_proto) for event in events}
+    assert len(values) == len(events), f"{tag} has a step twice"
+    return values
+
+
+def _train(config: Config) -> _Run:
+  train(config)
+  workdir = Workdir(config.workdir)
+  return _Run(config, workdir, commands.read_events(workdir.path))
+
+
+@pytest.fixture(scope="module")
+def run(prepared, tmp_path_factory) -> _Run:
+  """A run of 60 steps that shows all."""
+  directory = tmp_path_factory.mktemp("runs")
+  config = Config(
+    dataset="synthetic_digits/2000_500", data_dir=prepared, validation_examples=500,
+    hidden_units=(16,), dropout_rate=0.1, learning_rate=0.01, batch_size=50, steps=60,
+    steps_per_loop=10, checkpoint_every=20, evaluate_every=30, deterministic=True, xla="off",
+    summaries="all", profile_steps=10, workdir=str(directory / "relu"),
+  )  # fmt: skip
+  return _train(config)
+
+
+@pytest.fixture(scope="module")
+def trained(run) -> recognition.Recognizer:
+  """The network of the run, read back."""
+  return recognition.load(run.workdir, run.config)
+
+
+def test_every_tag_is_there(run):
+  digits = range(10)
+  curves = {f"{split}/pr_curve/{digit}" for split in ("validation", "test") for digit in digits}
+  kinds = {
+    "scalars": {
+      *(f"train/{name}" for name in ("epoch", "learning_rate", "examples_per_second")),
+      *(f"{s}/{name}" for s in ("train", "validation", "test") for name in ("loss", "accuracy")),
+      *(f"{s}/accuracy_per_class/{digit}" for s in ("validation", "test") for digit in digits),
+    },
+    "images": {
+      *(f"train/{name}" for name in ("examples", "curves")),
+      *(f"test/{name}" for name in ("predictions", "confusion_matrix", "reliability", "weights")),
+      *(f"test/{name}" for name in ("confident_mistakes", "doubtful_hits")),
+    },
+    "histograms": {
+      *(f"train/{kind}/{name}" for kind in ("weights", "gradients") for name in _VARIABLES),
+      *(f"train/activations/{name}" for name in ("hidden_0", "logits")),
+    },
+    "pr_curves": curves,
+    "text": {"run/config", "run/environment"},
+    "custom_scalars": {"custom_scalars__config__"},
+    "hparams": {"_hparams_/session_start_info", "_hparams_/session_end_info"},
+  }
+  assert {kind: set(run.events.PluginTagToContent(kind)) for kind in kinds} == kinds
+  assert set(run.events.Tags()["tensors"]) == set.union({"__run_graph__"}, *kinds.values())
+
+
+def test_each_picture_is_the_one_of_the_workdir(run):
+  for tag in run.events.PluginTagToContent("images"):
+    (picture,) = run.tensors(tag).values()
+    saved = run.workdir.figures / f"{tag.replace('/', '_')}.png"
+    expected = tf.io.decode_png(saved.read_bytes(), channels=3)
+    np.testing.assert_array_equal(tf.io.decode_png(picture[2]), expected, err_msg=tag)
+
+
+def test_the_histograms_count_the_weights_gradients_and_activations(run, trained):
+  source = data.prepare(run.config)
+  examples = data.read_split(source, run.config, "train")[:256]
+  model = trained.trained.model
+  loss = losses.create_loss(run.config.loss)
+  arrays = {
+    "weights": {v.path.partition("/")[2]: v.numpy() for v in model.variables},
+    "gradients": steps.create_gradients(model, loss)(examples.images, examples.labels),
+    "activations": inspection.layer_outputs(model, examples.images),
+  }
+  for kind, values_by_name in arrays.items():
+    for name, values in values_by_name.items():
+      shown = run.tensors(f"train/{kind}/{name}")
+      assert list(shown) == _EVALUATED_STEPS
+      counts, edges = np.histogram(values, 30)
+      np.testing.assert_allclose(shown[60][:, 0], edges[:-1], rtol=1e-4, err_msg=name)
+      assert np.abs(shown[60][:, 2] - counts).sum() <= 2e-3 * values.size, name
+
+
+def test_accuracy_and_curve_of_each_class_are_those_of_the_network(run, trained):
+  test = data.read(data.prepare(run.config), "test")
+  result = evaluation.evaluate_logits(trained.score(test.images), test.labels)
+  for digit in range(10):
+    hits = result.probabilities[test.labels == digit].argmax(axis=1) == digit
+    assert run.tensors(f"test/accuracy_per_class/{digit}")[60] == pytest.approx(hits.mean())
+    predicted = result.probabilities[:, digit] >= 0.5
+    right = (predicted & (test.labels == digit)).sum()
+    counts = [right, predicted.sum() - right]
+    np.testing.assert_array_equal(run.tensors(f"test/pr_curve/{digit}")[60][:2, 100], counts)
+
+
+def test_the_settings_stand_beside_the_result(run):
+  contents = run.events.PluginTagToContent("hparams")
+  start = hparams_metadata.parse_session_start_info_plugin_data(
+    contents["_hparams_/session_start_info"]
+  )
+  shown = {name: getattr(v, v.WhichOneof("kind")) for name, v in start.hparams.items()}
+  assert shown == run.config.hyperparameters()
+  assert (shown["hidden_units"], shown["learning_rate"]) == ("16", 0.01)
+  # The dashboard's metrics are the scalars of the run.
+  assert run.tensors("test/accuracy")[60] == pytest.approx(
+    run.workdir.read_result()["test_accuracy"]
+  )
+
+
+def test_the_texts_are_the_files_of_the_workdir(run):
+  text = run.tensors("run/config")[0].item().decode()
+  assert "".join(f"    {line}\n" for line in run.config.to_flagfile().splitlines()) == text
+  environment = run.tensors("run/environment")[0].item().decode()
+  assert json.loads(environment) == run.workdir.read_environment()
+
+
+def test_the_graph_is_that_of_the_network(run):
+  operations = [node.op for node in run.events.Graph().node]
+  assert operations.count("MatMul") == 2
+  assert operations.count("Relu") == 1
+
+
+def test_the_embedding_is_the_last_hidden_layer(run, trained):
+  test = data.read(data.prepare(run.config), "test")
+  vectors = np.loadtxt(run.workdir.tensorboard / "embedding.tsv")
+  outputs = inspection.layer_outputs(trained.trained.model, test.images)
+  np.testing.assert_allclose(vectors, outputs["hidden_0"], rtol=1e-3, atol=1e-4)
+  rows = (run.workdir.tensorboard / "embedding_labels.tsv").read_text().splitlines()[1:]
+  assert [int(row.split("\t")[0]) for row in rows] == test.labels.tolist()
+
+
+def test_the_profiler_left_a_trace(run):
+  (trace,) = run.workdir.tensorboard.glob("plugins/profile/*/*.xplane.pb")
+  assert b"train_block" in trace.read_bytes()
+
+
+def test_a_run_that_goes_on_shows_the_same(run, tmp_path):
+  # As if it had been killed after the checkpoint of step 40.
+  workdir = tmp_path / "run"
+  shutil.copytree(run.workdir.path, workdir)
+  (workdir / "result.json").unlink()
+  shutil.rmtree(workdir / "checkpoints" / "00000060")
+  resumed = _train(dataclasses.replace(run.config, workdir=str(workdir), profile_steps=0))
+  commands.assert_same_run(workdir, run.workdir.path)
+  for kind in ("histograms", "pr_curves"):
+    for tag in run.events.PluginTagToContent(kind):
+      shown, expected = resumed.tensors(tag), run.tensors(tag)
+      assert list(shown) == list(expected), tag
+      for step in shown:
+        np.testing.assert_array_equal(shown[step], expected[step], err_msg=tag)
+
+
+def test_without_summaries_the_run_is_the_same_and_writes_no_event(run, tmp_path):
+  quiet = dataclasses.replace(
+    run.config, summaries="none", profile_steps=0, workdir=str(tmp_path / "run")
+  )
+  result = train(quiet)
+  expected = run.workdir.read_result()
+  assert commands.without_wall_clock(result) == commands.without_wall_clock(expected)
+  assert not (tmp_path / "run" / "tensorboard").exists()
+  assert (tmp_path / "run" / "figures" / "test_predictions.png").exists()
+
+
+@contextlib.contextmanager
+def _served(logdir: Path):
+  """Starts TensorBoard, and gives its address."""
+  command = [sys.executable, "-m", "tensorboard.main", f"--logdir={logdir}"]
+  process = subprocess.Popen(
+    [*command, "--host=127.0.0.1", "--port=0"],
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  try:
+    for line in process.stderr:
+      if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+        yield found[0]
+        return
+    raise AssertionError("TensorBoard ended before it served")
+  finally:
+    process.kill()
+    process.communicate()
+
+
+def test_a_browser_shows_scalars_pictures_and_settings(run):
+  other = dataclasses.replace(
+    run.config, activation="tanh", steps=10, profile_steps=0,
+    workdir=str(run.workdir.path.with_name("tanh")),
+  )  # fmt: skip
+  train(other)
+  with (
+    browser.started() as chromium,
+    _served(run.workdir.path.parent) as address,
+    browser.opened(chromium, f"{address}#timeseries") as page,
+  ):
+    tags = page.get_by_role("combobox", name="Filter tags (regex)")
+    accuracy = run.workdir.read_result()["test_accuracy"]
+    tags.fill("^test/accuracy$")
+    expect(page.locator("scalar-card").first).to_contain_text(f"{accuracy:.4g}")
+    tags.fill("^test/confident_mistakes$")
+    picture = page.locator("image-card img").first
+    page.wait_for_function("(image) => image.naturalWidth > 500", arg=picture.element_handle())
+    tags.fill("^train/gradients/logits/bias$")
+    expect(page.locator("histogram-card").first).to_contain_text("train/gradients/logits/bias")
+    page.goto(f"{address}#hparams")
+    page.reload()
+    table = page.locator("tf-hparams-table-view")
+    for text in ("activation", "relu", "tanh", f"{accuracy:.5f}"):
+      expect(table).to_contain_text(text)
