@@ -170,7 +170,8 @@ class Config:
     0, "steps, after the first block, that TensorFlow's profiler traces, in whole blocks; 0: none",
     at_least=0, may_change=True)  # fmt: skip
   workdir: str = _setting(
-    "", "directory of the run; empty: a name under runs/ made from the settings",
+    "", "directory of the run; empty: to train, a name under runs/ made from the settings; to use, "
+    "the network that comes with the package",
     may_change=True)  # fmt: skip
 
   def __post_init__(self):

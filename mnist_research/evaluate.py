@@ -1,4 +1,4 @@
-"""Scores a trained network: `python -m mnist_research.evaluate --workdir=DIR [--split=test]`.
+"""Scores a trained network: `python -m mnist_research.evaluate [--workdir=DIR]`.
 
 With `--ensemble`, several networks together: the mean of their probabilities. The last line on
 stdout is one JSON object: dataset, split, num_examples, loss, accuracy, accuracy_per_class,
