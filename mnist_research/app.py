@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib.util
 import json
 import logging as python_logging
 import os
@@ -80,6 +81,14 @@ def required(name: str) -> str:
   if not value:
     raise UserError(f"--{name} is missing: this command needs it; --help lists the flags")
   return value
+
+
+def require_extra(module: str, extra: str) -> None:
+  """Raises UserError where `module`, which comes with an extra of this package, is missing."""
+  if importlib.util.find_spec(module) is None:
+    raise UserError(
+      f"{module} is not installed: python -m pip install -e '.[{extra}]' in the repository adds it"
+    )
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

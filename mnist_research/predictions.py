@@ -33,8 +33,7 @@ class Answer(NamedTuple):
     """Returns the file, its number, and each digit with its box, as JSON takes it."""
     digits = []
     for (_, box), row in zip(self.picture.digits, self.probabilities, strict=True):
-      place = {"x": box.left, "y": box.top, "width": box.width, "height": box.height}
-      digits.append({**self._prediction(row), "box": place})
+      digits.append({**self._prediction(row), "box": box.place()})
     # A text: the zeros of 007 count.
     number = "".join(digit["label_name"] for digit in digits)
     return {"file": self.picture.file, "number": number, "digits": digits}

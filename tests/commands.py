@@ -109,6 +109,20 @@ def run(*arguments: str | Path, module: str = "train", **options: Any) -> Finish
   return finish(start(*arguments, module=module, **options))
 
 
+def run_python(
+  program: str, *, stdout: Any = subprocess.PIPE, path: str | Path = REPOSITORY
+) -> Finished:
+  """Runs `python -c PROGRAM` to its end, with modules from `path`."""
+  process = subprocess.Popen(
+    [sys.executable, "-c", program],
+    env={**os.environ, "PYTHONPATH": str(path)},
+    stdout=stdout,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  return finish(process)
+
+
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
   """Waits until `condition` holds while `process` lives."""
   while not condition():

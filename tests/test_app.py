@@ -2,12 +2,11 @@
 
 import os
 import subprocess
-import sys
 
 import commands
 import pytest
 
-_COMMANDS = ("train", "evaluate", "predict")
+_COMMANDS = ("train", "evaluate", "predict", "demo", "camera")
 _BROKEN_PIPE = 141
 
 
@@ -35,18 +34,7 @@ def _run_main(body, *, stdout=subprocess.PIPE, path=commands.REPOSITORY):
     f"  {body}\n"
     "app.run(main)\n"
   )
-  return _run_python(program, stdout=stdout, path=path)
-
-
-def _run_python(program, *, stdout=subprocess.PIPE, path=commands.REPOSITORY):
-  process = subprocess.Popen(
-    [sys.executable, "-c", program],
-    env={**os.environ, "PYTHONPATH": str(path)},
-    stdout=stdout,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-  return commands.finish(process)
+  return commands.run_python(program, stdout=stdout, path=path)
 
 
 @pytest.mark.parametrize("module", _COMMANDS)
@@ -56,11 +44,11 @@ def test_help_is_on_stdout_and_no_failure(module, flag):
   assert finished.returncode == 0
   assert finished.stderr == ""
   assert f"python -m mnist_research.{module} --" in finished.stdout
-  for name in (
-    "workdir",
-    "dataset",
-    {"train": "learning_rate", "evaluate": "split", "predict": "index"}[module],
-  ):
+  own = {
+    "train": "learning_rate", "evaluate": "split", "predict": "index", "demo": "port",
+    "camera": "source",
+  }  # fmt: skip
+  for name in ("workdir", "dataset", own[module]):
     assert f"--{name}" in finished.stdout
 
 
@@ -139,7 +127,7 @@ def test_notes_of_tensorflow_are_dropped_and_all_else_it_says_is_shown(tmp_path)
 
 
 def test_a_bad_flag_is_answered_before_tensorflow_is_loaded():
-  finished = _run_python(
+  finished = commands.run_python(
     "import runpy, sys\n"
     "sys.modules['tensorflow'] = None  # To import it is an error.\n"
     "sys.argv = ['train', '--batch_size=0']\n"

@@ -24,6 +24,10 @@ class Box(NamedTuple):
   right: int
   bottom: int
 
+  def place(self) -> dict[str, int]:
+    """Returns the box as JSON takes it."""
+    return {"x": self.left, "y": self.top, "width": self.width, "height": self.height}
+
   @property
   def width(self) -> int:
     """The number of columns."""

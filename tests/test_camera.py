@@ -1,0 +1,107 @@
+"""Tests of `python -m mnist_research.camera` on videos that OpenCV writes."""
+
+import signal
+import sys
+
+import commands
+import cv2
+import numpy as np
+import pytest
+
+from mnist_research import recognition, video
+from mnist_research.errors import UserError
+from mnist_research.synthetic_digits import drawing
+from mnist_research.workdir import SHIPPED, Workdir
+
+_RATE = 10  # Frames a second.
+_SHOWN = 4  # Frames that each digit is held up for.
+_LEFT, _TOP, _SIDE = 90, 50, 140
+# A display that doesn't answer: the command opens no window.
+_NO_DISPLAY = {"DISPLAY": ":4711", "WAYLAND_DISPLAY": ""}
+
+
+@pytest.fixture(scope="module")
+def digits():
+  """An image of each digit that the network reads rightly, beyond doubt."""
+  workdir = Workdir(SHIPPED)
+  recognizer = recognition.load(workdir, workdir.trained_config())
+  images, labels = next(drawing.draw_examples("test", 500))
+  probabilities = recognizer.probabilities(images)[np.arange(len(labels)), labels]
+  return [images[np.argmax(probabilities * (labels == digit)), ..., 0] for digit in range(10)]
+
+
+def _write_video(file, shown, digits):
+  """Writes a video in which the digits `shown` are held up in turn; None: only paper."""
+  writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), _RATE, (320, 240))
+  assert writer.isOpened()
+  for digit in shown:
+    frame = np.full((240, 320), 200, np.float64)
+    if digit is not None:
+      ink = cv2.resize(digits[digit], (_SIDE, _SIDE), interpolation=cv2.INTER_CUBIC)
+      frame[_TOP : _TOP + _SIDE, _LEFT : _LEFT + _SIDE] -= 0.6 * ink
+    for _ in range(_SHOWN):
+      writer.write(cv2.cvtColor(frame.astype(np.uint8), cv2.COLOR_GRAY2BGR))
+  writer.release()
+  return file
+
+
+def _run(source, **options):
+  return commands.run(f"--source={source}", module="camera", environment=_NO_DISPLAY, **options)
+
+
+def test_a_line_for_each_change_of_the_answer(digits, tmp_path):
+  shown = [None, 3, 3, 7, None, None, 1, 4, 4, 0, 8, None]
+  finished = _run(_write_video(tmp_path / "digits.avi", shown, digits))
+  records = finished.records
+  # Which network it is, what it reads, and how to end it.
+  assert len(finished.stderr.splitlines()) == 2
+  assert [record["label"] for record in records] == [3, 7, None, 1, 4, 0, 8, None]
+  changes = [1, 3, 4, 6, 7, 9, 10, 11]
+  assert [record["frame"] for record in records] == [_SHOWN * index for index in changes]
+  for record in records:
+    assert list(record) == ["frame", "seconds", "label", "label_name", "probability", "box"]
+    assert record["seconds"] == pytest.approx(record["frame"] / _RATE)
+    if record["label"] is None:
+      assert record["label_name"] is record["probability"] is record["box"] is None
+      continue
+    assert record["label_name"] == str(record["label"])
+    assert 0.5 < record["probability"] <= 1
+    x, y, width, height = record["box"].values()
+    # The digit's longer side is 20 of its image's 28 pixels.
+    assert max(width, height) == pytest.approx(_SIDE * 20 / 28, abs=8)
+    assert _LEFT < x < x + width < _LEFT + _SIDE
+    assert _TOP < y < y + height < _TOP + _SIDE
+
+
+@pytest.mark.parametrize("source", ["99", "99999999999999", "missing.avi", "-1", "", "."])
+def test_a_source_that_cannot_be_opened_is_refused(source, tmp_path):
+  finished = _run(source, cwd=tmp_path)
+  assert finished.error == (
+    f"error: --source={source} can't be opened; name a video file, or the number of a camera that "
+    "is plugged in and free"
+  )
+
+
+def test_a_file_without_frames_is_refused(tmp_path):
+  file = tmp_path / "3.png"
+  file.write_bytes(bytes(100))
+  with pytest.raises(UserError) as refusal:
+    list(video.read_frames(video.open_video(str(file))))
+  assert str(refusal.value) == f"--source={file} gives no frames; check the camera or the file"
+
+
+def test_there_is_no_display_where_none_is_named(monkeypatch):
+  monkeypatch.delenv("DISPLAY", raising=False)
+  monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+  monkeypatch.setattr(sys, "executable", "not asked")
+  assert not video.has_display()
+
+
+def test_ctrl_c_ends_it(digits, tmp_path):
+  file = _write_video(tmp_path / "long.avi", 400 * [3, 7], digits)
+  process = commands.start(f"--source={file}", module="camera", environment=_NO_DISPLAY)
+  assert process.stdout.readline()
+  process.send_signal(signal.SIGINT)
+  finished = commands.finish(process)
+  assert finished.returncode == 128 + signal.SIGINT
+  assert "Traceback" not in finished.stderr
