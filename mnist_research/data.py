@@ -427,6 +427,7 @@ def train_blocks(
   )
   images, labels = tf.constant(split.images), tf.constant(split.labels)
 
+  @tf.autograph.experimental.do_not_convert  # It has no control flow, and rewriting takes time.
   def gather(first_step: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], ...]:
     first_position = (first_step + tf.range(room, dtype=tf.int64)) * config.batch_size
     positions = first_position[:, None] + tf.range(first, stop, dtype=tf.int64)

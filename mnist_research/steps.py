@@ -15,6 +15,10 @@ from mnist_research.state import TrainState
 # Images of one call of the network when a split is scored: large enough to fill the device.
 SCORED_BATCH = 2000
 
+# AutoGraph rewrites the source of every function that is traced, which takes most of a second at
+# each start; only the loop of steps has control flow for it to find.
+_as_it_stands = tf.autograph.experimental.do_not_convert
+
 # (images [steps, batch, 28, 28, 1], labels [steps, batch], number of steps to do [])
 #   -> (mean loss [steps], number of correct predictions [steps])
 TrainBlock = Callable[..., tuple[tf.Tensor, tf.Tensor]]
@@ -43,6 +47,7 @@ def create_train_block(
   variables = state.model.trainable_variables
   replicas = strategy.num_replicas_in_sync
 
+  @_as_it_stands
   def replica_step(images, labels, index):
     """One step of one replica: its share of the batch at `index` of the block."""
     images, labels = images[index], labels[index]
@@ -132,7 +137,7 @@ def create_scorer(model: tf.keras.Model) -> Scorer:
   take less than the start of a second one.
   """
 
-  @tf.function(input_signature=[tf.TensorSpec([None, 28, 28, 1], tf.uint8)])
+  @tf.function(input_signature=[tf.TensorSpec([None, 28, 28, 1], tf.uint8)], autograph=False)
   def score_batch(images):
     return tf.cast(model(images), tf.float32)
 
