@@ -231,14 +231,15 @@ class Config:
     digest = hashlib.sha256(repr({**changed, **numbers}).encode()).hexdigest()[:8]
     return f"runs/{self.dataset.replace('/', '-')}-{self.model}-seed{self.seed}-{digest}"
 
+  def to_texts(self) -> dict[str, str]:
+    """Returns every setting as a flag takes it."""
+    return {name: _to_text(value) for name, value in dataclasses.asdict(self).items()}
+
   def to_flagfile(self) -> str:
     """The text of a flagfile that repeats this run in another workdir."""
-    lines = [
-      f"--{name}={_to_text(value)}"
-      for name, value in dataclasses.asdict(self).items()
-      if name != "workdir"
-    ]
-    return "\n".join(lines) + "\n"
+    texts = self.to_texts()
+    del texts["workdir"]
+    return "".join(f"--{name}={text}\n" for name, text in texts.items())
 
   def hyperparameters(self) -> dict[str, bool | float | str]:
     """Returns the settings on which the result depends, lists as text."""

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,17 @@ from mnist_research.progress import Progress
 from mnist_research.state import Restored, TrainState
 from mnist_research.stopping import StopSignals
 from mnist_research.summaries import Summaries
-from mnist_research.workdir import Workdir
+from mnist_research.workdir import Predictions, Workdir
 
 _PICTURED_EXAMPLES = 40
 
 
-def train(config: Config) -> dict[str, Any]:
+# Told of each scoring of the validation examples: the step, and their accuracy. What it raises ends
+# the run, which then has no result.
+OnValidation = Callable[[int, float], None]
+
+
+def train(config: Config, *, on_validation: OnValidation | None = None) -> dict[str, Any]:
   """Trains as `config` says, from the newest checkpoint of its workdir if there is one.
 
   Returns:
@@ -53,7 +58,7 @@ def train(config: Config) -> dict[str, Any]:
       logging.info("%s is finished, at step %d", workdir.path, result["step"])
       return result
     with distribution.lost_worker_told(workers):
-      return _run(config, workdir, workers)
+      return _run(config, workdir, workers, on_validation)
 
 
 def plan_blocks(
@@ -96,7 +101,9 @@ def _settle(config: Config, workdir: Workdir) -> Config:
   return config
 
 
-def _run(config: Config, workdir: Workdir, workers: Workers) -> dict[str, Any]:
+def _run(
+  config: Config, workdir: Workdir, workers: Workers, on_validation: OnValidation | None
+) -> dict[str, Any]:
   """One process's part of a run, from its start or a checkpoint to the result."""
   # ---- Devices, data, state ----
   strategy = distribution.create_strategy(config)
@@ -205,6 +212,8 @@ def _run(config: Config, workdir: Workdir, workers: Workers) -> dict[str, Any]:
               recorder.evaluation("validation", step, evaluation, validation.labels)
               validations.append((step, evaluation.accuracy))
               improved = config.select == "best" and _best_step(validations) == step
+              if on_validation:
+                on_validation(step, evaluation.accuracy)
             improved = exchange.any(improved)
             last |= exchange.any(_is_exhausted(validations, config))
           # Asked once, since a signal comes at any moment; one to any worker stops all.
@@ -266,6 +275,9 @@ def _run(config: Config, workdir: Workdir, workers: Workers) -> dict[str, Any]:
     "train_seconds": train_seconds,
     "examples_per_second": step * config.batch_size / train_seconds,
   }
+  workdir.write_predictions(
+    Predictions(test.labels, evaluation.probabilities.astype(np.float32), tuple(source.label_names))
+  )
   workdir.write_result(result)
   exchange.wait()
   return result

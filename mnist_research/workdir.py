@@ -2,15 +2,18 @@
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from absl import logging
 
 from mnist_research import __version__
@@ -24,12 +27,26 @@ SHIPPED = Path(__file__).parent / "shipped"
 _PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
 
 
+class Predictions(NamedTuple):
+  """What a network predicted for the test examples, in their order.
+
+  Attributes:
+    labels: int32 [N], the true classes.
+    probabilities: float32 [N, classes].
+    label_names: what each class is called.
+  """
+
+  labels: np.ndarray
+  probabilities: np.ndarray
+  label_names: tuple[str, ...]
+
+
 class Workdir:
   """A run's directory.
 
   It holds `config.cfg` (a flagfile that repeats the run), `environment.json`, `metrics.jsonl` (one
-  object a line), `result.json` (there when the run is finished), `checkpoints/`, `tensorboard/`,
-  `figures/`, and with `--select=best` the checkpoints of `best/`.
+  object a line), `predictions-test.npz`, `result.json` (there when the run is finished),
+  `checkpoints/`, `tensorboard/`, `figures/`, and with `--select=best` the checkpoints of `best/`.
   """
 
   def __init__(self, path: str | Path):
@@ -40,6 +57,7 @@ class Workdir:
     self.figures = self.path / "figures"
     self._config = self.path / "config.cfg"
     self._metrics = self.path / "metrics.jsonl"
+    self._predictions = self.path / "predictions-test.npz"
     self._result = self.path / "result.json"
 
   @contextlib.contextmanager
@@ -130,6 +148,32 @@ class Workdir:
     except (OSError, ValueError, TypeError) as error:
       raise UserError(f"{path} can't be read: {error}") from error
 
+  def read_predictions(self) -> Predictions | None:
+    """Returns what a finished run predicted; None where it left nothing.
+
+    Raises:
+      UserError: `predictions-test.npz` is damaged.
+    """
+    if not self._predictions.exists():
+      return None
+    try:
+      with np.load(self._predictions) as arrays:  # A zip file: its checksums guard every byte.
+        names = tuple(map(str, arrays["label_names"]))
+        predictions = Predictions(arrays["labels"], arrays["probabilities"], names)
+    # RuntimeError: damage that reads as an encrypted zip file.
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+      raise UserError(f"{self._predictions} is damaged: {error}") from error
+    num_examples = len(predictions.labels)
+    if predictions.probabilities.shape != (num_examples, len(names)) or not num_examples:
+      raise UserError(f"{self._predictions} is damaged: its arrays don't fit each other")
+    return predictions
+
+  def write_predictions(self, predictions: Predictions) -> None:
+    """Writes `predictions-test.npz`, whole or not at all."""
+    file = io.BytesIO()
+    np.savez(file, **predictions._asdict())
+    write_atomically(self._predictions, file.getvalue())
+
   def read_metrics(self) -> list[dict[str, Any]]:
     """Returns the objects of `metrics.jsonl`.
 
@@ -193,12 +237,12 @@ def trained_workdir(path: str) -> Workdir:
   return workdir
 
 
-def write_atomically(path: Path, text: str) -> None:
-  """Writes `text` under another name and renames it: a reader sees the old or the new file."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+  """Writes `content` under another name and renames it: a reader sees the old or the new file."""
   partial = path.with_name(f".{path.name}.partial")
   try:
-    with writing(path), partial.open("w", encoding="utf-8") as file:
-      file.write(text)
+    with writing(path), partial.open("wb") as file:
+      file.write(content.encode() if isinstance(content, str) else content)
       file.flush()
       os.fsync(file.fileno())
   except UserError:

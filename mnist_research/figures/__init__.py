@@ -7,12 +7,14 @@ is registered globally and drawing in a background thread is safe.
 from matplotlib.figure import Figure
 
 from mnist_research.figures.canvas import GREEN, INK, RIGHT_COLOUR, WRONG_COLOUR, save, to_array
+from mnist_research.figures.comparison import Compared, compared_accuracies, compared_curves
 from mnist_research.figures.confusion import NEUTRAL, confusion_matrix
 from mnist_research.figures.curves import training_curves
 from mnist_research.figures.grids import example_grid, prediction_grid
 from mnist_research.figures.panels import MAX_PANELS, Panel, recognition
 from mnist_research.figures.reliability import reliability_diagram
 from mnist_research.figures.scale import Chart, Line, scale_curves
+from mnist_research.figures.sweeps import Axis, heat_map, importances, parallel_coordinates
 from mnist_research.figures.weights import weight_grid
 
 __all__ = [
@@ -22,12 +24,19 @@ __all__ = [
   "NEUTRAL",
   "RIGHT_COLOUR",
   "WRONG_COLOUR",
+  "Axis",
   "Chart",
+  "Compared",
   "Figure",
   "Line",
   "Panel",
+  "compared_accuracies",
+  "compared_curves",
   "confusion_matrix",
   "example_grid",
+  "heat_map",
+  "importances",
+  "parallel_coordinates",
   "prediction_grid",
   "recognition",
   "reliability_diagram",

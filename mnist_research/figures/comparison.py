@@ -1,0 +1,235 @@
+"""Several configs side by side: their accuracies over seeds, and their curves."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from mnist_research.figures.canvas import (
+  BLUE,
+  DPI,
+  GREEN,
+  INK,
+  MUTED,
+  NOTE_POINTS,
+  POINTS_PER_INCH,
+  TEXT_POINTS,
+  VERMILION,
+  add_axes,
+  fitted,
+  new_figure,
+  write,
+  write_header,
+)
+from mnist_research.figures.curves import (
+  SMOOTH_FROM,
+  TICK_STEPS,
+  Series,
+  height_of,
+  moved_apart,
+  running_mean,
+  scale_values,
+  style_panel,
+  write_panel_name,
+)
+
+# The best configs are told apart by colour, the others are grey: more colours nobody tells apart.
+COLOURS = (BLUE, VERMILION, GREEN, "#B5568F", "#C98500", "#3AA0D8", "#6B4C9A", "#7A5230")
+OTHERS = "#A9B2BD"
+# In inches.
+LEFT, WIDTH, NAMES = 0.75, 6.0, 3.0
+
+
+class Compared(NamedTuple):
+  """A config in a picture.
+
+  Attributes:
+    name: its settings in a few words.
+    test: accuracy of each seed, a fraction.
+    interval: 95% interval of their mean; None for a single seed.
+    validation: mean accuracy on the validation examples; None where there are none.
+    losses: for each seed the training loss by epoch.
+    errors: for each seed the error rate on the validation examples in percent, by epoch.
+  """
+
+  name: str
+  test: Sequence[float]
+  interval: tuple[float, float] | None
+  validation: float | None
+  losses: Sequence[Series]
+  errors: Sequence[Series]
+
+
+def compared_accuracies(configs: Sequence[Compared], *, title: str) -> Figure:
+  """Draws the test accuracy of every seed of each config, with the mean and its 95% interval.
+
+  Args:
+    configs: one at least; the first is drawn at the top.
+    title: written above.
+
+  Returns:
+    The figure.
+  """
+  pitch, bottom = 0.34, 0.75
+  height = pitch * len(configs)
+  figure = new_figure(NAMES + WIDTH + 1.3, bottom + height + 0.85)
+  axes = add_axes(figure, NAMES, bottom, WIDTH, height)
+  style_panel(axes)
+  axes.spines["left"].set_visible(False)
+  axes.grid(visible=False, axis="y")
+  names, size = _fitted_alike([config.name for config in configs], NAMES - 0.35, TEXT_POINTS)
+  colours = _colours(len(configs))
+  for row, (config, text, colour) in enumerate(zip(configs, names, colours, strict=True)):
+    y = len(configs) - 1 - row
+    _draw_accuracies(axes, config, y, colour)
+    place = NAMES - 0.15, bottom + (y + 0.5) * pitch
+    write(figure, *place, text, color=INK, fontsize=size, ha="right", va="center")
+    mean = f"{np.mean(config.test):.2%}"
+    write(
+      figure, NAMES + WIDTH + 0.2, place[1], mean, color=MUTED if colour == OTHERS else colour,
+      fontsize=TEXT_POINTS, weight="bold", va="center",
+    )  # fmt: skip
+  axes.set_ylim(-0.5, len(configs) - 0.5)
+  axes.set_yticks([])
+  axes.tick_params(labelbottom=True)
+  axes.xaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
+  axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
+  axes.set_xlabel("test accuracy", color=MUTED, fontsize=TEXT_POINTS)
+  note = "dots: seeds · tick: mean · band: its 95% interval"
+  if any(config.validation is not None for config in configs):
+    note += " · diamond: mean validation accuracy"
+  write_header(figure, title, note)
+  return figure
+
+
+def _draw_accuracies(axes: Axes, config: Compared, y: int, colour: str) -> None:
+  if config.interval:
+    low, high = config.interval
+    axes.barh(y, high - low, 0.62, left=low, color=colour, alpha=0.18, label="interval", zorder=2)
+  mean = float(np.mean(config.test))
+  axes.plot([mean, mean], [y - 0.31, y + 0.31], color=colour, linewidth=2, label="mean", zorder=3)
+  axes.plot(
+    config.test, [y] * len(config.test), "o", color=colour, markersize=5, alpha=0.85,
+    markeredgewidth=0, label="seeds", zorder=4,
+  )  # fmt: skip
+  if config.validation is not None:
+    axes.plot(
+      [config.validation], [y], "D", markerfacecolor="white", markeredgecolor=MUTED, markersize=5,
+      label="validation", zorder=3,
+    )  # fmt: skip
+
+
+def compared_curves(configs: Sequence[Compared], *, title: str) -> Figure:
+  """Draws training loss and validation error of each config by epoch.
+
+  A line is the mean over the seeds, the band reaches from the lowest to the highest. Panels without
+  values are left out.
+
+  Args:
+    configs: one at least, the best first: its line lies on top.
+    title: written above.
+
+  Returns:
+    The figure.
+  """
+  panels = {
+    name: values
+    for name, values, unit in (
+      ("Training loss", {c.name: c.losses for c in configs if c.losses}, ""),
+      ("Validation error rate", {c.name: c.errors for c in configs if c.errors}, "%"),
+    )
+    if values
+  }
+  height, heading, bottom = 2.9, 0.45, 0.55
+  total = (height + heading) * max(1, len(panels))
+  figure = new_figure(LEFT + WIDTH + NAMES, bottom + total + 0.66)
+  colours = {c.name: colour for c, colour in zip(configs, _colours(len(configs)), strict=True)}
+  top = bottom + total
+  for name, values in panels.items():
+    axes = add_axes(figure, LEFT, top - heading - height, WIDTH, height)
+    top -= heading + height
+    _draw_curves(axes, name, values, colours, unit="%" if "error" in name else "")
+  if panels:
+    axes.tick_params(labelbottom=True)
+    axes.set_xlabel("epoch", color=MUTED, fontsize=TEXT_POINTS)
+  else:
+    write(figure, 3.0, 1.5, "Nothing recorded", color=MUTED, fontsize=13, ha="center")
+  grey = f" · grey: those after the first {len(COLOURS)}" if len(configs) > len(COLOURS) else ""
+  write_header(figure, title, "line: mean over seeds · band: lowest to highest" + grey)
+  return figure
+
+
+def _fitted_alike(texts: Sequence[str], inches: float, points: float) -> tuple[list[str], float]:
+  """Shrinks, then shortens, texts to a width; all to one size."""
+  fits = [fitted(text, inches * POINTS_PER_INCH, points) for text in texts]
+  return [text for text, _ in fits], min(size for _, size in fits)
+
+
+def _colours(count: int) -> list[str]:
+  return [*COLOURS, *[OTHERS] * count][:count]
+
+
+def _draw_curves(
+  axes: Axes,
+  name: str,
+  values: Mapping[str, Sequence[Series]],
+  colours: Mapping[str, str],
+  *,
+  unit: str,
+) -> None:
+  style_panel(axes)
+  means, lowest = {}, []
+  for rank, (config, series) in enumerate(values.items()):
+    epochs, over_seeds = _over_seeds(series)
+    mean = np.nanmean(over_seeds, axis=0)
+    style = {"color": colours[config], "zorder": 30 - min(rank, 20)}
+    if len(over_seeds) > 1:
+      low, high = np.nanmin(over_seeds, axis=0), np.nanmax(over_seeds, axis=0)
+      axes.fill_between(epochs, low, high, alpha=0.15, linewidth=0, **style)
+    marker = "o" if len(epochs) <= 3 else None
+    axes.plot(epochs, mean, linewidth=1.7, marker=marker, markersize=4, label=config, **style)
+    means[config] = float(mean[-1])
+    lowest.append(mean)
+  if scale_values(axes, np.concatenate(lowest), np.array([])):
+    name += ", log scale"
+  axes.set_xlim(0, None)
+  axes.xaxis.set_major_formatter(FuncFormatter(lambda epoch, _: f"{epoch:g}"))
+  axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{unit}"))
+  write_panel_name(axes, name)
+  _write_names(axes, means, colours, unit)
+
+
+def _over_seeds(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the epochs at which every seed has a value, and those values [seeds, epochs].
+
+  Runs of one config are recorded at the same steps, but for those stopped on the way.
+  """
+  epochs = series[0][0]
+  for other, _ in series[1:]:
+    epochs = np.intersect1d(epochs, other)
+  values = np.stack([own[np.isin(at, epochs)] for at, own in series])
+  if len(epochs) >= SMOOTH_FROM:
+    window = 2 * (len(epochs) // 80) + 3
+    values = np.stack([running_mean(row, window) for row in values])
+  return epochs, values
+
+
+def _write_names(
+  axes: Axes, last: Mapping[str, float], colours: Mapping[str, str], unit: str
+) -> None:
+  """Writes the name and last value of each coloured config beside the axes, moved apart."""
+  named = [config for config in last if colours[config] != OTHERS]
+  named.sort(key=lambda config: height_of(axes, last[config]))
+  gap = 1.5 * NOTE_POINTS / POINTS_PER_INCH / (axes.get_window_extent().height / DPI)
+  heights = moved_apart(np.array([height_of(axes, last[config]) for config in named]), gap)
+  values = [f"{last[c]:.2f}{unit}" if unit else f"{last[c]:.3g}" for c in named]
+  texts = [f"{value}  {config}" for value, config in zip(values, named, strict=True)]
+  texts, size = _fitted_alike(texts, NAMES - 0.2, NOTE_POINTS)
+  for config, text, y in zip(named, texts, heights, strict=True):
+    axes.text(
+      1.02, y, text, color=colours[config], fontsize=size, weight="bold", va="center",
+      transform=axes.transAxes, parse_math=False,
+    )  # fmt: skip

@@ -1,0 +1,186 @@
+"""Finds the runs under some directories, reads what they left, and groups them by their settings.
+
+Neither TensorFlow nor the dataset is needed: a run's figures are in its plain files.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mnist_research.config import Config
+from mnist_research.errors import UserError
+from mnist_research.workdir import Workdir
+
+# What a report leaves in its directory: that one is no run, and nothing foreign.
+REPORT_NAME = "report.html"
+# A folder of sweeps, a sweep, its trials: deeper nobody looks, in a home directory for instance.
+_DEPTH = 3
+_RUN_FILES = ("config.cfg", "metrics.jsonl", "result.json", "checkpoints")
+# What `train` writes into every result.
+_RESULT_NUMBERS = (
+  "step", "test_accuracy", "test_loss", "train_examples", "parameters", "train_seconds"
+)  # fmt: skip
+
+
+class Run(NamedTuple):
+  """What a run left.
+
+  Attributes:
+    workdir: its directory.
+    config: its settings.
+    result: the content of result.json; None while it is unfinished.
+    metrics: the lines of metrics.jsonl.
+  """
+
+  workdir: Workdir
+  config: Config
+  result: Mapping[str, Any] | None
+  metrics: Sequence[Mapping[str, Any]]
+
+  @property
+  def path(self) -> Path:
+    """The run's directory."""
+    return self.workdir.path
+
+  @property
+  def last_step(self) -> int:
+    """The step of the last line of metrics; 0 before the first."""
+    return max((record["step"] for record in self.metrics), default=0)
+
+
+class SetAside(NamedTuple):
+  """A directory that gives a comparison no figures.
+
+  Attributes:
+    path: the directory.
+    kind: `unfinished`, `damaged`, `foreign` (it holds no run) or `duplicate`.
+    reason: in words.
+  """
+
+  path: Path
+  kind: str
+  reason: str
+
+
+class Group(NamedTuple):
+  """The runs of one config, which differ in their seed.
+
+  Attributes:
+    settings: as in config.cfg, those in which the groups that were made together differ.
+    runs: one for each seed, by ascending seed.
+  """
+
+  settings: Mapping[str, str]
+  runs: Sequence[Run]
+
+  @property
+  def name(self) -> str:
+    """The group in words, as flags would be written."""
+    named = (f"{name}={value or 'none'}" for name, value in self.settings.items())
+    return ", ".join(named) or f"{self.runs[0].config.model} on {self.runs[0].config.dataset}"
+
+  def values(self, key: str) -> dict[int, float]:
+    """Returns a figure of the result by seed; empty unless every run has it."""
+    found = {run.config.seed: (run.result or {}).get(key) for run in self.runs}
+    if any(value is None for value in found.values()):
+      return {}
+    return {seed: float(value) for seed, value in found.items() if value is not None}
+
+
+def read(directories: Iterable[str | Path]) -> tuple[list[Run], list[SetAside]]:
+  """Reads every run in or under `directories`, down to three levels.
+
+  Returns:
+    The runs that can be read, finished or not, and the directories that hold none.
+
+  Raises:
+    UserError: a directory isn't there.
+  """
+  found: dict[Path, Path] = {}  # By where they really are: two names may lead to one.
+  foreign = []
+  for directory in map(Path, directories):
+    if not directory.is_dir():
+      raise UserError(f"{directory} is no directory: name a workdir, or a folder of workdirs")
+    workdirs, others = _find(directory, _DEPTH)
+    found |= {path.resolve(): path for path in workdirs if path.resolve() not in found}
+    foreign += others
+  runs, set_aside = [], [SetAside(path, "foreign", "holds no run") for path in foreign]
+  for path in found.values():
+    try:
+      runs.append(_read_run(Workdir(path)))
+    except UserError as error:
+      set_aside.append(SetAside(path, "damaged", str(error)))
+  return runs, set_aside
+
+
+def _find(directory: Path, depth: int) -> tuple[list[Path], list[Path]]:
+  """Returns the workdirs in and under `directory`, and the directories beside them without any."""
+  if any((directory / name).exists() for name in _RUN_FILES):
+    return [directory], []
+  workdirs: list[Path] = []
+  foreign: list[Path] = []
+  try:
+    children = sorted(path for path in directory.iterdir() if path.is_dir())
+  except OSError:  # It may not be read.
+    children = []
+  for child in children if depth else ():
+    if not child.name.startswith(".") and not (child / REPORT_NAME).exists():
+      below, others = _find(child, depth - 1)
+      workdirs += below
+      foreign += others
+  return (workdirs, foreign) if workdirs else ([], [directory])
+
+
+def _read_run(workdir: Workdir) -> Run:
+  config = workdir.read_config()
+  if config is None:
+    raise UserError("config.cfg is missing")
+  result = workdir.read_result()
+  if result is not None:
+    _check_result(result)
+  return Run(workdir, config, result, workdir.read_metrics())
+
+
+def _check_result(result: Mapping[str, Any]) -> None:
+  for name in _RESULT_NUMBERS:
+    value = result.get(name)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+      raise UserError(f"result.json is damaged: its {name} is {value!r}")
+
+
+def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:
+  """Groups finished runs by the settings that decide the result, but for the seed.
+
+  Returns:
+    The groups, in the order of their first runs; and what was left out: the unfinished, and of two
+    runs with the same settings and seed the second, which tells nothing new.
+  """
+  by_settings: dict[tuple[str, ...], dict[int, Run]] = {}
+  left_out = []
+  for run in runs:
+    seeds = by_settings.setdefault(tuple(_deciding(run.config).values()), {})
+    if run.result is None:
+      left_out.append(SetAside(run.path, "unfinished", f"at step {run.last_step:,}"))
+    elif run.config.seed in seeds:
+      same = seeds[run.config.seed].path
+      left_out.append(SetAside(run.path, "duplicate", f"the same settings and seed as {same}"))
+    else:
+      seeds[run.config.seed] = run
+  held = [dict(sorted(seeds.items())) for seeds in by_settings.values() if seeds]
+  settings = [_deciding(next(iter(seeds.values())).config) for seeds in held]
+  differing = [
+    name for name in (settings[0] if settings else ()) if len({s[name] for s in settings}) > 1
+  ]
+  groups = [
+    Group({name: values[name] for name in differing}, tuple(seeds.values()))
+    for values, seeds in zip(settings, held, strict=True)
+  ]
+  return groups, left_out
+
+
+def _deciding(config: Config) -> dict[str, str]:
+  """Returns what decides the result but for the seed, as in config.cfg."""
+  fixed = {f.name for f in dataclasses.fields(Config) if not f.metadata["may_change"]} - {"seed"}
+  return {name: text for name, text in config.to_texts().items() if name in fixed}
