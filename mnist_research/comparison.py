@@ -23,13 +23,13 @@ class Summary(NamedTuple):
   """A figure over seeds.
 
   Attributes:
-    count: how many seeds.
+    num_seeds: how many.
     mean: their mean.
-    deviation: standard deviation, with count - 1; None for a single seed.
+    deviation: standard deviation, with num_seeds - 1; None for a single seed.
     interval: 95% confidence interval of the mean, by Student's t; None for a single seed.
   """
 
-  count: int
+  num_seeds: int
   mean: float
   deviation: float | None
   interval: tuple[float, float] | None

@@ -100,6 +100,16 @@ def prepare(config: Config) -> Source:
     return _prepare(config, config.fallback_dataset)
 
 
+def prepared(config: Config) -> Source | None:
+  """Returns the dataset where it is on this machine already, else None: nothing is fetched.
+
+  Raises:
+    UserError: the dataset is unknown.
+  """
+  builder = _create_builder(config.dataset, config.data_dir)
+  return Source(config.dataset, builder) if builder.is_prepared() else None
+
+
 class _UnreachableError(UserError):
   """The dataset is neither prepared nor given as files, and its host doesn't answer."""
 

@@ -18,6 +18,7 @@ REPORT_NAME = "report.html"
 # A folder of sweeps, a sweep, its trials: deeper nobody looks, in a home directory for instance.
 _DEPTH = 3
 _RUN_FILES = ("config.cfg", "metrics.jsonl", "result.json", "checkpoints")
+_SPLITS = ("train", "validation", "test")
 # What `train` writes into every result.
 _RESULT_NUMBERS = (
   "step", "test_accuracy", "test_loss", "train_examples", "parameters", "train_seconds"
@@ -140,7 +141,10 @@ def _read_run(workdir: Workdir) -> Run:
   result = workdir.read_result()
   if result is not None:
     _check_result(result)
-  return Run(workdir, config, result, workdir.read_metrics())
+  metrics = workdir.read_metrics()
+  for record in metrics:
+    _check_record(record)
+  return Run(workdir, config, result, metrics)
 
 
 def _check_result(result: Mapping[str, Any]) -> None:
@@ -148,6 +152,12 @@ def _check_result(result: Mapping[str, Any]) -> None:
     value = result.get(name)
     if not isinstance(value, int | float) or not math.isfinite(value):
       raise UserError(f"result.json is damaged: its {name} is {value!r}")
+
+
+def _check_record(record: Mapping[str, Any]) -> None:
+  drawn = [record[name] for name in ("loss", "accuracy", "learning_rate") if name in record]
+  if record["split"] not in _SPLITS or not all(isinstance(value, int | float) for value in drawn):
+    raise UserError(f"metrics.jsonl is damaged: {record}")
 
 
 def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:

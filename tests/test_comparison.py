@@ -26,7 +26,7 @@ def _group(name, accuracies, **figures):
 
 def test_a_summary_of_three_values():
   summary = comparison.summarise([0.97, 0.98, 0.99])
-  assert summary.count == 3
+  assert summary.num_seeds == 3
   assert summary.mean == pytest.approx(0.98)
   assert summary.deviation == pytest.approx(0.01)
   # Student's t for 95% and two degrees of freedom is 4.303, in every table.
@@ -103,7 +103,7 @@ def test_validation_decides_where_every_run_has_it():
   assert rows[0].validation.mean == 0.75
   groups.append(_group("tanh", {0: 0.95}))
   assert comparison.ranked_by(groups) == "test"
-  assert [r.group.settings["activation"] for r in comparison.compare(groups)][0] == "tanh"
+  assert comparison.compare(groups)[0].group.settings["activation"] == "tanh"
 
 
 def test_every_row_is_tested_against_the_first_and_adjusted_for_their_number():

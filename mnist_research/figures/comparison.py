@@ -1,7 +1,7 @@
 """Several configs side by side: their accuracies over seeds, and their curves."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -185,7 +185,7 @@ def _draw_curves(
   for rank, (config, series) in enumerate(values.items()):
     epochs, over_seeds = _over_seeds(series)
     mean = np.nanmean(over_seeds, axis=0)
-    style = {"color": colours[config], "zorder": 30 - min(rank, 20)}
+    style: dict[str, Any] = {"color": colours[config], "zorder": 30 - min(rank, 20)}
     if len(over_seeds) > 1:
       low, high = np.nanmin(over_seeds, axis=0), np.nanmax(over_seeds, axis=0)
       axes.fill_between(epochs, low, high, alpha=0.15, linewidth=0, **style)

@@ -1,7 +1,7 @@
 """Pictures of a sweep: a heat map of two settings, parallel coordinates, importances."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -215,7 +215,7 @@ def importances(shares: Mapping[str, float], *, title: str, summary: str) -> Fig
   for row, (name, share) in enumerate(ordered):
     axes.barh(row, 1, 0.6, color=RULE, zorder=1)
     axes.barh(row, share, 0.6, color=BLUE, label=name, zorder=2)
-    style = {"fontsize": TEXT_POINTS, "color": INK, "va": "center"}
+    style: dict[str, Any] = {"fontsize": TEXT_POINTS, "color": INK, "va": "center"}
     axes.text(-0.02, row, name, ha="right", parse_math=False, **style)
     axes.text(1.02, row, f"{share:.0%}", ha="left", **style)
   write_header(figure, title, summary)
