@@ -20,8 +20,8 @@ h2 { margin: 3.2rem 0 0.9rem; padding-top: 1.1rem; border-top: 1px solid #e3e7ec
 p { margin: 0.6rem 0; max-width: 46rem; }
 .lead { margin-top: 0.5rem; color: #5f6b7a; font-size: 1.08rem; overflow-wrap: anywhere; }
 .note { color: #5f6b7a; font-size: 0.9rem; }
-.tiles { display: grid; gap: 1rem 2.2rem; margin: 1.8rem 0 0; padding: 0;
-  grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
+.tiles { display: grid; gap: 1.3rem 2.2rem; margin: 1.8rem 0 0; padding: 0;
+  grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); }
 .tiles div { border-top: 3px solid #0072b2; padding-top: 0.45rem; }
 .tiles dt { color: #5f6b7a; font-size: 0.85rem; }
 .tiles dd { margin: 0; font-size: 1.5rem; font-weight: 650; line-height: 1.25;
@@ -37,7 +37,8 @@ th.number, td.number { text-align: right; white-space: nowrap; }
 td { overflow-wrap: anywhere; }
 tr.strong td { font-weight: 650; }
 figure { margin: 1.2rem 0; }
-img { display: block; max-width: 100%; height: auto; }
+/* The pictures have a margin of their own: so their titles stand under the headings. */
+img { display: block; max-width: calc(100% + 1.1rem); height: auto; margin-left: -1.1rem; }
 figcaption { margin-top: 0.4rem; color: #5f6b7a; font-size: 0.9rem; max-width: 46rem; }
 details { margin: 0.9rem 0; }
 summary { cursor: pointer; color: #0072b2; }
@@ -52,7 +53,7 @@ class Table(NamedTuple):
   """Texts in rows.
 
   Attributes:
-    header: a name for each column.
+    header: a name for each column; all empty: none is shown.
     rows: as many texts in each.
     texts: how many columns, from the left, are words; those after them are numbers.
     strong: the rows to set off.
@@ -72,13 +73,12 @@ class Table(NamedTuple):
   def to_html(self) -> str:
     """The table as HTML."""
     head = "".join(self._cell("th", column, text) for column, text in enumerate(self.header))
+    head = f"<thead><tr>{head}</tr></thead>" if any(self.header) else ""
     body = ""
     for number, row in enumerate(self.rows):
       cells = "".join(self._cell("td", column, text) for column, text in enumerate(row))
       body += f'<tr class="strong">{cells}</tr>' if number in self.strong else f"<tr>{cells}</tr>"
-    return (
-      f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
 
   def _cell(self, tag: str, column: int, text: str) -> str:
     kind = ' class="number"' if column >= self.texts else ""

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ def report_run(run: Run, test_images: np.ndarray | str, output: Path) -> Path:
     )
   curves = figures.training_curves(run.metrics, title=name)
   parts.append(page.section("Curves", _drawn(curves, output / "curves.png", "Curves of the run")))
+  if run.config.label_smoothing:
+    parts.append(page.note("The loss of train is that with label smoothing, the others without."))
   if predictions is not None:
     parts += _prediction_sections(name, predictions, test_images, output)
   elif run.result is not None:
@@ -169,12 +171,18 @@ def _mistakes(
 
 def _settings_section(config: Config) -> str:
   texts, defaults = config.to_texts(), Config().to_texts()
-  names = [name for name in texts if name != "workdir"]
-  changed = frozenset(i for i, name in enumerate(names) if texts[name] != defaults[name])
-  table = Table(["setting", "value"], [[n, texts[n] or "(empty)"] for n in names], 2, changed)
+  del texts["workdir"]
+  changed = {name: text for name, text in texts.items() if text != defaults[name]}
   return page.section(
-    "Settings", page.note("Bold: other than the default."), table.to_html()
-  )  # fmt: skip
+    "Settings",
+    page.note("Those other than the default:"),
+    _settings_table(changed),
+    page.folded("All settings", _settings_table(texts)),
+  )
+
+
+def _settings_table(texts: Mapping[str, str]) -> str:
+  return Table(["", ""], [[name, text or "(empty)"] for name, text in texts.items()], 2).to_html()
 
 
 def _environment_section(run: Run) -> str:
@@ -374,8 +382,8 @@ def _runs_table(rows: Sequence[Row]) -> str:
 def _common_settings(groups: Sequence[Group]) -> str:
   texts = groups[0].runs[0].config.to_texts()
   differing = {"seed", "workdir", *groups[0].settings}
-  rows = [[name, text or "(empty)"] for name, text in texts.items() if name not in differing]
-  return page.folded("Settings of all of them", Table(["setting", "value"], rows, 2).to_html())
+  common = {name: text for name, text in texts.items() if name not in differing}
+  return page.folded("Settings that all share", _settings_table(common))
 
 
 def _machines(groups: Sequence[Group]) -> str:
