@@ -42,7 +42,7 @@ class _OwnNotes(python_logging.Filter):
 
   def filter(self, record: python_logging.LogRecord) -> bool:
     path = Path(record.pathname)
-    if path.parent == Path(__file__).parent:
+    if Path(__file__).parent in path.parents:
       return True
     from_tfds = "tensorflow_datasets" in path.parts
     return record.levelno >= (python_logging.ERROR if from_tfds else python_logging.WARNING)
@@ -168,6 +168,13 @@ def _is_noise(line: bytes) -> bool:
   return _NOISE.match(line) is not None
 
 
+def set_up_log() -> None:
+  """Sends the notes of this package to stderr, plainly, and keeps those of others away."""
+  logging.use_absl_handler()
+  logging.get_absl_handler().setFormatter(_PlainFormatter())
+  logging.get_absl_handler().addFilter(_OwnNotes())
+
+
 def run(main: Callable[[list[str]], None]) -> None:
   """Parses the flags, calls `main` with the arguments that are no flags, and exits.
 
@@ -179,9 +186,7 @@ def run(main: Callable[[list[str]], None]) -> None:
   """
   # TensorFlow's own notes and warnings about the machine; its errors still show.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-  logging.use_absl_handler()
-  logging.get_absl_handler().setFormatter(_PlainFormatter())
-  logging.get_absl_handler().addFilter(_OwnNotes())
+  set_up_log()
 
   def command(argv: list[str]) -> int:
     end_on_signals()

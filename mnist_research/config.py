@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import math
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +235,12 @@ class Config:
     """Returns every setting as a flag takes it."""
     return {name: _to_text(value) for name, value in dataclasses.asdict(self).items()}
 
+  def deciding_texts(self) -> dict[str, str]:
+    """Returns the settings on which the result depends, as flags take them."""
+    texts = self.to_texts()
+    decide = [f.name for f in dataclasses.fields(self) if not f.metadata["may_change"]]
+    return {name: texts[name] for name in decide}
+
   def to_flagfile(self) -> str:
     """The text of a flagfile that repeats this run in another workdir."""
     texts = self.to_texts()
@@ -356,6 +362,22 @@ def from_flags_over(stored: Config, flag_values: flags.FlagValues = flags.FLAGS)
       raise UserError(f"--{name} belongs to training: this command takes it from the workdir")
   values = {name: _flag_value(field, flag_values) for name, field in given.items()}
   return dataclasses.replace(stored, **values)
+
+
+def with_texts(config: Config, texts: Mapping[str, str]) -> Config:
+  """Returns `config` with some settings in place of its own, as flags take them.
+
+  Raises:
+    UserError: a value is none for its setting, or they don't go together.
+  """
+  flag_values = flags.FlagValues()
+  define_flags(flag_values)
+  all_texts = {**config.to_texts(), **texts}
+  try:
+    flag_values(["config", *(f"--{name}={text}" for name, text in all_texts.items())])
+  except flags.Error as error:
+    raise UserError(str(error).removeprefix("flag ")) from error
+  return from_flags(flag_values)
 
 
 def from_flagfile(path: Path) -> Config:

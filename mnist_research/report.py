@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags, logging
 
-from mnist_research import app, config, runs
+from mnist_research import app, config
 from mnist_research.errors import UserError
-from mnist_research.runs import Run
+from mnist_research.reports import runs
+from mnist_research.reports.runs import Run
 
 flags.adopt_module_key_flags(config)
 _OUTPUT = flags.DEFINE_string(
@@ -31,10 +32,10 @@ def main(arguments: list[str]) -> None:
     raise UserError("; ".join(f"{aside.path} {aside.reason}" for aside in set_aside))
   inside = Path(arguments[0]) if len(arguments) == 1 else Path()
   output = Path(_OUTPUT.value) if _OUTPUT.value else inside / "report"
-  from mnist_research import reporting  # matplotlib takes half a second.
+  from mnist_research.reports import writer  # matplotlib takes half a second.
 
   if len(found) == 1:
-    path = reporting.report_run(found[0], _test_images(found[0]), output)
+    path = writer.report_run(found[0], _test_images(found[0]), output)
     count = 1
   else:
     groups, left_out = runs.group(found)
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> None:
       raise UserError(
         "; ".join(f"{aside.path}: {aside.kind}, {aside.reason}" for aside in set_aside)
       )
-    path, rows, table = reporting.report_runs(groups, set_aside, output)
+    path, rows, table = writer.report_runs(groups, set_aside, output)
     count = len(rows)
     logging.info("%s", table.to_markdown().rstrip())
   for aside in set_aside:

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from mnist_research import comparison
 from mnist_research.config import Config
-from mnist_research.runs import Group, Run
+from mnist_research.reports import comparison
+from mnist_research.reports.runs import Group, Run
 from mnist_research.workdir import Workdir
 
 

@@ -3,7 +3,6 @@
 Neither TensorFlow nor the dataset is needed: a run's figures are in its plain files.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -191,6 +190,6 @@ def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:
 
 
 def _deciding(config: Config) -> dict[str, str]:
-  """Returns what decides the result but for the seed, as in config.cfg."""
-  fixed = {f.name for f in dataclasses.fields(Config) if not f.metadata["may_change"]} - {"seed"}
-  return {name: text for name, text in config.to_texts().items() if name in fixed}
+  texts = config.deciding_texts()
+  del texts["seed"]
+  return texts

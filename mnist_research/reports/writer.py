@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from mnist_research import comparison, figures, page
+from mnist_research import figures
 from mnist_research.calibration import reliability
-from mnist_research.comparison import Row, Summary
 from mnist_research.config import Config
 from mnist_research.errors import UserError, writing
 from mnist_research.evaluation import wilson_interval
-from mnist_research.page import Table, Tile
-from mnist_research.runs import REPORT_NAME, Group, Run, SetAside
+from mnist_research.reports import comparison, page
+from mnist_research.reports.comparison import Row, Summary
+from mnist_research.reports.page import Table, Tile
+from mnist_research.reports.runs import REPORT_NAME, Group, Run, SetAside
 from mnist_research.workdir import Predictions, write_atomically
 
 _SHOWN_MISTAKES = 40
@@ -51,7 +52,7 @@ def report_run(run: Run, test_images: np.ndarray | str, output: Path) -> Path:
       page.paragraph(f"This run is not finished: its last line is step {run.last_step:,}.")
     )
   curves = figures.training_curves(run.metrics, title=name)
-  parts.append(page.section("Curves", _drawn(curves, output / "curves.png", "Curves of the run")))
+  parts.append(page.section("Curves", drawn(curves, output / "curves.png", "Curves of the run")))
   if run.config.label_smoothing:
     parts.append(page.note("The loss of train is that with label smoothing, the others without."))
   if predictions is not None:
@@ -112,7 +113,7 @@ def _prediction_sections(
   mistakes = mistakes[np.argsort(-probabilities[mistakes].max(axis=1), kind="stable")]
   return [
     page.section(
-      "Confusion", _drawn(matrix, output / "confusion_matrix.png", "Confusion matrix")
+      "Confusion", drawn(matrix, output / "confusion_matrix.png", "Confusion matrix")
     ),
     page.section(
       "Mistakes", *_mistakes(name, predictions, mistakes, test_images, output)
@@ -124,7 +125,7 @@ def _prediction_sections(
         "expected calibration error is the mean distance of accuracy from confidence, over 15 bins "
         "of equal width, weighted by their counts (Guo et al. 2017, arXiv:1706.04599)."
       ),
-      _drawn(diagram, output / "reliability_diagram.png", "Reliability diagram"),
+      drawn(diagram, output / "reliability_diagram.png", "Reliability diagram"),
     ),
   ]  # fmt: skip
 
@@ -165,7 +166,7 @@ def _mistakes(
       test_images[shown], labels[shown], probabilities[shown], label_names=names,
       title=f"{name}: the {len(shown)} most confident of {len(mistakes):,} mistakes",
     )  # fmt: skip
-    pictures = _drawn(grid, output / "mistakes.png", "The most confident mistakes")
+    pictures = drawn(grid, output / "mistakes.png", "The most confident mistakes")
   return [pictures, page.folded(f"The first {len(shown)} in a table", listed.to_html())]
 
 
@@ -248,9 +249,9 @@ def report_runs(
       "Configs, best to worst",
       table.to_html(),
       *(page.note(text) for text in _table_notes(rows, datasets)),
-      _drawn(accuracies, output / "accuracies.png", "Test accuracy of every config and seed"),
+      drawn(accuracies, output / "accuracies.png", "Test accuracy of every config and seed"),
     ),
-    page.section("Curves", _drawn(curves, output / "curves.png", "Curves of the configs")),
+    page.section("Curves", drawn(curves, output / "curves.png", "Curves of the configs")),
     page.section("Runs", _runs_table(rows), _common_settings(groups)),
   ]
   if set_aside:
@@ -448,8 +449,8 @@ def _make(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
 
 
-def _drawn(figure: figures.Figure, path: Path, description: str) -> str:
-  """Saves a picture, and returns it as a part of the page."""
+def drawn(figure: figures.Figure, path: Path, description: str) -> str:
+  """Saves a picture, and returns it as a part of a page."""
   with writing(path):
     figures.save(figure, path)
   return page.picture(path, description)

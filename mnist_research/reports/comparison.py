@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from mnist_research.runs import Group
+from mnist_research.reports.runs import Group
 
 LEVEL = 0.95
 # With two pairs the t distribution is so wide that hardly anything could be found.

@@ -1,0 +1,1 @@
+"""Many trainings with other settings each, chosen between by their validation accuracy."""

@@ -1,0 +1,180 @@
+"""Runs the trials of a sweep, several at a time, until none is left."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import logging
+from optuna.trial import Trial
+
+from mnist_research import config as config_lib
+from mnist_research.errors import Interrupted, UserError
+from mnist_research.stopping import StopSignals
+from mnist_research.sweeps import workers
+from mnist_research.sweeps.space import Plan
+from mnist_research.sweeps.study import Record, SweepStudy
+from mnist_research.sweeps.summary import Summary, summarise
+from mnist_research.sweeps.workers import Training
+
+# How late a signal may be heard.
+_POLL_SECONDS = 0.2
+# File systems take 255 bytes.
+_LONGEST_NAME = 120
+
+
+class Overhead(NamedTuple):
+  """What a trial costs beyond its steps; medians over the trials that began and ended here.
+
+  Attributes:
+    process_seconds: its process, from the start to `train` and from there to the end.
+    train_seconds: `train` without the steps: compiling, reading, scoring, checkpoints, pictures.
+  """
+
+  process_seconds: float
+  train_seconds: float
+
+
+class _Running(NamedTuple):
+  trial: Trial
+  texts: Mapping[str, str]
+  cores: list[int]
+  is_new: bool
+
+
+class Outcome(NamedTuple):
+  """What came out of a sweep.
+
+  Attributes:
+    records: every trial, on all machines.
+    overhead: of those of this process; None where none began and ended.
+    summary: the page, the best settings, the table.
+  """
+
+  records: Sequence[Record]
+  overhead: Overhead | None
+  summary: Summary
+
+
+def run_sweep(plan: Plan, *, directory: Path, storage: str, study_name: str, jobs: int) -> Outcome:
+  """Trains what is left of a sweep, and reports on all of it.
+
+  Args:
+    plan: what is tried.
+    directory: the workdirs are made in it; nobody else trains there.
+    storage: any database URL that Optuna takes.
+    study_name: of the study in it; the same on every machine.
+    jobs: how many trainings run at a time, each on its own cores.
+
+  Raises:
+    Interrupted: a signal asked to stop; the trainings have saved their state.
+    UserError: the dataset, the storage or the directory isn't as it must be, or no trial finished.
+  """
+  if (directory / "config.cfg").exists():
+    raise UserError(f"--workdir={directory} holds a run; a sweep needs a directory of its own")
+  cores = workers.cores_of_jobs(jobs)
+  log = directory / "log.txt"
+  workers.start_server(log)
+  dataset = workers.prepare(plan.base, log)
+  if dataset != plan.base.dataset:
+    logging.warning("%s is not at hand: %s stands in for it", plan.base.dataset, dataset)
+    base = dataclasses.replace(plan.base, dataset=dataset, fallback_dataset="")
+    plan = plan._replace(base=base)
+  study = SweepStudy(plan, storage=storage, name=study_name, directory=directory)
+  overhead = _run_trials(plan, study, directory=directory, cores=cores)
+  records = study.records()
+  return Outcome(records, overhead, summarise(plan, records, study.importances(), directory))
+
+
+def _run_trials(
+  plan: Plan, study: SweepStudy, *, directory: Path, cores: list[list[int]]
+) -> Overhead | None:
+  """Trains every trial that the study still has for this process, one on each of `cores`."""
+  running: dict[Training, _Running] = {}
+  overheads: list[Overhead] = []
+  left, told_to_stop = True, False
+  with StopSignals() as stop:
+    while True:
+      while cores and left and not stop.received:
+        trial = study.next()
+        if trial is None:
+          left = False
+        else:
+          training, started = _start(plan, study, trial, directory, cores.pop())
+          running[training] = started
+      if not running:
+        break
+      if stop.received and not told_to_stop:
+        told_to_stop = True
+        for training in running:
+          training.stop()
+      for training in workers.wait(running, timeout=_POLL_SECONDS):
+        if _ended(study, training, running[training], overheads, stopping=bool(stop.received)):
+          cores.append(running.pop(training).cores)
+  if stop.received:
+    logging.info("stopped; the same command goes on from there")
+    raise Interrupted(stop.received)
+  if not overheads:
+    return None
+  return Overhead(*(statistics.median(seconds) for seconds in zip(*overheads, strict=True)))
+
+
+def _start(
+  plan: Plan, study: SweepStudy, trial: Trial, directory: Path, cores: list[int]
+) -> tuple[Training, _Running]:
+  texts = study.texts(trial)
+  workdir = directory / _workdir_name(trial.number, texts)
+  is_new = not workdir.exists()
+  workdir.mkdir(exist_ok=True)
+  config = config_lib.with_texts(plan.base, {**texts, "workdir": str(workdir)})
+  training = Training(config, cores=cores, log=workdir / "log.txt")
+  return training, _Running(trial, texts, cores, is_new)
+
+
+def _workdir_name(number: int, texts: Mapping[str, str]) -> str:
+  """Returns what the workdir of a trial is called: its number and its settings."""
+  settings = ",".join(f"{name}={text}" for name, text in texts.items())
+  return f"{number:04d}-{settings}".replace("/", "-")[:_LONGEST_NAME]
+
+
+def _ended(
+  study: SweepStudy,
+  training: Training,
+  running: _Running,
+  overheads: list[Overhead],
+  *,
+  stopping: bool,
+) -> bool:
+  """Answers or records what happened in a training; returns whether it ended."""
+  event = training.receive()
+  trial = running.trial
+  if isinstance(event, workers.Scored):
+    prune = study.report(trial, scoring=event.scoring, accuracy=event.accuracy)
+    training.answer(prune=prune and not stopping)
+    return False
+  training.close()
+  seconds = time.monotonic() - training.began
+  if isinstance(event, workers.Finished):
+    accuracy = event.result["validation_accuracy"]
+    study.finish(trial, accuracy)
+    said = f"validation accuracy {accuracy:.2%}"
+    if running.is_new:
+      steps = event.result["train_seconds"]
+      overheads.append(Overhead(seconds - event.seconds, event.seconds - steps))
+  elif isinstance(event, workers.Pruned):
+    study.prune(trial)
+    said = "pruned"
+  elif isinstance(event, workers.Failed):
+    study.fail(trial, event.error)
+    said = f"failed: {event.error}"
+  elif stopping:
+    said = "stopped"  # It stays as running in the study, and this directory goes on with it.
+  else:
+    how = event.how if isinstance(event, workers.Died) else "a signal"
+    study.fail(trial, f"its process was ended by {how}")
+    said = f"failed: its process was ended by {how}"
+  settings = ", ".join(f"{name}={text}" for name, text in running.texts.items())
+  logging.info("trial %d, %s: %s, %.1f s", trial.number, settings, said, seconds)
+  return True

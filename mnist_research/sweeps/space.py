@@ -1,0 +1,203 @@
+"""The settings that a sweep tries, as `--sweep` and `--search` write them.
+
+Settings are separated by `;`. A setting has values, `activation=relu,gelu` or, where a value has
+commas itself, `hidden_units=64|128,64`; whole numbers from one to another, `seed=0..4`; and in a
+search a range, `learning_rate=log(1e-4,1e-2)` or `dropout_rate=linear(0,0.5)`.
+"""
+
+import dataclasses
+import itertools
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from mnist_research import config as config_lib
+from mnist_research.config import Config
+from mnist_research.errors import UserError
+
+# More would be a mistake in writing, and take days.
+_MOST_TRIALS = 10_000
+# What decides the examples that a trial is judged by.
+_EXAMPLES = ("dataset", "validation_examples")
+_RANGE = re.compile(r"(log|linear)\(([^,()]+),([^,()]+)\)")
+
+
+class Values(NamedTuple):
+  """A setting that takes one of several values.
+
+  Attributes:
+    name: the setting.
+    texts: its values, as the flag takes them.
+  """
+
+  name: str
+  texts: tuple[str, ...]
+
+
+class Range(NamedTuple):
+  """A setting that takes any number in a range.
+
+  Attributes:
+    name: the setting.
+    low: the least number.
+    high: the greatest.
+    log: whether its logarithm is what is spread evenly.
+    whole: whether only whole numbers are meant.
+  """
+
+  name: str
+  low: float
+  high: float
+  log: bool
+  whole: bool
+
+
+Space = Sequence[Values | Range]
+
+
+class Plan(NamedTuple):
+  """What is to be tried.
+
+  Attributes:
+    base: the settings that all trials share, with the dataset that is really there.
+    space: those that vary.
+    num_trials: how many trials a search makes; 0: every combination of the values, once.
+    pruning: whether a search ends trials early that are worse than half of those before.
+    retry_failed: whether combinations that failed are tried again.
+  """
+
+  base: Config
+  space: Space
+  num_trials: int
+  pruning: bool
+  retry_failed: bool
+
+  @property
+  def is_search(self) -> bool:
+    """Whether settings are proposed by Optuna, and not all combinations tried."""
+    return self.num_trials > 0
+
+
+def parse_sweep(text: str, base: Config) -> list[Values]:
+  """Parses `--sweep`.
+
+  Args:
+    text: as in the module's description, without ranges.
+    base: the other settings.
+
+  Raises:
+    UserError: the text can't be read, or settings in it don't go together.
+  """
+  space = []
+  for name, values in _settings("--sweep", text):
+    if _RANGE.fullmatch(values):
+      raise UserError(f"--sweep: {name}={values} is a range, for --search; --sweep takes values")
+    space.append(_values("--sweep", name, values))
+  size = 1
+  for axis in space:
+    size *= len(axis.texts)
+  if size > _MOST_TRIALS:
+    raise UserError(f"--sweep: {size:,} trials; at most {_MOST_TRIALS:,} are taken")
+  configs = [config_lib.with_texts(base, point) for point in points(space)]
+  if len({dataclasses.astuple(config) for config in configs}) < len(configs):
+    raise UserError(f"--sweep={text}: two of its values are the same")
+  return space
+
+
+def parse_search(text: str, base: Config) -> list[Values | Range]:
+  """Parses `--search`.
+
+  Args:
+    text: as in the module's description.
+    base: the other settings.
+
+  Raises:
+    UserError: the text can't be read, or a value or an end of a range is refused by its setting.
+  """
+  space: list[Values | Range] = []
+  for name, values in _settings("--search", text):
+    if name == "seed":
+      raise UserError("--search: a seed is nothing to choose; --seed sets that of all trials")
+    matched = _RANGE.fullmatch(values)
+    axis = _range(name, values, *matched.groups()) if matched else _values("--search", name, values)
+    ends = axis.texts if isinstance(axis, Values) else (_number(axis.low), _number(axis.high))
+    for end in ends:
+      config_lib.with_texts(base, {name: end})
+    space.append(axis)
+  return space
+
+
+def points(space: Sequence[Values]) -> list[dict[str, str]]:
+  """Returns every combination of the values, the last setting changing first."""
+  names = [axis.name for axis in space]
+  combined = itertools.product(*(axis.texts for axis in space))
+  return [dict(zip(names, texts, strict=True)) for texts in combined]
+
+
+def to_texts(values: Mapping[str, str | int | float]) -> dict[str, str]:
+  """Returns a trial's values as flags take them."""
+  return {name: v if isinstance(v, str) else _number(v) for name, v in values.items()}
+
+
+def _number(value: float) -> str:
+  return repr(value)
+
+
+def _settings(flag: str, text: str) -> list[tuple[str, str]]:
+  """Splits `name=values;name=values`, and checks the names."""
+  known = {f.name: f for f in dataclasses.fields(Config)}
+  settings: list[tuple[str, str]] = []
+  for part in filter(None, (part.strip() for part in text.split(";"))):
+    name, equals, values = (piece.strip() for piece in part.partition("="))
+    if not equals or not values:
+      raise UserError(f"{flag}: {part!r} is no setting with values, such as activation=relu,gelu")
+    if name not in known:
+      raise UserError(f"{flag}: there is no setting {name!r}; train --help lists them")
+    if name in _EXAMPLES:
+      raise UserError(f"{flag}: other {name} have other accuracies, which don't compare")
+    if known[name].metadata["may_change"]:
+      raise UserError(f"{flag}: --{name} doesn't change what is trained; choose another setting")
+    if name in dict(settings):
+      raise UserError(f"{flag}: {name} is there twice")
+    settings.append((name, values))
+  if not settings:
+    raise UserError(f"{flag}: name settings with their values, such as activation=relu,gelu")
+  return settings
+
+
+def _values(flag: str, name: str, text: str) -> Values:
+  span = re.fullmatch(r"(\d+)\.\.(\d+)", text)
+  if span:
+    low, high = int(span[1]), int(span[2])
+    if not low <= high < low + _MOST_TRIALS:
+      raise UserError(
+        f"{flag}: {name}={text} goes from the lesser number to the greater, over {_MOST_TRIALS:,} "
+        "at most"
+      )
+    return Values(name, tuple(map(str, range(low, high + 1))))
+  texts = tuple(part.strip() for part in text.split("|" if "|" in text else ","))
+  if not all(texts):
+    raise UserError(f"{flag}: {name}={text} has an empty value")
+  if re.search(r"[()]|\.\.", text):
+    raise UserError(
+      f"{flag}: {name}={text} can't be read: write values (a,b), whole numbers (0..4) or, for "
+      "--search, a range: log(1e-4,1e-2) or linear(0,0.5)"
+    )
+  return Values(name, texts)
+
+
+def _range(name: str, text: str, scale: str, low_text: str, high_text: str) -> Range:
+  kind = typing.get_type_hints(Config)[name]
+  if kind not in (int, float):
+    raise UserError(f"--search: {name}={text} is a range of numbers, and {name} is none")
+  try:
+    low, high = kind(low_text), kind(high_text)
+  except ValueError:
+    whole = "whole " if kind is int else ""
+    raise UserError(f"--search: {name}={text} needs two {whole}numbers") from None
+  if not low < high:
+    raise UserError(f"--search: {name}={text} goes from the lesser number to the greater")
+  if scale == "log" and low <= 0:
+    raise UserError(f"--search: {name}={text}: a log scale begins above 0")
+  return Range(name, low, high, log=scale == "log", whole=kind is int)

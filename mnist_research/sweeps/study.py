@@ -1,0 +1,290 @@
+"""The trials of a sweep in an Optuna study: which is next, what came of each.
+
+The study's storage is the only record: a sweep that was killed reads there what is done. Several
+machines may share it; each goes on with the trials that it began itself.
+"""
+
+import contextlib
+import json
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from mnist_research.errors import UserError
+from mnist_research.sweeps import space as space_lib
+from mnist_research.sweeps.space import Plan, Range, Values
+
+# Attributes of the study and of its trials.
+_SETTINGS, _SPACE = "settings", "space"
+_POINT, _OWNER, _ERROR = "settings", "owner", "error"
+# Trials that are scored to their end before the first may be pruned.
+_UNPRUNED_TRIALS = 5
+
+
+class Record(NamedTuple):
+  """What is known of a trial.
+
+  Attributes:
+    number: its number in the study.
+    state: `finished`, `pruned`, `failed`, `running` or `waiting`.
+    texts: its settings, as flags take them.
+    accuracy: on the validation examples; None unless it finished.
+    error: what it failed of, or an empty text.
+    owner: the machine and directory that it runs in, as `<host>:<directory>`.
+  """
+
+  number: int
+  state: str
+  texts: Mapping[str, str]
+  accuracy: float | None
+  error: str
+  owner: str
+
+
+_STATES = {
+  TrialState.COMPLETE: "finished",
+  TrialState.PRUNED: "pruned",
+  TrialState.FAIL: "failed",
+  TrialState.RUNNING: "running",
+  TrialState.WAITING: "waiting",
+}
+
+
+class SweepStudy:
+  """The study of one sweep, as seen from one directory on one machine."""
+
+  def __init__(self, plan: Plan, *, storage: str, name: str, directory: Path):
+    """Opens the study, or makes it.
+
+    Args:
+      plan: what is to be tried.
+      storage: any database URL that Optuna takes.
+      name: of the study, which is the same on every machine.
+      directory: where this process trains; nobody else does on this machine.
+
+    Raises:
+      UserError: the storage can't be used, or holds a sweep of other settings under that name.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    self._plan = plan
+    self._owner = f"{socket.gethostname()}:{directory.resolve()}"
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED_TRIALS)
+    self._storage_name = storage
+    with self._reading():
+      self._storage = optuna.storages.get_storage(storage)
+      self._study = optuna.create_study(
+        storage=self._storage,
+        study_name=name,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=pruner if plan.pruning else optuna.pruners.NopPruner(),
+      )
+    self._check_plan(name)
+    trials = self._trials()
+    # What this directory began and did not end; and what somebody claimed and never put a name to.
+    self._abandoned = {
+      trial.number
+      for trial in trials
+      if trial.state == TrialState.RUNNING
+      and trial.user_attrs.get(_OWNER, self._owner) == self._owner
+    }
+    if not plan.is_search:
+      self._enqueue(trials)
+
+  def next(self) -> Trial | None:
+    """Claims a trial for this process; None where none is left."""
+    with self._reading():
+      trials = self._trials()
+      for trial in trials:
+        if trial.number in self._abandoned:
+          self._abandoned.remove(trial.number)
+          if trial.state == TrialState.RUNNING:
+            return self._named(self._running(trial))
+      if self._plan.is_search:
+        return self._ask(len(trials)) if len(trials) < self._plan.num_trials else None
+      for trial in self._planned(trials).values():
+        # Of several processes that claim a trial, the storage lets one.
+        if trial.state == TrialState.WAITING and self._storage.set_trial_state_values(
+          trial._trial_id, TrialState.RUNNING
+        ):
+          return self._named(self._running(trial))
+    return None
+
+  def report(self, trial: Trial, *, scoring: int, accuracy: float) -> bool:
+    """Records a scoring of the validation examples, and returns whether to end the trial there.
+
+    Args:
+      trial: a claimed one.
+      scoring: how many came before it in this trial.
+      accuracy: on the validation examples.
+    """
+    with self._reading():
+      # A trial that goes on from a checkpoint does its last steps again.
+      if scoring not in self._trials()[trial.number].intermediate_values:
+        trial.report(accuracy, scoring)
+      return trial.should_prune()
+
+  def finish(self, trial: Trial, accuracy: float) -> None:
+    """Records the accuracy that a trial ended with."""
+    self._tell(trial, TrialState.COMPLETE, accuracy)
+
+  def prune(self, trial: Trial) -> None:
+    """Records that a trial was ended early."""
+    self._tell(trial, TrialState.PRUNED)
+
+  def fail(self, trial: Trial, error: str) -> None:
+    """Records what a trial failed of."""
+    with self._reading():
+      trial.set_user_attr(_ERROR, error)
+    self._tell(trial, TrialState.FAIL)
+
+  def texts(self, trial: Trial) -> dict[str, str]:
+    """Returns a claimed trial's settings, as flags take them."""
+    if not self._plan.is_search:
+      return trial.user_attrs[_POINT]
+    with self._reading():
+      # Those that the trial has come back; those it lacks are proposed.
+      return space_lib.to_texts({axis.name: _suggest(trial, axis) for axis in self._plan.space})
+
+  def records(self) -> list[Record]:
+    """Returns what is known of every trial of the plan, by its number."""
+    with self._reading():
+      trials = self._trials()
+    if not self._plan.is_search:
+      trials = sorted(self._planned(trials).values(), key=lambda trial: trial.number)
+    return [
+      Record(
+        number=trial.number,
+        state=_STATES[trial.state],
+        texts=trial.user_attrs.get(_POINT) or space_lib.to_texts(trial.params),
+        accuracy=trial.value if trial.state == TrialState.COMPLETE else None,
+        error=trial.user_attrs.get(_ERROR, ""),
+        owner=trial.user_attrs.get(_OWNER, ""),
+      )
+      for trial in trials
+    ]
+
+  def importances(self) -> dict[str, float]:
+    """Returns how much each setting matters to the validation accuracy; empty for too few trials.
+
+    By PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255), Optuna's default.
+    """
+    finished = [trial for trial in self._trials() if trial.state == TrialState.COMPLETE]
+    if len({trial.value for trial in finished}) < 2 * len(self._plan.space) + 2:
+      return {}
+    return optuna.importance.get_param_importances(self._study)
+
+  # ---- The study ----
+
+  def _check_plan(self, name: str) -> None:
+    """Writes the plan into a new study; refuses one that holds another."""
+    settings = self._plan.base.deciding_texts()
+    for axis in self._plan.space:
+      settings.pop(axis.name, None)
+    space = {axis.name: _describe(axis) for axis in self._plan.space}
+    # In a grid more values may come later; in a search the proposals rest on the ranges.
+    space = space if self._plan.is_search else dict.fromkeys(space, "values")
+    with self._reading():
+      stored = self._study.user_attrs
+      if _SPACE not in stored and not self._trials():
+        self._study.set_user_attr(_SETTINGS, settings)
+        self._study.set_user_attr(_SPACE, space)
+        return
+    if _SPACE not in stored:
+      raise UserError(
+        f"the study {name} in {self._storage_name} is no sweep of this command; choose another "
+        "--study_name"
+      )
+    if stored[_SPACE] != space:
+      raise UserError(
+        f"the study {name} in {self._storage_name} varies {json.dumps(stored[_SPACE])}, and not "
+        f"{json.dumps(space)}; give those, or another --workdir"
+      )
+    differing = [
+      f"--{key}={text}, not {stored[_SETTINGS][key]}"
+      for key, text in settings.items()
+      if stored[_SETTINGS].get(key, text) != text
+    ]
+    if differing:
+      raise UserError(
+        f"the study {name} in {self._storage_name} has other settings (here "
+        f"{'; '.join(differing)}); give those, or another --workdir"
+      )
+
+  def _trials(self) -> list[FrozenTrial]:
+    return self._study.get_trials(deepcopy=False)
+
+  def _planned(self, trials: Sequence[FrozenTrial]) -> dict[tuple[str, ...], FrozenTrial]:
+    """Returns the trial of each combination: the first that didn't fail, else the last.
+
+    Two machines that begin at once may both have written a combination down: the first counts.
+    """
+    planned: dict[tuple[str, ...], FrozenTrial] = {}
+    wanted = {tuple(point.values()) for point in self._points()}
+    for trial in trials:
+      point = trial.user_attrs[_POINT]
+      key = tuple(point[axis.name] for axis in self._plan.space)
+      if key in wanted and (key not in planned or planned[key].state == TrialState.FAIL):
+        planned[key] = trial
+    return planned
+
+  def _enqueue(self, trials: Sequence[FrozenTrial]) -> None:
+    """Writes down every combination that has no trial yet, or that is to be tried again."""
+    planned = self._planned(trials)
+    for point in self._points():
+      trial = planned.get(tuple(point.values()))
+      if trial is None or (self._plan.retry_failed and trial.state == TrialState.FAIL):
+        # No parameters of Optuna: the values of those may not become more later.
+        self._study.enqueue_trial({}, user_attrs={_POINT: point})
+
+  def _points(self) -> list[dict[str, str]]:
+    return space_lib.points([axis for axis in self._plan.space if isinstance(axis, Values)])
+
+  def _ask(self, number: int) -> Trial:
+    # Seeded by the number of the trial: a sweep that goes on doesn't repeat its first proposals.
+    (seed,) = np.random.SeedSequence([self._plan.base.seed, number]).generate_state(1)
+    # Those still running count as bad: else several processes would propose the same.
+    self._study.sampler = optuna.samplers.TPESampler(seed=int(seed), constant_liar=True)
+    return self._named(self._study.ask())
+
+  def _running(self, trial: FrozenTrial) -> Trial:
+    return Trial(self._study, trial._trial_id)
+
+  def _named(self, trial: Trial) -> Trial:
+    trial.set_user_attr(_OWNER, self._owner)
+    return trial
+
+  def _tell(self, trial: Trial, state: TrialState, accuracy: float | None = None) -> None:
+    with self._reading():
+      # Told already only where two processes held it, after a kill in an unlucky moment.
+      self._study.tell(trial, accuracy, state=state, skip_if_finished=True)
+
+  @contextlib.contextmanager
+  def _reading(self) -> Iterator[None]:
+    """Turns a storage that fails into a UserError that names it."""
+    try:
+      yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
+      reason = str(error).splitlines()[0]
+      raise UserError(f"--storage={self._storage_name} can't be used: {reason}") from error
+
+
+def _describe(axis: Values | Range) -> str:
+  if isinstance(axis, Values):
+    return "|".join(axis.texts)
+  return f"{'log' if axis.log else 'linear'}({axis.low},{axis.high})"
+
+
+def _suggest(trial: Trial, axis: Values | Range) -> str | int | float:
+  """Returns the value of a setting in a trial: that which it has, or a new proposal."""
+  if isinstance(axis, Values):
+    return trial.suggest_categorical(axis.name, axis.texts)
+  if axis.whole:
+    return trial.suggest_int(axis.name, int(axis.low), int(axis.high), log=axis.log)
+  return trial.suggest_float(axis.name, axis.low, axis.high, log=axis.log)
