@@ -92,6 +92,7 @@ def compared_accuracies(configs: Sequence[Compared], *, title: str) -> Figure:
       figure, NAMES + WIDTH + 0.2, place[1], mean, color=MUTED if colour == OTHERS else colour,
       fontsize=TEXT_POINTS, weight="bold", va="center",
     )  # fmt: skip
+  axes.set_xlim(*_accuracy_limits(configs))
   axes.set_ylim(-0.5, len(configs) - 0.5)
   axes.set_yticks([])
   axes.tick_params(labelbottom=True)
@@ -103,6 +104,17 @@ def compared_accuracies(configs: Sequence[Compared], *, title: str) -> Figure:
     note += " · diamond: mean validation accuracy"
   write_header(figure, title, note)
   return figure
+
+
+def _accuracy_limits(configs: Sequence[Compared]) -> tuple[float, float]:
+  """Returns what holds every accuracy; an interval of two seeds, often wide, may end outside."""
+  validation = [config.validation for config in configs if config.validation is not None]
+  seen = [*validation, *(accuracy for config in configs for accuracy in config.test)]
+  low, high = min(seen), max(seen)
+  room = 0.35 * (high - low) or 0.005
+  ends = [end for config in configs for end in config.interval or ()]
+  margin = 0.04 * (high - low) or 0.001
+  return max(low - room, min([low, *ends]) - margin), min(high + room, max([high, *ends]) + margin)
 
 
 def _draw_accuracies(axes: Axes, config: Compared, y: int, colour: str) -> None:

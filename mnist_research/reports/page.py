@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 _STYLE = """
 :root { color-scheme: light; }
-body { margin: 0 auto; padding: 3rem 1.5rem 5rem; max-width: 62rem; color: #1f2933;
+body { margin: 0 auto; padding: 3rem 1.5rem 5rem; max-width: 66rem; color: #1f2933;
   background: #fff; font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial,
   "DejaVu Sans", sans-serif; }
 h1 { margin: 0; font-size: 2rem; line-height: 1.2; letter-spacing: -0.01em; }
@@ -30,8 +30,9 @@ p { margin: 0.6rem 0; max-width: 46rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 0.8rem 0; font-size: 0.9rem; line-height: 1.35;
   font-variant-numeric: tabular-nums; }
-th, td { padding: 0.38rem 1.1rem 0.38rem 0; text-align: left; vertical-align: top;
+th, td { padding: 0.38rem 1.4rem 0.38rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid #e3e7ec; }
+th:last-child, td:last-child { padding-right: 0; }
 th { border-bottom: 1.5px solid #1f2933; font-weight: 600; vertical-align: bottom; }
 th.number, td.number { text-align: right; white-space: nowrap; }
 td { overflow-wrap: anywhere; }
@@ -65,10 +66,21 @@ class Table(NamedTuple):
   strong: frozenset[int] = frozenset()
 
   def to_markdown(self) -> str:
-    """The table as Markdown, its numbers to the right."""
-    lines = [self.header, ["---"] * self.texts + ["--:"] * (len(self.header) - self.texts)]
-    escaped = ([cell.replace("|", r"\|") for cell in row] for row in [*lines, *self.rows])
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in escaped)
+    """The table as Markdown, its columns aligned for those who read it as it is."""
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in [self.header, *self.rows]]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    rules = [
+      "-" * width if column < self.texts else "-" * (width - 1) + ":"
+      for column, width in enumerate(widths)
+    ]
+    lines = [cells[0], rules, *cells[1:]]
+    return "".join(f"| {' | '.join(self._aligned(line, widths))} |\n" for line in lines)
+
+  def _aligned(self, line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [
+      cell.ljust(width) if column < self.texts else cell.rjust(width)
+      for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ]
 
   def to_html(self) -> str:
     """The table as HTML."""

@@ -239,8 +239,8 @@ def report_runs(
   title = title or f"{_counted(len(rows), 'config')} on {' and '.join(datasets)}"
   compared = [_compared(row) for row in rows[:_PICTURED_CONFIGS]]
   best = f": the best {len(compared)}" if len(compared) < len(rows) else ""
-  accuracies = figures.compared_accuracies(compared, title=f"Test accuracy{best}")
-  curves = figures.compared_curves(compared, title=f"Curves{best}")
+  accuracies = figures.compared_accuracies(compared, title=f"Test accuracy of every seed{best}")
+  curves = figures.compared_curves(compared, title=f"Training loss and validation error{best}")
   _write_csvs(rows, output)
   _write_text(output / "table.md", table.to_markdown())
   parts = [
@@ -269,9 +269,8 @@ def comparison_table(rows: Sequence[Row]) -> Table:
   validated = any(row.validation for row in rows)
   tested = len(rows) > 1
   header = [
-    *(settings or ["config"]), "seeds", *(["validation accuracy"] if validated else []),
-    "test accuracy", "95% interval", "parameters", "training",
-    *(["against the first", "p"] if tested else []),
+    *(settings or ["config"]), "seeds", *(["validation"] if validated else []),
+    "test", "95% interval", "parameters", "training", *(["difference", "p"] if tested else []),
   ]  # fmt: skip
   cells = [
     [
@@ -299,14 +298,14 @@ def _mean(summary: Summary | None) -> str:
 
 
 def _interval(interval: tuple[float, float] | None) -> str:
-  return f"{interval[0]:.2%} to {interval[1]:.2%}" if interval else "-"
+  return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}%" if interval else "-"
 
 
 def _test_cells(row: Row) -> list[str]:
   test = row.against_first
   if test is None:
     return ["", ""]
-  difference = "-" if math.isnan(test.difference) else f"{100 * test.difference:+.2f} points"
+  difference = "-" if math.isnan(test.difference) else f"{100 * test.difference:+.2f}%"
   if row.adjusted_p_value is None:
     return [difference, "-"]
   return [difference, f"{row.adjusted_p_value:.2g}"]
@@ -316,12 +315,12 @@ def _table_notes(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
   """Says how the table is to be read, and what it can't say."""
   ranked = comparison.ranked_by([row.group for row in rows])
   texts = [
-    f"Ordered by mean {ranked} accuracy"
+    f"Accuracies, ordered by mean {ranked} accuracy"
     + (", never by test" if ranked == "validation" else "; to choose by it would be to choose on "
        "the test set")
     + ". ± is the standard deviation over seeds; the interval is that of the mean, by Student's t: "
     "it tells of other seeds, not of other test examples. Training is the median of the seconds "
-    "spent in steps."
+    "spent in steps. The difference is that of the test accuracy from the first row's."
   ]  # fmt: skip
   tests = [row.against_first for row in rows[1:] if row.against_first]
   applicable = [test for test in tests if test.p_value is not None]

@@ -42,7 +42,7 @@ class Summary(NamedTuple):
 def summarise(
   plan: Plan, records: Sequence[Record], importances: Mapping[str, float], directory: Path
 ) -> Summary:
-  """Writes the page of a sweep into `directory/report`.
+  """Writes the page of a sweep into `directory/sweep-report`.
 
   Args:
     plan: what was tried.
@@ -60,7 +60,7 @@ def summarise(
     raise UserError(
       f"no trial finished; the first failed of: {errors[0]}" if errors else "no trial finished"
     )
-  output = directory / "report"
+  output = directory / "sweep-report"
   with writing(output):
     output.mkdir(exist_ok=True)
   lead = [
