@@ -213,7 +213,8 @@ def report_runs(
   output: Path,
   *,
   title: str = "",
-  lead_parts: Sequence[str] = (),
+  first_parts: Sequence[str] = (),
+  last_parts: Sequence[str] = (),
 ) -> tuple[Path, list[Row], Table]:
   """Writes the page of several runs, with `configs.csv`, `runs.csv`, `table.md` and pictures.
 
@@ -222,7 +223,8 @@ def report_runs(
     set_aside: what is listed as giving no figures.
     output: the directory to write into, made where it is missing.
     title: of the page; empty: what is compared.
-    lead_parts: HTML that stands before the table.
+    first_parts: HTML that stands before the table.
+    last_parts: HTML that stands at the end.
 
   Returns:
     The page, the configs from the best to the worst, and the table of them.
@@ -244,7 +246,7 @@ def report_runs(
   _write_csvs(rows, output)
   _write_text(output / "table.md", table.to_markdown())
   parts = [
-    *lead_parts,
+    *first_parts,
     page.section(
       "Configs, best to worst",
       table.to_html(),
@@ -259,7 +261,8 @@ def report_runs(
       ["directory", "", "reason"], [[str(a.path), a.kind, a.reason] for a in set_aside], texts=3
     )
     parts.append(page.section("Left out", listed.to_html()))
-  path = _write(output, page.page(title, f"{counted} · {_machines(groups)}", *parts))
+  lead = f"{counted} · {_machines(groups)}"
+  path = _write(output, page.page(title, lead, *parts, *last_parts))
   return path, rows, table
 
 

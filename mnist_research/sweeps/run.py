@@ -101,9 +101,15 @@ def _run_trials(
         trial = study.next()
         if trial is None:
           left = False
-        else:
-          training, started = _start(plan, study, trial, directory, cores.pop())
-          running[training] = started
+          break
+        try:
+          training, started = _start(plan, study, trial, directory, cores[-1])
+        except UserError as error:  # Settings that don't go together.
+          study.fail(trial, str(error))
+          logging.info("trial %d: failed: %s", trial.number, error)
+          continue
+        cores.pop()
+        running[training] = started
       if not running:
         break
       if stop.received and not told_to_stop:

@@ -121,7 +121,7 @@ def parse_search(text: str, base: Config) -> list[Values | Range]:
       raise UserError("--search: a seed is nothing to choose; --seed sets that of all trials")
     matched = _RANGE.fullmatch(values)
     axis = _range(name, values, *matched.groups()) if matched else _values("--search", name, values)
-    ends = axis.texts if isinstance(axis, Values) else (_number(axis.low), _number(axis.high))
+    ends = axis.texts if isinstance(axis, Values) else (str(axis.low), str(axis.high))
     for end in ends:
       config_lib.with_texts(base, {name: end})
     space.append(axis)
@@ -135,13 +135,16 @@ def points(space: Sequence[Values]) -> list[dict[str, str]]:
   return [dict(zip(names, texts, strict=True)) for texts in combined]
 
 
-def to_texts(values: Mapping[str, str | int | float]) -> dict[str, str]:
-  """Returns a trial's values as flags take them."""
-  return {name: v if isinstance(v, str) else _number(v) for name, v in values.items()}
-
-
-def _number(value: float) -> str:
-  return repr(value)
+def to_texts(space: Space, values: Mapping[str, str | int | float]) -> dict[str, str]:
+  """Returns a trial's values as flags take them, fractions to four digits."""
+  texts = {}
+  for axis in space:
+    value = values.get(axis.name)
+    if isinstance(axis, Range) and isinstance(value, float):
+      value = min(max(float(f"{value:.4g}"), axis.low), axis.high)
+    if value is not None:
+      texts[axis.name] = str(value)
+  return texts
 
 
 def _settings(flag: str, text: str) -> list[tuple[str, str]]:

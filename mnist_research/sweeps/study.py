@@ -150,7 +150,8 @@ class SweepStudy:
       return trial.user_attrs[_POINT]
     with self._reading():
       # Those that the trial has come back; those it lacks are proposed.
-      return space_lib.to_texts({axis.name: _suggest(trial, axis) for axis in self._plan.space})
+      values = {axis.name: _suggest(trial, axis) for axis in self._plan.space}
+    return space_lib.to_texts(self._plan.space, values)
 
   def records(self) -> list[Record]:
     """Returns what is known of every trial of the plan, by its number."""
@@ -162,7 +163,7 @@ class SweepStudy:
       Record(
         number=trial.number,
         state=_STATES[trial.state],
-        texts=trial.user_attrs.get(_POINT) or space_lib.to_texts(trial.params),
+        texts=trial.user_attrs.get(_POINT) or space_lib.to_texts(self._plan.space, trial.params),
         accuracy=trial.value if trial.state == TrialState.COMPLETE else None,
         error=trial.user_attrs.get(_ERROR, ""),
         owner=trial.user_attrs.get(_OWNER, ""),

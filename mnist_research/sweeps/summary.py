@@ -63,18 +63,16 @@ def summarise(
   output = directory / "sweep-report"
   with writing(output):
     output.mkdir(exist_ok=True)
-  lead = [
-    page.paragraph(_CHOICE),
-    page.note(count(records)),
-    *_pictures(plan, records, importances, output),
-    *_failures(records),
-  ]
+  first = [page.paragraph(_CHOICE), page.note(count(records))]
+  first += _pictures(plan, records, importances, output)
   # What the study tells better: a pruned trial is no unfinished run.
   told = {f"{record.number:04d}-" for record in records}
   others = [aside for aside in [*set_aside, *left_out] if aside.path.name[:5] not in told]
   varied = [axis.name for axis in plan.space if axis.name != "seed"]
   title = f"{'Search' if plan.is_search else 'Sweep'}: {', '.join(varied) or 'seed'}"
-  path, rows, table = writer.report_runs(groups, others, output, title=title, lead_parts=lead)
+  path, rows, table = writer.report_runs(
+    groups, others, output, title=title, first_parts=first, last_parts=_failures(records)
+  )
   texts = rows[0].group.runs[0].config.to_texts()
   return Summary(path, {name: texts[name] for name in varied}, rows[0], table)
 
