@@ -270,10 +270,12 @@ def comparison_table(rows: Sequence[Row]) -> Table:
   """Returns the table of the configs, from the best to the worst."""
   settings = list(rows[0].group.settings)
   validated = any(row.validation for row in rows)
-  tested = len(rows) > 1
+  several = len(rows) > 1
+  tested = any(row.adjusted_p_value is not None for row in rows)
   header = [
     *(settings or ["config"]), "seeds", *(["validation"] if validated else []),
-    "test", "95% interval", "parameters", "training", *(["difference", "p"] if tested else []),
+    "test", "95% interval", "parameters", "training", *(["difference"] if several else []),
+    *(["p"] if tested else []),
   ]  # fmt: skip
   cells = [
     [
@@ -284,13 +286,12 @@ def comparison_table(rows: Sequence[Row]) -> Table:
       _interval(row.test.interval),
       f"{row.parameters:,}",
       f"{row.train_seconds:.1f} s",
-      *(_test_cells(row) if tested else []),
+      *([_difference(row)] if several else []),
+      *([_p_value(row)] if tested else []),
     ]
     for row in rows
   ]
-  return Table(
-    header, cells, texts=len(settings) or 1, strong=frozenset({0}) if tested else frozenset()
-  )
+  return Table(header, cells, texts=len(settings) or 1, strong=frozenset({0} if several else ()))
 
 
 def _mean(summary: Summary | None) -> str:
@@ -304,14 +305,17 @@ def _interval(interval: tuple[float, float] | None) -> str:
   return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}%" if interval else "-"
 
 
-def _test_cells(row: Row) -> list[str]:
-  test = row.against_first
-  if test is None:
-    return ["", ""]
-  difference = "-" if math.isnan(test.difference) else f"{100 * test.difference:+.2f}%"
-  if row.adjusted_p_value is None:
-    return [difference, "-"]
-  return [difference, f"{row.adjusted_p_value:.2g}"]
+def _difference(row: Row) -> str:
+  if row.against_first is None:
+    return ""
+  difference = row.against_first.difference
+  return "-" if math.isnan(difference) else f"{100 * difference:+.2f}%"
+
+
+def _p_value(row: Row) -> str:
+  if row.against_first is None:
+    return ""
+  return "-" if row.adjusted_p_value is None else f"{row.adjusted_p_value:.2g}"
 
 
 def _table_notes(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
@@ -335,7 +339,8 @@ def _table_notes(rows: Sequence[Row], datasets: Sequence[str]) -> list[str]:
     )
   reasons = sorted({test.reason for test in tests if test.reason})
   if reasons:
-    texts.append(f"Where p is -, the test does not apply: {'; '.join(reasons)}.")
+    where = "Where p is -, the test does not apply" if applicable else "No test of the differences"
+    texts.append(f"{where}: {'; '.join(reasons)}.")
   if len(datasets) > 1:
     texts.append("The configs were tested on different datasets: their accuracies don't compare.")
   return texts
