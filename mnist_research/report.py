@@ -44,8 +44,8 @@ def main(arguments: list[str]) -> None:
       raise UserError(
         "; ".join(f"{aside.path}: {aside.kind}, {aside.reason}" for aside in set_aside)
       )
-    path, rows, table = writer.report_runs(groups, set_aside, output)
-    count = len(rows)
+    path, table = writer.report_runs(groups, set_aside, output)
+    count = len(groups)
     logging.info("%s", table.to_markdown().rstrip())
   for aside in set_aside:
     logging.info("left out: %s, %s: %s", aside.path, aside.kind, aside.reason)

@@ -67,13 +67,12 @@ def main(arguments: list[str]) -> None:
       "overhead of a trial: %.2f s for its process; %.2f s in train beside the steps",
       *overhead,
     )
-  validation = summary.row.validation
   app.print_json(
     {
       "report": str(summary.report),
       **{state: states[state] for state in ("finished", "pruned", "failed", "running", "waiting")},
       "best": dict(summary.best),
-      "validation_accuracy": validation.mean if validation else None,
+      "validation_accuracy": summary.validation_accuracy,
       "process_overhead_seconds": overhead.process_seconds if overhead else None,
     }
   )

@@ -215,7 +215,7 @@ def report_runs(
   title: str = "",
   first_parts: Sequence[str] = (),
   last_parts: Sequence[str] = (),
-) -> tuple[Path, list[Row], Table]:
+) -> tuple[Path, Table]:
   """Writes the page of several runs, with `configs.csv`, `runs.csv`, `table.md` and pictures.
 
   Args:
@@ -227,7 +227,7 @@ def report_runs(
     last_parts: HTML that stands at the end.
 
   Returns:
-    The page, the configs from the best to the worst, and the table of them.
+    The page, and the table of the configs from the best to the worst.
 
   Raises:
     UserError: a file can't be written.
@@ -263,7 +263,7 @@ def report_runs(
     parts.append(page.section("Left out", listed.to_html()))
   lead = f"{counted} · {_machines(groups)}"
   path = _write(output, page.page(title, lead, *parts, *last_parts))
-  return path, rows, table
+  return path, table
 
 
 def comparison_table(rows: Sequence[Row]) -> Table:

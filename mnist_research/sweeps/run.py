@@ -15,7 +15,7 @@ from mnist_research.errors import Interrupted, UserError
 from mnist_research.stopping import StopSignals
 from mnist_research.sweeps import workers
 from mnist_research.sweeps.space import Plan
-from mnist_research.sweeps.study import Record, SweepStudy
+from mnist_research.sweeps.study import Record, SweepStudy, open_storage
 from mnist_research.sweeps.summary import Summary, summarise
 from mnist_research.sweeps.workers import Training
 
@@ -75,6 +75,7 @@ def run_sweep(plan: Plan, *, directory: Path, storage: str, study_name: str, job
   if (directory / "config.cfg").exists():
     raise UserError(f"--workdir={directory} holds a run; a sweep needs a directory of its own")
   cores = workers.cores_of_jobs(jobs)
+  opened = open_storage(storage)
   log = directory / "log.txt"
   workers.start_server(log)
   dataset = workers.prepare(plan.base, log)
@@ -82,7 +83,7 @@ def run_sweep(plan: Plan, *, directory: Path, storage: str, study_name: str, job
     logging.warning("%s is not at hand: %s stands in for it", plan.base.dataset, dataset)
     base = dataclasses.replace(plan.base, dataset=dataset, fallback_dataset="")
     plan = plan._replace(base=base)
-  study = SweepStudy(plan, storage=storage, name=study_name, directory=directory)
+  study = SweepStudy(plan, storage=opened, name=study_name, directory=directory)
   overhead = _run_trials(plan, study, directory=directory, cores=cores)
   records = study.records()
   return Outcome(records, overhead, summarise(plan, records, study.importances(), directory))

@@ -7,7 +7,9 @@ machines may share it; each goes on with the trials that it began itself.
 import contextlib
 import json
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +27,7 @@ _SETTINGS, _SPACE = "settings", "space"
 _POINT, _OWNER, _ERROR = "settings", "owner", "error"
 # Trials that are scored to their end before the first may be pruned.
 _UNPRUNED_TRIALS = 5
+_OPENINGS = 3
 
 
 class Record(NamedTuple):
@@ -56,30 +59,68 @@ _STATES = {
 }
 
 
+class Storage(NamedTuple):
+  """A database of studies.
+
+  Attributes:
+    url: as `--storage` has it.
+    opened: what Optuna reads and writes.
+  """
+
+  url: str
+  opened: optuna.storages.BaseStorage
+
+
+def open_storage(url: str) -> Storage:
+  """Opens any database that Optuna takes, and makes its tables where there are none.
+
+  Raises:
+    UserError: it can't be used.
+  """
+  optuna.logging.set_verbosity(optuna.logging.ERROR)
+  # Of two machines that make the tables at once, one fails.
+  for _ in range(_OPENINGS - 1):
+    with contextlib.suppress(SQLAlchemyError):
+      return Storage(url, optuna.storages.get_storage(url))
+    time.sleep(1)
+  with _reading(url):
+    return Storage(url, optuna.storages.get_storage(url))
+
+
+@contextlib.contextmanager
+def _reading(url: str) -> Iterator[None]:
+  """Turns a storage that fails into a UserError that names it."""
+  try:
+    yield
+  except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
+    raise UserError(
+      f"--storage={url} can't be used: {str(error).splitlines()[0]}; mend that, and the same "
+      "command goes on"
+    ) from error
+
+
 class SweepStudy:
   """The study of one sweep, as seen from one directory on one machine."""
 
-  def __init__(self, plan: Plan, *, storage: str, name: str, directory: Path):
+  def __init__(self, plan: Plan, *, storage: Storage, name: str, directory: Path):
     """Opens the study, or makes it.
 
     Args:
       plan: what is to be tried.
-      storage: any database URL that Optuna takes.
+      storage: from `open_storage`.
       name: of the study, which is the same on every machine.
       directory: where this process trains; nobody else does on this machine.
 
     Raises:
-      UserError: the storage can't be used, or holds a sweep of other settings under that name.
+      UserError: the storage fails, or holds a sweep of other settings under that name.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     self._plan = plan
     self._owner = f"{socket.gethostname()}:{directory.resolve()}"
     pruner = optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED_TRIALS)
-    self._storage_name = storage
+    self._storage = storage
     with self._reading():
-      self._storage = optuna.storages.get_storage(storage)
       self._study = optuna.create_study(
-        storage=self._storage,
+        storage=storage.opened,
         study_name=name,
         direction="maximize",
         load_if_exists=True,
@@ -110,7 +151,7 @@ class SweepStudy:
         return self._ask(len(trials)) if len(trials) < self._plan.num_trials else None
       for trial in self._planned(trials).values():
         # Of several processes that claim a trial, the storage lets one.
-        if trial.state == TrialState.WAITING and self._storage.set_trial_state_values(
+        if trial.state == TrialState.WAITING and self._storage.opened.set_trial_state_values(
           trial._trial_id, TrialState.RUNNING
         ):
           return self._named(self._running(trial))
@@ -199,12 +240,12 @@ class SweepStudy:
         return
     if _SPACE not in stored:
       raise UserError(
-        f"the study {name} in {self._storage_name} is no sweep of this command; choose another "
+        f"the study {name} in {self._storage.url} is no sweep of this command; choose another "
         "--study_name"
       )
     if stored[_SPACE] != space:
       raise UserError(
-        f"the study {name} in {self._storage_name} varies {json.dumps(stored[_SPACE])}, and not "
+        f"the study {name} in {self._storage.url} varies {json.dumps(stored[_SPACE])}, and not "
         f"{json.dumps(space)}; give those, or another --workdir"
       )
     differing = [
@@ -214,7 +255,7 @@ class SweepStudy:
     ]
     if differing:
       raise UserError(
-        f"the study {name} in {self._storage_name} has other settings (here "
+        f"the study {name} in {self._storage.url} has other settings (here "
         f"{'; '.join(differing)}); give those, or another --workdir"
       )
 
@@ -266,14 +307,8 @@ class SweepStudy:
       # Told already only where two processes held it, after a kill in an unlucky moment.
       self._study.tell(trial, accuracy, state=state, skip_if_finished=True)
 
-  @contextlib.contextmanager
-  def _reading(self) -> Iterator[None]:
-    """Turns a storage that fails into a UserError that names it."""
-    try:
-      yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
-      reason = str(error).splitlines()[0]
-      raise UserError(f"--storage={self._storage_name} can't be used: {reason}") from error
+  def _reading(self) -> AbstractContextManager[None]:
+    return _reading(self._storage.url)
 
 
 def _describe(axis: Values | Range) -> str:

@@ -12,7 +12,6 @@ import numpy as np
 from mnist_research import figures
 from mnist_research.errors import UserError, writing
 from mnist_research.reports import page, runs, writer
-from mnist_research.reports.comparison import Row
 from mnist_research.reports.page import Table
 from mnist_research.sweeps.space import Plan, Range, Space, Values
 from mnist_research.sweeps.study import Record
@@ -28,15 +27,15 @@ class Summary(NamedTuple):
 
   Attributes:
     report: the page.
-    best: the settings of the config with the highest mean validation accuracy.
-    row: that config in the comparison.
-    table: all of them.
+    table: of the configs that were trained here.
+    best: the settings, but for the seed, with the highest mean validation accuracy of all.
+    validation_accuracy: that mean.
   """
 
   report: Path
-  best: Mapping[str, str]
-  row: Row
   table: Table
+  best: Mapping[str, str]
+  validation_accuracy: float
 
 
 def summarise(
@@ -55,29 +54,43 @@ def summarise(
   """
   found, set_aside = runs.read([directory])
   groups, left_out = runs.group(found)
-  if not groups:
+  finished = [record for record in records if record.accuracy is not None]
+  if not finished:
     errors = [record.error for record in records if record.error]
-    raise UserError(
-      f"no trial finished; the first failed of: {errors[0]}" if errors else "no trial finished"
-    )
+    raise UserError(f"no trial finished; the first failed: {errors[0]}" if errors else "no trial")
+  if not groups:
+    owners = ", ".join(sorted({record.owner for record in finished}))
+    raise UserError(f"nothing was left to train here: the trials are in {owners}; report there")
   output = directory / "sweep-report"
   with writing(output):
     output.mkdir(exist_ok=True)
-  first = [page.paragraph(_CHOICE), page.note(count(records))]
+  first = [page.paragraph(_CHOICE), page.note(_count(records))]
+  elsewhere = len(finished) - sum(len(group.runs) for group in groups)
+  if elsewhere > 0:
+    first.append(page.note(f"{elsewhere} of them finished elsewhere, and are not in the table."))
   first += _pictures(plan, records, importances, output)
   # What the study tells better: a pruned trial is no unfinished run.
   told = {f"{record.number:04d}-" for record in records}
   others = [aside for aside in [*set_aside, *left_out] if aside.path.name[:5] not in told]
   varied = [axis.name for axis in plan.space if axis.name != "seed"]
   title = f"{'Search' if plan.is_search else 'Sweep'}: {', '.join(varied) or 'seed'}"
-  path, rows, table = writer.report_runs(
+  path, table = writer.report_runs(
     groups, others, output, title=title, first_parts=first, last_parts=_failures(records)
   )
-  texts = rows[0].group.runs[0].config.to_texts()
-  return Summary(path, {name: texts[name] for name in varied}, rows[0], table)
+  return Summary(path, table, *_best(varied, finished))
 
 
-def count(records: Sequence[Record]) -> str:
+def _best(names: Sequence[str], finished: Sequence[Record]) -> tuple[dict[str, str], float]:
+  """Returns the settings with the highest mean validation accuracy over their seeds, and it."""
+  accuracies: dict[tuple[str, ...], list[float]] = {}
+  for record in finished:
+    place = tuple(record.texts[name] for name in names)
+    accuracies.setdefault(place, []).append(record.accuracy or 0.0)
+  best = max(accuracies, key=lambda texts: statistics.fmean(accuracies[texts]))
+  return dict(zip(names, best, strict=True)), statistics.fmean(accuracies[best])
+
+
+def _count(records: Sequence[Record]) -> str:
   """Returns how many trials are in which state, in words."""
   states = Counter(record.state for record in records)
   return f"{len(records)} trials: {', '.join(f'{n} {state}' for state, n in states.items())}."
