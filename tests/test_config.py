@@ -1,6 +1,7 @@
 """Tests of the settings: their ranges, and their way through flags and flagfiles unchanged."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -429,3 +430,29 @@ def test_flags_that_were_not_given_leave_stored_settings():
 def test_a_flag_of_training_is_refused_over_stored_settings():
   with pytest.raises(UserError, match="--seed belongs to training"):
     _over(Config(), "--seed=0")
+
+
+def test_settings_are_put_in_place_of_others_as_flags_take_them():
+  config = Config(hidden_units=(5,), workdir="runs/x")
+  changed = config_lib.with_texts(config, {"hidden_units": "64,32", "learning_rate": "1e-4"})
+  assert changed == dataclasses.replace(config, hidden_units=(64, 32), learning_rate=1e-4)
+  assert config_lib.with_texts(config, {"hidden_units": ""}).hidden_units == ()
+
+
+@pytest.mark.parametrize(
+  ("texts", "error"),
+  [
+    ({"learning_rate": "fast"}, "--learning_rate=fast"),
+    ({"dropout_rate": "1"}, "--dropout_rate=1.0: must be below 1"),
+    ({"activation": "relo"}, "--activation=relo"),
+  ],
+)
+def test_settings_that_are_none_are_refused(texts, error):
+  with pytest.raises(UserError, match=f"^{re.escape(error)}"):
+    config_lib.with_texts(Config(), texts)
+
+
+def test_what_decides_a_result_is_told_without_the_rest():
+  texts = Config(seed=3, data_dir="/data", workdir="w").deciding_texts()
+  assert texts["seed"] == "3"
+  assert not {"data_dir", "workdir", "device", "strategy"} & texts.keys()

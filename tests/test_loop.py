@@ -306,6 +306,32 @@ def test_without_validation_examples_there_are_no_figures_of_them(settings, tmp_
   }
 
 
+def test_each_scoring_of_validation_is_told_and_may_end_the_run(settings, tmp_path):
+  told = []
+
+  def stop_at_the_second(step, accuracy):
+    told.append((step, accuracy))
+    if step == 60:
+      raise KeyError("enough")
+
+  with pytest.raises(KeyError, match="enough"):
+    train(settings, on_validation=stop_at_the_second)
+  metrics = commands.read_metrics(tmp_path / "run")
+  assert told == [(r["step"], r["accuracy"]) for r in metrics if r["split"] == "validation"]
+  assert [step for step, _ in told] == [30, 60]
+  assert not (tmp_path / "run" / "result.json").exists()
+  assert train(settings)["step"] == 60  # It goes on as any other run that was stopped.
+
+
+def test_the_predictions_of_the_test_examples_are_left(settings, tmp_path):
+  result = train(settings)
+  labels, probabilities, names = Workdir(tmp_path / "run").read_predictions()
+  assert (probabilities.argmax(axis=1) == labels).mean() == result["test_accuracy"]
+  losses = -np.log(probabilities[np.arange(500), labels].astype(np.float64))
+  assert losses.mean() == pytest.approx(result["test_loss"], rel=1e-6)
+  assert names == tuple("0123456789")
+
+
 def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(settings, tmp_path):
   diverging = dataclasses.replace(
     settings, optimizer="sgd", learning_rate=1e30, learning_rate_schedule="constant"

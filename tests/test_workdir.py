@@ -7,11 +7,12 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mnist_research.config import Config
 from mnist_research.errors import UserError
-from mnist_research.workdir import Workdir, write_atomically
+from mnist_research.workdir import Predictions, Workdir, write_atomically
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _HOLDER = """
@@ -228,3 +229,49 @@ def test_a_write_replaces_the_leftovers_of_one_that_was_killed(tmp_path):
   (tmp_path / ".result.json.partial").write_text("half")
   write_atomically(tmp_path / "result.json", "whole")
   assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("result.json", "whole")]
+
+
+# ---- Predictions ----
+
+
+def _predictions() -> Predictions:
+  probabilities = np.array([[0.25, 0.75], [1.0, 0.0]], np.float32)
+  return Predictions(np.array([1, 0], np.int32), probabilities, ("no", "yes"))
+
+
+def test_predictions_come_back_with_their_types(tmp_path):
+  Workdir(tmp_path).write_predictions(_predictions())
+  found = Workdir(tmp_path).read_predictions()
+  assert found.labels.dtype == np.int32
+  assert found.probabilities.dtype == np.float32
+  np.testing.assert_array_equal(found.labels, [1, 0])
+  np.testing.assert_array_equal(found.probabilities, [[0.25, 0.75], [1.0, 0.0]])
+  assert found.label_names == ("no", "yes")
+  assert [path.name for path in tmp_path.iterdir()] == ["predictions-test.npz"]
+
+
+def test_a_run_that_left_no_predictions_has_none(tmp_path):
+  assert Workdir(tmp_path).read_predictions() is None
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200, -1])
+def test_damaged_predictions_are_named(tmp_path, keep):
+  Workdir(tmp_path).write_predictions(_predictions())
+  path = tmp_path / "predictions-test.npz"
+  path.write_bytes(path.read_bytes()[:keep])
+  with pytest.raises(UserError, match=r"predictions-test\.npz is damaged"):
+    Workdir(tmp_path).read_predictions()
+
+
+def test_predictions_that_do_not_fit_each_other_are_damaged(tmp_path):
+  Workdir(tmp_path).write_predictions(_predictions()._replace(label_names=("no",)))
+  with pytest.raises(UserError, match=r"predictions-test\.npz is damaged"):
+    Workdir(tmp_path).read_predictions()
+
+
+@pytest.mark.parametrize("content", [None, "{", "[1]"])
+def test_an_environment_that_can_not_be_read_is_named(tmp_path, content):
+  if content:
+    (tmp_path / "environment.json").write_text(content)
+  with pytest.raises(UserError, match=r"environment\.json can't be read"):
+    Workdir(tmp_path).read_environment()

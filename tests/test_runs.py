@@ -1,0 +1,124 @@
+"""Tests of finding, reading and grouping runs."""
+
+import os
+
+import finished_runs
+import pytest
+
+from mnist_research.errors import UserError
+from mnist_research.reports import runs
+
+
+def _kinds(set_aside):
+  return {aside.path.name: aside.kind for aside in set_aside}
+
+
+def test_runs_are_found_in_workdirs_and_in_folders_of_them(tmp_path):
+  finished_runs.write(tmp_path / "one", accuracy=0.9)
+  finished_runs.write(tmp_path / "sweep" / "a", accuracy=0.8, seed=1)
+  finished_runs.write(tmp_path / "sweep" / "b", accuracy=0.7, seed=2)
+  found, set_aside = runs.read([tmp_path])
+  assert [run.path.name for run in found] == ["one", "a", "b"]
+  assert [run.result["test_accuracy"] for run in found] == [0.9, 0.8, 0.7]
+  assert set_aside == []
+  (run,), _ = runs.read([tmp_path / "one"])
+  assert run.config.batch_size == 20
+  assert run.last_step == 200
+
+
+def test_a_run_that_is_named_twice_counts_once(tmp_path):
+  finished_runs.write(tmp_path / "one", accuracy=0.9)
+  (tmp_path / "link").symlink_to(tmp_path / "one")
+  found, _ = runs.read([tmp_path / "one", tmp_path, tmp_path / "link"])
+  assert len(found) == 1
+
+
+def test_what_holds_no_run_is_told_and_reports_are_passed_over(tmp_path):
+  finished_runs.write(tmp_path / "one", accuracy=0.9)
+  (tmp_path / "photos" / "2024").mkdir(parents=True)
+  (tmp_path / ".git").mkdir()
+  (tmp_path / "report").mkdir()
+  (tmp_path / "report" / "report.html").write_text("")
+  found, set_aside = runs.read([tmp_path])
+  assert len(found) == 1
+  assert [(aside.path.name, aside.kind) for aside in set_aside] == [("photos", "foreign")]
+
+
+def test_a_directory_that_is_not_there_is_a_mistake(tmp_path):
+  with pytest.raises(UserError, match=r"absent is no directory: name a workdir"):
+    runs.read([tmp_path / "absent"])
+
+
+@pytest.mark.parametrize(
+  ("file", "content", "reason"),
+  [
+    ("config.cfg", "--learning_rate=fast\n", "can't be read as settings"),
+    ("result.json", "{", "is damaged"),
+    ("result.json", '{"step": 3}', "its test_accuracy is None"),
+    ("result.json", None, "its test_accuracy is nan"),
+    ("metrics.jsonl", '{"step": 1, "split": "dev"}\n', "metrics.jsonl is damaged"),
+    ("metrics.jsonl", '{"step": 1, "split": "train", "loss": "low"}\n', "metrics.jsonl is damaged"),
+    ("metrics.jsonl", "\0\n", "metrics.jsonl is damaged"),
+  ],
+)
+def test_a_damaged_workdir_is_told_and_the_others_are_read(tmp_path, file, content, reason):
+  finished_runs.write(tmp_path / "good", accuracy=0.9)
+  bad = finished_runs.write(tmp_path / "bad", accuracy=0.8)
+  if content is None:
+    finished_runs.change_result(bad, test_accuracy=float("nan"))
+  else:
+    (bad.path / file).write_text(content)
+  found, (aside,) = runs.read([tmp_path])
+  assert [run.path.name for run in found] == ["good"]
+  assert aside.kind == "damaged"
+  assert reason in aside.reason
+
+
+def test_a_workdir_without_settings_is_damaged(tmp_path):
+  workdir = finished_runs.write(tmp_path / "bad", accuracy=0.8)
+  (workdir.path / "config.cfg").unlink()
+  found, set_aside = runs.read([tmp_path])
+  assert (found, _kinds(set_aside)) == ([], {"bad": "damaged"})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_directory_that_may_not_be_read_is_foreign(tmp_path):
+  finished_runs.write(tmp_path / "good", accuracy=0.9)
+  (tmp_path / "closed").mkdir(mode=0o000)
+  assert _kinds(runs.read([tmp_path])[1]) == {"closed": "foreign"}
+
+
+def test_seeds_of_one_config_are_one_group_wherever_they_ran(tmp_path):
+  for seed in (2, 0, 1):
+    finished_runs.write(
+      tmp_path / f"relu{seed}", accuracy=0.9 + seed / 100, seed=seed, data_dir=f"/data{seed}"
+    )
+  finished_runs.write(tmp_path / "gelu", accuracy=0.5, activation="gelu", hidden_units=())
+  groups, left_out = runs.group(runs.read([tmp_path])[0])
+  assert left_out == []
+  by_name = {group.name: group for group in groups}
+  assert set(by_name) == {
+    "hidden_units=128,128, activation=relu",
+    "hidden_units=none, activation=gelu",
+  }
+  relu = by_name["hidden_units=128,128, activation=relu"]
+  assert relu.values("test_accuracy") == {0: 0.9, 1: 0.91, 2: 0.92}
+  assert relu.values("validation_accuracy") == {}
+
+
+def test_groups_that_differ_in_nothing_are_called_after_model_and_dataset(tmp_path):
+  finished_runs.write(tmp_path / "one", accuracy=0.9)
+  ((group,), _) = runs.group(runs.read([tmp_path])[0])
+  assert group.name == "dense on synthetic_digits/2000_500"
+
+
+def test_unfinished_and_copied_runs_are_left_out(tmp_path):
+  finished_runs.write(tmp_path / "a", accuracy=0.9)
+  finished_runs.write(tmp_path / "copy", accuracy=0.9)
+  finished_runs.write(tmp_path / "stopped", accuracy=None, seed=1)
+  (group,), left_out = runs.group(runs.read([tmp_path])[0])
+  assert [run.path.name for run in group.runs] == ["a"]
+  assert _kinds(left_out) == {"copy": "duplicate", "stopped": "unfinished"}
+  reasons = {aside.path.name: aside.reason for aside in left_out}
+  assert reasons["stopped"] == "at step 200"
+  assert reasons["copy"] == f"the same settings and seed as {tmp_path / 'a'}"

@@ -1,0 +1,109 @@
+"""Tests of how the settings of a sweep are written."""
+
+import re
+
+import pytest
+
+from mnist_research.config import Config
+from mnist_research.errors import UserError
+from mnist_research.sweeps import space
+from mnist_research.sweeps.space import Range, Values
+
+_BASE = Config(workdir="runs/sweep")
+
+
+def test_values_and_whole_numbers_are_parsed():
+  assert space.parse_sweep(" activation = relu, gelu ; seed=0..3;", _BASE) == [
+    Values("activation", ("relu", "gelu")),
+    Values("seed", ("0", "1", "2", "3")),
+  ]
+
+
+def test_a_bar_separates_values_with_commas():
+  (axis,) = space.parse_sweep("hidden_units=64|128,64|512,512", _BASE)
+  assert axis.texts == ("64", "128,64", "512,512")
+
+
+def test_ranges_are_parsed():
+  text = "learning_rate=log(1e-4, 1e-2);dropout_rate=linear(0,0.5);batch_size=log(16,256)"
+  assert space.parse_search(text + ";activation=relu,gelu", _BASE) == [
+    Range("learning_rate", 1e-4, 1e-2, log=True, whole=False),
+    Range("dropout_rate", 0.0, 0.5, log=False, whole=False),
+    Range("batch_size", 16, 256, log=True, whole=True),
+    Values("activation", ("relu", "gelu")),
+  ]
+
+
+def test_every_combination_is_a_point():
+  axes = [Values("activation", ("relu", "gelu")), Values("seed", ("0", "1"))]
+  assert space.points(axes) == [
+    {"activation": "relu", "seed": "0"},
+    {"activation": "relu", "seed": "1"},
+    {"activation": "gelu", "seed": "0"},
+    {"activation": "gelu", "seed": "1"},
+  ]
+
+
+def test_fractions_have_four_digits_and_stay_in_their_range():
+  axes = [
+    Range("learning_rate", 1e-4, 1e-2, log=True, whole=False),
+    Range("dropout_rate", 0.0, 0.99999, log=False, whole=False),
+    Range("batch_size", 16, 256, log=True, whole=True),
+    Values("hidden_units", ("64", "128,64")),
+  ]
+  values = {"learning_rate": 0.00123456, "dropout_rate": 0.999989, "batch_size": 17}
+  assert space.to_texts(axes, {**values, "hidden_units": "128,64"}) == {
+    "learning_rate": "0.001235",
+    "dropout_rate": "0.99999",  # 1, of four digits, would be refused.
+    "batch_size": "17",
+    "hidden_units": "128,64",
+  }
+
+
+@pytest.mark.parametrize(
+  ("text", "error"),
+  [
+    ("", "name settings with their values"),
+    (";", "name settings with their values"),
+    ("activation", "'activation' is no setting with values"),
+    ("activation=", "'activation=' is no setting with values"),
+    ("act=relu", "there is no setting 'act'"),
+    ("workdir=a,b", "--workdir doesn't change what is trained"),
+    ("dataset=mnist,kmnist", "other dataset have other accuracies"),
+    ("activation=relu;activation=gelu", "activation is there twice"),
+    ("activation=relu,,gelu", "has an empty value"),
+    ("activation=relo,relu", "--activation=relo"),
+    ("dropout_rate=0,1", "--dropout_rate=1.0: must be below 1"),
+    ("hidden_units=64,x", "--hidden_units=x"),
+    ("seed=4..0", "goes from the lesser number to the greater"),
+    ("seed=0..10000", "goes from the lesser number to the greater, over 10,000 at most"),
+    ("seed=0...4", "seed=0...4 can't be read"),
+    ("seed=0..999;batch_size=1..99", "99,000 trials; at most 10,000"),
+    ("epochs=1,1.0", "two of its values are the same"),
+    ("learning_rate=log(1e-4,1e-2)", "is a range, for --search"),
+  ],
+)
+def test_a_sweep_that_is_written_wrongly_is_refused(text, error):
+  with pytest.raises(UserError, match=re.escape(error)):
+    space.parse_sweep(text, _BASE)
+
+
+@pytest.mark.parametrize(
+  ("text", "error"),
+  [
+    ("learning_rate=log(0,1)", "a log scale begins above 0"),
+    ("learning_rate=log(1,0.1)", "goes from the lesser number to the greater"),
+    ("learning_rate=log(1e-4,1e-2", "can't be read"),
+    ("learning_rate=exp(1,2)", "can't be read"),
+    ("learning_rate=log(a,b)", "needs two numbers"),
+    ("learning_rate=linear(nan,1)", "goes from the lesser number to the greater"),
+    ("learning_rate=linear(1,inf)", "must be a finite number"),
+    ("dropout_rate=linear(0,1)", "--dropout_rate=1.0: must be below 1"),
+    ("batch_size=linear(1.5,3)", "needs two whole numbers"),
+    ("activation=log(1,2)", "is a range of numbers, and activation is none"),
+    ("seed=0,1", "a seed is nothing to choose"),
+  ],
+)
+def test_a_search_that_is_written_wrongly_is_refused(text, error):
+  with pytest.raises(UserError, match=re.escape(error)):
+    space.parse_search(text, _BASE)

@@ -1,0 +1,249 @@
+"""Tests of a sweep's record: what is next, what was killed, what several machines share."""
+
+import optuna
+import pytest
+
+from mnist_research.config import Config
+from mnist_research.errors import UserError
+from mnist_research.sweeps.space import Plan, Range, Values
+from mnist_research.sweeps.study import SweepStudy, open_storage
+
+_BASE = Config(dataset="synthetic_digits/2000_500")
+_GRID = (Values("activation", ("relu", "gelu")), Values("seed", ("0", "1")))
+_RANGES = (
+  Range("learning_rate", 1e-4, 1e-1, log=True, whole=False),
+  Values("activation", ("relu", "gelu")),
+)
+
+
+def _plan(space=_GRID, *, num_trials=0, base=_BASE, pruning=False, retry_failed=False):
+  return Plan(base, space, num_trials, pruning, retry_failed)
+
+
+@pytest.fixture
+def opened(tmp_path):
+  """Opens the study of this test, as a process that begins in `directory` does."""
+  url = f"sqlite:///{tmp_path / 'study.db'}"
+
+  def open_study(plan, directory="here"):
+    path = tmp_path / directory
+    return SweepStudy(plan, storage=open_storage(url), name="sweep", directory=path)
+
+  return open_study
+
+
+def _rest(study):
+  """Claims all trials that are left, and returns the settings of each."""
+  texts = []
+  while (trial := study.next()) is not None:
+    texts.append(tuple(study.texts(trial).values()))
+  return texts
+
+
+def _states(study):
+  return [record.state for record in study.records()]
+
+
+def test_every_combination_is_tried_once(opened):
+  study = opened(_plan())
+  assert _rest(study) == [("relu", "0"), ("relu", "1"), ("gelu", "0"), ("gelu", "1")]
+  assert study.next() is None
+
+
+def test_what_came_of_the_trials_is_recorded(opened):
+  study = opened(_plan())
+  finished, failed, pruned = study.next(), study.next(), study.next()
+  study.finish(finished, 0.75)
+  study.fail(failed, "the loss of step 3 is nan")
+  study.prune(pruned)
+  records = opened(_plan()).records()
+  assert [r.state for r in records] == ["finished", "failed", "pruned", "waiting"]
+  assert [r.accuracy for r in records] == [0.75, None, None, None]
+  assert records[1].error == "the loss of step 3 is nan"
+  assert records[1].texts == {"activation": "relu", "seed": "1"}
+  assert records[0].owner.endswith("/here")
+
+
+def test_a_killed_sweep_goes_on_with_what_it_had_begun_and_repeats_nothing(opened):
+  study = opened(_plan())
+  study.finish(study.next(), 0.5)
+  begun = study.next().number
+  after = opened(_plan())  # The first was killed here.
+  assert after.next().number == begun
+  assert _rest(after) == [("gelu", "0"), ("gelu", "1")]
+
+
+def test_a_trial_that_was_claimed_and_never_named_is_not_lost(opened, monkeypatch):
+  study = opened(_plan())
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(SweepStudy, "_named", _killed)
+    study.next()
+  assert _rest(opened(_plan()))[0] == ("relu", "0")
+
+
+def _killed(*_):
+  raise KeyboardInterrupt
+
+
+def test_machines_share_the_trials_and_leave_each_other_theirs(opened):
+  here, there = opened(_plan()), opened(_plan(), "there")
+  begun_here = here.next().number
+  assert [begun_here, there.next().number] == [0, 1]
+  # Each is killed, and finds its own.
+  assert opened(_plan(), "there").next().number == 1
+  assert opened(_plan()).next().number == 0
+  assert len(here.records()) == 4
+
+
+def test_of_a_combination_that_two_machines_wrote_down_the_first_counts(opened, monkeypatch):
+  with monkeypatch.context() as patch:
+    # Both look before either has written.
+    patch.setattr(SweepStudy, "_trials", lambda _: [])
+    here, there = opened(_plan()), opened(_plan(), "there")
+  assert len(here._trials()) == 8
+  assert sorted(_rest(here) + _rest(there)) == sorted(
+    [("relu", "0"), ("relu", "1"), ("gelu", "0"), ("gelu", "1")]
+  )
+  assert len(there.records()) == 4
+
+
+def test_more_values_may_come_later_and_fewer_be_asked_for(opened):
+  study = opened(_plan())
+  study.finish(study.next(), 0.5)
+  more = _plan((Values("activation", ("relu",)), Values("seed", ("0", "1", "2"))))
+  assert _rest(opened(more)) == [("relu", "1"), ("relu", "2")]
+
+
+def test_failed_trials_are_tried_again_only_when_asked(opened):
+  study = opened(_plan())
+  study.fail(study.next(), "the disk is full")
+  for trial in iter(study.next, None):
+    study.finish(trial, 0.5)
+  assert _rest(opened(_plan())) == []
+  again = opened(_plan(retry_failed=True))
+  trial = again.next()
+  assert again.texts(trial) == {"activation": "relu", "seed": "0"}
+  again.finish(trial, 0.9)
+  assert sorted(_states(again)) == ["finished"] * 4
+
+
+@pytest.mark.parametrize(
+  ("plan", "error"),
+  [
+    (_plan((Values("optimizer", ("adam", "sgd")),)), 'varies {"activation": "values"'),
+    (_plan(base=Config(dataset="mnist")), "--dataset=mnist, not synthetic_digits/2000_500"),
+    (_plan(_RANGES, num_trials=3), 'and not {"learning_rate": "log'),
+  ],
+)
+def test_another_sweep_in_the_same_study_is_refused(opened, plan, error):
+  opened(_plan())
+  with pytest.raises(UserError, match=error.replace("(", r"\(").replace("{", r"\{")):
+    opened(plan)
+
+
+def test_what_does_not_change_the_result_may_differ(opened):
+  opened(_plan())
+  opened(_plan(base=Config(dataset="synthetic_digits/2000_500", data_dir="/elsewhere", seed=0)))
+
+
+def test_a_study_of_somebody_else_is_refused(opened, tmp_path):
+  storage = f"sqlite:///{tmp_path / 'study.db'}"
+  other = optuna.create_study(storage=storage, study_name="sweep", direction="maximize")
+  other.add_trial(optuna.create_trial(value=1.0))
+  with pytest.raises(UserError, match="is no sweep of this command"):
+    opened(_plan())
+
+
+@pytest.mark.parametrize("url", ["nosuch://x", "sqlite:////nonexistent/study.db"])
+def test_a_storage_that_can_not_be_used_is_named(url, monkeypatch):
+  monkeypatch.setattr("mnist_research.sweeps.study._OPENINGS", 1)
+  with pytest.raises(UserError, match=f"--storage={url} can't be used"):
+    open_storage(url)
+
+
+# ---- Search ----
+
+
+def test_a_search_proposes_settings_in_their_ranges_and_stops(opened):
+  study = opened(_plan(_RANGES, num_trials=12))
+  rates, activations = set(), set()
+  while (trial := study.next()) is not None:
+    texts = study.texts(trial)
+    rates.add(float(texts["learning_rate"]))
+    activations.add(texts["activation"])
+    study.finish(trial, 0.5)
+  assert len(rates) == 12
+  assert all(1e-4 <= rate <= 1e-1 for rate in rates)
+  assert activations == {"relu", "gelu"}
+  assert _states(study) == ["finished"] * 12
+
+
+def test_a_search_that_goes_on_proposes_what_it_would_have(opened, tmp_path):
+  plan = _plan(_RANGES, num_trials=6)
+  whole = opened(plan)
+  expected = _rest(whole)
+  (tmp_path / "study.db").unlink()
+  found = []
+  for _ in range(6):
+    study = opened(plan)  # Killed after every trial.
+    trial = study.next()
+    found.append(tuple(study.texts(trial).values()))
+    study.finish(trial, 0.5)
+  assert found[0] == expected[0]
+  assert len(set(found)) == 6
+
+
+def test_a_proposal_that_was_cut_off_is_completed(opened):
+  study = opened(_plan(_RANGES, num_trials=2))
+  trial = study.next()
+  rate = trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)  # Killed here.
+  after = opened(_plan(_RANGES, num_trials=2))
+  texts = after.texts(after.next())
+  assert float(texts["learning_rate"]) == pytest.approx(rate, rel=1e-3)
+  assert texts["activation"] in ("relu", "gelu")
+
+
+def test_a_trial_below_the_median_is_pruned(opened):
+  study = opened(_plan(_RANGES, num_trials=10, pruning=True))
+  for accuracy in (0.5, 0.6, 0.7, 0.8, 0.9):
+    trial = study.next()
+    assert not study.report(trial, scoring=0, accuracy=accuracy)
+    study.finish(trial, accuracy)
+  good, bad = study.next(), study.next()
+  assert not study.report(good, scoring=0, accuracy=0.71)
+  assert study.report(bad, scoring=0, accuracy=0.69)
+
+
+def test_nothing_is_pruned_where_that_was_not_asked_for(opened):
+  study = opened(_plan(_RANGES, num_trials=10))
+  for _ in range(6):
+    trial = study.next()
+    study.report(trial, scoring=0, accuracy=0.9)
+    study.finish(trial, 0.9)
+  assert not study.report(study.next(), scoring=0, accuracy=0.1)
+
+
+def test_a_scoring_that_is_done_again_counts_once(opened, recwarn):
+  study = opened(_plan(_RANGES, num_trials=2))
+  study.report(study.next(), scoring=0, accuracy=0.5)
+  after = opened(_plan(_RANGES, num_trials=2))
+  trial = after.next()
+  after.report(trial, scoring=0, accuracy=0.4)
+  assert after._trials()[0].intermediate_values == {0: 0.5}
+  assert not [w for w in recwarn if "already reported" in str(w.message)]
+
+
+def test_importances_find_the_setting_that_matters(opened):
+  study = opened(_plan(_RANGES, num_trials=30))
+  while (trial := study.next()) is not None:
+    texts = study.texts(trial)
+    study.finish(trial, float(texts["learning_rate"]))
+  shares = study.importances()
+  assert shares["learning_rate"] > 0.8
+  assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_a_few_trials_have_no_importances(opened):
+  study = opened(_plan(_RANGES, num_trials=30))
+  study.finish(study.next(), 0.5)
+  assert study.importances() == {}
