@@ -6,7 +6,9 @@ import subprocess
 import commands
 import pytest
 
-_COMMANDS = ("train", "evaluate", "predict", "demo", "camera")
+_COMMANDS = (
+  "train", "evaluate", "predict", "demo", "camera", "export", "benchmark", "report", "sweep"
+)  # fmt: skip
 _BROKEN_PIPE = 141
 
 
@@ -43,10 +45,11 @@ def test_help_is_on_stdout_and_no_failure(module, flag):
   finished = commands.run(flag, module=module)
   assert finished.returncode == 0
   assert finished.stderr == ""
-  assert f"python -m mnist_research.{module} --" in finished.stdout
+  assert f"python -m mnist_research.{module}" in finished.stdout
   own = {
     "train": "learning_rate", "evaluate": "split", "predict": "index", "demo": "port",
-    "camera": "source",
+    "camera": "source", "export": "format", "benchmark": "baseline", "report": "output",
+    "sweep": "jobs",
   }  # fmt: skip
   for name in ("workdir", "dataset", own[module]):
     assert f"--{name}" in finished.stdout
