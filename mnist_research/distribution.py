@@ -272,6 +272,13 @@ def first_example(replica: Any, *, batch_size: int, replicas: int) -> Any:
   return replica * batch_size // replicas
 
 
+def sum_over_workers(value: tf.Tensor, strategy: tf.distribute.Strategy) -> tf.Tensor:
+  """Returns the sum of what each process of a run gives as `value`; for use in compiled code."""
+  if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    return strategy.reduce("SUM", value, axis=None)
+  return value
+
+
 def replica_slices(strategy: tf.distribute.Strategy, batch_size: int) -> list[slice]:
   """Returns which examples of a global batch each replica of this process has, in their order."""
   replicas = strategy.num_replicas_in_sync

@@ -93,10 +93,12 @@ def create_train_block(
     # And it is no `for` over a range, which XLA would compile anew for each number of steps.
     while index < num_steps:
       loss, hits = strategy.run(replica_step, args=(images, labels, index))
-      losses = losses.write(index, strategy.reduce("SUM", loss, axis=None))
-      correct = correct.write(index, strategy.reduce("SUM", hits, axis=None))
+      losses = losses.write(index, tf.add_n(strategy.experimental_local_results(loss)))
+      correct = correct.write(index, tf.add_n(strategy.experimental_local_results(hits)))
       index += 1
-    return losses.stack(), correct.stack()
+    totals = losses.stack(), correct.stack()
+    # Once a block: a message between workers takes longer than the arithmetic of a step.
+    return tuple(distribution.sum_over_workers(total, strategy) for total in totals)
 
   return train_block
 

@@ -26,7 +26,7 @@ def turns(training: Training) -> Iterator[float]:
     """Sums the weights, which have the gradients' shapes, and uses a number of each sum."""
     context = tf.distribute.get_replica_context()
     sums = context.all_reduce(
-      tf.distribute.ReduceOp.SUM, [tf.convert_to_tensor(variable) for variable in variables]
+      tf.distribute.ReduceOp.SUM, [tf.identity(variable) for variable in variables]
     )
     return tf.add_n([tf.reshape(values, [-1])[0] for values in sums])
 
