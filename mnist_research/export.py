@@ -5,7 +5,6 @@ The last line on stdout is one JSON object: format, output, bytes, label_names.
 """
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 
 from absl import flags, logging
@@ -32,8 +31,8 @@ def main(arguments: list[str]) -> None:
   settings = config.from_flags_over(workdir.trained_config())
   if output.exists():
     raise UserError(f"--output={output} is there already: remove it, or name another --output")
-  if _FORMAT.value == "onnx" and not importlib.util.find_spec("tf2onnx"):
-    raise UserError("--format=onnx needs tf2onnx: pip install 'mnist_research[export]'")
+  if _FORMAT.value == "onnx":
+    app.require_extra("tf2onnx", "export")
   # 16 bits pay only where the processor has them; the weights have 32 in any case.
   settings = dataclasses.replace(settings, precision="float32")
   app.load_tensorflow()
