@@ -1,7 +1,7 @@
-"""Writes a trained network for other programs: `python -m mnist_research.export --workdir=DIR
---format=saved_model|tflite|tflite_int8|onnx --output=PATH`.
+"""Writes a trained network for other programs: `python -m mnist_research.export --output=PATH`.
 
-The last line on stdout is one JSON object: format, output, bytes, label_names.
+`--format` says as what: `saved_model`, `tflite`, `tflite_int8` or `onnx`. The last line on stdout is
+one JSON object: format, output, bytes, label_names.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from absl import flags, logging
 
 from mnist_research import app, config
 from mnist_research.errors import UserError
-from mnist_research.workdir import Workdir
+from mnist_research.workdir import trained_workdir
 
 # Training examples on which the ranges of the activations are measured for int8.
 _CALIBRATION_EXAMPLES = 500
@@ -26,8 +26,8 @@ flags.DEFINE_string("output", "", "file to write; a directory for --format=saved
 def main(arguments: list[str]) -> None:
   """Writes the network of a workdir in the format that the flags name."""
   app.refuse_arguments(arguments)
-  workdir = Workdir(app.required("workdir"))
   output = Path(app.required("output"))
+  workdir = trained_workdir(flags.FLAGS.workdir)
   settings = config.from_flags_over(workdir.trained_config())
   if output.exists():
     raise UserError(f"--output={output} is there already: remove it, or name another --output")
