@@ -1,5 +1,7 @@
 """Tests of a sweep's record: what is next, what was killed, what several machines share."""
 
+import shutil
+
 import optuna
 import pytest
 
@@ -20,10 +22,18 @@ def _plan(space=_GRID, *, num_trials=0, base=_BASE, pruning=False, retry_failed=
   return Plan(base, space, num_trials, pruning, retry_failed)
 
 
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory):
+  """A database with tables, which take longer to make than to copy."""
+  path = tmp_path_factory.mktemp("studies") / "empty.db"
+  open_storage(f"sqlite:///{path}")
+  return path
+
+
 @pytest.fixture
-def opened(tmp_path):
+def opened(tmp_path, empty_database):
   """Opens the study of this test, as a process that begins in `directory` does."""
-  url = f"sqlite:///{tmp_path / 'study.db'}"
+  url = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'study.db')}"
 
   def open_study(plan, directory="here"):
     path = tmp_path / directory
@@ -178,19 +188,15 @@ def test_a_search_proposes_settings_in_their_ranges_and_stops(opened):
   assert _states(study) == ["finished"] * 12
 
 
-def test_a_search_that_goes_on_proposes_what_it_would_have(opened, tmp_path):
-  plan = _plan(_RANGES, num_trials=6)
-  whole = opened(plan)
-  expected = _rest(whole)
-  (tmp_path / "study.db").unlink()
-  found = []
+def test_a_search_that_goes_on_repeats_no_proposal(opened):
+  found = set()
   for _ in range(6):
-    study = opened(plan)  # Killed after every trial.
+    study = opened(_plan(_RANGES, num_trials=6))  # Killed after every trial.
     trial = study.next()
-    found.append(tuple(study.texts(trial).values()))
+    found.add(tuple(study.texts(trial).values()))
     study.finish(trial, 0.5)
-  assert found[0] == expected[0]
-  assert len(set(found)) == 6
+  assert len(found) == 6
+  assert study.next() is None
 
 
 def test_a_proposal_that_was_cut_off_is_completed(opened):

@@ -1,0 +1,108 @@
+"""Tests of `python -m mnist_research.report` as a user runs it."""
+
+import json
+import shutil
+
+import commands
+import finished_runs
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+
+@pytest.fixture(scope="module")
+def trained(prepared, tmp_path_factory):
+  return commands.trained(prepared, tmp_path_factory.getbasetemp())
+
+
+def _report(*arguments, **options):
+  return commands.run(*arguments, module="report", **options)
+
+
+def test_a_trained_run_has_a_page_with_the_pictures_of_its_mistakes(trained, tmp_path):
+  record = _report(trained.workdir, f"--output={tmp_path / 'out'}").record
+  assert record == {
+    "report": str(tmp_path / "out" / "report.html"), "runs": 1, "configs": 1, "left_out": 0
+  }  # fmt: skip
+  text = (tmp_path / "out" / "report.html").read_text()
+  assert f"{trained.finished.record['test_accuracy']:.2%}" in text
+  assert "Their pictures are left out" not in text
+  # The pictures of the digits are in the grid: most of it is their black and the orange frames.
+  grid = imread(tmp_path / "out" / "mistakes.png")[..., :3]
+  assert (grid.max(axis=2) == 0).mean() > 0.2
+  errors = round(500 * (1 - trained.finished.record["test_accuracy"]))
+  assert len((tmp_path / "out" / "mistakes.csv").read_text().splitlines()) == 1 + errors
+  with np.load(trained.workdir / "predictions-test.npz") as arrays:
+    assert len(arrays["labels"]) == 500
+
+
+def test_a_dataset_that_is_not_there_costs_the_pictures_alone(trained, tmp_path):
+  workdir = shutil.copytree(trained.workdir, tmp_path / "run")
+  finished = _report(workdir, f"--data_dir={tmp_path / 'empty'}")
+  assert finished.record["report"] == str(workdir / "report" / "report.html")
+  text = (workdir / "report" / "report.html").read_text()
+  assert "synthetic_digits/2000_500 is not prepared here; --data_dir says where it is" in text
+  assert not (workdir / "report" / "mistakes.png").exists()
+  assert (workdir / "report" / "reliability_diagram.png").exists()
+  assert not (tmp_path / "empty").exists()  # Nothing was prepared for a report.
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """A folder with six runs of two configs, and what is none."""
+  root = tmp_path_factory.mktemp("folder")
+  for seed, (relu, gelu) in enumerate(((0.5, 0.75), (0.52, 0.76), (0.54, 0.80))):
+    finished_runs.write(root / f"r{seed}", accuracy=relu, seed=seed)
+    finished_runs.write(root / f"g{seed}", accuracy=gelu, seed=seed, activation="gelu")
+  finished_runs.write(root / "stopped", accuracy=None, seed=9)
+  (finished_runs.write(root / "bad", accuracy=0.9).path / "result.json").write_text("{")
+  (root / "photos").mkdir()
+  return root
+
+
+def test_a_folder_is_compared_without_tensorflow(folder, tmp_path):
+  # A module of that name that can't be imported stands before the real one.
+  (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
+  finished = _report(folder, environment={"PYTHONPATH": f"{commands.REPOSITORY}:{tmp_path}"})
+  assert finished.record == {
+    "report": str(folder / "report" / "report.html"), "runs": 7, "configs": 2, "left_out": 3
+  }  # fmt: skip
+  assert "| gelu       |     3 | 77.00 ± 2.65% |" in finished.stderr
+  assert "photos, foreign: holds no run" in finished.stderr
+  assert "stopped, unfinished: at step 200" in finished.stderr
+  assert "bad, damaged: " in finished.stderr
+
+
+def test_a_report_that_is_made_again_does_not_find_itself(folder):
+  first, again = _report(folder).record, _report(folder).record
+  assert first == again
+
+
+def test_several_directories_are_reported_on_here(folder, tmp_path):
+  record = _report(folder / "r0", folder / "g0", cwd=tmp_path).record
+  assert record["report"] == "report/report.html"
+  assert (tmp_path / "report" / "configs.csv").exists()
+
+
+@pytest.mark.parametrize(
+  ("arguments", "error"),
+  [
+    ([], "name a workdir, or a folder of workdirs"),
+    (["absent"], "absent is no directory"),
+    (["empty"], "empty holds no run"),
+    (["file"], "file is no directory"),
+    (["stopped", "stopped2"], "unfinished, at step 200"),
+    (["--seed=3", "stopped"], ""),
+    (["stopped", "--output=file/report"], "file/report can't be written"),
+  ],
+)
+def test_what_can_not_be_reported_on_is_told(tmp_path, arguments, error):
+  finished_runs.write(tmp_path / "stopped", accuracy=None)
+  finished_runs.write(tmp_path / "stopped2", accuracy=None, seed=1)
+  (tmp_path / "empty").mkdir()
+  (tmp_path / "file").write_text("")
+  finished = _report(*arguments, cwd=tmp_path)
+  if error:
+    assert error in finished.error
+  else:
+    assert json.loads(finished.stdout)["runs"] == 1

@@ -1,0 +1,191 @@
+"""Tests of `python -m mnist_research.sweep` as a user runs it."""
+
+import json
+import os
+import signal
+import statistics
+
+import commands
+import optuna
+import pytest
+from matplotlib.image import imread
+
+from mnist_research import config as config_lib
+
+_SMALL = (
+  "--dataset=synthetic_digits/2000_500",
+  "--validation_examples=500",
+  "--hidden_units=16",
+  "--learning_rate=0.01",
+  "--batch_size=50",
+  "--epochs=2",
+  "--xla=off",
+)
+_GRID = "--sweep=activation=relu,tanh;optimizer=adam,sgd;seed=0..1"
+
+
+def _sweep(*arguments, data_dir, workdir, start=commands.run):
+  return start(
+    *_SMALL, *arguments, f"--data_dir={data_dir}", f"--workdir={workdir}", module="sweep"
+  )
+
+
+def _results(workdir):
+  """Returns the settings and the result of every finished trial under `workdir`."""
+  found = []
+  for path in sorted(workdir.glob("*/result.json")):
+    config = config_lib.from_flagfile(path.parent / "config.cfg")
+    found.append((config, json.loads(path.read_text())))
+  return found
+
+
+def _written(workdir):
+  return {path: path.stat().st_mtime_ns for path in workdir.glob("*/result.json")}
+
+
+def _trials(workdir):
+  optuna.logging.set_verbosity(optuna.logging.ERROR)
+  storage = f"sqlite:///{workdir / 'study.db'}"
+  return optuna.load_study(study_name="sweep", storage=storage).trials
+
+
+def test_a_killed_sweep_goes_on_and_repeats_no_finished_trial(prepared, tmp_path):
+  workdir = tmp_path / "sweep"
+  jobs = f"--jobs={min(2, len(os.sched_getaffinity(0)))}"
+  options = {"data_dir": prepared, "workdir": workdir}
+  process = _sweep(_GRID, jobs, start=commands.start, **options)
+  commands.wait_until(lambda: len(_written(workdir)) >= 3, process)
+  process.kill()
+  process.communicate()
+  before = _written(workdir)
+  assert 3 <= len(before) < 8
+
+  record = _sweep(_GRID, jobs, **options).record
+  assert record["finished"] == 8
+  assert (record["failed"], record["running"], record["waiting"]) == (0, 0, 0)
+  after = _written(workdir)
+  assert {path: after[path] for path in before} == before
+  # Eight workdirs, none twice; every combination was trained as an ordinary run.
+  results = _results(workdir)
+  assert sorted((c.activation, c.optimizer, c.seed) for c, _ in results) == sorted(
+    (activation, optimizer, seed)
+    for activation in ("relu", "tanh")
+    for optimizer in ("adam", "sgd")
+    for seed in (0, 1)
+  )
+  assert len([path for path in workdir.iterdir() if path.name[:4].isdecimal()]) == 8
+
+  # The best is that of the validation examples.
+  means = {}
+  for config, result in results:
+    means.setdefault((config.activation, config.optimizer), []).append(
+      result["validation_accuracy"]
+    )
+  means = {key: statistics.fmean(values) for key, values in means.items()}
+  best = max(means, key=means.get)
+  assert record["best"] == {"activation": best[0], "optimizer": best[1]}
+  assert record["validation_accuracy"] == pytest.approx(means[best])
+
+  report = workdir / "sweep-report"
+  assert record["report"] == str(report / "report.html")
+  text = (report / "report.html").read_text()
+  assert "chooses by the accuracy on the validation examples alone" in text
+  assert imread(report / "heat_map.png").shape[2] >= 3
+  assert (report / "table.md").read_text().count("\n") == 2 + 4
+
+  # Finished, it trains nothing; and its trials are ordinary workdirs.
+  again = _sweep(_GRID, jobs, **options).record
+  assert again["finished"] == 8
+  assert _written(workdir) == after
+  first = next(path.parent for path in sorted(after))
+  trained = commands.run(f"--flagfile={first / 'config.cfg'}", f"--workdir={first}").record
+  assert trained == json.loads((first / "result.json").read_text())
+
+
+def test_a_trial_that_fails_is_recorded_and_the_others_go_on(prepared, tmp_path):
+  workdir = tmp_path / "sweep"
+  finished = _sweep("--sweep=learning_rate=1e30,0.01", data_dir=prepared, workdir=workdir)
+  record = finished.record
+  assert (record["finished"], record["failed"]) == (1, 1)
+  assert record["best"] == {"learning_rate": "0.01"}
+  failed, good = _trials(workdir)
+  assert failed.state == optuna.trial.TrialState.FAIL
+  assert "the loss of step" in failed.user_attrs["error"]
+  assert good.value == _results(workdir)[0][1]["validation_accuracy"]
+  assert "failed: the loss of step" in finished.stderr
+  assert "error: the loss of step" in next(workdir.glob("0000-*/log.txt")).read_text()
+  assert "the loss of step" in (workdir / "sweep-report" / "report.html").read_text()
+
+
+def test_a_search_prunes_by_validation_and_ends_with_its_pictures(prepared, tmp_path):
+  workdir = tmp_path / "search"
+  record = _sweep(
+    "--search=learning_rate=log(1e-5,1e-1);activation=relu,tanh", "--trials=10", "--seed=1",
+    data_dir=prepared, workdir=workdir,
+  ).record  # fmt: skip
+  trials = _trials(workdir)
+  pruned = [t for t in trials if t.state == optuna.trial.TrialState.PRUNED]
+  finished = [t for t in trials if t.state == optuna.trial.TrialState.COMPLETE]
+  assert len(trials) == 10
+  assert (record["finished"], record["pruned"]) == (len(finished), len(pruned))
+  assert pruned
+  for trial in pruned:
+    step, accuracy = max(trial.intermediate_values.items())
+    others = [t.intermediate_values[step] for t in finished if t.number < trial.number]
+    assert accuracy < statistics.median(others)
+  best = max(finished, key=lambda trial: trial.value)
+  assert record["validation_accuracy"] == best.value
+  assert float(record["best"]["learning_rate"]) == pytest.approx(
+    best.params["learning_rate"], rel=1e-3
+  )
+  assert imread(workdir / "sweep-report" / "parallel_coordinates.png").shape[2] >= 3
+  # A scoring of the test examples for each finished trial, and for none that was pruned.
+  assert len(_results(workdir)) == len(finished)
+
+
+def test_a_stopped_sweep_saves_its_trainings(prepared, tmp_path):
+  workdir = tmp_path / "sweep"
+  options = ("--epochs=4000", "--sweep=seed=0", "--evaluate_every=30")
+  process = _sweep(*options, data_dir=prepared, workdir=workdir, start=commands.start)
+  (trial,) = (workdir / name for name in ["0000-seed=0"])
+  commands.wait_until(lambda: commands.last_step(trial) >= 60, process)
+  process.send_signal(signal.SIGTERM)
+  finished = commands.finish(process)
+  assert finished.returncode == 143
+  assert "the same command goes on from there" in finished.stderr
+  saved = max(int(path.name) for path in (trial / "checkpoints").iterdir())
+  assert saved == commands.last_step(trial) >= 60
+  (record,) = _trials(workdir)
+  assert record.state == optuna.trial.TrialState.RUNNING
+
+
+@pytest.mark.parametrize(
+  ("arguments", "error"),
+  [
+    ([], "give either --sweep=... or --search=..."),
+    (["--sweep=seed=0", "--search=activation=relu"], "give either --sweep=... or --search=..."),
+    (["--sweep=activation=relo"], "--activation=relo"),
+    (["--search=learning_rate=log(1e-4"], "can't be read"),
+    (["--sweep=seed=0..1", "--validation_examples=0"], "--validation_examples=0"),
+    (["--sweep=seed=0..1", "--trials=3"], "--trials belongs to --search"),
+    (["--search=activation=relu,gelu", "--retry_failed"], "--retry_failed belongs to --sweep"),
+    (["--sweep=seed=0..1", "--jobs=1000"], "--jobs=1000: there are"),
+    (["--sweep=seed=0..1", "--storage=nosuch://host"], "--storage=nosuch://host can't be used"),
+    (["--sweep=seed=0..1", "--jobs=0"], "jobs"),
+    (["--sweep=seed=0..1", "more"], "'more' is no flag"),
+  ],
+)
+def test_a_sweep_that_can_not_be_is_refused(tmp_path, arguments, error):
+  finished = commands.run(f"--workdir={tmp_path / 'sweep'}", *arguments, module="sweep")
+  assert error in finished.error
+
+
+def test_a_workdir_of_a_run_is_no_place_for_a_sweep(tmp_path):
+  (tmp_path / "config.cfg").write_text("--seed=1\n")
+  finished = commands.run(f"--workdir={tmp_path}", "--sweep=seed=0", module="sweep")
+  assert "holds a run; a sweep needs a directory of its own" in finished.error
+
+
+def test_a_sweep_needs_a_workdir():
+  finished = commands.run("--sweep=seed=0", module="sweep")
+  assert "--workdir is missing" in finished.error
