@@ -1,7 +1,7 @@
 """Writes a trained network for other programs: `python -m mnist_research.export --output=PATH`.
 
-`--format` says as what: `saved_model`, `tflite`, `tflite_int8` or `onnx`. The last line on stdout is
-one JSON object: format, output, bytes, label_names.
+`--format` says as what: `saved_model`, `tflite`, `tflite_int8` or `onnx`. The last line on stdout
+is one JSON object: format, output, bytes, label_names.
 """
 
 import dataclasses

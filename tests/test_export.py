@@ -109,5 +109,6 @@ def test_onnx_without_its_extra_names_it(trained, tmp_path):
   )
   finished = _export(trained.workdir, "onnx", tmp_path / "new", environment={"PYTHONPATH": path})
   assert finished.error == (
-    "error: tf2onnx is not installed: python -m pip install -e '.[export]' in the repository adds it"
+    "error: tf2onnx is not installed: "
+    "python -m pip install -e '.[export]' in the repository adds it"
   )
