@@ -199,7 +199,7 @@ def test_a_full_disk_is_told_and_the_older_checkpoints_stay(tmp_path):
 
 def test_a_file_in_the_place_of_the_directory_is_told(tmp_path):
   (tmp_path / "checkpoints").write_text("mine")
-  with pytest.raises(UserError, match=r"00000000 can't be written: Not a directory"):
+  with pytest.raises(UserError, match=r"00000000 can't be written: File exists"):
     state_lib.save(_create(), tmp_path / "checkpoints", train_seconds=0.0)
   assert (tmp_path / "checkpoints").read_text() == "mine"
 
