@@ -17,7 +17,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from mnist_research.errors import Interrupted, UserError
-from mnist_research.stopping import end_on_signals
+from mnist_research.stopping import ended_by_signals
 
 # What a full, read-only, forbidden or vanished disk raises: the user's to mend, not a defect.
 _DISK_ERRORS = frozenset(
@@ -189,7 +189,7 @@ def run(main: Callable[[list[str]], None]) -> None:
   set_up_log()
 
   def command(argv: list[str]) -> int:
-    end_on_signals()
-    return _exit_code(main, argv[1:])
+    with ended_by_signals():
+      return _exit_code(main, argv[1:])
 
   app.run(command, flags_parser=_parse_flags)

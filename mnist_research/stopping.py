@@ -4,6 +4,7 @@ Python's own handlers wait for the main thread, which may be inside a compiled b
 the signal's number goes through a pipe to a thread as well.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -19,8 +20,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECONDS_TO_END = 3.0
 
 
-def end_on_signals() -> None:
-  """Makes a signal end this process, from now on, with 128 more than its number.
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+  """Lets a signal end this process with 128 more than its number; for a whole command.
 
   `Interrupted` is raised in the main thread, so that what is half done is cleared up: TFDS removes
   the files that it had begun. Where that takes longer than three seconds, as inside a compilation,
@@ -32,11 +34,22 @@ def end_on_signals() -> None:
     signal.signal(number, _interrupt)
   signal.set_wakeup_fd(writer)
   threading.Thread(target=_end_late, args=(reader,), daemon=True).start()
+  try:
+    yield
+  finally:
+    _raise_no_more()  # What is left is the interpreter's own end.
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
   del frame
+  _raise_no_more()
   raise Interrupted(number)
+
+
+def _raise_no_more() -> None:
+  """Leaves signals to the thread: another exception would only disturb the end."""
+  for number in _SIGNALS:
+    signal.signal(number, lambda *_: None)
 
 
 def _end_late(reader: int) -> None:

@@ -42,24 +42,39 @@ with StopSignals():
 _LONG_CALL = """
 import hashlib
 from mnist_research import stopping
+from mnist_research.errors import Interrupted
+def call():
+  hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
 stopping._SECONDS_TO_END = {seconds}
-stopping.end_on_signals()
-print("ready", flush=True)
-hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
+with stopping.ended_by_signals():
+  try:
+    print("ready", flush=True)
+    call()
+  except Interrupted:
+    call()  # The signal came before the first.
 """
 # Handles all errors, and clears up.
 _COMMAND = """
 import sys
 from mnist_research.errors import Interrupted
-from mnist_research.stopping import end_on_signals
-end_on_signals()
-try:
-  print("ready", flush=True)
-  sys.stdin.readline()
-except Exception:
-  print("handled")
-except Interrupted as interrupted:
-  print("interrupted by", interrupted.signal_number)
+from mnist_research.stopping import ended_by_signals
+with ended_by_signals():
+  try:
+    print("ready", flush=True)
+    sys.stdin.readline()
+  except Exception:
+    print("handled")
+  except Interrupted as interrupted:
+    print("interrupted by", interrupted.signal_number)
+"""
+# A signal reaches it when its work is done.
+_END = """
+import os, signal
+from mnist_research.stopping import ended_by_signals
+with ended_by_signals():
+  pass
+os.kill(os.getpid(), signal.SIGTERM)
+print("done")
 """
 _AFTERWARDS = """
 import sys
@@ -200,3 +215,7 @@ def test_a_second_signal_ends_a_command_at_once():
   process.send(signal.SIGTERM)
   process.send_again(signal.SIGTERM)
   assert process.finish()[0] == 143
+
+
+def test_a_signal_does_not_disturb_the_end_of_a_command():
+  assert _Process(_END).finish() == (0, "done", "")
