@@ -44,12 +44,8 @@ def main(arguments: list[str]) -> None:
   app.refuse_arguments(arguments)
   directory = Path(app.required("workdir"))
   plan = _plan(config.from_flags())
-  try:
-    from mnist_research.sweeps import run
-  except ImportError as error:
-    if error.name != "optuna":
-      raise
-    raise UserError("Optuna is missing: pip install 'mnist_research[sweep]'") from error
+  app.require_extra("optuna", "sweep")
+  from mnist_research.sweeps import run
 
   with Workdir(directory).opened():
     records, overhead, summary = run.run_sweep(
@@ -85,6 +81,11 @@ def _plan(base: Config) -> Plan:
     raise UserError(
       "--validation_examples=0: a sweep chooses by the validation accuracy; hold some out, such as "
       "--validation_examples=5000"
+    )
+  if base.strategy == "multi_worker":
+    raise UserError(
+      "--strategy=multi_worker: a trial takes one machine; several machines share a sweep with "
+      "--storage"
     )
   if _SEARCH.value:
     if _RETRY_FAILED.value:

@@ -1,6 +1,5 @@
 """Tests of `python -m mnist_research.report` as a user runs it."""
 
-import json
 import shutil
 
 import commands
@@ -73,11 +72,6 @@ def test_a_folder_is_compared_without_tensorflow(folder, tmp_path):
   assert "bad, damaged: " in finished.stderr
 
 
-def test_a_report_that_is_made_again_does_not_find_itself(folder):
-  first, again = _report(folder).record, _report(folder).record
-  assert first == again
-
-
 def test_several_directories_are_reported_on_here(folder, tmp_path):
   record = _report(folder / "r0", folder / "g0", cwd=tmp_path).record
   assert record["report"] == "report/report.html"
@@ -90,9 +84,7 @@ def test_several_directories_are_reported_on_here(folder, tmp_path):
     ([], "name a workdir, or a folder of workdirs"),
     (["absent"], "absent is no directory"),
     (["empty"], "empty holds no run"),
-    (["file"], "file is no directory"),
     (["stopped", "stopped2"], "unfinished, at step 200"),
-    (["--seed=3", "stopped"], ""),
     (["stopped", "--output=file/report"], "file/report can't be written"),
   ],
 )
@@ -101,8 +93,4 @@ def test_what_can_not_be_reported_on_is_told(tmp_path, arguments, error):
   finished_runs.write(tmp_path / "stopped2", accuracy=None, seed=1)
   (tmp_path / "empty").mkdir()
   (tmp_path / "file").write_text("")
-  finished = _report(*arguments, cwd=tmp_path)
-  if error:
-    assert error in finished.error
-  else:
-    assert json.loads(finished.stdout)["runs"] == 1
+  assert error in _report(*arguments, cwd=tmp_path).error

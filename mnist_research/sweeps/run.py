@@ -12,6 +12,7 @@ from optuna.trial import Trial
 
 from mnist_research import config as config_lib
 from mnist_research.errors import Interrupted, UserError
+from mnist_research.progress import Progress
 from mnist_research.stopping import StopSignals
 from mnist_research.sweeps import workers
 from mnist_research.sweeps.space import Plan
@@ -96,7 +97,8 @@ def _run_trials(
   running: dict[Training, _Running] = {}
   overheads: list[Overhead] = []
   left, told_to_stop = True, False
-  with StopSignals() as stop:
+  progress = Progress(total=plan.size, first=study.num_ended(), unit="trial", task="sweep")
+  with progress, StopSignals() as stop:
     while True:
       while cores and left and not stop.received:
         trial = study.next()
@@ -107,7 +109,7 @@ def _run_trials(
           training, started = _start(plan, study, trial, directory, cores[-1])
         except UserError as error:  # Settings that don't go together.
           study.fail(trial, str(error))
-          logging.info("trial %d: failed: %s", trial.number, error)
+          progress.line(study.num_ended(), f"{trial.number:04d}: failed: {error}")
           continue
         cores.pop()
         running[training] = started
@@ -118,8 +120,11 @@ def _run_trials(
         for training in running:
           training.stop()
       for training in workers.wait(running, timeout=_POLL_SECONDS):
-        if _ended(study, training, running[training], overheads, stopping=bool(stop.received)):
+        said = _ended(study, training, running[training], overheads, stopping=bool(stop.received))
+        if said:
           cores.append(running.pop(training).cores)
+          progress.line(study.num_ended(), said)
+          progress.update(study.num_ended(), "")
   if stop.received:
     logging.info("stopped; the same command goes on from there")
     raise Interrupted(stop.received)
@@ -153,14 +158,14 @@ def _ended(
   overheads: list[Overhead],
   *,
   stopping: bool,
-) -> bool:
-  """Answers or records what happened in a training; returns whether it ended."""
+) -> str:
+  """Answers or records what happened in a training; returns how it ended, if it did."""
   event = training.receive()
   trial = running.trial
   if isinstance(event, workers.Scored):
     prune = study.report(trial, scoring=event.scoring, accuracy=event.accuracy)
     training.answer(prune=prune and not stopping)
-    return False
+    return ""
   training.close()
   seconds = time.monotonic() - training.began
   if isinstance(event, workers.Finished):
@@ -183,5 +188,4 @@ def _ended(
     study.fail(trial, f"its process was ended by {how}")
     said = f"failed: its process was ended by {how}"
   settings = ", ".join(f"{name}={text}" for name, text in running.texts.items())
-  logging.info("trial %d, %s: %s, %.1f s", trial.number, settings, said, seconds)
-  return True
+  return f"{trial.number:04d}, {settings}: {said}, {seconds:.1f} s"

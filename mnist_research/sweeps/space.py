@@ -7,6 +7,7 @@ search a range, `learning_rate=log(1e-4,1e-2)` or `dropout_rate=linear(0,0.5)`.
 
 import dataclasses
 import itertools
+import math
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -78,6 +79,12 @@ class Plan(NamedTuple):
     """Whether settings are proposed by Optuna, and not all combinations tried."""
     return self.num_trials > 0
 
+  @property
+  def size(self) -> int:
+    """How many trials there will be."""
+    values = (len(axis.texts) for axis in self.space if isinstance(axis, Values))
+    return self.num_trials or math.prod(values)
+
 
 def parse_sweep(text: str, base: Config) -> list[Values]:
   """Parses `--sweep`.
@@ -94,9 +101,7 @@ def parse_sweep(text: str, base: Config) -> list[Values]:
     if _RANGE.fullmatch(values):
       raise UserError(f"--sweep: {name}={values} is a range, for --search; --sweep takes values")
     space.append(_values("--sweep", name, values))
-  size = 1
-  for axis in space:
-    size *= len(axis.texts)
+  size = math.prod(len(axis.texts) for axis in space)
   if size > _MOST_TRIALS:
     raise UserError(f"--sweep: {size:,} trials; at most {_MOST_TRIALS:,} are taken")
   configs = [config_lib.with_texts(base, point) for point in points(space)]

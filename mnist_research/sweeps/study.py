@@ -212,6 +212,10 @@ class SweepStudy:
       for trial in trials
     ]
 
+  def num_ended(self) -> int:
+    """The number of trials that finished, failed or were pruned."""
+    return sum(record.state in ("finished", "failed", "pruned") for record in self.records())
+
   def importances(self) -> dict[str, float]:
     """Returns how much each setting matters to the validation accuracy; empty for too few trials.
 

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import logging
+from absl import flags, logging
 
 from mnist_research import app
 from mnist_research.config import Config
@@ -146,6 +146,8 @@ def start_server(log: Path) -> None:
   """
   # A training has a core or a few: NumPy's own threads would stand in each other's way.
   os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+  # A launcher that starts a sweep on each machine may have set it: a training takes one machine.
+  os.environ.pop("TF_CONFIG", None)
   multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOADED)
   with _stderr_to(log):
     forkserver.ensure_running()
@@ -208,6 +210,7 @@ def _begin(log: Path) -> None:
   with log.open("ab") as file:
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
+  flags.FLAGS.mark_as_parsed()  # There are none: absl would complain of it in the log.
   app.set_up_log()
   logging.set_verbosity(logging.INFO)
   parent = multiprocessing.parent_process()
