@@ -12,6 +12,9 @@ import nbclient
 import nbformat
 import pytest
 
+# On a busy machine TensorBoard alone may take a minute to start.
+pytestmark = pytest.mark.timeout(600)
+
 _NOTEBOOK = commands.REPOSITORY / "notebooks" / "quickstart.ipynb"
 
 
