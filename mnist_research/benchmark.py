@@ -11,7 +11,7 @@ from absl import flags, logging
 from mnist_research import app, config
 from mnist_research.benchmarks.report import Report
 from mnist_research.config import Config
-from mnist_research.errors import UserError
+from mnist_research.errors import UserError, writing
 from mnist_research.workdir import Workdir
 
 flags.adopt_module_key_flags(config)
@@ -49,7 +49,9 @@ def main(arguments: list[str]) -> None:
     if flag.value and benchmark != "throughput":
       raise UserError(f"--{flag.name} goes with --benchmark=throughput alone")
   if _PROFILE.value:
-    app.required("workdir")
+    traces = Workdir(app.required("workdir")).tensorboard
+    with writing(traces):  # Known now, and not after what was measured is lost.
+      traces.mkdir(parents=True, exist_ok=True)
   measure = _measure_processes if benchmark in ("startup", "memory") else _measure_here
   report = measure(benchmark, settings)
   if report is None:  # Of another worker than the chief.

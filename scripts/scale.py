@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from mnist_research import config, data, figures
 from mnist_research.benchmarks import training as training_lib
@@ -42,6 +43,8 @@ def main() -> None:
   parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images" / "scale.png")
   parser.add_argument("--rounds", type=int, default=5)
   arguments = parser.parse_args()
+  # Each point's steps are a function of their own; TensorFlow warns as if one were traced anew.
+  tf.get_logger().setLevel("ERROR")
   setting = training_lib.read(
     dataclasses.replace(
       config.from_flagfile(ROOT / "configs" / "dense.cfg"),

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import tensorflow as tf
 from absl import logging
 
 from mnist_research import data, steps
@@ -53,6 +54,8 @@ def measure(setting: Setting, *, num_seeds: int) -> Report:
       "--benchmark=time_to_accuracy trains to the last step: leave out --select=best and "
       "--early_stopping"
     )
+  # The steps of each seed are a function of their own; TensorFlow warns as if one were traced anew.
+  tf.get_logger().setLevel("ERROR")
   limit = None
   runs = []
   for seed in range(setting.config.seed, setting.config.seed + num_seeds):

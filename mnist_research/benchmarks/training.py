@@ -236,8 +236,7 @@ def build(setting: Setting) -> Training:
 
 
 def profile(training: Training, directory: Path) -> None:
-  """Writes a TensorBoard profiler trace of some blocks of training; profiling slows them."""
-  with writing(directory, (OSError, tf.errors.OpError)):
-    directory.mkdir(parents=True, exist_ok=True)
-    with tf.profiler.experimental.Profile(str(directory)):
-      next(training.turns(1, turn_steps=1))
+  """Writes a TensorBoard profiler trace of some blocks of training, which it slows."""
+  errors = (OSError, tf.errors.OpError)
+  with writing(directory, errors), tf.profiler.experimental.Profile(str(directory)):
+    next(training.turns(1, turn_steps=1))
