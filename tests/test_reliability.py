@@ -228,7 +228,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
   full = commands.run(*flags).error
   assert f"{workdir / name}" in full
   assert "can't be written: No space left on device" in full
-  assert full.endswith("mend that, and the same command goes on from the last checkpoint")
+  assert full.endswith("mend that and run the same command again")
   last = max((workdir / "checkpoints").iterdir())
 
   mount(small, "size=20m")

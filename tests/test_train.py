@@ -125,7 +125,7 @@ def test_nothing_else_is_left_in_the_workdir(trained):
   names = {path.name for path in trained.workdir.iterdir()}
   assert names == {
     ".lock", "config.cfg", "environment.json", "metrics.jsonl", "result.json", "checkpoints",
-    "tensorboard", "figures",
+    "tensorboard", "figures", "predictions-test.npz",
   }  # fmt: skip
   checkpoints = sorted(path.name for path in (trained.workdir / "checkpoints").iterdir())
   assert checkpoints == ["00000120", "00000150", "00000180"]

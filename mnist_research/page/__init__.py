@@ -152,13 +152,13 @@ def serve(page: gr.Blocks, listener: socket.socket) -> None:
     app,
     log_level="warning",
     headers=[("Content-Security-Policy", _POLICY)],
-    timeout_graceful_shutdown=2,
+    timeout_graceful_shutdown=1,
   )
   _Server(settings, app.routes[-1].app).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-  """A server that, told to stop, ends the streams that pages keep open."""
+  """A server that, told to stop, ends the streams that pages keep open and waits for no request."""
 
   def __init__(self, settings: uvicorn.Config, mounted: gr.routes.App):
     super().__init__(settings)
@@ -167,4 +167,5 @@ class _Server(uvicorn.Server):
   def handle_exit(self, sig: int, frame: FrameType | None) -> None:
     """Answers a signal."""
     self._mounted.stop_event.set()
+    self.force_exit = True
     super().handle_exit(sig, frame)
