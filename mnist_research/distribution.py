@@ -189,6 +189,16 @@ def describe(strategy: tf.distribute.Strategy, workers: Workers) -> str:
   return f"{devices} ({'one_device' if one else 'mirrored'})"
 
 
+def all_devices(strategy: tf.distribute.Strategy, workers: Workers) -> list[str]:
+  """Returns the devices of every worker, as TensorFlow names them: each worker has the same."""
+  own = list(strategy.extended.worker_devices)
+  return [
+    name.replace(f"/task:{workers.index}/", f"/task:{index}/")
+    for index in range(max(1, len(workers.addresses)))
+    for name in own
+  ]
+
+
 class Exchange:
   """What the processes of a run tell each other. Each makes the same calls in the same order."""
 

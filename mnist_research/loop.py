@@ -123,7 +123,7 @@ def _run(
   _check_same_checkpoint(restored.step, workdir, exchange)
   validations: list[tuple[int, float]] = []  # Of the chief alone, which decides for all.
   if workers.is_chief:
-    workdir.begin(config, devices=list(strategy.extended.worker_devices), step=restored.step)
+    workdir.begin(config, devices=distribution.all_devices(strategy, workers), step=restored.step)
     state_lib.drop_after(restored.step, workdir.best)
     validations = _validations(workdir.read_metrics())
   devices = distribution.describe(strategy, workers)

@@ -170,6 +170,9 @@ def test_a_job_ends_with_the_bits_of_two_devices(undisturbed, prepared, tmp_path
   assert "on CPU:0 of each of 2 workers (multi_worker)" in finished.stderr
   assert f"worker 1 writes to {job.logs / 'worker1.log'}" in finished.stderr
   assert "Traceback" not in finished.stderr + job.log()
+  environment = json.loads((job.workdir / "environment.json").read_text())
+  device = "/job:worker/replica:0/task:{}/device:CPU:0"
+  assert environment["devices"] == [device.format(index) for index in range(2)]
   (tmp_path / "flags").write_text("\n".join((*_FLAGS, f"--data_dir={prepared}")))
   config = config_lib.from_flagfile(tmp_path / "flags")
   train(dataclasses.replace(config, device_count=2, workdir=str(tmp_path / "mirrored")))
