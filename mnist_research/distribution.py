@@ -55,9 +55,9 @@ def read_workers(config: Config) -> Workers:
   Raises:
     UserError: TF_CONFIG isn't as TensorFlow writes it, or is missing and asked for.
   """
-  text = os.environ.get("TF_CONFIG", "")
   if config.strategy not in ("auto", "multi_worker"):
     return Workers()
+  text = os.environ.get("TF_CONFIG", "")
   workers = parse_tf_config(text) if text else Workers()
   if workers.several:
     return workers
@@ -242,13 +242,13 @@ _LOST = (
 
 @contextlib.contextmanager
 def lost_worker_told(workers: Workers) -> Iterator[None]:
-  """Turns the end of another worker, which TensorFlow notices within seconds, into a UserError."""
+  """Turns what TensorFlow raises where another worker is lost into a UserError."""
   try:
     yield
   except _LOST as error:
     if not workers.several:
       raise
-    lost = re.findall(r"/task:(\d+)", str(error))
+    lost = re.findall(r"/job:worker/(?:replica:0/)?task:(\d+)", str(error))
     named = [f"worker {i} ({workers.addresses[int(i)]})" for i in lost if int(i) != workers.index]
     raise UserError(
       f"{named[-1] if named else 'another worker'} has ended or can't be reached; see its log, and "

@@ -21,6 +21,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import BinaryIO
 
 # A worker whose peer is lost notices within seconds and says so; one that hangs is not waited for.
 GRACE_SECONDS = 30
@@ -81,7 +82,9 @@ def free_ports(count: int) -> list[int]:
     return [each.getsockname()[1] for each in sockets]
 
 
-def start(command: list[str], addresses: list[str], index: int, log) -> subprocess.Popen:
+def start(
+  command: list[str], addresses: list[str], index: int, log: BinaryIO | None
+) -> subprocess.Popen:
   """Starts a worker, in a group of its own: signals reach it through this process alone.
 
   From the terminal and from here it would get two, and the second Ctrl-C stops at once.
