@@ -78,21 +78,21 @@ def _measure_here(benchmark: str, settings: Config) -> Report | None:
 
   workers = distribution.read_workers(settings)
   with distribution.lost_worker_told(workers):
-    setting = training.read(settings)
+    bench = training.read(settings)
     if benchmark == "input":
-      report = pipeline.measure(setting, rounds=_ROUNDS.value)
+      report = pipeline.measure(bench, rounds=_ROUNDS.value)
     elif benchmark == "time_to_accuracy":
-      report = time_to_accuracy.measure(setting, num_seeds=_NUM_SEEDS.value)
+      report = time_to_accuracy.measure(bench, num_seeds=_NUM_SEEDS.value)
     elif benchmark == "evaluate":
-      report = evaluate.measure(training.build(setting), rounds=_ROUNDS.value)
+      report = evaluate.measure(training.build(bench), rounds=_ROUNDS.value)
     else:
-      built = training.build(setting)
+      built = training.build(bench)
       report = throughput.measure(built, rounds=_ROUNDS.value, baseline=_BASELINE.value)
       if _PROFILE.value:
         training.profile(built, Workdir(settings.workdir).tensorboard)
     # A worker that leaves ends the others.
-    distribution.Exchange(setting.strategy, workers).wait()
-  return Report.joined([setting.described(), report]) if workers.is_chief else None
+    distribution.Exchange(bench.strategy, workers).wait()
+  return Report.joined([bench.described(), report]) if workers.is_chief else None
 
 
 if __name__ == "__main__":

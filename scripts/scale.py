@@ -24,7 +24,7 @@ from mnist_research.benchmarks import training as training_lib
 from mnist_research.benchmarks.limit import compile_limit, limit_turns
 from mnist_research.benchmarks.products import network_products
 from mnist_research.benchmarks.timing import spread, take_turns
-from mnist_research.benchmarks.training import Setting
+from mnist_research.benchmarks.training import Bench
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = (15_000, 30_000, 60_000, 120_000, 240_000)
@@ -45,7 +45,7 @@ def main() -> None:
   arguments = parser.parse_args()
   # Each point's steps are a function of their own; TensorFlow warns as if one were traced anew.
   tf.get_logger().setLevel("ERROR")
-  setting = training_lib.read(
+  bench = training_lib.read(
     dataclasses.replace(
       config.from_flagfile(ROOT / "configs" / "dense.cfg"),
       dataset=arguments.dataset,
@@ -54,7 +54,7 @@ def main() -> None:
   )
   charts = []
   for measure in (measure_examples, measure_blocks, measure_batches, measure_widths):
-    charts.append(measure(setting, arguments.rounds))
+    charts.append(measure(bench, arguments.rounds))
     print(f"measured: {charts[-1].x_label}", file=sys.stderr, flush=True)
   summary = "784-128-128-10 with batches of 32 in blocks of 625 steps, one thing at a time another"
   figures.save(
@@ -63,9 +63,9 @@ def main() -> None:
   print(json.dumps({chart.x_label: chart._asdict() for chart in charts}))
 
 
-def measure_examples(setting: Setting, rounds: int) -> figures.Chart:
+def measure_examples(bench: Bench, rounds: int) -> figures.Chart:
   """Seconds of an epoch of more and more examples."""
-  larger = {n: dataclasses.replace(setting, train=resized(setting.train, n)) for n in EXAMPLES}
+  larger = {n: dataclasses.replace(bench, train=resized(bench.train, n)) for n in EXAMPLES}
   rates = take_turns(
     {n: training_turns(each, rounds, each.turn_steps) for n, each in larger.items()}, rounds
   )
@@ -73,35 +73,35 @@ def measure_examples(setting: Setting, rounds: int) -> figures.Chart:
   return figures.Chart("Seconds of an epoch", "training examples", EXAMPLES, lines, is_cost=True)
 
 
-def measure_blocks(setting: Setting, rounds: int) -> figures.Chart:
+def measure_blocks(bench: Bench, rounds: int) -> figures.Chart:
   """Examples a second, with more and more steps between two returns to Python."""
-  lines = [measure_rates([changed(setting, steps_per_loop=n) for n in BLOCK_STEPS], rounds)]
+  lines = [measure_rates([changed(bench, steps_per_loop=n) for n in BLOCK_STEPS], rounds)]
   return figures.Chart("Examples a second", "steps of a block", BLOCK_STEPS, lines)
 
 
-def measure_batches(setting: Setting, rounds: int) -> figures.Chart:
+def measure_batches(bench: Bench, rounds: int) -> figures.Chart:
   """Examples a second, in larger and larger batches."""
-  lines = [measure_rates([changed(setting, batch_size=n) for n in BATCHES], rounds)]
+  lines = [measure_rates([changed(bench, batch_size=n) for n in BATCHES], rounds)]
   return figures.Chart("Examples a second", "examples of a batch", BATCHES, lines)
 
 
-def measure_rates(settings: Sequence[Setting], rounds: int) -> figures.Line:
-  """Examples a second of each setting."""
+def measure_rates(settings: Sequence[Bench], rounds: int) -> figures.Line:
+  """Examples a second of each bench."""
   turns = take_turns(
     {n: training_turns(each, rounds, short_turn(each)) for n, each in enumerate(settings)}, rounds
   )
   return line("training", list(turns.values()))
 
 
-def measure_widths(setting: Setting, rounds: int) -> figures.Chart:
+def measure_widths(bench: Bench, rounds: int) -> figures.Chart:
   """GFLOP/s of training wider and wider layers, and of their bare products."""
   contestants: dict[str, Iterator[Any]] = {}
   flops = []
   for width in WIDTHS:
-    wider = changed(setting, hidden_units=(width, width))
+    wider = changed(bench, hidden_units=(width, width))
     products = network_products(training_lib.build(wider).state.model)
-    batch_size = setting.config.batch_size
-    limit = compile_limit(products, batch_size, training=True, device=setting.device)
+    batch_size = bench.config.batch_size
+    limit = compile_limit(products, batch_size, training=True, device=bench.device)
     contestants[f"training {width}"] = training_turns(wider, rounds, short_turn(wider))
     contestants[f"limit {width}"] = limit_turns(limit)
     flops.append(sum(product.training_flops for product in products) / 1e9)
@@ -111,28 +111,28 @@ def measure_widths(setting: Setting, rounds: int) -> figures.Chart:
     for cost, width in zip(flops, WIDTHS, strict=True)
   ]
   possible = [
-    [cost * setting.config.batch_size / sum(seconds) for seconds in turns[f"limit {width}"]]
+    [cost * bench.config.batch_size / sum(seconds) for seconds in turns[f"limit {width}"]]
     for cost, width in zip(flops, WIDTHS, strict=True)
   ]
   lines = [line("training", trained), line("its products alone", possible)]
   return figures.Chart("Model GFLOP/s", "units of each hidden layer", WIDTHS, lines)
 
 
-def training_turns(setting: Setting, rounds: int, turn_steps: int) -> Iterator[float]:
+def training_turns(bench: Bench, rounds: int, turn_steps: int) -> Iterator[float]:
   """Compiles a training, and yields its examples a second."""
-  training = training_lib.build(setting)
+  training = training_lib.build(bench)
   training.compile()
   return training.turns(rounds, turn_steps)
 
 
-def short_turn(setting: Setting) -> int:
+def short_turn(bench: Bench) -> int:
   """Steps of about TURN_EXAMPLES examples."""
-  return max(1, TURN_EXAMPLES // setting.config.batch_size)
+  return max(1, TURN_EXAMPLES // bench.config.batch_size)
 
 
-def changed(setting: Setting, **changes: Any) -> Setting:
-  """Returns the setting with some fields of its config changed."""
-  return dataclasses.replace(setting, config=dataclasses.replace(setting.config, **changes))
+def changed(bench: Bench, **changes: Any) -> Bench:
+  """Returns the bench with some fields of its config changed."""
+  return dataclasses.replace(bench, config=dataclasses.replace(bench.config, **changes))
 
 
 def resized(split: data.Split, num_examples: int) -> data.Split:

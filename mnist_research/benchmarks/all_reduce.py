@@ -1,6 +1,5 @@
 """The time in which replicas sum their gradients."""
 
-import math
 import time
 from collections.abc import Iterator
 
@@ -11,15 +10,9 @@ from mnist_research.benchmarks.training import Training
 _REPETITIONS = 50
 
 
-def gradient_bytes(training: Training) -> int:
-  """Returns the bytes of gradients that each replica sends in a step."""
-  variables = training.state.model.trainable_variables
-  return sum(math.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
-
-
 def turns(training: Training) -> Iterator[float]:
   """Yields the seconds of one step's sum of gradients over the replicas."""
-  strategy = training.setting.strategy
+  strategy = training.bench.strategy
   variables = training.state.model.trainable_variables
 
   def replica_sum():

@@ -27,11 +27,11 @@ _NOTES = [
 
 def measure(training: Training, *, rounds: int) -> Report:
   """Lets the scoring of the test split and its bare products take turns."""
-  setting, model = training.setting, training.state.evaluated_model
+  bench, model = training.bench, training.state.evaluated_model
   products = network_products(model)
-  images = setting.test.images
+  images = bench.test.images
   scored_batch = min(steps.SCORED_BATCH, len(images))
-  limit = compile_limit(products, scored_batch, training=False, device=setting.device)
+  limit = compile_limit(products, scored_batch, training=False, device=bench.device)
   score = steps.create_scorer(model)
   began = time.perf_counter()
   score(images)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from mnist_research import losses, models, optimizers
-from mnist_research.benchmarks.training import Setting
+from mnist_research.benchmarks.training import Bench
 from mnist_research.errors import UserError
 
 # Steps between two returns to Python, of a tuned `fit`.
@@ -43,31 +43,31 @@ class _EpochClock(tf.keras.callbacks.Callback):
     self.seconds = time.perf_counter() - self._began
 
 
-def create_fitted(setting: Setting, *, tuned: bool) -> tf.keras.Model:
+def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
   """Returns the network, compiled as Keras means it.
 
   Network, initial weights, optimizer, schedule and loss are the config's. Averages of the weights
   and gradient clipping are left out, which favours `fit`.
 
   Args:
-    setting: gives config and examples.
+    bench: gives config and examples.
     tuned: 125 steps an execution, and XLA where training has it; else as tutorials write it.
 
   Raises:
     UserError: the config asks for what `fit` doesn't do.
   """
-  config = setting.config
-  if setting.replicas > 1:
+  config = bench.config
+  if bench.replicas > 1:
     raise UserError("--baseline is measured on one device: leave --device_count and --strategy out")
   if config.augment:
     raise UserError("--baseline has no augmentation: leave --augment out")
   # Deterministic operations ask for it: fit draws its order from a generator.
   tf.random.set_seed(config.seed)
-  model = _Network(models.create_model(config, len(setting.label_names)), config.batch_size)
+  model = _Network(models.create_model(config, len(bench.label_names)), config.batch_size)
   loss_function = losses.create_loss(config.loss, config.label_smoothing)
-  tuning = {"steps_per_execution": _TUNED_STEPS, "jit_compile": setting.xla} if tuned else {}
+  tuning = {"steps_per_execution": _TUNED_STEPS, "jit_compile": bench.xla} if tuned else {}
   model.compile(
-    optimizer=optimizers.create_optimizer(config, setting.total_steps),
+    optimizer=optimizers.create_optimizer(config, bench.total_steps),
     # Keras hands integers over as floats.
     loss=lambda labels, logits: loss_function(tf.cast(labels, tf.int32), logits),
     metrics=["accuracy"],
@@ -76,17 +76,17 @@ def create_fitted(setting: Setting, *, tuned: bool) -> tf.keras.Model:
   return model
 
 
-def keras_turns(setting: Setting, *, tuned: bool) -> Iterator[float]:
+def keras_turns(bench: Bench, *, tuned: bool) -> Iterator[float]:
   """Yields examples a second of `fit`, an epoch a turn; the first, which compiles, is not counted.
 
   Raises:
     UserError: the config asks for what `fit` doesn't do.
   """
-  batch_size = setting.config.batch_size
-  model = create_fitted(setting, tuned=tuned)
+  batch_size = bench.config.batch_size
+  model = create_fitted(bench, tuned=tuned)
   # Whole batches: another shape would be compiled once more in the middle of an epoch.
-  num_batches = min(setting.turn_steps, setting.train.num_examples // batch_size)
-  examples = setting.train[: num_batches * batch_size]
+  num_batches = min(bench.turn_steps, bench.train.num_examples // batch_size)
+  examples = bench.train[: num_batches * batch_size]
   clock = _EpochClock()
 
   def epoch() -> float:

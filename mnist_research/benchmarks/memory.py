@@ -25,7 +25,7 @@ def report(run: dict[str, Any]) -> Report:
   needed = sizes["weights_bytes"] + sizes["optimizer_bytes"] + sizes["data_bytes"]
   return Report(
     {
-      **run["setting"],
+      **run["bench"],
       "import_bytes": imported,
       "peak_bytes": peak,
       "peak_over_import_bytes": peak - imported,

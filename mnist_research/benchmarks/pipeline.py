@@ -10,7 +10,7 @@ import tensorflow as tf
 from mnist_research import data
 from mnist_research.benchmarks.report import Report, write_bytes, write_rate, write_share
 from mnist_research.benchmarks.timing import ratios, spread, take_turns
-from mnist_research.benchmarks.training import Setting
+from mnist_research.benchmarks.training import Bench
 from mnist_research.models import IMAGE_SHAPE
 
 # What the pipeline has ready, and one more.
@@ -21,13 +21,13 @@ _NOTES = [
 ]
 
 
-def measure(setting: Setting, *, rounds: int) -> Report:
+def measure(bench: Bench, *, rounds: int) -> Report:
   """Lets the pipeline, and a copy of as many bytes, take turns."""
-  block_examples = setting.room * setting.config.batch_size
-  turn_blocks = max(1, setting.turn_steps // setting.room)
+  block_examples = bench.room * bench.config.batch_size
+  turn_blocks = max(1, bench.turn_steps // bench.room)
   turns = take_turns(
     {
-      "pipeline": pipeline_turns(setting, rounds, turn_blocks),
+      "pipeline": pipeline_turns(bench, rounds, turn_blocks),
       "copy": _copy_turns(block_examples, turn_blocks),
     },
     rounds,
@@ -56,17 +56,17 @@ def report(rates: list[float], copy_rates: list[float]) -> Report:
   )
 
 
-def pipeline_turns(setting: Setting, count: int, turn_blocks: int) -> Iterator[float]:
+def pipeline_turns(bench: Bench, count: int, turn_blocks: int) -> Iterator[float]:
   """Yields the examples a second of `count` turns, of `turn_blocks` whole blocks each."""
   plan = [
-    (index * setting.room, setting.room) for index in range(count * (_FIRST_BLOCKS + turn_blocks))
+    (index * bench.room, bench.room) for index in range(count * (_FIRST_BLOCKS + turn_blocks))
   ]
-  blocks = setting.blocks(plan)
-  turn_examples = turn_blocks * setting.room * setting.config.batch_size
+  blocks = bench.blocks(plan)
+  turn_examples = turn_blocks * bench.room * bench.config.batch_size
   for _ in range(count):
-    _use_up(blocks, _FIRST_BLOCKS, setting.strategy)
+    _use_up(blocks, _FIRST_BLOCKS, bench.strategy)
     began = time.perf_counter()
-    _use_up(blocks, turn_blocks, setting.strategy)
+    _use_up(blocks, turn_blocks, bench.strategy)
     yield turn_examples / (time.perf_counter() - began)
 
 

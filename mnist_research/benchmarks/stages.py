@@ -5,7 +5,6 @@ start this module anew for each measurement, and it prints one JSON object.
 """
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -14,16 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-
 from mnist_research import app, config
 from mnist_research.config import Config
 from mnist_research.errors import UserError
-
-_CONFIG = flags.DEFINE_string("config", "", "file of settings")
-# Of one machine's clock: the same in all its processes.
-_BEGAN = flags.DEFINE_float("began", 0.0, "time.perf_counter() when this process was started")
-_TRAIN = flags.DEFINE_bool("train", False, "go on for an epoch")
 
 
 def run_stages(settings: Config, *, train: bool) -> dict[str, Any]:
@@ -34,7 +26,7 @@ def run_stages(settings: Config, *, train: bool) -> dict[str, Any]:
     train: whether an epoch of training follows the first step.
 
   Returns:
-    `setting`, what the machine decided, an object; `stages`, a list of objects with `name`,
+    `bench`, what the machine decided, an object; `stages`, a list of objects with `name`,
     `seconds` and `peak_bytes`, the most resident memory until then; `weights_bytes`,
     `optimizer_bytes`, `data_bytes`, and on a GPU `device_peak_bytes`.
 
@@ -44,8 +36,9 @@ def run_stages(settings: Config, *, train: bool) -> dict[str, Any]:
   with tempfile.TemporaryDirectory() as directory:
     path = Path(directory) / "config.cfg"
     path.write_text(settings.to_flagfile(), encoding="utf-8")
-    command = [sys.executable, "-m", "mnist_research.benchmarks.stages", f"--config={path}"]
-    command += [f"--train={train}", f"--began={time.perf_counter()!r}"]
+    command = [sys.executable, "-m", "mnist_research.benchmarks.stages", str(path), str(train)]
+    # A clock of the machine: the same for the new process.
+    command.append(repr(time.perf_counter()))
     # Alone, also where this process is one of several workers.
     environment = {name: text for name, text in os.environ.items() if name != "TF_CONFIG"}
     finished = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -77,10 +70,10 @@ def _peak_bytes() -> int:
 
 
 def main(arguments: list[str]) -> None:
-  """Goes through the stages in the order of a training."""
-  stages = _Stages(_BEGAN.value)
-  app.refuse_arguments(arguments)
-  settings = config.from_flagfile(Path(_CONFIG.value))
+  """Goes through the stages in the order of a training, as `run_stages` asks for it."""
+  path, train, began = arguments
+  stages = _Stages(float(began))
+  settings = config.from_flagfile(Path(path))
   stages.end("python")
   app.load_tensorflow()
   stages.end("tensorflow")
@@ -89,37 +82,30 @@ def main(arguments: list[str]) -> None:
   from mnist_research.benchmarks import training as training_lib
 
   stages.end("package")
-  setting = training_lib.read(settings)
+  bench = training_lib.read(settings)
   stages.end("data")
-  training = training_lib.build(setting)
+  training = training_lib.build(bench)
   stages.end("build")
   training.compile()
   stages.end("compile")
-  plan = setting.plan(setting.total_steps)
-  training.do(next(setting.blocks(plan)), 1)
+  plan = bench.plan(bench.total_steps)
+  training.do(next(bench.blocks(plan)), 1)
   stages.end("first_step")
-  if _TRAIN.value:
-    next(training.turns(1, setting.turn_steps))
+  if train == "True":
+    next(training.turns(1, bench.turn_steps))
     stages.end("training")
-  variables = training.state.model.variables
   sizes = {
-    "weights_bytes": _bytes_of(variables),
-    "optimizer_bytes": _bytes_of(training.state.optimizer.variables),
+    "weights_bytes": training_lib.bytes_of(training.state.model.variables),
+    "optimizer_bytes": training_lib.bytes_of(training.state.optimizer.variables),
     "data_bytes": sum(
       split.images.nbytes + split.labels.nbytes
-      for split in (setting.train, setting.validation, setting.test)
+      for split in (bench.train, bench.validation, bench.test)
     ),
   }
-  if "GPU" in setting.device:
-    name = setting.device.rpartition("device:")[2]
+  if "GPU" in bench.device:
+    name = bench.device.rpartition("device:")[2]
     sizes["device_peak_bytes"] = tf.config.experimental.get_memory_info(name)["peak"]
-  app.print_json({"setting": setting.described().record, "stages": stages.records, **sizes})
-
-
-def _bytes_of(variables: list) -> int:
-  import tensorflow as tf
-
-  return sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in variables)
+  app.print_json({"bench": bench.described().record, "stages": stages.records, **sizes})
 
 
 if __name__ == "__main__":

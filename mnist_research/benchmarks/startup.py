@@ -45,7 +45,7 @@ def report(runs: Sequence[dict[str, Any]]) -> Report:
   ]
   return Report(
     {
-      **runs[0]["setting"],
+      **runs[0]["bench"],
       **{f"{name}_seconds": spread(values).median for name, values in seconds.items()},
       **spread(totals).record("startup_seconds"),
       **share.record("limit_share"),

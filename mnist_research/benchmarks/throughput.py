@@ -18,7 +18,7 @@ from mnist_research.benchmarks.report import (
   write_share,
 )
 from mnist_research.benchmarks.timing import ratios, spread, take_turns
-from mnist_research.benchmarks.training import Training
+from mnist_research.benchmarks.training import Training, bytes_of
 
 _NOTES = [
   "Timed: order, gathering and augmentation of the examples, every step, the losses' way back.",
@@ -38,21 +38,21 @@ def measure(training: Training, *, rounds: int, baseline: str | None = None) -> 
   Raises:
     UserError: the baseline can't do what the config asks for.
   """
-  setting = training.setting
+  bench = training.bench
   products = network_products(training.state.model)
-  limit = compile_limit(products, setting.replica_batch, training=True, device=setting.device)
+  limit = compile_limit(products, bench.replica_batch, training=True, device=bench.device)
   contestants: dict[str, Iterator[Any]] = {
-    "training": training.turns(rounds, setting.turn_steps),
+    "training": training.turns(rounds, bench.turn_steps),
     "limit": limit_turns(limit),
   }
   if baseline:
-    contestants["baseline"] = keras_turns(setting, tuned=baseline == "keras_fit_tuned")
-  if setting.replicas > 1:
+    contestants["baseline"] = keras_turns(bench, tuned=baseline == "keras_fit_tuned")
+  if bench.replicas > 1:
     contestants["all_reduce"] = all_reduce.turns(training)
   compile_seconds = training.compile()
   turns = take_turns(contestants, rounds)
 
-  step_seconds = [setting.config.batch_size / rate for rate in turns["training"]]
+  step_seconds = [bench.config.batch_size / rate for rate in turns["training"]]
   reports = [
     report_training(turns["training"], step_seconds, products),
     Report({"compile_seconds": compile_seconds}, [("compilation", write_seconds(compile_seconds))]),
@@ -60,14 +60,14 @@ def measure(training: Training, *, rounds: int, baseline: str | None = None) -> 
       turns["limit"],
       step_seconds,
       products,
-      batch_size=setting.replica_batch,
-      replicas_in_turn=setting.replicas_in_turn,
+      batch_size=bench.replica_batch,
+      replicas_in_turn=bench.replicas_in_turn,
     ),
   ]
   if baseline:
     reports.append(report_baseline(turns["training"], turns["baseline"], baseline))
-  if setting.replicas > 1:
-    gradient_bytes = all_reduce.gradient_bytes(training)
+  if bench.replicas > 1:
+    gradient_bytes = bytes_of(training.state.model.trainable_variables)
     reports.append(report_all_reduce(turns["all_reduce"], step_seconds, gradient_bytes))
   return Report.joined([*reports, Report({}, [], _NOTES)])
 

@@ -14,7 +14,7 @@ from mnist_research.benchmarks.limit import compile_limit, limit_turns
 from mnist_research.benchmarks.products import network_products
 from mnist_research.benchmarks.report import Report, Rows, write_seconds, write_share
 from mnist_research.benchmarks.timing import spread
-from mnist_research.benchmarks.training import Setting, Training
+from mnist_research.benchmarks.training import Bench, Training
 from mnist_research.errors import UserError
 from mnist_research.evaluation import evaluate_logits
 
@@ -43,13 +43,13 @@ class SeedRun(NamedTuple):
   limit_seconds: float
 
 
-def measure(setting: Setting, *, num_seeds: int) -> Report:
+def measure(bench: Bench, *, num_seeds: int) -> Report:
   """Trains with the config's seed and the `num_seeds - 1` after it, one after the other.
 
   Raises:
     UserError: the config doesn't use the weights of its last step.
   """
-  if setting.config.select != "last" or setting.config.early_stopping:
+  if bench.config.select != "last" or bench.config.early_stopping:
     raise UserError(
       "--benchmark=time_to_accuracy trains to the last step: leave out --select=best and "
       "--early_stopping"
@@ -58,19 +58,19 @@ def measure(setting: Setting, *, num_seeds: int) -> Report:
   tf.get_logger().setLevel("ERROR")
   limit = None
   runs = []
-  for seed in range(setting.config.seed, setting.config.seed + num_seeds):
+  for seed in range(bench.config.seed, bench.config.seed + num_seeds):
     training = training_lib.build(
-      dataclasses.replace(setting, config=dataclasses.replace(setting.config, seed=seed))
+      dataclasses.replace(bench, config=dataclasses.replace(bench.config, seed=seed))
     )
     limit = limit or compile_limit(
       network_products(training.state.model),
-      setting.replica_batch,
+      bench.replica_batch,
       training=True,
-      device=setting.device,
+      device=bench.device,
     )
     training.compile()
     train_seconds = training.run()
-    limit_seconds = setting.total_steps * setting.replicas_in_turn * sum(next(limit_turns(limit)))
+    limit_seconds = bench.total_steps * bench.replicas_in_turn * sum(next(limit_turns(limit)))
     runs.append(SeedRun(train_seconds, *_accuracies(training), limit_seconds))
     logging.info(
       "seed %d: %.2f%% after %s", seed, 100 * runs[-1].test_accuracy, write_seconds(train_seconds)
@@ -80,14 +80,14 @@ def measure(setting: Setting, *, num_seeds: int) -> Report:
 
 def _accuracies(training: Training) -> tuple[float, float | None]:
   """Returns the accuracy on the test split, and on the examples held out if there are any."""
-  setting = training.setting
+  bench = training.bench
   score = steps.create_scorer(training.state.evaluated_model)
 
   def accuracy(split: data.Split) -> float:
     return evaluate_logits(score(split.images), split.labels).accuracy
 
-  held_out = setting.validation
-  return accuracy(setting.test), accuracy(held_out) if held_out.num_examples else None
+  held_out = bench.validation
+  return accuracy(bench.test), accuracy(held_out) if held_out.num_examples else None
 
 
 def report(runs: Sequence[SeedRun]) -> Report:

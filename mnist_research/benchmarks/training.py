@@ -2,8 +2,9 @@
 
 import dataclasses
 import itertools
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ _REFILLED_BLOCKS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class Bench:
   """Where training happens, and on what.
 
   Attributes:
@@ -127,7 +128,7 @@ class Setting:
     )
 
 
-def read(config: Config) -> Setting:
+def read(config: Config) -> Bench:
   """Returns the devices, and the examples in memory, of the run that `config` describes.
 
   Raises:
@@ -142,7 +143,7 @@ def read(config: Config) -> Setting:
   config = dataclasses.replace(config, dataset=source.name, fallback_dataset="")
   num_examples = data.num_train_examples(source, config)
   examples = data.read(source, "train")
-  return Setting(
+  return Bench(
     config=config,
     strategy=strategy,
     workers=workers,
@@ -159,21 +160,21 @@ class Training:
   """A network before its first step, and the compiled block of steps.
 
   Attributes:
-    setting: where it trains, and on what.
+    bench: where it trains, and on what.
     state: model, optimizer, averages, step.
     train_block: from `steps.create_train_block`.
   """
 
-  setting: Setting
+  bench: Bench
   state: TrainState
   train_block: steps.TrainBlock
 
   def compile(self) -> float:
     """Compiles the block as a run does, with no step done; returns the seconds that it took."""
     began = time.perf_counter()
-    setting = self.setting
+    bench = self.bench
     empty = data.empty_block(
-      setting.config, setting.room, setting.strategy, num_classes=len(setting.label_names)
+      bench.config, bench.room, bench.strategy, num_classes=len(bench.label_names)
     )
     self.train_block(*empty, tf.constant(0))
     return time.perf_counter() - began
@@ -189,9 +190,9 @@ class Training:
     Returns:
       The seconds of all of it: order, gathering and augmentation of the examples, and every step.
     """
-    plan = self.setting.plan(self.setting.total_steps)
+    plan = self.bench.plan(self.bench.total_steps)
     began = time.perf_counter()
-    for (_, num_steps), block in zip(plan, self.setting.blocks(plan), strict=True):
+    for (_, num_steps), block in zip(plan, self.bench.blocks(plan), strict=True):
       self.do(block, num_steps)
     return time.perf_counter() - began
 
@@ -205,11 +206,11 @@ class Training:
       count: how many turns.
       turn_steps: steps of a turn; it ends with the block in which they are done.
     """
-    setting = self.setting
-    longest = turn_steps + (_REFILLED_BLOCKS + 1) * setting.room
+    bench = self.bench
+    longest = turn_steps + (_REFILLED_BLOCKS + 1) * bench.room
     # Past the last turn the pipeline goes on, or it would have nothing to do while that one ends.
-    plan = setting.plan(count * longest + _REFILLED_BLOCKS * setting.room)
-    stream = zip((num_steps for _, num_steps in plan), setting.blocks(plan), strict=True)
+    plan = bench.plan(count * longest + _REFILLED_BLOCKS * bench.room)
+    stream = zip((num_steps for _, num_steps in plan), bench.blocks(plan), strict=True)
     for _ in range(count):
       for num_steps, block in itertools.islice(stream, _REFILLED_BLOCKS):
         self.do(block, num_steps)
@@ -218,21 +219,26 @@ class Training:
         num_steps, block = next(stream)
         self.do(block, num_steps)
         done += num_steps
-      yield done * setting.config.batch_size / (time.perf_counter() - began)
+      yield done * bench.config.batch_size / (time.perf_counter() - began)
 
 
-def build(setting: Setting) -> Training:
+def build(bench: Bench) -> Training:
   """Returns a network with its initial weights, and its steps, not compiled yet."""
-  config = setting.config
-  with setting.strategy.scope():
+  config = bench.config
+  with bench.strategy.scope():
     state = state_lib.create_state(
-      config, label_names=setting.label_names, total_steps=setting.total_steps
+      config, label_names=bench.label_names, total_steps=bench.total_steps
     )
   loss_function = losses.create_loss(config.loss, config.label_smoothing)
   train_block = steps.create_train_block(
-    config, state, loss_function, setting.strategy, xla=setting.xla
+    config, state, loss_function, bench.strategy, xla=bench.xla
   )
-  return Training(setting, state, train_block)
+  return Training(bench, state, train_block)
+
+
+def bytes_of(variables: Sequence[tf.keras.Variable]) -> int:
+  """Returns the memory that the values of `variables` take."""
+  return sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in variables)
 
 
 def profile(training: Training, directory: Path) -> None:

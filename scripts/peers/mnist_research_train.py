@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
 
   training = training_lib.build(training_lib.read(settings))
   training.compile()
-  rates = training.turns(_MOST_TURNS, training.setting.turn_steps)
+  rates = training.turns(_MOST_TURNS, training.bench.turn_steps)
   turns.serve(({"examples_per_second": rate} for rate in rates), {"tensorflow": tf.__version__})
 
 
