@@ -11,7 +11,7 @@ from absl import logging
 from optuna.trial import Trial
 
 from mnist_research import config as config_lib
-from mnist_research.errors import Interrupted, UserError
+from mnist_research.errors import UserError
 from mnist_research.progress import Progress
 from mnist_research.stopping import StopSignals
 from mnist_research.sweeps import workers
@@ -125,9 +125,8 @@ def _run_trials(
           cores.append(running.pop(training).cores)
           progress.line(study.num_ended(), said)
           progress.update(study.num_ended(), "")
-  if stop.received:
-    logging.info("stopped; the same command goes on from there")
-    raise Interrupted(stop.received)
+    if stop.received:  # It raises Interrupted when it is left.
+      logging.info("stopped; the same command goes on from there")
   if not overheads:
     return None
   return Overhead(*(statistics.median(seconds) for seconds in zip(*overheads, strict=True)))
