@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -140,13 +141,10 @@ def test_the_shipped_network_is_as_good_as_its_result_says(mnist_data_dir):
 
 def test_the_wheel_holds_it_and_answers(tmp_path):
   source = tmp_path / "source"
-  source.mkdir()
-  files = ["git", "ls-files", "-co", "--exclude-standard"]
-  names = subprocess.run(files, cwd=commands.REPOSITORY, capture_output=True, text=True, check=True)
-  for name in names.stdout.splitlines():
-    if (commands.REPOSITORY / name).is_file():
-      (source / name).parent.mkdir(parents=True, exist_ok=True)
-      (source / name).symlink_to(commands.REPOSITORY / name)
+  ignored = shutil.ignore_patterns("__pycache__")
+  shutil.copytree(commands.REPOSITORY / "mnist_research", source / "mnist_research", ignore=ignored)
+  for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    shutil.copy(commands.REPOSITORY / name, source)
   build = f"from setuptools.build_meta import build_wheel; build_wheel({str(tmp_path)!r})"
   subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, check=True)
   (wheel,) = tmp_path.glob("*.whl")
@@ -158,7 +156,7 @@ def test_the_wheel_holds_it_and_answers(tmp_path):
   ImageDraw.Draw(picture).line([(150, 50), (150, 250)], 20, 24)
   picture.save(tmp_path / "one.png")
   process = subprocess.run(
-    [sys.executable, "-P", "-m", "mnist_research.predict", "one.png"],
+    [sys.executable, "-m", "mnist_research.predict", "one.png"],
     env={**os.environ, "PYTHONPATH": str(installed)},
     capture_output=True, text=True, check=True, cwd=tmp_path,
   )  # fmt: skip
