@@ -163,8 +163,15 @@ class Workdir:
     # RuntimeError: damage that reads as an encrypted zip file.
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
       raise UserError(f"{self._predictions} is damaged: {error}") from error
-    num_examples = len(predictions.labels)
-    if predictions.probabilities.shape != (num_examples, len(names)) or not num_examples:
+    labels, probabilities, _ = predictions
+    if (
+      labels.dtype != np.int32
+      or probabilities.dtype != np.float32
+      or probabilities.shape != (*labels.shape, len(names))
+      or not np.isin(labels, range(len(names))).all()
+      or not np.isfinite(probabilities).all()
+      or not labels.size
+    ):
       raise UserError(f"{self._predictions} is damaged: its arrays don't fit each other")
     return predictions
 

@@ -263,8 +263,19 @@ def test_damaged_predictions_are_named(tmp_path, keep):
     Workdir(tmp_path).read_predictions()
 
 
-def test_predictions_that_do_not_fit_each_other_are_damaged(tmp_path):
-  Workdir(tmp_path).write_predictions(_predictions()._replace(label_names=("no",)))
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"label_names": ("no",)},
+    {"labels": np.array([1, 2], np.int32)},
+    {"labels": np.array([1.0, 0.0])},
+    {"labels": np.array([1], np.int32)},
+    {"probabilities": np.full((2, 2), np.nan, np.float32)},
+    {"labels": np.zeros(0, np.int32), "probabilities": np.zeros((0, 2), np.float32)},
+  ],
+)
+def test_predictions_that_do_not_fit_each_other_are_damaged(tmp_path, change):
+  Workdir(tmp_path).write_predictions(_predictions()._replace(**change))
   with pytest.raises(UserError, match=r"predictions-test\.npz is damaged"):
     Workdir(tmp_path).read_predictions()
 
