@@ -18,7 +18,7 @@ import gradio as gr
 import uvicorn
 
 from mnist_research import frames, images
-from mnist_research.errors import UserError
+from mnist_research.errors import Interrupted, UserError
 from mnist_research.page.answer import answer_html, outline_svg
 from mnist_research.recognition import Recognizer
 
@@ -125,11 +125,14 @@ def _decoded(data_url: str | None) -> io.BytesIO | None:
 
 
 def serve(page: gr.Blocks, listener: socket.socket) -> None:
-  """Serves the page until a signal comes, which is then passed on.
+  """Serves the page until a signal comes.
 
   Args:
     page: as `create` makes it.
     listener: a socket that listens on this machine.
+
+  Raises:
+    Interrupted: a signal came.
   """
   host, port = listener.getsockname()
   app = gr.mount_gradio_app(
@@ -154,18 +157,27 @@ def serve(page: gr.Blocks, listener: socket.socket) -> None:
     headers=[("Content-Security-Policy", _POLICY)],
     timeout_graceful_shutdown=1,
   )
-  _Server(settings, app.routes[-1].app).run(sockets=[listener])
+  server = _Server(settings, app.routes[-1].app)
+  server.run(sockets=[listener])
+  if server.received is not None:
+    raise Interrupted(server.received)
 
 
 class _Server(uvicorn.Server):
-  """A server that, told to stop, ends the streams that pages keep open and waits for no request."""
+  """A server that, told to stop, ends the streams that pages keep open.
+
+  Attributes:
+    received: the number of the signal, or None.
+  """
 
   def __init__(self, settings: uvicorn.Config, mounted: gr.routes.App):
     super().__init__(settings)
     self._mounted = mounted
+    self.received: int | None = None
 
   def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-    """Answers a signal."""
+    """Answers a signal. (Uvicorn's own way raises it again, which would pass for a second one.)"""
+    del frame
     self._mounted.stop_event.set()
-    self.force_exit = True
-    super().handle_exit(sig, frame)
+    self.received = sig
+    self.should_exit = True
