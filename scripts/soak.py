@@ -6,10 +6,10 @@ What stands behind `--` are flags of `mnist_research.train`. The run evaluates a
 steps, and other threads of the process draw pictures and write them for TensorBoard all the while.
 With `--stops=N` the run is stopped by a signal N times and goes on in the same process, where it
 restores and compiles again. Resident memory is read every tenth of a second: the highest of each
-tenth of the steps is printed, and the growth from the first of them to the highest of the others. (A
-picture's memory is given back by Python's collector after some ten others: the first tenth should
-have seen twenty.) A bare `import tensorflow` is measured beside it. The last line on stdout is one
-JSON object.
+tenth of the steps is printed, and the growth from the first of them to the highest of the others.
+A picture's memory is given back by Python's collector after some ten others: the first tenth
+should have seen twenty. A bare `import tensorflow` is measured beside it. The last line on stdout
+is one JSON object.
 """
 
 import argparse
