@@ -163,8 +163,8 @@ class Config:
     0, "devices to use; on a CPU that many logical ones; 0: all GPUs, or one CPU", at_least=0,
     may_change=True)  # fmt: skip
   summaries: str = _setting(
-    "basic", "what TensorBoard is told: none, basic: metrics and pictures, or all: histograms, "
-    "curves, graph, settings and embedding too", choices=("none", "basic", "all"),
+    "basic", "what TensorBoard is told: none, basic: metrics, settings, pictures, or all: "
+    "histograms, curves, graph and embedding too", choices=("none", "basic", "all"),
     may_change=True)  # fmt: skip
   profile_steps: int = _setting(
     0, "steps, after the first block, that TensorFlow's profiler traces, in whole blocks; 0: none",

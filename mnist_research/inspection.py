@@ -56,11 +56,10 @@ class Inspector:
     self._jobs: list[Future[None]] = []
 
   def run(self, config: Config, environment: Mapping[str, Any], *, step: int) -> None:
-    """Writes what is known before the first step: settings, environment, graph and layout."""
+    """Writes what is known before the first step: config, environment, graph and layout."""
 
     def write() -> None:
       self._summaries.layout("loss", "accuracy", step=step)
-      self._summaries.hyperparameters(config.hyperparameters(), step=step)
       self._summaries.text("run/config", _code(config.to_flagfile()), step=step)
       self._summaries.text("run/environment", _code(json.dumps(environment, indent=1)), step=step)
       images = tf.TensorSpec([None, *models.IMAGE_SHAPE], tf.uint8, name="images")
@@ -106,17 +105,14 @@ class Inspector:
     model: tf.keras.Model,
     test: Split,
     evaluation: Evaluation,
-    *,
-    step: int,
   ) -> None:
-    """Writes that the run ended well, and the projector's files.
+    """Writes the projector's files.
 
     Args:
       directory: of the event files; the projector looks there.
       model: the network that was tested; the projector shows its last layer before the logits.
       test: the examples that it was tested on; the projector shows the first 1,000.
       evaluation: how.
-      step: of the network.
     """
     shown = test[:_EMBEDDED_EXAMPLES]
     outputs = layer_outputs(model, shown.images)
@@ -128,7 +124,6 @@ class Inspector:
       label_names=self._label_names,
     )  # fmt: skip
     self.wait()
-    self._summaries.finished(step=step)
 
   def pictures(
     self, name: str, model: tf.keras.Model, test: Split, evaluation: Evaluation

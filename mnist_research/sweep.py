@@ -15,7 +15,7 @@ from mnist_research import app, config
 from mnist_research.config import Config
 from mnist_research.errors import UserError
 from mnist_research.sweeps import space as space_lib
-from mnist_research.sweeps.space import Plan
+from mnist_research.sweeps.space import SweepPlan
 from mnist_research.workdir import Workdir
 
 flags.adopt_module_key_flags(config)
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
   )
 
 
-def _plan(base: Config) -> Plan:
+def _plan(base: Config) -> SweepPlan:
   if bool(_SWEEP.value) == bool(_SEARCH.value):
     raise UserError('give either --sweep=... or --search=..., such as --sweep="seed=0..4"')
   if not base.validation_examples:
@@ -91,12 +91,12 @@ def _plan(base: Config) -> Plan:
     if _RETRY_FAILED.value:
       raise UserError("--retry_failed belongs to --sweep; with --search raise --trials")
     searched = space_lib.parse_search(_SEARCH.value, base)
-    return Plan(base, searched, _TRIALS.value, pruning=_PRUNING.value, retry_failed=False)
+    return SweepPlan(base, searched, _TRIALS.value, pruning=_PRUNING.value, retry_failed=False)
   for name in ("trials", "pruning"):
     if flags.FLAGS[name].present:
       raise UserError(f"--{name} belongs to --search; --sweep trains every combination to its end")
   space = space_lib.parse_sweep(_SWEEP.value, base)
-  return Plan(base, space, 0, pruning=False, retry_failed=_RETRY_FAILED.value)
+  return SweepPlan(base, space, 0, pruning=False, retry_failed=_RETRY_FAILED.value)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ The last line on stdout is the run's result.json. The same command in the same w
 it stopped.
 """
 
+import gc
+
 from absl import flags, logging
 
 from mnist_research import app, config
@@ -19,6 +21,8 @@ def main(arguments: list[str]) -> None:
   app.load_tensorflow()
   from mnist_research import loop
 
+  # Half a million objects that live as long as the process: a collection would go through them all.
+  gc.freeze()
   result = loop.train(settings)
   if not result:  # Of another worker than the chief.
     return

@@ -65,7 +65,7 @@ def main() -> None:
 
 def measure_examples(bench: Bench, rounds: int) -> figures.Chart:
   """Seconds of an epoch of more and more examples."""
-  larger = {n: dataclasses.replace(bench, train=resized(bench.train, n)) for n in EXAMPLES}
+  larger = {n: bench.with_train(resized(bench.train, n)) for n in EXAMPLES}
   rates = take_turns(
     {n: training_turns(each, rounds, each.turn_steps) for n, each in larger.items()}, rounds
   )
@@ -75,13 +75,13 @@ def measure_examples(bench: Bench, rounds: int) -> figures.Chart:
 
 def measure_blocks(bench: Bench, rounds: int) -> figures.Chart:
   """Examples a second, with more and more steps between two returns to Python."""
-  lines = [measure_rates([changed(bench, steps_per_loop=n) for n in BLOCK_STEPS], rounds)]
+  lines = [measure_rates([bench.with_config(steps_per_loop=n) for n in BLOCK_STEPS], rounds)]
   return figures.Chart("Examples a second", "steps of a block", BLOCK_STEPS, lines)
 
 
 def measure_batches(bench: Bench, rounds: int) -> figures.Chart:
   """Examples a second, in larger and larger batches."""
-  lines = [measure_rates([changed(bench, batch_size=n) for n in BATCHES], rounds)]
+  lines = [measure_rates([bench.with_config(batch_size=n) for n in BATCHES], rounds)]
   return figures.Chart("Examples a second", "examples of a batch", BATCHES, lines)
 
 
@@ -98,7 +98,7 @@ def measure_widths(bench: Bench, rounds: int) -> figures.Chart:
   contestants: dict[str, Iterator[Any]] = {}
   flops = []
   for width in WIDTHS:
-    wider = changed(bench, hidden_units=(width, width))
+    wider = bench.with_config(hidden_units=(width, width))
     products = network_products(training_lib.build(wider).state.model)
     batch_size = bench.config.batch_size
     limit = compile_limit(products, batch_size, training=True, device=bench.device)
@@ -128,11 +128,6 @@ def training_turns(bench: Bench, rounds: int, turn_steps: int) -> Iterator[float
 def short_turn(bench: Bench) -> int:
   """Steps of about TURN_EXAMPLES examples."""
   return max(1, TURN_EXAMPLES // bench.config.batch_size)
-
-
-def changed(bench: Bench, **changes: Any) -> Bench:
-  """Returns the bench with some fields of its config changed."""
-  return dataclasses.replace(bench, config=dataclasses.replace(bench.config, **changes))
 
 
 def resized(split: data.Split, num_examples: int) -> data.Split:

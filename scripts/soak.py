@@ -1,15 +1,13 @@
 """Trains for long in one process and tells whether memory stays flat.
 
-  python scripts/soak.py --steps=200000 --workdir=runs/soak -- --data_dir=DIR
+  python scripts/soak.py --steps=20000 --workdir=runs/soak -- --data_dir=DIR
 
 What stands behind `--` are flags of `mnist_research.train`. The run evaluates and saves every 200
 steps, and other threads of the process draw pictures and write them for TensorBoard all the while.
 With `--stops=N` the run is stopped by a signal N times and goes on in the same process, where it
 restores and compiles again. Resident memory is read every tenth of a second: the highest of each
 tenth of the steps is printed, and the growth from the first of them to the highest of the others.
-A picture's memory is given back by Python's collector after some ten others: the first tenth
-should have seen twenty. A bare `import tensorflow` is measured beside it. The last line on stdout
-is one JSON object.
+A bare `import tensorflow` is measured beside it. The last line on stdout is one JSON object.
 """
 
 import argparse
@@ -39,7 +37,7 @@ EVERY = 200
 def main() -> None:
   """Runs the soak and prints what memory did."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--steps", type=int, default=200_000)
+  parser.add_argument("--steps", type=int, default=20_000)
   parser.add_argument("--stops", type=int, default=0)
   parser.add_argument("--workdir", type=Path, required=True)
   parser.add_argument("flags", nargs="*", help="more flags of the training")
@@ -117,23 +115,24 @@ def observe(
 
 
 def draw(directory: Path, step: int) -> None:
-  """Draws predictions and a confusion matrix as a run does at its end, and writes them."""
-  from mnist_research import figures
+  """Draws the pictures that a run draws at its end, and writes them, in a workdir of their own."""
+  from mnist_research.data import Split
+  from mnist_research.evaluation import evaluate
+  from mnist_research.progress import Progress
+  from mnist_research.recording import Recorder
   from mnist_research.summaries import Summaries
+  from mnist_research.workdir import Workdir
 
   values = np.random.default_rng(step)
-  labels, names = values.integers(0, 10, 40), [str(digit) for digit in range(10)]
-  predictions = figures.prediction_grid(
-    values.integers(0, 256, [40, 28, 28, 1], np.uint8), labels, values.dirichlet(np.ones(10), 40),
-    label_names=names, title=f"step {step}",
-  )  # fmt: skip
-  confusion = figures.confusion_matrix(
-    values.integers(0, 100, [10, 10]), label_names=names, title=f"step {step}"
-  )
-  with Summaries(directory, first_step=step) as summaries:
-    for name, figure in (("predictions", predictions), ("confusion_matrix", confusion)):
-      summaries.image(f"soak/{name}", figures.to_array(figure), step=step)
-      figures.save(figure, directory / f"{name}.png")
+  images = values.integers(0, 256, [1000, 28, 28, 1], np.uint8)
+  test = Split(images, values.integers(0, 10, 1000, np.int32))
+  evaluation = evaluate(np.log(values.dirichlet(np.ones(10), 1000)), test.labels)
+  names = [str(digit) for digit in range(10)]
+  workdir = Workdir(directory)
+  workdir.figures.mkdir(parents=True, exist_ok=True)
+  with Summaries(workdir.tensorboard, first_step=step) as summaries:
+    recorder = Recorder(workdir, summaries, Progress(total=step, brief=True))
+    recorder.predictions(step, f"step {step}", test, evaluation, names)
 
 
 def last_step(metrics: Path) -> int:

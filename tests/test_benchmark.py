@@ -1,6 +1,5 @@
 """Tests of what `python -m mnist_research.benchmark` does and prints, not of how fast it is."""
 
-import dataclasses
 import itertools
 import sys
 import types
@@ -43,20 +42,16 @@ def bench(prepared):
   return training_lib.read(Config(**_SMALL, data_dir=prepared, steps_per_loop=10))
 
 
-def _changed(bench, **changes):
-  return dataclasses.replace(bench, config=dataclasses.replace(bench.config, **changes))
-
-
 # ---- The pieces of a training ----
 
 
 def test_a_turn_is_an_epoch_and_every_block_is_as_long_as_in_a_run(bench):
   assert bench.turn_steps == 30  # 1,500 examples in batches of 50.
-  assert bench.room == 10
-  assert bench.plan(25) == [(0, 10), (10, 10), (20, 5)]
-  assert _changed(bench, steps=7).turn_steps == 7
-  assert _changed(bench, steps=7).room == 7
-  assert _changed(bench, evaluate_every=4).plan(10) == [(0, 4), (4, 4), (8, 2)]
+  assert bench.plan.room == 10
+  assert bench.plan.blocks(total_steps=25) == [(0, 10), (10, 10), (20, 5)]
+  assert bench.with_config(steps=7).turn_steps == 7
+  assert bench.with_config(steps=7).plan.room == 7
+  assert bench.with_config(evaluate_every=4).plan.blocks(total_steps=10) == [(0, 4), (4, 4), (8, 2)]
   assert bench.replica_batch == 50
   assert bench.described().record == {
     "dataset": "synthetic_digits/2000_500",
@@ -92,7 +87,7 @@ def test_a_run_does_every_step_and_ends_where_train_ends(prepared, tmp_path):
 
 
 def test_turns_train_on_the_batches_of_a_run_and_count_their_steps(bench, monkeypatch):
-  training = training_lib.build(_changed(bench, learning_rate=0.01))
+  training = training_lib.build(bench.with_config(learning_rate=0.01))
   clock = itertools.count(0.0, 2.0)
   monkeypatch.setattr(training_lib, "time", types.SimpleNamespace(perf_counter=clock.__next__))
   rates = list(training.turns(2, turn_steps=25))
@@ -100,10 +95,10 @@ def test_turns_train_on_the_batches_of_a_run_and_count_their_steps(bench, monkey
   assert training.state.step.numpy() == 2 * (30 + 30)
   # By a clock that goes on by two seconds from its beginning to its end.
   assert rates == [30 * 50 / 2.0] * 2
-  other = training_lib.build(_changed(bench, learning_rate=0.01))
-  plan = bench.plan(120)
-  for (_, num_steps), block in zip(plan, bench.blocks(plan), strict=True):
-    other.do(block, num_steps)
+  other = training_lib.build(bench.with_config(learning_rate=0.01))
+  blocks = bench.plan.blocks(total_steps=120)
+  for (_, num_steps), batches in zip(blocks, bench.batches(blocks), strict=True):
+    other.do(batches, num_steps)
   for weights, others in zip(
     training.state.model.get_weights(), other.state.model.get_weights(), strict=True
   ):
@@ -272,10 +267,10 @@ def test_memory_over_the_import():
 @pytest.mark.parametrize("tuned", [False, True])
 def test_fit_takes_the_same_step(bench, tuned):
   """Loss and weights after a batch are those of a step of this package."""
-  settings = _changed(bench, learning_rate=0.01, label_smoothing=0.1, warmup_steps=5)
+  settings = bench.with_config(learning_rate=0.01, label_smoothing=0.1, warmup_steps=5)
   fitted = keras_fit.create_fitted(settings, tuned=tuned)
   training = training_lib.build(settings)
-  ((images, labels),) = settings.blocks([(0, 1)])
+  ((images, labels),) = settings.batches([(0, 1)])
   (loss,) = training.do((images, labels), 1)
   values = fitted.train_on_batch(images[0].numpy(), labels[0].numpy(), return_dict=True)
   assert values["loss"] == pytest.approx(loss, rel=1e-5)
@@ -287,7 +282,7 @@ def test_fit_takes_the_same_step(bench, tuned):
 
 def test_fit_drops_units_in_training_alone(bench):
   images = bench.train.images[:50]
-  fitted = keras_fit.create_fitted(_changed(bench, dropout_rate=0.5), tuned=False)
+  fitted = keras_fit.create_fitted(bench.with_config(dropout_rate=0.5), tuned=False)
   np.testing.assert_array_equal(fitted(images), fitted.network(images))
   assert np.abs(fitted(images, training=True) - fitted(images)).max() > 0.1
 
@@ -295,7 +290,7 @@ def test_fit_drops_units_in_training_alone(bench):
 def test_a_turn_of_fit_is_an_epoch(bench, monkeypatch):
   clock = itertools.count(0.0, 2.0)
   monkeypatch.setattr(keras_fit, "time", types.SimpleNamespace(perf_counter=clock.__next__))
-  turns = keras_fit.keras_turns(_changed(bench, batch_size=64), tuned=False)
+  turns = keras_fit.keras_turns(bench.with_config(batch_size=64), tuned=False)
   # The 23 whole batches of 1,500 examples.
   assert next(turns) == 23 * 64 / 2.0
 
@@ -313,7 +308,7 @@ def test_fit_refuses_what_it_does_not_do(prepared, changes, named):
 
 
 def test_input_and_evaluation(bench):
-  fast = _changed(bench, augment=("shift", "rotation"))
+  fast = bench.with_config(augment=("shift", "rotation"))
   record = pipeline.measure(fast, rounds=2).record
   assert record["examples_per_second"] > 0
   report = evaluate.measure(training_lib.build(bench), rounds=2)
@@ -329,17 +324,17 @@ def test_two_replicas_tell_what_they_send(prepared):
   assert report.record["gradient_bytes"] == 4 * (784 * 16 + 16 + 16 * 10 + 10)
   assert report.record["all_reduce_seconds"] > 0
   (_, device) = training.bench.described().rows[2]
-  assert device == "CPU:0, CPU:1 (mirrored), not compiled by XLA"
+  assert device == "CPU:0, CPU:1 (mirrored) in float32"
 
 
 def test_accuracies_of_seeds_differ_and_are_summed_up(bench):
-  report = time_to_accuracy.measure(_changed(bench, epochs=1, seed=3), num_seeds=2)
+  report = time_to_accuracy.measure(bench.with_config(epochs=1, seed=3), num_seeds=2)
   assert report.record["num_seeds"] == 2
   assert report.record["test_accuracy_std"] > 0
   assert report.record["test_accuracy_lowest"] < report.record["test_accuracy_mean"]
   assert report.record["train_seconds_lowest"] > 0
   with pytest.raises(UserError, match="--select=best"):
-    time_to_accuracy.measure(_changed(bench, select="best"), num_seeds=1)
+    time_to_accuracy.measure(bench.with_config(select="best"), num_seeds=1)
 
 
 # ---- The command ----

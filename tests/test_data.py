@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mnist_research import data
 from mnist_research.config import Config
 from mnist_research.errors import UserError
-from mnist_research.loop import plan_blocks
+from mnist_research.plan import plan_blocks
 
 _SMALL = "synthetic_digits/2000_500"
 _SEEDS = st.integers(0, 2**31 - 1)

@@ -10,7 +10,7 @@ import pytest
 from absl.testing import flagsaver
 from PIL import Image
 
-from mnist_research import app, config, evaluate, loop, predict, train
+from mnist_research import app, config, evaluate, loop, plan, predict, train
 from mnist_research.config import Config
 from mnist_research.errors import Interrupted
 
@@ -108,10 +108,10 @@ def half_done(prepared, tmp_path_factory):
     checkpoint_every=10, steps_per_loop=10, hidden_units=(8,), xla="off",
   )  # fmt: skip
   settings = dataclasses.replace(settings, validation_examples=500)
-  plan = loop.plan_blocks
+  cut = plan.plan_blocks
   with pytest.MonkeyPatch.context() as patch:
     # Two blocks of the four, and then a signal: what SIGTERM leaves behind.
-    patch.setattr(loop, "plan_blocks", lambda *steps: plan(*steps)[:2])
+    patch.setattr(plan, "plan_blocks", lambda *steps: cut(*steps)[:2])
     patch.setattr(loop.StopSignals, "__enter__", _stop_at_once)
     with pytest.raises(Interrupted):
       loop.train(settings)

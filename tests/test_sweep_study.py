@@ -7,7 +7,7 @@ import pytest
 
 from mnist_research.config import Config
 from mnist_research.errors import UserError
-from mnist_research.sweeps.space import Plan, Range, Values
+from mnist_research.sweeps.space import Range, SweepPlan, Values
 from mnist_research.sweeps.study import SweepStudy, open_storage
 
 _BASE = Config(dataset="synthetic_digits/2000_500")
@@ -19,7 +19,7 @@ _RANGES = (
 
 
 def _plan(space=_GRID, *, num_trials=0, base=_BASE, pruning=False, retry_failed=False):
-  return Plan(base, space, num_trials, pruning, retry_failed)
+  return SweepPlan(base, space, num_trials, pruning, retry_failed)
 
 
 @pytest.fixture(scope="module")

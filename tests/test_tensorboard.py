@@ -224,7 +224,7 @@ def _served(logdir: Path):
 
 def test_a_browser_shows_scalars_pictures_and_settings(run):
   other = dataclasses.replace(
-    run.config, activation="tanh", steps=10, profile_steps=0,
+    run.config, activation="tanh", steps=10, profile_steps=0, summaries="basic",
     workdir=str(run.workdir.path.with_name("tanh")),
   )  # fmt: skip
   train(other)

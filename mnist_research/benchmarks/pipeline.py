@@ -23,8 +23,8 @@ _NOTES = [
 
 def measure(bench: Bench, *, rounds: int) -> Report:
   """Lets the pipeline, and a copy of as many bytes, take turns."""
-  block_examples = bench.room * bench.config.batch_size
-  turn_blocks = max(1, bench.turn_steps // bench.room)
+  block_examples = bench.plan.room * bench.config.batch_size
+  turn_blocks = max(1, bench.turn_steps // bench.plan.room)
   turns = take_turns(
     {
       "pipeline": pipeline_turns(bench, rounds, turn_blocks),
@@ -58,15 +58,14 @@ def report(rates: list[float], copy_rates: list[float]) -> Report:
 
 def pipeline_turns(bench: Bench, count: int, turn_blocks: int) -> Iterator[float]:
   """Yields the examples a second of `count` turns, of `turn_blocks` whole blocks each."""
-  plan = [
-    (index * bench.room, bench.room) for index in range(count * (_FIRST_BLOCKS + turn_blocks))
-  ]
-  blocks = bench.blocks(plan)
-  turn_examples = turn_blocks * bench.room * bench.config.batch_size
+  room = bench.plan.room
+  blocks = [(index * room, room) for index in range(count * (_FIRST_BLOCKS + turn_blocks))]
+  batches = bench.batches(blocks)
+  turn_examples = turn_blocks * room * bench.config.batch_size
   for _ in range(count):
-    _use_up(blocks, _FIRST_BLOCKS, bench.strategy)
+    _use_up(batches, _FIRST_BLOCKS, bench.strategy)
     began = time.perf_counter()
-    _use_up(blocks, turn_blocks, bench.strategy)
+    _use_up(batches, turn_blocks, bench.strategy)
     yield turn_examples / (time.perf_counter() - began)
 
 

@@ -88,8 +88,7 @@ def main(arguments: list[str]) -> None:
   stages.end("build")
   training.compile()
   stages.end("compile")
-  plan = bench.plan(bench.total_steps)
-  training.do(next(bench.blocks(plan)), 1)
+  training.do(next(bench.batches(bench.plan.blocks())), 1)
   stages.end("first_step")
   if train == "True":
     next(training.turns(1, bench.turn_steps))

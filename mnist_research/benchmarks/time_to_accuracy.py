@@ -1,6 +1,5 @@
 """How long a config trains, and how accurate it is then, over several seeds."""
 
-import dataclasses
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -59,9 +58,7 @@ def measure(bench: Bench, *, num_seeds: int) -> Report:
   limit = None
   runs = []
   for seed in range(bench.config.seed, bench.config.seed + num_seeds):
-    training = training_lib.build(
-      dataclasses.replace(bench, config=dataclasses.replace(bench.config, seed=seed))
-    )
+    training = training_lib.build(bench.with_config(seed=seed))
     limit = limit or compile_limit(
       network_products(training.state.model),
       bench.replica_batch,
@@ -70,7 +67,7 @@ def measure(bench: Bench, *, num_seeds: int) -> Report:
     )
     training.compile()
     train_seconds = training.run()
-    limit_seconds = bench.total_steps * bench.replicas_in_turn * sum(next(limit_turns(limit)))
+    limit_seconds = bench.plan.total_steps * bench.replicas_in_turn * sum(next(limit_turns(limit)))
     runs.append(SeedRun(train_seconds, *_accuracies(training), limit_seconds))
     logging.info(
       "seed %d: %.2f%% after %s", seed, 100 * runs[-1].test_accuracy, write_seconds(train_seconds)

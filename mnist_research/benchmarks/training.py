@@ -6,17 +6,17 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from mnist_research import data, distribution, losses, precision, steps
+from mnist_research import data, distribution, losses, steps
 from mnist_research import state as state_lib
 from mnist_research.benchmarks.report import Report
 from mnist_research.config import Config
-from mnist_research.distribution import Workers
 from mnist_research.errors import writing
-from mnist_research.loop import plan_blocks
+from mnist_research.plan import Plan, make_plan
 from mnist_research.state import TrainState
 
 # Blocks before each timed turn: the input pipeline, which went on while others had their turns,
@@ -29,24 +29,26 @@ class Bench:
   """Where training happens, and on what.
 
   Attributes:
-    config: its dataset is the one that was read.
-    strategy: of the process; devices can be made once only.
-    workers: the processes that train together.
-    xla: whether the block of steps goes through XLA.
-    label_names: of the classes.
+    plan: of the run that is timed.
     train: the training examples.
     validation: the examples held out.
     test: the test split.
   """
 
-  config: Config
-  strategy: tf.distribute.Strategy
-  workers: Workers
-  xla: bool
-  label_names: list[str]
+  plan: Plan
   train: data.Split
   validation: data.Split
   test: data.Split
+
+  def with_config(self, **changes: Any) -> "Bench":
+    """Returns it with other settings, on the same devices and examples."""
+    config = dataclasses.replace(self.config, **changes)
+    return dataclasses.replace(self, plan=dataclasses.replace(self.plan, config=config))
+
+  def with_train(self, examples: data.Split) -> "Bench":
+    """Returns it with other training examples."""
+    plan = dataclasses.replace(self.plan, num_examples=examples.num_examples)
+    return dataclasses.replace(self, plan=plan, train=examples)
 
   def described(self) -> Report:
     """Reports what was decided by the machine, and not by the flags alone."""
@@ -59,16 +61,30 @@ class Bench:
       "replicas": self.replicas,
       "compiled_by_xla": self.xla,
     }
-    compiled = "compiled by XLA" if self.xla else "not compiled by XLA"
     config = self.config
     return Report(
       record,
       [
-        ("network", f"{config.model} in {config.precision}, batches of {config.batch_size}"),
+        ("network", f"{config.model}, batches of {config.batch_size}"),
         ("data", f"{self.train.num_examples:,} examples of {config.dataset}"),
-        ("device", f"{distribution.describe(self.strategy, self.workers)}, {compiled}"),
+        ("device", self.plan.describe()),
       ],
     )
+
+  @property
+  def config(self) -> Config:
+    """The settings; the dataset is the one that was read."""
+    return self.plan.config
+
+  @property
+  def strategy(self) -> tf.distribute.Strategy:
+    """The strategy of the process."""
+    return self.plan.strategy
+
+  @property
+  def xla(self) -> bool:
+    """Whether the block of steps goes through XLA."""
+    return self.plan.xla
 
   @property
   def replicas(self) -> int:
@@ -88,44 +104,16 @@ class Bench:
   @property
   def device(self) -> str:
     """The first replica's device."""
-    return self.strategy.extended.worker_devices[0]
-
-  @property
-  def total_steps(self) -> int:
-    """The length of the config's run."""
-    return self.config.total_steps(self.train.num_examples)
+    return self.plan.device
 
   @property
   def turn_steps(self) -> int:
     """Steps of a turn: an epoch, or the run where that is shorter."""
-    return min(self.config.epoch_steps(self.train.num_examples), self.total_steps)
+    return min(self.plan.epoch_steps, self.plan.total_steps)
 
-  @property
-  def room(self) -> int:
-    """Steps for which a block has room, as in a run."""
-    return min(self.config.block_steps(), *self._intervals, self.total_steps)
-
-  @property
-  def _intervals(self) -> tuple[int, int]:
-    """Steps between evaluations, and between checkpoints: both end a block."""
-    epoch_steps = self.config.epoch_steps(self.train.num_examples)
-    config = self.config
-    return config.evaluate_every or epoch_steps, config.checkpoint_every or epoch_steps
-
-  def plan(self, total_steps: int) -> list[tuple[int, int]]:
-    """Returns first step and number of steps of each block, cut as a run cuts them."""
-    return plan_blocks(0, total_steps, self.room, *self._intervals)
-
-  def blocks(self, plan: list[tuple[int, int]]) -> Iterator[data.Block]:
-    """The input pipeline of `plan`."""
-    return data.train_blocks(
-      self.train,
-      self.config,
-      first_steps=[start for start, _ in plan],
-      room=self.room,
-      strategy=self.strategy,
-      num_classes=len(self.label_names),
-    )
+  def batches(self, blocks: list[tuple[int, int]]) -> Iterator[data.Block]:
+    """The input pipeline of `blocks`, each a first step and a number of steps."""
+    return self.plan.batches(self.train, blocks)
 
 
 def read(config: Config) -> Bench:
@@ -134,24 +122,13 @@ def read(config: Config) -> Bench:
   Raises:
     UserError: a setting or the data isn't as it must be.
   """
-  workers = distribution.read_workers(config)
-  strategy = distribution.create_strategy(config)
-  device = strategy.extended.worker_devices[0]
-  config = dataclasses.replace(config, precision=precision.choose(config, device))
-  xla = distribution.compiles_with_xla(config, strategy)
-  source = data.prepare(config)
-  config = dataclasses.replace(config, dataset=source.name, fallback_dataset="")
-  num_examples = data.num_train_examples(source, config)
-  examples = data.read(source, "train")
+  plan = make_plan(config, distribution.read_workers(config))
+  examples = data.read(plan.source, "train")
   return Bench(
-    config=config,
-    strategy=strategy,
-    workers=workers,
-    xla=xla,
-    label_names=source.label_names,
-    train=examples[:num_examples],
-    validation=examples[num_examples:],
-    test=data.read(source, "test"),
+    plan,
+    train=examples[: plan.num_examples],
+    validation=examples[plan.num_examples :],
+    test=data.read(plan.source, "test"),
   )
 
 
@@ -172,11 +149,7 @@ class Training:
   def compile(self) -> float:
     """Compiles the block as a run does, with no step done; returns the seconds that it took."""
     began = time.perf_counter()
-    bench = self.bench
-    empty = data.empty_block(
-      bench.config, bench.room, bench.strategy, num_classes=len(bench.label_names)
-    )
-    self.train_block(*empty, tf.constant(0))
+    self.train_block(*self.bench.plan.empty_block(), tf.constant(0))
     return time.perf_counter() - began
 
   def do(self, block: data.Block, num_steps: int) -> np.ndarray:
@@ -190,10 +163,10 @@ class Training:
     Returns:
       The seconds of all of it: order, gathering and augmentation of the examples, and every step.
     """
-    plan = self.bench.plan(self.bench.total_steps)
+    blocks = self.bench.plan.blocks()
     began = time.perf_counter()
-    for (_, num_steps), block in zip(plan, self.bench.blocks(plan), strict=True):
-      self.do(block, num_steps)
+    for (_, num_steps), batches in zip(blocks, self.bench.batches(blocks), strict=True):
+      self.do(batches, num_steps)
     return time.perf_counter() - began
 
   def turns(self, count: int, turn_steps: int) -> Iterator[float]:
@@ -207,10 +180,11 @@ class Training:
       turn_steps: steps of a turn; it ends with the block in which they are done.
     """
     bench = self.bench
-    longest = turn_steps + (_REFILLED_BLOCKS + 1) * bench.room
+    room = bench.plan.room
+    longest = turn_steps + (_REFILLED_BLOCKS + 1) * room
     # Past the last turn the pipeline goes on, or it would have nothing to do while that one ends.
-    plan = bench.plan(count * longest + _REFILLED_BLOCKS * bench.room)
-    stream = zip((num_steps for _, num_steps in plan), bench.blocks(plan), strict=True)
+    blocks = bench.plan.blocks(total_steps=count * longest + _REFILLED_BLOCKS * room)
+    stream = zip((num_steps for _, num_steps in blocks), bench.batches(blocks), strict=True)
     for _ in range(count):
       for num_steps, block in itertools.islice(stream, _REFILLED_BLOCKS):
         self.do(block, num_steps)
@@ -227,7 +201,7 @@ def build(bench: Bench) -> Training:
   config = bench.config
   with bench.strategy.scope():
     state = state_lib.create_state(
-      config, label_names=bench.label_names, total_steps=bench.total_steps
+      config, label_names=bench.plan.label_names, total_steps=bench.plan.total_steps
     )
   loss_function = losses.create_loss(config.loss, config.label_smoothing)
   train_block = steps.create_train_block(

@@ -15,7 +15,7 @@ from mnist_research.errors import UserError
 from mnist_research.progress import Progress
 from mnist_research.stopping import StopSignals
 from mnist_research.sweeps import workers
-from mnist_research.sweeps.space import Plan
+from mnist_research.sweeps.space import SweepPlan
 from mnist_research.sweeps.study import Record, SweepStudy, open_storage
 from mnist_research.sweeps.summary import Summary, summarise
 from mnist_research.sweeps.workers import Training
@@ -59,7 +59,9 @@ class Outcome(NamedTuple):
   summary: Summary
 
 
-def run_sweep(plan: Plan, *, directory: Path, storage: str, study_name: str, jobs: int) -> Outcome:
+def run_sweep(
+  plan: SweepPlan, *, directory: Path, storage: str, study_name: str, jobs: int
+) -> Outcome:
   """Trains what is left of a sweep, and reports on all of it.
 
   Args:
@@ -91,7 +93,7 @@ def run_sweep(plan: Plan, *, directory: Path, storage: str, study_name: str, job
 
 
 def _run_trials(
-  plan: Plan, study: SweepStudy, *, directory: Path, cores: list[list[int]]
+  plan: SweepPlan, study: SweepStudy, *, directory: Path, cores: list[list[int]]
 ) -> Overhead | None:
   """Trains every trial that the study still has for this process, one on each of `cores`."""
   running: dict[Training, _Running] = {}
@@ -133,7 +135,7 @@ def _run_trials(
 
 
 def _start(
-  plan: Plan, study: SweepStudy, trial: Trial, directory: Path, cores: list[int]
+  plan: SweepPlan, study: SweepStudy, trial: Trial, directory: Path, cores: list[int]
 ) -> tuple[Training, _Running]:
   texts = study.texts(trial)
   workdir = directory / _workdir_name(trial.number, texts)

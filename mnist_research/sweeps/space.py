@@ -57,7 +57,7 @@ class Range(NamedTuple):
 Space = Sequence[Values | Range]
 
 
-class Plan(NamedTuple):
+class SweepPlan(NamedTuple):
   """What is to be tried.
 
   Attributes:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_research.errors import UserError
 from mnist_research.sweeps import space as space_lib
-from mnist_research.sweeps.space import Plan, Range, Values
+from mnist_research.sweeps.space import Range, SweepPlan, Values
 
 # Attributes of the study and of its trials.
 _SETTINGS, _SPACE = "settings", "space"
@@ -102,7 +102,7 @@ def _reading(url: str) -> Iterator[None]:
 class SweepStudy:
   """The study of one sweep, as seen from one directory on one machine."""
 
-  def __init__(self, plan: Plan, *, storage: Storage, name: str, directory: Path):
+  def __init__(self, plan: SweepPlan, *, storage: Storage, name: str, directory: Path):
     """Opens the study, or makes it.
 
     Args:

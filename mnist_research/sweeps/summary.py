@@ -13,7 +13,7 @@ from mnist_research import figures
 from mnist_research.errors import UserError, writing
 from mnist_research.reports import page, runs, writer
 from mnist_research.reports.page import Table
-from mnist_research.sweeps.space import Plan, Range, Space, Values
+from mnist_research.sweeps.space import Range, Space, SweepPlan, Values
 from mnist_research.sweeps.study import Record
 
 _CHOICE = (
@@ -39,7 +39,7 @@ class Summary(NamedTuple):
 
 
 def summarise(
-  plan: Plan, records: Sequence[Record], importances: Mapping[str, float], directory: Path
+  plan: SweepPlan, records: Sequence[Record], importances: Mapping[str, float], directory: Path
 ) -> Summary:
   """Writes the page of a sweep into `directory/sweep-report`.
 
@@ -97,7 +97,7 @@ def _count(records: Sequence[Record]) -> str:
 
 
 def _pictures(
-  plan: Plan, records: Sequence[Record], importances: Mapping[str, float], output: Path
+  plan: SweepPlan, records: Sequence[Record], importances: Mapping[str, float], output: Path
 ) -> list[str]:
   """Draws what fits the plan: a heat map of two settings, else lines through all of them."""
   space = [axis for axis in plan.space if axis.name != "seed"]

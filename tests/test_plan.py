@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_research.loop import plan_blocks
+from mnist_research.plan import plan_blocks
 
 _RUNS = {
   "total": st.integers(1, 300),

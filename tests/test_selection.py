@@ -1,0 +1,40 @@
+"""Which step is the best on validation, and when a run has waited long enough."""
+
+import pytest
+
+from mnist_research import selection
+from mnist_research.selection import Scoring
+
+_METRICS = [
+  {"step": 10, "split": "train", "accuracy": 0.99, "loss": 0.1},
+  {"step": 10, "split": "validation", "accuracy": 0.90, "loss": 0.5},
+  {"step": 20, "split": "validation", "accuracy": 0.95, "loss": 0.4},
+  {"step": 30, "split": "validation", "accuracy": 0.95, "loss": 0.3},
+  {"step": 40, "split": "validation", "accuracy": 0.94, "loss": 0.2},
+  {"step": 40, "split": "test", "accuracy": 0.97, "loss": 0.1},
+]
+_SCORED = [Scoring(10, 0.90), Scoring(20, 0.95), Scoring(30, 0.95), Scoring(40, 0.94)]
+
+
+def test_only_lines_of_validation_are_scorings():
+  assert selection.scorings(_METRICS) == _SCORED
+
+
+def test_of_equals_the_first_step_is_the_best():
+  assert selection.best_step(_SCORED) == 20
+
+
+@pytest.mark.parametrize(
+  ("scorings", "patience", "exhausted"),
+  [(4, 0, False), (0, 1, False), (2, 1, False), (3, 1, True), (3, 2, False), (4, 2, True)],
+)
+def test_patience_counts_the_scorings_after_the_best(scorings, patience, exhausted):
+  assert selection.is_exhausted(_SCORED[:scorings], patience) is exhausted
+
+
+def test_a_result_tells_of_the_selected_step():
+  last = {"validation_accuracy": 0.94, "validation_loss": 0.2}
+  best = {"best_step": 20, "validation_accuracy": 0.95, "validation_loss": 0.4}
+  assert selection.selected(_METRICS, "last") == last
+  assert selection.selected(_METRICS, "best") == best
+  assert selection.selected(_METRICS[:1], "best") == {}
