@@ -32,7 +32,7 @@ train: install
 	$(BIN)/python -m mnist_research.train --flagfile=configs/dense.cfg $(FLAGS)
 
 test: extras
-	MNIST_RESEARCH_MNIST_DIR='$(MNIST_DIR)' $(BIN)/python -m pytest -n 2 $(FLAGS)
+	MNIST_RESEARCH_MNIST_DIR='$(MNIST_DIR)' $(BIN)/python -m pytest -n 2 --dist=worksteal $(FLAGS)
 
 lint: install
 	$(BIN)/ruff check .

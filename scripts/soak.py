@@ -2,8 +2,8 @@
 
   python scripts/soak.py --steps=20000 --workdir=runs/soak -- --data_dir=DIR
 
-What stands behind `--` are flags of `mnist_research.train`. The run evaluates and saves every 200
-steps, and other threads of the process draw pictures and write them for TensorBoard all the while.
+What stands behind `--` are flags of `mnist_research.train`. Every 200 steps the run scores the
+validation examples, draws the pictures of a result, writes them for TensorBoard too, and saves.
 With `--stops=N` the run is stopped by a signal N times and goes on in the same process, where it
 restores and compiles again. Resident memory is read every tenth of a second: the highest of each
 tenth of the steps is printed, and the growth from the first of them to the highest of the others.
@@ -11,6 +11,7 @@ A bare `import tensorflow` is measured beside it. The last line on stdout is one
 """
 
 import argparse
+import gc
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +49,16 @@ def main() -> None:
   flags.FLAGS(["soak", *own, *arguments.flags])
   settings = config.from_flags()
 
+  if not settings.validation_examples:
+    parser.error("--validation_examples=0: there is nothing to score")
   over = threading.Event()
-  with ThreadPoolExecutor(max_workers=2) as background:
-    observed = background.submit(observe, settings, arguments.stops, background, over)
+  with ThreadPoolExecutor(max_workers=1) as background:
+    observed = background.submit(observe, settings, arguments.stops, over)
     try:
       starts = train(settings)
     finally:
       over.set()
-    samples, pictures = observed.result()
+    samples = observed.result()
   tenths = [
     max(memory for step, memory in samples if tenth < 10 * step / settings.steps <= tenth + 1)
     for tenth in range(10)
@@ -66,7 +69,6 @@ def main() -> None:
       {
         "steps": settings.steps,
         "starts": starts,
-        "pictures": pictures,
         "mib_by_tenth": [round(tenth) for tenth in tenths],
         "growth": round(max(tenths[1:]) / tenths[0] - 1, 4),
         "import_tensorflow_mib": round(resident(bare.stdout)),
@@ -79,39 +81,35 @@ def train(settings: Config) -> int:
   """Trains to the end, through all stops; returns how often the run was started."""
   from mnist_research import loop
 
+  gc.freeze()  # As the command does.
+  pictures = Path(settings.workdir) / "soak"
   # The loop alone answers it: elsewhere nothing would go on afterwards.
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
   for start in range(1, sys.maxsize):
     try:
-      loop.train(settings)
+      loop.train(settings, on_validation=lambda step, _: draw(pictures, step))
     except Interrupted:
       continue
     return start
   raise AssertionError
 
 
-def observe(
-  settings: Config, stops: int, background: Executor, over: threading.Event
-) -> tuple[list[tuple[int, float]], int]:
-  """Sends the signals, has pictures drawn, and reads the memory, until the run is over.
+def observe(settings: Config, stops: int, over: threading.Event) -> list[tuple[int, float]]:
+  """Sends the signals and reads the memory until the run is over.
 
   Returns:
-    (step, resident MiB) of each reading, and the number of pictures.
+    (step, resident MiB) of each reading.
   """
   workdir = Path(settings.workdir)
   stop_steps = [settings.steps * stop // (stops + 1) for stop in range(1, stops + 1)]
-  samples, pictures, drawing = [], 0, None
+  samples = []
   while not over.wait(0.1):
     step = last_step(workdir / "metrics.jsonl")
     samples.append((step, resident(STATUS.read_text())))
     if stop_steps and step >= stop_steps[0]:
       stop_steps.pop(0)
       os.kill(os.getpid(), signal.SIGTERM)
-    if step and (drawing is None or drawing.done()):
-      if drawing:
-        drawing.result()
-      drawing, pictures = background.submit(draw, workdir / "soak", step), pictures + 1
-  return samples, pictures
+  return samples
 
 
 def draw(directory: Path, step: int) -> None:

@@ -99,12 +99,12 @@ def _count(records: Sequence[Record]) -> str:
 def _pictures(
   plan: SweepPlan, records: Sequence[Record], importances: Mapping[str, float], output: Path
 ) -> list[str]:
-  """Draws what fits the plan: a heat map of two settings, else lines through all of them."""
+  """Draws what fits the plan: a heat map of the first two settings, lines through more of them."""
   space = [axis for axis in plan.space if axis.name != "seed"]
   parts = []
-  if len(space) == 2 and not plan.is_search:
+  if len(space) > 1 and not plan.is_search:
     parts.append(_heat_map(space, records, output / "heat_map.png"))
-  elif len(space) > 1 or plan.is_search:
+  if len(space) > 2 or plan.is_search:
     parts.append(_parallel_coordinates(space, records, output / "parallel_coordinates.png"))
   if importances:
     figure = figures.importances(
@@ -117,25 +117,30 @@ def _pictures(
 
 
 def _heat_map(space: Space, records: Sequence[Record], path: Path) -> str:
-  rows, columns = (axis for axis in space if isinstance(axis, Values))
-  found: dict[tuple[str, str], list[float]] = {}
+  rows, columns, *others = (axis for axis in space if isinstance(axis, Values))
+  found: dict[tuple[str, ...], list[float]] = {}
   for record in records:
     if record.accuracy is not None:
-      place = record.texts[rows.name], record.texts[columns.name]
+      place = tuple(record.texts[axis.name] for axis in (rows, columns, *others))
       found.setdefault(place, []).append(record.accuracy)
-  values = np.array(
-    [
-      [statistics.fmean(found.get((row, column), [math.nan])) for column in columns.texts]
-      for row in rows.texts
-    ]
-  )
+  means = {place: statistics.fmean(accuracies) for place, accuracies in found.items()}
+  values = np.array([[_best_mean(means, row, column) for column in columns.texts]
+                     for row in rows.texts])  # fmt: skip
   seeds = max(map(len, found.values()))
   over = f"mean over {seeds} seeds · " if seeds > 1 else ""
+  if others:
+    over += f"the best {' and '.join(axis.name for axis in others)} for each · "
   figure = figures.heat_map(
     values, rows=rows.texts, columns=columns.texts, row_name=rows.name, column_name=columns.name,
     title="Validation accuracy", summary=f"{over}framed: the best",
   )  # fmt: skip
   return writer.drawn(figure, path, "Validation accuracy by two settings")
+
+
+def _best_mean(means: Mapping[tuple[str, ...], float], row: str, column: str) -> float:
+  """The best of all settings with the values `row` and `column`; NaN where none was finished."""
+  return max((mean for place, mean in means.items() if place[:2] == (row, column)),
+             default=math.nan)  # fmt: skip
 
 
 def _parallel_coordinates(space: Space, records: Sequence[Record], path: Path) -> str:

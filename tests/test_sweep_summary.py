@@ -1,0 +1,47 @@
+"""What the page of a sweep draws of its settings."""
+
+import math
+
+import numpy as np
+
+from mnist_research import figures
+from mnist_research.config import Config
+from mnist_research.sweeps import summary
+from mnist_research.sweeps.space import SweepPlan, parse_sweep
+from mnist_research.sweeps.study import Record
+
+_BASE = Config(dataset="synthetic_digits/2000_500")
+
+
+def _record(number: int, accuracy: float | None, **texts: str) -> Record:
+  state = "failed" if accuracy is None else "finished"
+  return Record(number, state, texts, accuracy, "", "here")
+
+
+def test_each_cell_is_the_best_mean_over_seeds_of_the_other_settings(tmp_path, monkeypatch):
+  """relu: rate 0.1 has 0.8 and 0.6, mean 0.7; rate 0.2 has 0.75: the better one."""
+  text = "activation=relu,tanh;optimizer=adam,sgd;learning_rate=0.1,0.2;seed=0..1"
+  plan = SweepPlan(_BASE, parse_sweep(text, _BASE), 0, pruning=False, retry_failed=False)
+  rows = [
+    ("relu", "adam", "0.1", "0", 0.8),
+    ("relu", "adam", "0.1", "1", 0.6),
+    ("relu", "adam", "0.2", "0", 0.75),
+    ("tanh", "sgd", "0.1", "0", 0.5),
+    ("tanh", "sgd", "0.2", "0", None),
+  ]
+  records = [
+    _record(i, accuracy, activation=a, optimizer=o, learning_rate=rate, seed=seed)
+    for i, (a, o, rate, seed, accuracy) in enumerate(rows)
+  ]
+  drawn = {}
+
+  def heat_map(values, **texts):
+    drawn.update(texts, values=values)
+    return figures.Figure()
+
+  monkeypatch.setattr(figures, "heat_map", heat_map)
+  parts = summary._pictures(plan, records, {}, tmp_path)
+  np.testing.assert_allclose(drawn["values"], [[0.75, math.nan], [math.nan, 0.5]])
+  assert (drawn["rows"], drawn["columns"]) == (("relu", "tanh"), ("adam", "sgd"))
+  assert drawn["summary"].startswith("mean over 2 seeds · the best learning_rate for each")
+  assert "Settings and validation error of every trial" in "".join(parts)
