@@ -22,10 +22,6 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lamb", "muon")
 SCHEDULES = ("constant", "cosine", "linear", "one_cycle", "exponential")
 
-# A block of steps holds about this many examples unless --steps_per_loop says otherwise: long
-# enough that the return to Python costs nothing, short enough to stop within a second.
-_EXAMPLES_PER_LOOP = 20_000
-
 
 # TensorFlow counts in 32 bits in places.
 _INTEGER_LIMIT = 2**31
@@ -128,7 +124,7 @@ class Config:
   )
   steps: int = _setting(0, "length of the run in steps; 0: from --epochs", at_least=0)
   steps_per_loop: int = _setting(
-    0, f"steps of one compiled block; 0: about {_EXAMPLES_PER_LOOP} examples",
+    0, "steps of one compiled block; 0: as many as take about a second, or fewer",
     at_least=0)  # fmt: skip
   evaluate_every: int = _setting(
     0, "steps from one scoring of the validation examples to the next; 0: an epoch",
@@ -210,10 +206,6 @@ class Config:
         f"--epochs={self.epochs}: {steps} steps, which must be below {_INTEGER_LIMIT}"
       )
     return steps
-
-  def block_steps(self) -> int:
-    """Steps of one compiled block, where no evaluation or checkpoint cuts it short."""
-    return self.steps_per_loop or max(1, _EXAMPLES_PER_LOOP // self.batch_size)
 
   def epoch_steps(self, num_examples: int) -> int:
     """Steps after which each of `num_examples` was seen, rounded up."""

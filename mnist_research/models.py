@@ -4,6 +4,8 @@ To add one: write the class here, name it in `config.MODELS`, and make it in `cr
 """
 
 import dataclasses
+import itertools
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -103,10 +105,11 @@ class DenseBlock(tf.keras.layers.Layer):
 
 
 class ConvolutionBlock(tf.keras.layers.Layer):
-  """A convolution, max pooling and batch normalisation if asked for, activation.
+  """A convolution, max pooling if asked for, a bias or batch normalisation, activation.
 
-  The pooling comes first: what follows has a quarter of the values then, and for a rising
-  activation the result is the same.
+  The pooling comes first: what follows has a quarter of the values then. To add a bias, or apply a
+  rising activation, before it would give the same; the gradient of such a bias alone took as long
+  as that of a convolution.
   """
 
   def __init__(self, *, index: int, seed: int, config: Config, dtype: str):
@@ -123,7 +126,7 @@ class ConvolutionBlock(tf.keras.layers.Layer):
       config.filters[index],
       config.kernel_sizes[index],
       padding=config.padding,
-      use_bias=not config.batch_norm,
+      use_bias=False,
       kernel_initializer=_hidden_initializer(config.activation, seed),
       dtype=dtype,
       name="convolution",
@@ -133,6 +136,14 @@ class ConvolutionBlock(tf.keras.layers.Layer):
     self.norm = _batch_norm(dtype) if config.batch_norm else None
     self.activation = tf.keras.activations.get(config.activation)
 
+  def build(self, input_shape: tuple[int, ...]) -> None:
+    """Makes the bias."""
+    if self.norm is None:
+      self.bias = self.add_weight(
+        shape=[self.convolution.filters], initializer="zeros", name="bias"
+      )
+    super().build(input_shape)
+
   def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
     """Returns maps [batch, height, width, filters] of maps `inputs`."""
     x = self.convolution(inputs)
@@ -140,6 +151,8 @@ class ConvolutionBlock(tf.keras.layers.Layer):
       x = self.pool(x)
     if self.norm is not None:
       x = self.norm(x, training=training)
+    else:
+      x = x + self.bias
     return self.activation(x)
 
 
@@ -243,6 +256,20 @@ def create_model(config: Config, num_classes: int) -> tf.keras.Model:
   return model
 
 
+def multiplications(config: Config) -> int:
+  """Returns about how many numbers are multiplied when the network of `config` sees an image."""
+  total, features = 0, math.prod(IMAGE_SHAPE)
+  if config.model == "cnn":
+    channels = IMAGE_SHAPE[-1]
+    sizes = zip(config.filters, config.kernel_sizes, _map_sides(config), strict=True)
+    for filters, kernel_size, (convolved, side) in sizes:
+      total += convolved**2 * kernel_size**2 * channels * filters
+      channels, features = filters, (1 if config.global_pooling else side**2) * filters
+  for inputs, units in itertools.pairwise([features, *config.hidden_units]):
+    total += inputs * units
+  return total
+
+
 def _scaled(images: tf.Tensor, dtype: str) -> tf.Tensor:
   return tf.cast(images, dtype) / 255
 
@@ -279,17 +306,24 @@ def _batch_norm(dtype: str) -> tf.keras.layers.BatchNormalization:
   )
 
 
+def _map_sides(config: Config) -> list[tuple[int, int]]:
+  """Returns height and width of the maps of each convolution, before and after the pooling."""
+  sides, side = [], IMAGE_SHAPE[0]
+  for kernel_size, pool_size in zip(config.kernel_sizes, config.pool_sizes, strict=True):
+    convolved = side - kernel_size + 1 if config.padding == "valid" else side
+    side = convolved // pool_size
+    sides.append((convolved, side))
+  return sides
+
+
 def _check_map_sizes(config: Config) -> None:
   """Raises UserError where the maps shrink to nothing."""
-  side = IMAGE_SHAPE[0]
-  for kernel_size, pool_size in zip(config.kernel_sizes, config.pool_sizes, strict=True):
-    side = (side - kernel_size + 1 if config.padding == "valid" else side) // pool_size
-    if side < 1:
-      raise UserError(
-        f"--kernel_sizes={','.join(map(str, config.kernel_sizes))} with --pool_sizes="
-        f"{','.join(map(str, config.pool_sizes))} leave nothing of {IMAGE_SHAPE[0]} pixels: use "
-        "smaller ones, or --padding=same"
-      )
+  if min(side for _, side in _map_sides(config)) < 1:
+    raise UserError(
+      f"--kernel_sizes={','.join(map(str, config.kernel_sizes))} with --pool_sizes="
+      f"{','.join(map(str, config.pool_sizes))} leave nothing of {IMAGE_SHAPE[0]} pixels: use "
+      "smaller ones, or --padding=same"
+    )
 
 
 def _layer_seed(seed: int, layer: int) -> int:

@@ -5,9 +5,15 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from mnist_research import data, distribution, precision
+from mnist_research import data, distribution, models, precision
 from mnist_research.config import Config
 from mnist_research.distribution import Workers
+
+# A block has as many steps as hold these examples, at least these steps, and at most this work,
+# which takes two cores some two seconds.
+_BLOCK_EXAMPLES = 20_000
+_BLOCK_STEPS = 100
+_BLOCK_FLOPS = 300 * 10**9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Plan:
   def room(self) -> int:
     """Steps for which a block has room: no block is longer."""
     return min(
-      self.config.block_steps(), self.evaluate_every, self.checkpoint_every, self.total_steps
+      block_steps(self.config), self.evaluate_every, self.checkpoint_every, self.total_steps
     )
 
   def blocks(self, first_step: int = 0, total_steps: int | None = None) -> list[tuple[int, int]]:
@@ -114,6 +120,20 @@ def make_plan(config: Config, workers: Workers) -> Plan:
   # A fallback is written down as the dataset of this run: the figures are its figures.
   config = dataclasses.replace(config, dataset=source.name, fallback_dataset="")
   return Plan(config, workers, strategy, xla, source, data.num_train_examples(source, config))
+
+
+def block_steps(config: Config) -> int:
+  """Returns the steps of one compiled block, where no evaluation or checkpoint cuts it short.
+
+  Each block costs about three milliseconds, and its losses are one point of the curves. It must be
+  short enough to stop in time: a large network has few steps in one.
+  """
+  if config.steps_per_loop:
+    return config.steps_per_loop
+  # A step goes forwards once and backwards twice; a multiplication comes with an addition.
+  step_flops = 6 * models.multiplications(config) * config.batch_size
+  enough = max(_BLOCK_EXAMPLES // config.batch_size, _BLOCK_STEPS)
+  return max(1, min(enough, _BLOCK_FLOPS // step_flops))
 
 
 def plan_blocks(

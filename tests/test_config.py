@@ -348,15 +348,6 @@ def test_the_run_has_the_steps_of_its_epochs(settings, num_examples, steps):
   assert Config(**settings).total_steps(num_examples) == steps
 
 
-@pytest.mark.parametrize(("batch_size", "steps"), [(32, 625), (20_000, 1), (50_000, 1)])
-def test_a_block_holds_twenty_thousand_examples(batch_size, steps):
-  assert Config(batch_size=batch_size).block_steps() == steps
-
-
-def test_steps_per_loop_sets_the_block():
-  assert Config(steps_per_loop=17).block_steps() == 17
-
-
 def test_an_epoch_is_rounded_up():
   assert Config(batch_size=32).epoch_steps(65) == 3
 

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 from scipy import signal
 
+from mnist_research.benchmarks.products import network_products
 from mnist_research.config import ACTIVATIONS, Config
 from mnist_research.errors import UserError
-from mnist_research.models import Dropout, StepRandomness, create_model
+from mnist_research.models import Dropout, StepRandomness, create_model, multiplications
 
 
 def _erf(x):
@@ -87,7 +88,7 @@ def test_the_logits_of_a_convolutional_network_are_those_by_hand(batch_norm, glo
 
   def normalised(x, layer):
     if not batch_norm:
-      return x + weights[f"{layer}/{'convolution' if 'conv' in layer else 'dense'}/bias"]
+      return x + weights["hidden_0/dense/bias" if layer == "hidden_0" else f"{layer}/bias"]
     gamma, beta, mean, variance = (
       weights[f"{layer}/norm/{name}"]
       for name in ("gamma", "beta", "moving_mean", "moving_variance")
@@ -329,3 +330,19 @@ def test_every_hidden_layer_drops_by_its_own_mask():
   logits = model(_images(8), randomness=_randomness()).numpy()
   expected = Dropout(0.5, layer_index=1)(tf.ones([8, 50]), randomness=_randomness())[:, :10]
   np.testing.assert_array_equal(logits, expected)
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [
+    {"hidden_units": (20, 30)},
+    {"model": "cnn", "filters": (3, 4), "kernel_sizes": (5, 3), "pool_sizes": (2, 2)},
+    {"model": "cnn", "filters": (3, 4), "kernel_sizes": (5, 3), "pool_sizes": (1, 3),
+     "padding": "same", "global_pooling": True, "hidden_units": (7,)},
+  ],
+)  # fmt: skip
+def test_multiplications_are_those_of_the_products(settings):
+  """Those of the logits are left out."""
+  config = Config(**settings)
+  *products, _ = network_products(create_model(config, 10))
+  assert multiplications(config) == sum(product.forward_flops for product in products) // 2

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_research.plan import plan_blocks
+from mnist_research.config import Config
+from mnist_research.plan import block_steps, plan_blocks
 
 _RUNS = {
   "total": st.integers(1, 300),
@@ -55,3 +56,18 @@ def test_a_resumed_run_has_the_same_cuts(total, block, intervals):
   plan = plan_blocks(0, total, block, *intervals)
   for done, (start, _) in enumerate(plan):
     assert plan_blocks(start, total, block, *intervals) == plan[done:]
+
+
+@pytest.mark.parametrize(
+  ("settings", "steps"),
+  [
+    ({"batch_size": 32}, 625),  # 20,000 examples.
+    ({"batch_size": 512}, 100),
+    # 6 x 784 x 1000 x 10,000 operations a step: 47 GFLOP.
+    ({"batch_size": 10_000, "hidden_units": (1000,)}, 6),
+    ({"batch_size": 100_000, "hidden_units": (1000,)}, 1),
+    ({"batch_size": 100_000, "hidden_units": (1000,), "steps_per_loop": 17}, 17),
+  ],
+)
+def test_a_block_is_long_enough_and_soon_over(settings, steps):
+  assert block_steps(Config(**settings)) == steps
