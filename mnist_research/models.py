@@ -149,10 +149,7 @@ class ConvolutionBlock(tf.keras.layers.Layer):
     x = self.convolution(inputs)
     if self.pool is not None:
       x = self.pool(x)
-    if self.norm is not None:
-      x = self.norm(x, training=training)
-    else:
-      x = x + self.bias
+    x = x + self.bias if self.norm is None else self.norm(x, training=training)
     return self.activation(x)
 
 

@@ -16,10 +16,12 @@ _NARROW = {"hidden_units": (128, 128), "batch_size": 512, "precision": "auto"}
 # What the shipped configs compute in on a processor that has bfloat16.
 _CHOSEN = {
   "cnn.cfg": "bfloat16",
+  "cnn_plain.cfg": "bfloat16",
   "cnn_tiny.cfg": "bfloat16",
   "dense.cfg": "float32",
   "dense_128.cfg": "float32",
   "dense_128_64.cfg": "float32",
+  "fast.cfg": "bfloat16",
   "small_cnn.cfg": "bfloat16",
 }
 
