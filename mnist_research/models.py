@@ -20,6 +20,8 @@ initializers = tf.keras.initializers
 IMAGE_SHAPE = (28, 28, 1)
 # Keras's 0.99 remembers the statistics of hundreds of steps, in which these networks change much.
 _NORM_MOMENTUM = 0.9
+# The fused operation takes longer than Keras's for channels in other numbers.
+_FUSED_CHANNELS = 16
 # Beside the numbers of the hidden layers.
 _INPUT_DROPOUT, _FEATURES_DROPOUT = 1000, 1001
 
@@ -71,6 +73,35 @@ class Dropout(tf.keras.layers.Layer):
     return tf.where(kept, inputs / (1 - self.rate), tf.zeros_like(inputs))
 
 
+class BatchNorm(tf.keras.layers.BatchNormalization):
+  """Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) over the global batch.
+
+  It is Keras's, but for a training step on one replica: there TensorFlow's own operation does the
+  same in a third of the time, unless the channels are few or don't come in sixteens.
+  """
+
+  def __init__(self, dtype: str):
+    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    super().__init__(momentum=_NORM_MOMENTUM, synchronized=several, dtype=dtype, name="norm")
+
+  def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    """Returns `inputs` [batch, ..., channels] normalised; in training by their own statistics."""
+    if not training or self.synchronized or inputs.shape[-1] % _FUSED_CHANNELS:
+      return super().call(inputs, training=training)
+    maps = inputs if inputs.shape.rank == 4 else inputs[:, None, None]
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+      x=maps, scale=self.gamma, offset=self.beta, mean=[], variance=[], epsilon=self.epsilon
+    )
+    # The operation gives the variance of those that the batch was drawn from.
+    count = tf.cast(tf.size(maps) // maps.shape[-1], tf.float32)
+    self._move(self.moving_mean, mean)
+    self._move(self.moving_variance, variance * (count - 1) / count)
+    return tf.reshape(outputs, tf.shape(inputs))
+
+  def _move(self, average: tf.keras.Variable, value: tf.Tensor) -> None:
+    average.assign(self.momentum * average.value + (1 - self.momentum) * value)
+
+
 class DenseBlock(tf.keras.layers.Layer):
   """A fully connected layer, batch normalisation if asked for, activation, dropout."""
 
@@ -92,7 +123,7 @@ class DenseBlock(tf.keras.layers.Layer):
       dtype=dtype,
       name="dense",
     )
-    self.norm = _batch_norm(dtype) if config.batch_norm else None
+    self.norm = BatchNorm(dtype) if config.batch_norm else None
     self.activation = tf.keras.activations.get(config.activation)
     self.dropout = Dropout(config.dropout_rate, layer_index=index, dtype=dtype, name="dropout")
 
@@ -133,7 +164,7 @@ class ConvolutionBlock(tf.keras.layers.Layer):
     )
     pool_size = config.pool_sizes[index]
     self.pool = layers.MaxPooling2D(pool_size, dtype=dtype) if pool_size > 1 else None
-    self.norm = _batch_norm(dtype) if config.batch_norm else None
+    self.norm = BatchNorm(dtype) if config.batch_norm else None
     self.activation = tf.keras.activations.get(config.activation)
 
   def build(self, input_shape: tuple[int, ...]) -> None:
@@ -293,14 +324,6 @@ def _head(
     name="logits",
   )
   return hidden, logits
-
-
-def _batch_norm(dtype: str) -> tf.keras.layers.BatchNormalization:
-  """Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167) over the global batch."""
-  several = tf.distribute.get_strategy().num_replicas_in_sync > 1
-  return layers.BatchNormalization(
-    momentum=_NORM_MOMENTUM, synchronized=several, dtype=dtype, name="norm"
-  )
 
 
 def _map_sides(config: Config) -> list[tuple[int, int]]:

@@ -141,8 +141,9 @@ def test_convolutions_that_leave_nothing_are_refused():
   assert create_model(padded, 10)(_images(1)).shape == (1, 10)
 
 
-def test_batch_norm_scales_by_the_batch_in_training_and_by_its_averages_after():
-  config = Config(hidden_units=(4,), batch_norm=True)
+@pytest.mark.parametrize("units", [4, 16])  # By Keras's operations, and by the fused one.
+def test_batch_norm_scales_by_the_batch_in_training_and_by_its_averages_after(units):
+  config = Config(hidden_units=(units,), batch_norm=True)
   model, images = create_model(config, 10), _images(8)
   kernel = model.hidden[0].dense.kernel.numpy()
   product = images.reshape(8, 784) / 255 @ kernel

@@ -187,11 +187,22 @@ def test_steps_over_replicas_are_those_worked_by_hand(replicas):
         np.testing.assert_array_equal(copy, copies[0])
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 4])
-def test_batch_norm_is_that_of_the_global_batch_worked_by_hand(replicas):
+@pytest.mark.parametrize(
+  ("units", "settings"),
+  [
+    (4, {}),
+    (4, {"replicas": 2}),
+    (4, {"replicas": 4}),
+    (16, {"xla": False}),
+    (16, {"xla": True}),
+    (16, {"replicas": 2}),
+  ],
+)
+def test_batch_norm_is_that_of_the_global_batch_worked_by_hand(units, settings):
+  """Sixteen units of one replica go through the fused operation."""
   run = _begin(
-    replicas=replicas, hidden_units=(4,), batch_size=7, batch_norm=True, activation="tanh",
-    ema_decay=0.5,
+    hidden_units=(units,), batch_size=7, batch_norm=True, activation="tanh", ema_decay=0.5,
+    **settings,
   )  # fmt: skip
   block, last = run.state.model.hidden[0], run.state.model.logits
   kernel, gamma, beta, last_kernel, last_bias = (
