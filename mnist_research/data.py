@@ -420,7 +420,9 @@ def train_blocks(
   strategy: tf.distribute.Strategy,
   num_classes: int,
 ) -> Iterator[Block]:
-  """Yields the blocks of batches that begin at each of `first_steps`, two of them ahead.
+  """Returns the blocks of batches that begin at each of `first_steps`, made two of them ahead.
+
+  The pipeline is built here, and begins to work when the first block is asked for.
 
   Args:
     split: the training examples.
@@ -459,8 +461,7 @@ def train_blocks(
   with tf.device("CPU"):
     dataset = tf.data.Dataset.from_tensor_slices(np.asarray(first_steps, np.int64))
     dataset = dataset.map(gather).prefetch(2).with_options(options)
-  for parts in dataset:
-    yield _distribute(parts, strategy)
+  return (_distribute(parts, strategy) for parts in dataset)
 
 
 def _distribute(parts: Sequence[Any], strategy: tf.distribute.Strategy) -> Block:

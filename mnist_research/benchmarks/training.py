@@ -164,9 +164,10 @@ class Training:
       The seconds of all of it: order, gathering and augmentation of the examples, and every step.
     """
     blocks = self.bench.plan.blocks()
+    batches = self.bench.batches(blocks)
     began = time.perf_counter()
-    for (_, num_steps), batches in zip(blocks, self.bench.batches(blocks), strict=True):
-      self.do(batches, num_steps)
+    for (_, num_steps), block in zip(blocks, batches, strict=True):
+      self.do(block, num_steps)
     return time.perf_counter() - began
 
   def turns(self, count: int, turn_steps: int) -> Iterator[float]:
