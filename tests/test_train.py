@@ -13,6 +13,8 @@ import tensorflow as tf
 from PIL import Image
 
 _PICTURES = ("train/examples", "test/predictions", "test/confusion_matrix", "train/curves")
+# What the HParams dashboard reads.
+_SETTINGS = ("_hparams_/session_start_info", "_hparams_/session_end_info")
 # 1,500 examples in batches of 50.
 _EPOCH_STEPS = 30
 _STEPS = 6 * _EPOCH_STEPS
@@ -142,7 +144,7 @@ def test_tensorboard_shows_the_same_figures_as_the_metrics(trained, events):
   assert {*contract, "train/learning_rate", "train/examples_per_second"} <= expected.keys()
   for tag, values in expected.items():
     assert commands.shown_scalars(events, tag) == values
-  assert set(events.Tags()["tensors"]) == {*expected, *_PICTURES}
+  assert set(events.Tags()["tensors"]) == {*expected, *_PICTURES, *_SETTINGS}
 
 
 @pytest.mark.parametrize("tag", _PICTURES)
