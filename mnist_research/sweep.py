@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
   from mnist_research.sweeps import run
 
   with Workdir(directory).opened():
-    records, overhead, summary = run.run_sweep(
+    records, seconds, overhead, summary = run.run_sweep(
       plan,
       directory=directory,
       storage=_STORAGE.value or f"sqlite:///{directory / 'study.db'}",
@@ -60,7 +60,9 @@ def main(arguments: list[str]) -> None:
   logging.info("best by validation accuracy, which alone chooses: %s", dict(summary.best))
   if overhead:
     logging.info(
-      "overhead of a trial: %.2f s for its process; %.2f s in train beside the steps",
+      "%.1f s for the trials; overhead of one: %.2f s for its process; %.2f s in train beside the "
+      "steps",
+      seconds,
       *overhead,
     )
   app.print_json(
@@ -69,6 +71,7 @@ def main(arguments: list[str]) -> None:
       **{state: states[state] for state in ("finished", "pruned", "failed", "running", "waiting")},
       "best": dict(summary.best),
       "validation_accuracy": summary.validation_accuracy,
+      "trials_seconds": seconds,
       "process_overhead_seconds": overhead.process_seconds if overhead else None,
     }
   )

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
@@ -65,6 +67,18 @@ class Finished(NamedTuple):
     return line
 
 
+def held_to_permissions(path: Path) -> list[str]:
+  """Returns the command under which not even root reads `path`, which nobody may; skips without."""
+  prefix = []
+  if os.access(path, os.R_OK) and shutil.which("setpriv"):
+    # Root's right to pass over permissions is taken away, and everything else left.
+    rights = "-dac_override,-dac_read_search"
+    prefix = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
+  if subprocess.run([*prefix, "test", "-r", path], check=False).returncode != 1:
+    pytest.skip("this user reads everything, and setpriv can't change that")
+  return prefix
+
+
 def start(
   *arguments: str | Path,
   module: str = "train",
@@ -110,11 +124,15 @@ def run(*arguments: str | Path, module: str = "train", **options: Any) -> Finish
 
 
 def run_python(
-  program: str, *, stdout: Any = subprocess.PIPE, path: str | Path = REPOSITORY
+  program: str,
+  *,
+  stdout: Any = subprocess.PIPE,
+  path: str | Path = REPOSITORY,
+  prefix: Sequence[str] = (),
 ) -> Finished:
-  """Runs `python -c PROGRAM` to its end, with modules from `path`."""
+  """Runs `python -c PROGRAM` to its end, with modules from `path`; `prefix` as for `start`."""
   process = subprocess.Popen(
-    [sys.executable, "-c", program],
+    [*prefix, sys.executable, "-c", program],
     env={**os.environ, "PYTHONPATH": str(path)},
     stdout=stdout,
     stderr=subprocess.PIPE,

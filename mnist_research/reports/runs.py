@@ -4,6 +4,7 @@ Neither TensorFlow nor the dataset is needed: a run's figures are in its plain f
 """
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,17 +118,20 @@ def read(directories: Iterable[str | Path]) -> tuple[list[Run], list[SetAside]]:
 
 def _find(directory: Path, depth: int) -> tuple[list[Path], list[Path]]:
   """Returns the workdirs in and under `directory`, and the directories beside them without any."""
-  if any((directory / name).exists() for name in _RUN_FILES):
+  try:
+    paths = sorted(directory.iterdir())
+  except OSError:  # It may not be read.
+    return [], [directory]
+  names = {path.name for path in paths}
+  if not names.isdisjoint(_RUN_FILES):
     return [directory], []
+  if REPORT_NAME in names and depth < _DEPTH:
+    return [], []
   workdirs: list[Path] = []
   foreign: list[Path] = []
-  try:
-    children = sorted(path for path in directory.iterdir() if path.is_dir())
-  except OSError:  # It may not be read.
-    children = []
-  for child in children if depth else ():
-    if not child.name.startswith(".") and not (child / REPORT_NAME).exists():
-      below, others = _find(child, depth - 1)
+  for path in paths if depth else ():
+    if os.path.isdir(path) and not path.name.startswith("."):  # Path's would raise.
+      below, others = _find(path, depth - 1)
       workdirs += below
       foreign += others
   return (workdirs, foreign) if workdirs else ([], [directory])

@@ -50,11 +50,13 @@ class Outcome(NamedTuple):
 
   Attributes:
     records: every trial, on all machines.
+    seconds: from the first start of a trial by this process to its last end.
     overhead: of those of this process; None where none began and ended.
     summary: the page, the best settings, the table.
   """
 
   records: Sequence[Record]
+  seconds: float
   overhead: Overhead | None
   summary: Summary
 
@@ -87,9 +89,13 @@ def run_sweep(
     base = dataclasses.replace(plan.base, dataset=dataset, fallback_dataset="")
     plan = plan._replace(base=base)
   study = SweepStudy(plan, storage=opened, name=study_name, directory=directory)
+  began = time.monotonic()
   overhead = _run_trials(plan, study, directory=directory, cores=cores)
+  seconds = time.monotonic() - began
   records = study.records()
-  return Outcome(records, overhead, summarise(plan, records, study.importances(), directory))
+  return Outcome(
+    records, seconds, overhead, summarise(plan, records, study.importances(), directory)
+  )
 
 
 def _run_trials(

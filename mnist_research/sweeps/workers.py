@@ -27,7 +27,7 @@ from mnist_research.errors import Interrupted, UserError
 from mnist_research.workdir import Workdir
 
 # What `start_server` has the server import.
-_PRELOADED = ["mnist_research.loop"]
+_PRELOADED = ["mnist_research.sweeps.warm"]
 
 
 class Scored(NamedTuple):
