@@ -20,7 +20,6 @@ _ELASTIC_POINTS = 7
 _ELASTIC_SIGMA = 4.0
 _AFFINE = {"shift", "rotation", "scale", "shear"}
 # Names of the streams of random numbers.
-_AFFINE_STREAM, _ELASTIC_STREAM, _ERASING_STREAM, _MIXING_STREAM = 1, 2, 3, 4
 
 
 def augment_images(images: tf.Tensor, positions: tf.Tensor, config: Config) -> tf.Tensor:
@@ -52,7 +51,7 @@ def _affine_matrices(positions: tf.Tensor, config: Config) -> tf.Tensor:
 
   In coordinates (x, y) from the image's centre.
   """
-  draws = 2 * randomness.uniform(positions, 6, seed=config.seed, name=_AFFINE_STREAM) - 1
+  draws = 2 * randomness.uniform(positions, 6, seed=config.seed, name=randomness.AFFINE) - 1
 
   def drawn(kind: str, index: int, limit: float) -> tf.Tensor:
     return draws[:, index] * (limit if kind in config.augment else 0.0)
@@ -103,7 +102,7 @@ def _displacements(positions: tf.Tensor, config: Config) -> tf.Tensor:
   smoothing the fine ones are gone. The deviation of a displacement is `elastic_pixels`.
   """
   count = _ELASTIC_POINTS**2 * 2
-  draws = 2 * randomness.uniform(positions, count, seed=config.seed, name=_ELASTIC_STREAM) - 1
+  draws = 2 * randomness.uniform(positions, count, seed=config.seed, name=randomness.ELASTIC) - 1
   field = tf.reshape(draws, [-1, _ELASTIC_POINTS, _ELASTIC_POINTS, 2])
   basis = _smoothing_basis()
   smooth = tf.einsum("pi,nijc,qj->npqc", basis, field, basis, optimize="optimal")
@@ -149,7 +148,7 @@ def _erase(images: tf.Tensor, positions: tf.Tensor, config: Config) -> tf.Tensor
   With the published sizes: 2% to 40% of the image, sides 0.3 to 1 / 0.3 of each other.
   """
   chance, area, aspect, left, top = tf.unstack(
-    randomness.uniform(positions, 5, seed=config.seed, name=_ERASING_STREAM), axis=1
+    randomness.uniform(positions, 5, seed=config.seed, name=randomness.ERASING), axis=1
   )
   area = (0.02 + 0.38 * area) * _SIZE**2
   aspect = tf.exp((2 * aspect - 1) * math.log(1 / 0.3))
@@ -184,7 +183,7 @@ def mix_examples(
   Returns:
     images and targets, mixed.
   """
-  draws = randomness.uniform(positions[:, 0], 4, seed=config.seed, name=_MIXING_STREAM)
+  draws = randomness.uniform(positions[:, 0], 4, seed=config.seed, name=randomness.MIXING)
   choice, share, left, top = tf.unstack(draws, axis=1)
   others, other_targets = tf.roll(images, 1, axis=1), tf.roll(targets, 1, axis=1)
   share = _symmetric_beta(share, config.mixing_alpha)

@@ -100,6 +100,9 @@ class Config:
     "cnn, those that its hidden layers see", at_least=0, below=1)  # fmt: skip
   input_dropout_rate: float = _setting(
     0.0, "share of the pixels dropped in training", at_least=0, below=1)  # fmt: skip
+  noise: float = _setting(
+    0.0, "standard deviation of the normal noise added in training to the pixels, which go from 0 "
+    "to 1, and before the activations of the dense layers", at_least=0)  # fmt: skip
 
   loss: str = _setting(LOSSES[0], "loss", choices=LOSSES)
   label_smoothing: float = _setting(

@@ -382,7 +382,7 @@ def _shuffle_keys(epochs: tf.Tensor, seed: int) -> tf.Tensor:
   have one order, and epochs 0 and 256. Here every bit depends on both.
   """
   bits = randomness.mix(
-    tf.cast(epochs, tf.uint64) + tf.constant(randomness.stream(seed, 0), tf.uint64)
+    tf.cast(epochs, tf.uint64) + tf.constant(randomness.stream(seed, randomness.ORDER), tf.uint64)
   )
   shift = tf.bitwise.right_shift
   thirds = [shift(bits, tf.constant(places, tf.uint64)) for places in (0, 21, 42)]

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_research import precision
+from mnist_research import randomness as randomness_lib
 from mnist_research.config import Config
 from mnist_research.errors import UserError
 
@@ -22,8 +23,6 @@ IMAGE_SHAPE = (28, 28, 1)
 _NORM_MOMENTUM = 0.9
 # The fused operation takes longer than Keras's for channels in other numbers.
 _FUSED_CHANNELS = 16
-# Beside the numbers of the hidden layers.
-_INPUT_DROPOUT, _FEATURES_DROPOUT = 1000, 1001
 
 
 @dataclasses.dataclass(frozen=True)  # No tuple: Keras takes none that mixes tensors and numbers.
@@ -31,28 +30,34 @@ class StepRandomness:
   """What a training step's random numbers are made of: no layer keeps a generator of its own.
 
   Attributes:
-    seed: int32 [2], different in each step.
-    first_example: int32 [], place of this replica's first example in the global batch.
-    batch_size: size of the global batch.
+    seed: of the run.
+    positions: int64 [batch], place of each example in the run's stream of examples.
   """
 
-  seed: tf.Tensor
-  first_example: tf.Tensor
-  batch_size: int
+  seed: int
+  positions: tf.Tensor
+
+  def bits(self, inputs: tf.Tensor, name: int) -> tf.Tensor:
+    """Returns a number, uint32, for each of `inputs` [batch, ...], other ones for another `name`.
+
+    Those of an example are the same on any number of replicas, and in a run that was interrupted.
+    """
+    count = math.prod(inputs.shape[1:])
+    drawn = randomness_lib.bits(self.positions, count, seed=self.seed, name=name)
+    return tf.reshape(drawn, tf.shape(inputs))
 
 
 class Dropout(tf.keras.layers.Layer):
-  """Dropout (Srivastava et al. 2014) whose mask is a function of seed, layer and example.
+  """Dropout (Srivastava et al. 2014) whose mask is a function of seed, example and layer.
 
-  The mask is drawn for the global batch and cut for the replica, so that any number of replicas
-  drops the same units. `tf.keras.layers.Dropout` advances a generator instead: its masks would
-  depend on where the run was interrupted.
+  `tf.keras.layers.Dropout` advances a generator instead: its masks would depend on where the run
+  was interrupted and on the number of replicas.
   """
 
-  def __init__(self, rate: float, *, layer_index: int, **kwargs):
+  def __init__(self, rate: float, *, stream: int, **kwargs):
     super().__init__(**kwargs)
     self.rate = rate
-    self._layer_index = layer_index
+    self._stream = stream
 
   def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape stays."""
@@ -62,15 +67,34 @@ class Dropout(tf.keras.layers.Layer):
     """Drops units of `inputs` [batch, ...] where `randomness` is given, else returns them."""
     if randomness is None or not self.rate:
       return inputs
-    seed = tf.random.experimental.stateless_fold_in(
-      randomness.seed, self._layer_index, alg="philox"
-    )
-    shape = [randomness.batch_size, *inputs.shape[1:]]
-    # Whole numbers: XLA makes other fractions of the same bits.
-    bits = tf.random.stateless_uniform(shape, seed, None, None, tf.uint32, alg="philox")
-    bits = tf.cast(bits, tf.float32)[randomness.first_example :][: inputs.shape[0]]
-    kept = bits >= self.rate * 2**32
+    dropped = tf.constant(round(self.rate * 2**32), tf.uint32)
+    kept = randomness.bits(inputs, self._stream) >= dropped
     return tf.where(kept, inputs / (1 - self.rate), tf.zeros_like(inputs))
+
+
+class Noise(tf.keras.layers.Layer):
+  """Adds normal noise in training (Sietsma and Dow 1991, doi:10.1016/0893-6080(91)90033-2).
+
+  It stands to `tf.keras.layers.GaussianNoise` as `Dropout` to Keras's.
+  """
+
+  def __init__(self, deviation: float, *, stream: int, **kwargs):
+    super().__init__(**kwargs)
+    self.deviation = deviation
+    self._stream = stream
+
+  def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape stays."""
+    return input_shape
+
+  def call(self, inputs: tf.Tensor, randomness: StepRandomness | None = None) -> tf.Tensor:
+    """Adds noise to `inputs` [batch, ...] where `randomness` is given, else returns them."""
+    if randomness is None or not self.deviation:
+      return inputs
+    # As many bits as leave the shares exact, above 0 and below 1.
+    bits = tf.bitwise.right_shift(randomness.bits(inputs, self._stream), tf.constant(9, tf.uint32))
+    shares = (tf.cast(tf.cast(bits, tf.int32), tf.float32) + 0.5) / 2.0**23
+    return inputs + tf.cast(self.deviation * tf.math.ndtri(shares), inputs.dtype)
 
 
 class BatchNorm(tf.keras.layers.BatchNormalization):
@@ -103,7 +127,7 @@ class BatchNorm(tf.keras.layers.BatchNormalization):
 
 
 class DenseBlock(tf.keras.layers.Layer):
-  """A fully connected layer, batch normalisation if asked for, activation, dropout."""
+  """A fully connected layer, batch normalisation if asked for, noise, activation, dropout."""
 
   def __init__(self, units: int, *, index: int, seed: int, config: Config, dtype: str):
     """Makes the layers.
@@ -112,7 +136,7 @@ class DenseBlock(tf.keras.layers.Layer):
       units: outputs.
       index: place among the hidden layers: masks and initial weights differ between them.
       seed: of the initial weights.
-      config: gives activation, batch normalisation and dropout.
+      config: gives activation, batch normalisation, noise and dropout.
       dtype: Keras's name of the precision policy.
     """
     super().__init__(dtype=dtype, name=f"hidden_{index}")
@@ -124,14 +148,20 @@ class DenseBlock(tf.keras.layers.Layer):
       name="dense",
     )
     self.norm = BatchNorm(dtype) if config.batch_norm else None
+    self.noise = Noise(
+      config.noise, stream=randomness_lib.HIDDEN_NOISE + index, dtype=dtype, name="noise"
+    )
     self.activation = tf.keras.activations.get(config.activation)
-    self.dropout = Dropout(config.dropout_rate, layer_index=index, dtype=dtype, name="dropout")
+    self.dropout = Dropout(
+      config.dropout_rate, stream=randomness_lib.HIDDEN_DROPOUT + index, dtype=dtype, name="dropout"
+    )
 
   def call(self, inputs: tf.Tensor, randomness: StepRandomness | None = None) -> tf.Tensor:
     """Returns [batch, units] for `inputs` [batch, features]; a training step has `randomness`."""
     x = self.dense(inputs)
     if self.norm is not None:
       x = self.norm(x, training=randomness is not None)
+    x = self.noise(x, randomness=randomness)
     return self.dropout(self.activation(x), randomness=randomness)
 
 
@@ -191,7 +221,7 @@ class DenseNetwork(tf.keras.Model):
     """Makes the layers that `config` describes; the weights come with the first call."""
     dtype = precision.policy(config.precision)
     super().__init__(dtype=dtype)
-    self.input_dropout = _input_dropout(config, dtype)
+    self.input_dropout, self.input_noise = _input_layers(config, dtype)
     self.flatten = layers.Flatten(dtype=dtype)
     self.hidden, self.logits = _head(config, num_classes, first_layer=0, dtype=dtype)
 
@@ -212,7 +242,7 @@ class DenseNetwork(tf.keras.Model):
     The arguments are those of `call`.
     """
     x = self.flatten(_scaled(images, self.compute_dtype))
-    x = self.input_dropout(x, randomness=randomness)
+    x = self.input_noise(self.input_dropout(x, randomness=randomness), randomness=randomness)
     outputs = {}
     for block in self.hidden:
       x = outputs[block.name] = block(x, randomness=randomness)
@@ -232,7 +262,7 @@ class ConvolutionalNetwork(tf.keras.Model):
     dtype = precision.policy(config.precision)
     super().__init__(dtype=dtype)
     _check_map_sizes(config)
-    self.input_dropout = _input_dropout(config, dtype)
+    self.input_dropout, self.input_noise = _input_layers(config, dtype)
     self.convolutions = [
       ConvolutionBlock(index=i, seed=_layer_seed(config.seed, i), config=config, dtype=dtype)
       for i in range(len(config.filters))
@@ -240,7 +270,10 @@ class ConvolutionalNetwork(tf.keras.Model):
     pooling = layers.GlobalAveragePooling2D if config.global_pooling else layers.Flatten
     self.pooling = pooling(dtype=dtype)
     self.dropout = Dropout(
-      config.dropout_rate, layer_index=_FEATURES_DROPOUT, dtype=dtype, name="features_dropout"
+      config.dropout_rate,
+      stream=randomness_lib.FEATURES_DROPOUT,
+      dtype=dtype,
+      name="features_dropout",
     )
     self.hidden, self.logits = _head(
       config, num_classes, first_layer=len(config.filters), dtype=dtype
@@ -263,6 +296,7 @@ class ConvolutionalNetwork(tf.keras.Model):
     The arguments are those of `call`.
     """
     x = self.input_dropout(_scaled(images, self.compute_dtype), randomness=randomness)
+    x = self.input_noise(x, randomness=randomness)
     outputs = {}
     for block in self.convolutions:
       x = outputs[block.name] = block(x, training=randomness is not None)
@@ -302,9 +336,15 @@ def _scaled(images: tf.Tensor, dtype: str) -> tf.Tensor:
   return tf.cast(images, dtype) / 255
 
 
-def _input_dropout(config: Config, dtype: str) -> Dropout:
-  return Dropout(
-    config.input_dropout_rate, layer_index=_INPUT_DROPOUT, dtype=dtype, name="input_dropout"
+def _input_layers(config: Config, dtype: str) -> tuple[Dropout, Noise]:
+  return (
+    Dropout(
+      config.input_dropout_rate,
+      stream=randomness_lib.INPUT_DROPOUT,
+      dtype=dtype,
+      name="input_dropout",
+    ),
+    Noise(config.noise, stream=randomness_lib.INPUT_NOISE, dtype=dtype, name="input_noise"),
   )
 
 

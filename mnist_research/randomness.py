@@ -2,6 +2,10 @@
 
 import tensorflow as tf
 
+# What the random numbers are for: each use has a stream of its own, each layer one of two.
+ORDER, AFFINE, ELASTIC, ERASING, MIXING, INPUT_DROPOUT, FEATURES_DROPOUT, INPUT_NOISE = range(8)
+HIDDEN_DROPOUT, HIDDEN_NOISE = 1000, 2000
+
 _GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 
 
@@ -42,6 +46,42 @@ def uniform(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Ten
   # As many bits as a float32 holds exactly.
   high = tf.bitwise.right_shift(mix(counters), _uint64(40))
   return tf.cast(tf.cast(high, tf.int32), tf.float32) / 2.0**24
+
+
+def bits(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Tensor:
+  """Returns `count` random whole numbers for each position of the run's stream of examples.
+
+  They are what `uniform` draws for, in a third of the time: of the layers' units there are many.
+  They depend on the same alone, and are the same through XLA and without it.
+
+  Args:
+    positions: int64 [N], from 0.
+    count: how many.
+    seed: the run's.
+    name: tells the uses of random numbers apart.
+
+  Returns:
+    uint32 [N, count], of all its values.
+  """
+  start = mix(tf.cast(positions, tf.uint64) * _uint64(_GOLDEN_GAMMA) + _uint64(stream(seed, name)))
+  columns = _mix32(tf.range(1, count + 1) * tf.constant(_GOLDEN_GAMMA >> 33, tf.int32))
+  return _mix32(_low(start)[:, None] + columns)
+
+
+def _mix32(bits: tf.Tensor) -> tf.Tensor:
+  """Returns numbers, uint32, of which each bit depends on every bit of those in `bits`.
+
+  With the constants of Wellons 2018 (https://nullprogram.com/blog/2018/07/31/).
+  """
+  shift, xor = tf.bitwise.right_shift, tf.bitwise.bitwise_xor
+  bits = tf.cast(bits, tf.uint32)
+  for places, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+    bits = xor(bits, shift(bits, tf.constant(places, tf.uint32))) * tf.constant(factor, tf.uint32)
+  return xor(bits, shift(bits, tf.constant(16, tf.uint32)))
+
+
+def _low(bits: tf.Tensor) -> tf.Tensor:
+  return tf.cast(tf.bitwise.bitwise_and(bits, _uint64(0xFFFFFFFF)), tf.uint32)
 
 
 def _uint64(value: int) -> tf.Tensor:

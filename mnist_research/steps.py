@@ -52,15 +52,11 @@ def create_train_block(
     """One step of one replica: its share of the batch at `index` of the block."""
     images, labels = images[index], labels[index]
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-    randomness = StepRandomness(
-      seed=tf.random.experimental.stateless_fold_in(
-        tf.constant([config.seed, 0]), tf.cast(state.step, tf.int32), alg="philox"
-      ),
-      first_example=distribution.first_example(
-        tf.cast(replica, tf.int32), batch_size=config.batch_size, replicas=replicas
-      ),
-      batch_size=config.batch_size,
+    first = tf.cast(state.step, tf.int64) * config.batch_size + distribution.first_example(
+      tf.cast(replica, tf.int64), batch_size=config.batch_size, replicas=replicas
     )
+    positions = first + tf.range(images.shape[0], dtype=tf.int64)
+    randomness = StepRandomness(seed=config.seed, positions=positions)
     with tf.GradientTape() as tape:
       logits = state.model(images, randomness=randomness)
       # The optimizer sums the gradients of the replicas: each divides by the global batch.

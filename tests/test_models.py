@@ -1,16 +1,17 @@
-"""Tests of the networks: what they compute, how they begin, and what dropout drops."""
+"""Tests of the networks: what they compute, how they begin, and their random numbers."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy import signal
+from scipy import signal, stats
 
+from mnist_research import randomness
 from mnist_research.benchmarks.products import network_products
 from mnist_research.config import ACTIVATIONS, Config
 from mnist_research.errors import UserError
-from mnist_research.models import Dropout, StepRandomness, create_model, multiplications
+from mnist_research.models import Dropout, Noise, StepRandomness, create_model, multiplications
 
 
 def _erf(x):
@@ -34,10 +35,8 @@ def _images(count: int) -> np.ndarray:
   return np.random.default_rng(0).integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
 
 
-def _randomness(seed=(1, 2), *, first_example=0, batch_size=8) -> StepRandomness:
-  return StepRandomness(
-    seed=tf.convert_to_tensor(seed), first_example=tf.constant(first_example), batch_size=batch_size
-  )
+def _randomness(seed=1, *, first=0, count=8) -> StepRandomness:
+  return StepRandomness(seed=seed, positions=tf.range(first, first + count, dtype=tf.int64))
 
 
 def _kernels(**settings) -> list[np.ndarray]:
@@ -257,80 +256,123 @@ def test_the_biases_begin_at_zero():
     assert (variable.name == "kernel") == bool(np.any(variable.numpy()))
 
 
-# ---- Dropout ----
+# ---- Random numbers of the layers ----
+
+_RANDOM_LAYERS = pytest.mark.parametrize("layer", [Dropout, Noise])
+
+
+def _drawn(layer, *, stream=5, **drawn_for) -> np.ndarray:
+  """What a layer makes of 1000 ones for each of some examples."""
+  drawn = _randomness(**drawn_for)
+  ones = tf.ones([drawn.positions.shape[0], 1000])
+  return layer(0.5, stream=stream)(ones, randomness=drawn).numpy()
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean():
-  dropped = Dropout(0.3, layer_index=0)(
-    tf.ones([100, 1000]), randomness=_randomness(batch_size=100)
-  ).numpy()
+  dropped = Dropout(0.3, stream=5)(tf.ones([100, 1000]), randomness=_randomness(count=100)).numpy()
   np.testing.assert_allclose(np.unique(dropped), [0, 1 / 0.7], rtol=1e-6)
   # 100,000 draws: the deviation of either figure is below 0.0025.
   assert (dropped == 0).mean() == pytest.approx(0.3, abs=0.01)
   assert dropped.mean() == pytest.approx(1, abs=0.01)
 
 
-def test_dropout_draws_the_same_mask_twice():
-  layer, ones = Dropout(0.5, layer_index=0), tf.ones([8, 100])
-  np.testing.assert_array_equal(
-    layer(ones, randomness=_randomness()), layer(ones, randomness=_randomness())
-  )
+def test_noise_is_normal():
+  noise = _drawn(Noise, count=100) - 1
+  # 100,000 draws: four deviations of each figure.
+  assert noise.mean() == pytest.approx(0, abs=0.0065)
+  assert noise.std() == pytest.approx(0.5, abs=0.005)
+  assert stats.kstest(noise.ravel(), stats.norm(0, 0.5).cdf).pvalue > 0.001
 
 
+@_RANDOM_LAYERS
+def test_a_layer_draws_the_same_twice(layer):
+  np.testing.assert_array_equal(_drawn(layer), _drawn(layer))
+
+
+@_RANDOM_LAYERS
 @pytest.mark.parametrize(
-  ("layer_index", "seed"), [(1, (1, 2)), (0, (1, 3)), (0, (2, 2))], ids=["layer", "step", "run"]
+  "other", [{"stream": 6}, {"first": 8}, {"seed": 2}], ids=["layer", "step", "run"]
 )
-def test_dropout_draws_another_mask_for_another(layer_index, seed):
-  ones = tf.ones([8, 1000])
-  mine = Dropout(0.5, layer_index=0)(ones, randomness=_randomness()).numpy()
-  other = Dropout(0.5, layer_index=layer_index)(ones, randomness=_randomness(seed)).numpy()
-  assert (mine == other).mean() == pytest.approx(0.5, abs=0.05)
+def test_a_layer_draws_something_else_for_another(layer, other):
+  correlation = np.corrcoef(_drawn(layer).ravel(), _drawn(layer, **other).ravel())[0, 1]
+  assert abs(correlation) < 0.05  # 8,000 draws: four and a half deviations.
 
 
-def test_dropout_draws_another_mask_for_each_example():
-  mask = Dropout(0.5, layer_index=0)(tf.ones([8, 1000]), randomness=_randomness()).numpy()
-  assert len({row.tobytes() for row in mask}) == 8
+@_RANDOM_LAYERS
+def test_a_layer_draws_something_else_for_each_example(layer):
+  assert len({row.tobytes() for row in _drawn(layer)}) == 8
 
 
+@_RANDOM_LAYERS
 @pytest.mark.parametrize("replicas", [2, 4])
-def test_replicas_drop_what_one_device_drops(replicas):
-  layer, inputs = Dropout(0.5, layer_index=0), tf.constant(_images(8).reshape(8, 784), tf.float32)
+def test_replicas_draw_what_one_device_draws(layer, replicas):
   size = 8 // replicas
-  parts = [
-    layer(inputs[first : first + size], randomness=_randomness(first_example=first))
-    for first in range(0, 8, size)
-  ]
-  np.testing.assert_array_equal(tf.concat(parts, 0), layer(inputs, randomness=_randomness()))
+  parts = [_drawn(layer, first=first, count=size) for first in range(0, 8, size)]
+  np.testing.assert_array_equal(np.concatenate(parts), _drawn(layer))
 
 
+@_RANDOM_LAYERS
 @pytest.mark.parametrize("xla", [False, True])
-def test_a_compiled_layer_drops_the_same(xla):
-  layer, ones = Dropout(0.5, layer_index=0), tf.ones([8, 100])
-  # Of constants TensorFlow computes the mask itself and hands XLA the result.
-  seed = tf.Variable((1, 2))
+def test_a_compiled_layer_draws_the_same(layer, xla):
+  # Of constants TensorFlow computes the numbers itself and hands XLA the result.
+  positions = tf.Variable(tf.range(8, dtype=tf.int64))
 
   @tf.function(jit_compile=xla)
   def compiled():
-    return layer(ones, randomness=_randomness(tf.convert_to_tensor(seed)))
+    drawn_for = StepRandomness(seed=1, positions=tf.convert_to_tensor(positions))
+    return layer(0.5, stream=5)(tf.ones([8, 1000]), randomness=drawn_for)
 
-  np.testing.assert_array_equal(compiled(), layer(ones, randomness=_randomness()))
+  # XLA's inverse of the normal distribution is another polynomial.
+  np.testing.assert_allclose(compiled(), _drawn(layer), rtol=0, atol=1e-5)
 
 
-def test_nothing_is_dropped_without_randomness():
-  model = create_model(Config(dropout_rate=0.9, seed=1), 10)
-  np.testing.assert_array_equal(model(_images(4)), create_model(Config(seed=1), 10)(_images(4)))
+@pytest.mark.parametrize("settings", [{}, {"model": "cnn", "batch_norm": True}])
+@pytest.mark.parametrize("random", [{"dropout_rate": 0.9}, {"noise": 0.5}], ids=["drop", "noise"])
+def test_nothing_is_drawn_without_randomness(settings, random):
+  model, plain = (create_model(Config(**settings, **more), 10) for more in (random, {}))
+  np.testing.assert_array_equal(model(_images(8)), plain(_images(8)))
+  differences = model(_images(8), randomness=_randomness()) - plain(
+    _images(8), randomness=_randomness()
+  )
+  assert np.abs(differences).min() > 0
 
 
 def test_every_hidden_layer_drops_by_its_own_mask():
   # The first layers pass ones on, so the logits count what is left of the second hidden layer.
-  model = create_model(Config(hidden_units=(50, 50), dropout_rate=0.5), 10)
+  model = create_model(Config(hidden_units=(50, 50), dropout_rate=0.5, seed=1), 10)
   zeros = [np.zeros_like(w) for w in model.get_weights()]
   zeros[3] += 1
   zeros[4] += np.eye(50, 10, dtype=np.float32)
   model.set_weights(zeros)
   logits = model(_images(8), randomness=_randomness()).numpy()
-  expected = Dropout(0.5, layer_index=1)(tf.ones([8, 50]), randomness=_randomness())[:, :10]
-  np.testing.assert_array_equal(logits, expected)
+  mask = Dropout(0.5, stream=randomness.HIDDEN_DROPOUT + 1)
+  np.testing.assert_array_equal(logits, mask(tf.ones([8, 50]), randomness=_randomness())[:, :10])
+
+
+def test_noise_comes_before_each_activation():
+  # Zero kernels: what the hidden layer sees is its bias and noise alone.
+  model = create_model(Config(hidden_units=(50,), noise=0.5, activation="tanh", seed=1), 10)
+  zeros = [np.zeros_like(w) for w in model.get_weights()]
+  zeros[1] += 0.1
+  model.set_weights(zeros)
+  hidden = model.layer_outputs(_images(8), _randomness())["hidden_0"]
+  layer = Noise(0.5, stream=randomness.HIDDEN_NOISE)
+  noise = layer(tf.zeros([8, 50]), randomness=_randomness())
+  np.testing.assert_allclose(hidden, np.tanh(0.1 + noise), rtol=1e-5)
+
+
+def test_noise_comes_to_the_pixels():
+  # The last layer passes on the first ten of them.
+  model = create_model(Config(hidden_units=(), noise=0.5, seed=1), 10)
+  model.set_weights([np.eye(784, 10, dtype=np.float32), np.zeros(10, np.float32)])
+  layer = Noise(0.5, stream=randomness.INPUT_NOISE)
+  noise = layer(tf.zeros([8, 784]), randomness=_randomness())[:, :10]
+  pixels = _images(8).reshape(8, 784)[:, :10] / 255
+  logits = model(_images(8), randomness=_randomness())
+  np.testing.assert_allclose(logits, pixels + noise, atol=1e-5)
+
+
+# ---- Work ----
 
 
 @pytest.mark.parametrize(

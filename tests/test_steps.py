@@ -399,7 +399,7 @@ def test_xla_agrees_on_the_losses_of_a_hundred_steps():
       "model": "cnn", "filters": (4, 8), "batch_norm": True, "learning_rate": 0.002,
       "activation": "tanh",
       "augment": ("shift", "elastic", "mixup"), "loss": "categorical_crossentropy",
-      "dropout_rate": 0.2, "input_dropout_rate": 0.1,
+      "dropout_rate": 0.2, "input_dropout_rate": 0.1, "noise": 0.1,
     },
   ],
   ids=["sgd", "adamw", "muon", "dropout", "clipping", "batch_norm", "cnn"],

@@ -24,10 +24,9 @@ class _Network(tf.keras.Model):
   def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
     if not training:
       return self.network(images)
-    step = tf.cast(self.optimizer.iterations, tf.int32)
-    randomness = models.StepRandomness(
-      seed=tf.stack([step, 0]), first_example=tf.constant(0), batch_size=self._batch_size
-    )
+    first = tf.cast(self.optimizer.iterations, tf.int64) * self._batch_size
+    positions = first + tf.range(tf.shape(images)[0], dtype=tf.int64)
+    randomness = models.StepRandomness(seed=0, positions=positions)
     return self.network(images, randomness=randomness)
 
 
