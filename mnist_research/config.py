@@ -91,6 +91,9 @@ class Config:
     at_least=1)  # fmt: skip
   padding: str = _setting("valid", "cnn: of the convolutions", choices=("valid", "same"))
   global_pooling: bool = _setting(False, "cnn: average each map before the hidden layers")
+  whitening: bool = _setting(
+    False, "cnn: the first convolution stays as it is made: principal components of the training "
+    "examples, whitened, and their negatives")  # fmt: skip
   batch_norm: bool = _setting(False, "batch normalisation before each activation")
   hidden_units: tuple[int, ...] = _setting(
     (128, 128), "units of each hidden layer; empty: none", at_least=1)  # fmt: skip
@@ -182,6 +185,13 @@ class Config:
         f"--filters={_to_text(self.filters)}, --kernel_sizes={_to_text(self.kernel_sizes)} and "
         f"--pool_sizes={_to_text(self.pool_sizes)} must be as many: one for each convolution"
       )
+    if self.whitens:
+      most = 2 * self.kernel_sizes[0] ** 2
+      if self.filters[0] % 2 or self.filters[0] > most:
+        raise UserError(
+          f"--whitening: --filters={_to_text(self.filters)} must begin with an even number up to "
+          f"{most}: each principal component and its negative"
+        )
     if not self.validation_examples and (self.select == "best" or self.early_stopping):
       raise UserError(
         f"--select={self.select} and --early_stopping={self.early_stopping} choose by validation "
@@ -191,6 +201,11 @@ class Config:
       raise UserError(
         f"--augment={_to_text(self.augment)} mixes labels: use --loss=categorical_crossentropy"
       )
+
+  @property
+  def whitens(self) -> bool:
+    """Whether the network's first layer is made of the training examples."""
+    return self.whitening and self.model == "cnn"
 
   @property
   def mixes_examples(self) -> bool:

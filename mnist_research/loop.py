@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from mnist_research import data, distribution, losses, optimizers, selection, steps
+from mnist_research import data, distribution, losses, models, optimizers, selection, steps
 from mnist_research import state as state_lib
 from mnist_research.config import Config
 from mnist_research.distribution import Exchange, Workers
@@ -116,6 +116,8 @@ def _run(
       train_block(*plan.empty_block(), tf.constant(0))
     examples = train_examples.result()
     train, validation = examples[: plan.num_examples], examples[plan.num_examples :]
+    if config.whitens and not restored.step:
+      models.whiten(state.model, train.images)
     batches = plan.batches(train, blocks)
 
     # ---- The loop: every worker goes through it; the chief alone scores and records ----

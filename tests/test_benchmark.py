@@ -27,7 +27,7 @@ from mnist_research.benchmarks.products import network_products
 from mnist_research.benchmarks.time_to_accuracy import SeedRun
 from mnist_research.config import Config
 from mnist_research.errors import UserError
-from mnist_research.models import create_model
+from mnist_research.models import create_model, whiten
 
 _SMALL = {
   "dataset": "synthetic_digits/2000_500",
@@ -71,10 +71,11 @@ def deterministic():
 
 
 @pytest.mark.usefixtures("deterministic")
-def test_a_run_does_every_step_and_ends_where_train_ends(prepared, tmp_path):
+@pytest.mark.parametrize("network", [{}, {"model": "cnn", "batch_norm": True, "whitening": True}])
+def test_a_run_does_every_step_and_ends_where_train_ends(prepared, tmp_path, network):
   config = Config(
     **_SMALL, data_dir=prepared, epochs=2, learning_rate=0.01, ema_decay=0.9, deterministic=True,
-    xla="off", workdir=str(tmp_path),
+    xla="off", workdir=str(tmp_path), **network,
   )  # fmt: skip
   result = loop.train(config)
   report = time_to_accuracy.measure(training_lib.read(config), num_seeds=1)
@@ -278,6 +279,15 @@ def test_fit_takes_the_same_step(bench, tuned):
   for theirs, ours in weights:
     np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-5)
   assert fitted.steps_per_execution == (125 if tuned else 1)
+
+
+def test_fit_trains_on_what_the_whitened_layer_makes(bench):
+  whitened = bench.with_config(model="cnn", filters=(4, 8), whitening=True)
+  model = create_model(whitened.config, 10)
+  whiten(model, bench.train.images)
+  fitted = keras_fit.create_fitted(whitened, tuned=False)
+  kernels = [each.convolutions[0].convolution.kernel.numpy() for each in (model, fitted.network)]
+  np.testing.assert_array_equal(*kernels)
 
 
 def test_fit_drops_units_in_training_alone(bench):

@@ -44,6 +44,7 @@ _VALUES = {
   "pool_sizes": _PAIRS,
   "padding": st.sampled_from(["valid", "same"]),
   "global_pooling": st.booleans(),
+  "whitening": st.just(False),  # Few numbers of filters go with it.
   "batch_norm": st.booleans(),
   "input_dropout_rate": _SHARES,
   "clip_norm": _SIZES,
@@ -111,6 +112,7 @@ _CHANGED = {
   "pool_sizes": (1, 2),
   "padding": "same",
   "global_pooling": True,
+  "whitening": True,
   "batch_norm": True,
   "input_dropout_rate": 0.2,
   "clip_norm": 1.0,
@@ -173,6 +175,14 @@ def test_a_convolution_needs_every_size():
     UserError, match=r"--filters=8,16,32, --kernel_sizes=5,3 and --pool_sizes=2,2"
   ):
     Config(filters=(8, 16, 32))
+
+
+@pytest.mark.parametrize("filters", [7, 20])
+def test_whitening_takes_each_component_twice(filters):
+  settings = {"filters": (filters, 8), "kernel_sizes": (3, 3), "whitening": True}
+  with pytest.raises(UserError, match=rf"--whitening: --filters={filters},8 .* even .* up to 18"):
+    Config(model="cnn", **settings)
+  assert not Config(model="dense", **settings).whitens
 
 
 @pytest.mark.parametrize("settings", [{"select": "best"}, {"early_stopping": 2}])

@@ -13,10 +13,12 @@ import pytest
 import tensorflow as tf
 
 from mnist_research import config as config_lib
-from mnist_research import loop, recognition
+from mnist_research import data, loop, recognition
+from mnist_research import state as state_lib
 from mnist_research.config import Config
 from mnist_research.errors import Interrupted, UserError
 from mnist_research.loop import train
+from mnist_research.models import create_model, whiten
 from mnist_research.summaries import Summaries
 from mnist_research.workdir import Workdir
 
@@ -166,8 +168,10 @@ def test_a_run_that_is_stopped_while_it(settings, monkeypatch, tmp_path, moment,
       "evaluate_every": 10, "augment": ("shift", "elastic", "mixup"),
       "loss": "categorical_crossentropy",
     },
+    {"model": "cnn", "filters": (4, 8), "whitening": True, "noise": 0.1, "device_count": 2},
   ],
-  ids=["without XLA", "on two devices", "on two devices in bfloat16", "convolutions, best"],
+  ids=["without XLA", "on two devices", "on two devices in bfloat16", "convolutions, best",
+       "whitening on two devices"],
 )  # fmt: skip
 def test_a_stopped_run_ends_with_the_same_bits(settings, monkeypatch, tmp_path, changes):
   settings = dataclasses.replace(settings, **changes)
@@ -280,6 +284,18 @@ def test_the_seed_changes_the_result(settings, tmp_path):
     for seed in (0, 1)
   }
   assert len(losses) == 2
+
+
+def test_a_whitened_layer_is_made_of_the_training_examples_and_stays(settings):
+  changes = {"model": "cnn", "filters": (4, 8), "whitening": True}
+  settings = dataclasses.replace(settings, **changes)
+  train(settings)
+  source = data.prepare(settings)
+  model = create_model(settings, 10)
+  whiten(model, data.read(source, "train").images[:1500])
+  trained = state_lib.load_trained(settings, Workdir(settings.workdir).checkpoints).model
+  kernels = [each.convolutions[0].convolution.kernel.numpy() for each in (model, trained)]
+  np.testing.assert_array_equal(*kernels)
 
 
 def test_the_averages_are_what_is_scored(settings, tmp_path):

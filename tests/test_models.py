@@ -11,7 +11,14 @@ from mnist_research import randomness
 from mnist_research.benchmarks.products import network_products
 from mnist_research.config import ACTIVATIONS, Config
 from mnist_research.errors import UserError
-from mnist_research.models import Dropout, Noise, StepRandomness, create_model, multiplications
+from mnist_research.models import (
+  Dropout,
+  Noise,
+  StepRandomness,
+  create_model,
+  multiplications,
+  whiten,
+)
 
 
 def _erf(x):
@@ -155,6 +162,70 @@ def test_batch_norm_scales_by_the_batch_in_training_and_by_its_averages_after(un
   model(images)
   for variable, value in zip(model.variables, before, strict=True):
     np.testing.assert_array_equal(variable, value)
+
+
+# ---- Whitening ----
+
+_WHITENED = {
+  "model": "cnn", "filters": (10, 4), "kernel_sizes": (5, 3), "pool_sizes": (3, 2),
+  "hidden_units": (8,), "whitening": True,
+}  # fmt: skip
+
+
+def _waves(count: int) -> np.ndarray:
+  """Images of waves in many directions: patches with components of very different strength."""
+  generator = np.random.default_rng(2)
+  y, x = np.mgrid[:28, :28]
+  angles, phases = generator.uniform(0, 2 * np.pi, (2, count, 1, 1))
+  waves = np.sin(0.4 * (np.cos(angles) * x + np.sin(angles) * y) + phases)
+  noise = generator.normal(0, 0.3, waves.shape)
+  return (127.5 + 40 * (waves + noise)).clip(0, 255).astype(np.uint8)[..., None]
+
+
+def _kernels_by_hand(images: np.ndarray, pairs: int) -> np.ndarray:
+  """The strongest components of 5x5 patches, by singular values, up to their sign."""
+  patches = [
+    image[i : i + 5, j : j + 5, 0].ravel() / 255
+    for image in images for i in range(24) for j in range(24)
+  ]  # fmt: skip
+  centred = np.array(patches) - np.mean(patches, axis=0)
+  _, values, components = np.linalg.svd(centred, full_matrices=False)
+  variances = values**2 / (len(patches) - 1)
+  return components[:pairs] / np.sqrt(variances[:pairs, None] + 1e-3)
+
+
+def test_the_whitened_kernels_are_the_principal_components_and_their_negatives():
+  model, images = create_model(Config(**_WHITENED), 10), _waves(30)
+  whiten(model, images)
+  kernel = model.convolutions[0].convolution.kernel.numpy()
+  kernels = kernel.reshape(25, 10).T
+  np.testing.assert_array_equal(kernels[5:], -kernels[:5])
+  assert (np.abs(kernels[:5]).max(axis=1) == kernels[:5].max(axis=1)).all()
+  expected = _kernels_by_hand(images, 5)
+  signs = np.sign((kernels[:5] * expected).sum(axis=1, keepdims=True))
+  np.testing.assert_allclose(kernels[:5], signs * expected, rtol=1e-3, atol=1e-4)
+  # What they make of the images is of unit variance, but for the floor, and uncorrelated.
+  maps = model.convolutions[0].convolution(images / np.float32(255)).numpy()[..., :5]
+  covariance = np.cov(maps.reshape(-1, 5), rowvar=False)
+  assert 0.7 < np.diag(covariance).min() <= np.diag(covariance).max() < 1.01
+  assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 0.01
+
+
+def test_a_whitened_layer_has_neither_bias_nor_norm():
+  model = create_model(Config(**_WHITENED, batch_norm=True), 10)
+  whiten(model, _waves(30))
+  kernel = model.convolutions[0].convolution.kernel.numpy()
+  image = _images(1)
+  maps = _correlated(image[0] / 255, kernel)
+  found = model.layer_outputs(image)["convolution_0"][0]
+  np.testing.assert_allclose(found, np.maximum(_pooled(maps, 3), 0), rtol=1e-3, atol=1e-4)
+
+
+def test_a_whitened_layer_is_not_trained():
+  model = create_model(Config(**_WHITENED), 10)
+  assert [variable.path.partition("/")[2] for variable in model.non_trainable_variables] == [
+    "convolution_0/convolution/kernel"
+  ]
 
 
 def test_the_pixels_are_dropped_by_their_own_rate():

@@ -49,6 +49,14 @@ def test_convolutional_network():
   assert [p.is_convolution for p in products] == [True, True, False, False]
 
 
+def test_a_layer_that_is_not_trained_has_no_gradients():
+  config = Config(model="cnn", filters=(24, 32), hidden_units=(256,), whitening=True)
+  products = network_products(create_model(config, 10))
+  # The first is used alone, the second needs no gradient of its input.
+  assert [p.training_flops // p.forward_flops for p in products] == [1, 2, 3, 3]
+  assert [p.learns for p in products] == [False, True, True, True]
+
+
 def test_strides_and_padding():
   strided, same = _built(
     layers.Conv2D(4, 3, strides=2), layers.Conv2D(8, 3, padding="same"), layers.Flatten()

@@ -66,7 +66,9 @@ def _mixed(value: int) -> int:
 
 
 def test_bits_are_those_of_their_definition():
-  first = int(randomness.mix(tf.constant([(_GAMMA + randomness.stream(3, 7)) % 2**64], tf.uint64))[0])
+  first = int(
+    randomness.mix(tf.constant([(_GAMMA + randomness.stream(3, 7)) % 2**64], tf.uint64))[0]
+  )
   step = _GAMMA >> 33
   expected = [_mixed((first + _mixed(step * column % 2**32)) % 2**32) for column in (1, 2, 3)]
   assert _bits([1], 3, seed=3, name=7).tolist() == [expected]

@@ -62,7 +62,10 @@ def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
     raise UserError("--baseline has no augmentation: leave --augment out")
   # Deterministic operations ask for it: fit draws its order from a generator.
   tf.random.set_seed(config.seed)
-  model = _Network(models.create_model(config, len(bench.plan.label_names)), config.batch_size)
+  network = models.create_model(config, len(bench.plan.label_names))
+  if config.whitens:
+    models.whiten(network, bench.train.images)
+  model = _Network(network, config.batch_size)
   loss_function = losses.create_loss(config.loss, config.label_smoothing)
   tuning = {"steps_per_execution": _TUNED_STEPS, "jit_compile": bench.xla} if tuned else {}
   model.compile(

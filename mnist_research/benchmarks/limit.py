@@ -73,7 +73,7 @@ def limit_turns(limit: Sequence[Repeated]) -> Iterator[tuple[float, ...]]:
 def _repeated(
   product: Product, batch_size: int, *, training: bool, xla: bool, device: str
 ) -> Repeated:
-  create = _training_loop if training else _forward_loop
+  create = _training_loop if training and product.learns else _forward_loop
   with tf.device(device):
     run = create(product, batch_size, xla=xla)
   _seconds(run, 1)  # Compiles.

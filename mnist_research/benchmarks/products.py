@@ -7,7 +7,8 @@ of networks is compared (Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
 A layer whose output has M x N numbers, each a sum of K products, does three such products in a
 training step, of the same size: the output from input and kernel, the gradient of the kernel from
 input and gradient of the output, and the gradient of the input from the gradient of the output and
-the kernel. The last is not needed by the layer that gets the image.
+the kernel. The last is not needed by the first layer that learns, and a layer that doesn't learn
+before it has the first alone.
 """
 
 import math
@@ -29,6 +30,7 @@ class Product(NamedTuple):
     strides: of a convolution, (vertical, horizontal).
     padding: of a convolution, VALID or SAME.
     dtype: of what is multiplied.
+    learns: whether its kernel is trained.
     needs_input_gradient: whether a layer before it learns.
   """
 
@@ -39,6 +41,7 @@ class Product(NamedTuple):
   strides: tuple[int, int]
   padding: str
   dtype: str
+  learns: bool
   needs_input_gradient: bool
 
   @property
@@ -55,13 +58,11 @@ class Product(NamedTuple):
   @property
   def training_flops(self) -> int:
     """Operations for one example in a training step."""
-    return self.forward_flops * (3 if self.needs_input_gradient else 2)
+    return self.forward_flops * (1 + self.learns + self.needs_input_gradient)
 
 
 def network_products(model: tf.keras.Model) -> list[Product]:
   """Returns the products of a built network, in the order of its layers.
-
-  The first layer is taken for the one that gets the image.
 
   Raises:
     UserError: a layer multiplies in a way that this module doesn't know.
@@ -79,10 +80,11 @@ def network_products(model: tf.keras.Model) -> list[Product]:
         f"the operations of {variable.path} can't be counted: this command knows Dense and Conv2D; "
         "teach mnist_research/benchmarks/products.py its layer"
       )
-  return [_product(layer, is_first=index == 0) for index, layer in enumerate(layers)]
+  learns = [bool(layer.trainable_variables) for layer in layers]
+  return [_product(layer, any(learns[:index])) for index, layer in enumerate(layers)]
 
 
-def _product(layer: tf.keras.layers.Layer, *, is_first: bool) -> Product:
+def _product(layer: tf.keras.layers.Layer, needs_input_gradient: bool) -> Product:
   input_shape = layer.get_build_config()["input_shape"]
   convolves = isinstance(layer, tf.keras.layers.Conv2D)
   if convolves and (layer.groups > 1 or tuple(layer.dilation_rate) != (1, 1)):
@@ -98,5 +100,6 @@ def _product(layer: tf.keras.layers.Layer, *, is_first: bool) -> Product:
     strides=tuple(layer.strides) if convolves else (1, 1),
     padding=layer.padding.upper() if convolves else "VALID",
     dtype=layer.compute_dtype,
-    needs_input_gradient=not is_first,
+    learns=bool(layer.trainable_variables),
+    needs_input_gradient=needs_input_gradient,
   )

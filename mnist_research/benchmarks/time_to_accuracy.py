@@ -19,7 +19,7 @@ from mnist_research.evaluation import evaluate_logits
 
 _NOTES = [
   "Timed: from the initial weights to the end of the last step of the config's run, without a",
-  "pause: order, gathering and augmentation of the examples, every step.",
+  "pause: order, gathering and augmentation of the examples, whitening, every step.",
   "Not timed: imports, reading the data, drawing the initial weights, compilation, evaluation.",
   "Each seed has its own initial weights and order of examples. The test split is scored once,",
   "after the last step; nothing is chosen by it.",

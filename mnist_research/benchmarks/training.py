@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mnist_research import data, distribution, losses, steps
+from mnist_research import data, distribution, losses, models, steps
 from mnist_research import state as state_lib
 from mnist_research.benchmarks.report import Report
 from mnist_research.config import Config
@@ -161,11 +161,14 @@ class Training:
     """Trains from the initial weights to the last step of the config's run.
 
     Returns:
-      The seconds of all of it: order, gathering and augmentation of the examples, and every step.
+      The seconds of all of it: order, gathering and augmentation of the examples, whitening if the
+      config has it, and every step.
     """
     blocks = self.bench.plan.blocks()
     batches = self.bench.batches(blocks)
     began = time.perf_counter()
+    if self.bench.config.whitens:
+      models.whiten(self.state.model, self.bench.train.images)
     for (_, num_steps), block in zip(blocks, batches, strict=True):
       self.do(block, num_steps)
     return time.perf_counter() - began
