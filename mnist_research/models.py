@@ -21,8 +21,8 @@ initializers = tf.keras.initializers
 IMAGE_SHAPE = (28, 28, 1)
 # Keras's 0.99 remembers the statistics of hundreds of steps, in which these networks change much.
 _NORM_MOMENTUM = 0.9
-# Their patches, half a million, tell the components of all; it takes some 20 ms.
-_WHITENED_IMAGES = 1000
+# Their patches, a hundred thousand, tell the components of all; it takes some 10 ms.
+_WHITENED_IMAGES = 200
 # Variance below which a component is noise, not to be made as large as the others.
 _WHITENING_FLOOR = 1e-3
 # The fused operation takes longer than Keras's for channels in other numbers.

@@ -21,6 +21,7 @@ _CHOSEN = {
   "dense.cfg": "float32",
   "dense_128.cfg": "float32",
   "dense_128_64.cfg": "float32",
+  "dense_augmented.cfg": "bfloat16",
   "dense_wide.cfg": "bfloat16",
   "fast.cfg": "bfloat16",
   "small_cnn.cfg": "bfloat16",
