@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from mnist_research import data, distribution, models, precision
+from mnist_research import data, distribution, input_pipeline, models, precision
 from mnist_research.config import Config
 from mnist_research.distribution import Workers
+from mnist_research.input_pipeline import Block
 
 # A block has as many steps as hold these examples, at least these steps, and at most this work,
 # which takes two cores some two seconds.
@@ -83,15 +84,15 @@ class Plan:
     end = self.total_steps if total_steps is None else total_steps
     return plan_blocks(first_step, end, self.room, self.evaluate_every, self.checkpoint_every)
 
-  def empty_block(self) -> data.Block:
+  def empty_block(self) -> Block:
     """Returns a block of zeros: what the steps compile with while the examples are read."""
-    return data.empty_block(
+    return input_pipeline.empty_block(
       self.config, self.room, self.strategy, num_classes=len(self.label_names)
     )
 
-  def batches(self, train: data.Split, blocks: Sequence[tuple[int, int]]) -> Iterator[data.Block]:
+  def batches(self, train: data.Split, blocks: Sequence[tuple[int, int]]) -> Iterator[Block]:
     """Returns the input pipeline: the batches of each of `blocks`, a first step and a length."""
-    return data.train_blocks(
+    return input_pipeline.train_blocks(
       train,
       self.config,
       first_steps=[start for start, _ in blocks],

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mnist_research import data, figures
+from mnist_research import data, figures, input_pipeline
 from mnist_research.config import Config
 from mnist_research.errors import writing
 from mnist_research.evaluation import Evaluation
@@ -75,7 +75,7 @@ class Recorder:
     self, step: int, config: Config, split: data.Split, label_names: Sequence[str]
   ) -> None:
     """Draws the first examples in the order in which they are trained on."""
-    first = data.first_batch(split, config, _PICTURED_EXAMPLES)
+    first = input_pipeline.first_batch(split, config, _PICTURED_EXAMPLES)
     title = f"{config.dataset}: the first training examples"
     self.picture("train/examples", step, figures.example_grid(
       first.images, first.labels, label_names=label_names, title=title

@@ -38,11 +38,11 @@ def create_train_block(
 ) -> TrainBlock:
   """Returns the compiled function that does a block of training steps.
 
-  It takes a block as `data.train_blocks` gives it, images and labels of as many steps as the block
-  has room for, and the number of them to do, a tensor: a Python number would compile anew for each
-  value. It advances `state` and returns, for each step, the loss of the global batch as it was
-  before the step's update, float32 [steps], and how many of its examples were predicted rightly,
-  int32 [steps]; entries past the steps done are 0.
+  It takes a block as `input_pipeline.train_blocks` gives it, images and labels of as many steps as
+  the block has room for, and the number of them to do, a tensor: a Python number would compile anew
+  for each value. It advances `state` and returns, for each step, the loss of the global batch as it
+  was before the step's update, float32 [steps], and how many of its examples were predicted
+  rightly, int32 [steps]; entries past the steps done are 0.
   """
   variables = state.model.trainable_variables
   replicas = strategy.num_replicas_in_sync

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mnist_research import data, distribution, losses, steps
+from mnist_research import data, distribution, input_pipeline, losses, steps
 from mnist_research import state as state_lib
 from mnist_research.config import Config
 from mnist_research.evaluation import evaluate_logits
@@ -53,7 +53,7 @@ def train(config: Config, strategy: tf.distribute.Strategy) -> dict[str, Any]:
     state = state_lib.create_state(config, label_names=list("0123456789"), total_steps=STEPS)
   loss = losses.create_loss(config.loss, config.label_smoothing)
   train_block = steps.create_train_block(config, state, loss, strategy, xla=False)
-  blocks = data.train_blocks(
+  blocks = input_pipeline.train_blocks(
     digits(), config, first_steps=range(0, STEPS, _BLOCK), room=_BLOCK, strategy=strategy,
     num_classes=10,
   )  # fmt: skip

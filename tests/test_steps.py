@@ -10,6 +10,7 @@ from tensorflow.python.framework import config as framework
 from mnist_research import data, losses
 from mnist_research import state as state_lib
 from mnist_research.config import LOSSES, OPTIMIZERS, Config
+from mnist_research.input_pipeline import empty_block, example_indices, train_blocks
 from mnist_research.models import create_model
 from mnist_research.state import TrainState
 from mnist_research.steps import (
@@ -45,7 +46,7 @@ class _Run(NamedTuple):
   def blocks(self, *counts: int, room: int, split: data.Split = _SPLIT):
     """Trains blocks of `counts` steps; returns the losses and hits of each step."""
     starts = int(self.state.step.numpy()) + np.cumsum([0, *counts[:-1]])
-    blocks = data.train_blocks(
+    blocks = train_blocks(
       split,
       self.config,
       first_steps=list(starts),
@@ -91,7 +92,7 @@ def _batch(config: Config, step: int) -> tuple[np.ndarray, np.ndarray]:
   """The images, float64 [batch, 784] from 0 to 1, and labels of a step."""
   positions = tf.range(step * config.batch_size, (step + 1) * config.batch_size, dtype=tf.int64)
   split = _SPLIT[
-    data.example_indices(positions, num_examples=_SPLIT.num_examples, seed=config.seed).numpy()
+    example_indices(positions, num_examples=_SPLIT.num_examples, seed=config.seed).numpy()
   ]
   return split.images.reshape(-1, 784) / 255, split.labels
 
@@ -244,7 +245,7 @@ def test_a_step_on_mixed_examples_is_that_of_their_targets_by_hand():
   mixed = {"augment": ("mixup",), "loss": "categorical_crossentropy"}
   run = _begin(hidden_units=(), **mixed)
   kernel, bias = (np.asarray(w, np.float64) for w in run.state.model.get_weights())
-  (block,) = data.train_blocks(
+  (block,) = train_blocks(
     _SPLIT, run.config, first_steps=[0], room=1, strategy=run.strategy, num_classes=10
   )
   images, targets = (values.numpy()[0] for values in block)
@@ -325,7 +326,7 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, xla):
   second = _begin(xla=xla, **settings)
   # What a process has traced must read what is restored afterwards.
   second.train_block(
-    *data.empty_block(second.config, 5, second.strategy, num_classes=10), tf.constant(0)
+    *empty_block(second.config, 5, second.strategy, num_classes=10), tf.constant(0)
   )
   state_lib.restore_latest(second.state, tmp_path)
   second_losses, _ = second.blocks(5, room=5)
@@ -337,7 +338,7 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, xla):
 @pytest.mark.parametrize("xla", [False, True])
 def test_entries_past_the_steps_done_are_zero(xla):
   run = _begin(xla=xla)
-  (block,) = data.train_blocks(
+  (block,) = train_blocks(
     _SPLIT, run.config, first_steps=[0], room=5, strategy=run.strategy, num_classes=10
   )
   step_losses, correct = run.train_block(*block, tf.constant(2))
@@ -350,7 +351,7 @@ def test_entries_past_the_steps_done_are_zero(xla):
 def test_no_step_changes_nothing(xla):
   run = _begin(xla=xla, ema_decay=0.9, optimizer="adam")
   before = run.values()
-  run.train_block(*data.empty_block(run.config, 3, run.strategy, num_classes=10), tf.constant(0))
+  run.train_block(*empty_block(run.config, 3, run.strategy, num_classes=10), tf.constant(0))
   for mine, other in zip(run.values(), before, strict=True):
     np.testing.assert_array_equal(mine, other)
 
@@ -358,7 +359,7 @@ def test_no_step_changes_nothing(xla):
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_any_number_of_steps_is_one_compilation(replicas):
   run = _begin(replicas=replicas)
-  run.train_block(*data.empty_block(run.config, 4, run.strategy, num_classes=10), tf.constant(0))
+  run.train_block(*empty_block(run.config, 4, run.strategy, num_classes=10), tf.constant(0))
   run.blocks(1, 4, 2, 3, room=4)
   assert run.train_block.experimental_get_tracing_count() == 1
 
@@ -515,7 +516,7 @@ def test_an_overflow_in_one_of_two_replicas_leaves_the_step_out_in_both():
   run.state.model.logits.bias.assign([100.0] + [0.0] * 9)
   split = data.Split(_SPLIT.images, np.ones_like(_SPLIT.labels))
   positions = tf.range(4, dtype=tf.int64)
-  split.labels[data.example_indices(positions, num_examples=200, seed=0).numpy()] = 0
+  split.labels[example_indices(positions, num_examples=200, seed=0).numpy()] = 0
   before = run.state.model.get_weights()
   run.state.optimizer.dynamic_scale.assign(2.0**40)
   run.blocks(1, room=1, split=split)

@@ -18,7 +18,7 @@ import replicas
 from tensorflow.python.framework import config as framework
 
 from mnist_research import config as config_lib
-from mnist_research import data, distribution, loop
+from mnist_research import distribution, input_pipeline, loop
 from mnist_research.config import Config
 from mnist_research.errors import UserError
 from mnist_research.loop import train
@@ -106,7 +106,7 @@ def _first_block(config: Config) -> list[list[np.ndarray]]:
   """Images and labels of each replica in the first three steps."""
   strategy = distribution.create_strategy(config)
   framework.disable_op_determinism()
-  (block,) = data.train_blocks(
+  (block,) = input_pipeline.train_blocks(
     replicas.digits(), config, first_steps=[0], room=3, strategy=strategy, num_classes=10
   )
   columns = [strategy.experimental_local_results(values) for values in block]

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from mnist_research import data
 from mnist_research.benchmarks.report import Report, write_bytes, write_rate, write_share
 from mnist_research.benchmarks.timing import ratios, spread, take_turns
 from mnist_research.benchmarks.training import Bench
+from mnist_research.input_pipeline import Block
 from mnist_research.models import IMAGE_SHAPE
 
 # What the pipeline has ready, and one more.
@@ -69,7 +69,7 @@ def pipeline_turns(bench: Bench, count: int, turn_blocks: int) -> Iterator[float
     yield turn_examples / (time.perf_counter() - began)
 
 
-def _use_up(blocks: Iterator[data.Block], count: int, strategy: tf.distribute.Strategy) -> None:
+def _use_up(blocks: Iterator[Block], count: int, strategy: tf.distribute.Strategy) -> None:
   """Takes blocks, and waits until each is on its device."""
   for images, _ in itertools.islice(blocks, count):
     for part in strategy.experimental_local_results(images):

@@ -16,6 +16,7 @@ from mnist_research import state as state_lib
 from mnist_research.benchmarks.report import Report
 from mnist_research.config import Config
 from mnist_research.errors import writing
+from mnist_research.input_pipeline import Block
 from mnist_research.plan import Plan, make_plan
 from mnist_research.state import TrainState
 
@@ -111,7 +112,7 @@ class Bench:
     """Steps of a turn: an epoch, or the run where that is shorter."""
     return min(self.plan.epoch_steps, self.plan.total_steps)
 
-  def batches(self, blocks: list[tuple[int, int]]) -> Iterator[data.Block]:
+  def batches(self, blocks: list[tuple[int, int]]) -> Iterator[Block]:
     """The input pipeline of `blocks`, each a first step and a number of steps."""
     return self.plan.batches(self.train, blocks)
 
@@ -152,7 +153,7 @@ class Training:
     self.train_block(*self.bench.plan.empty_block(), tf.constant(0))
     return time.perf_counter() - began
 
-  def do(self, block: data.Block, num_steps: int) -> np.ndarray:
+  def do(self, block: Block, num_steps: int) -> np.ndarray:
     """Does the steps of a block and returns when they are done, with the loss of each."""
     block_losses, _ = self.train_block(*block, tf.constant(num_steps))
     return block_losses.numpy()[:num_steps]

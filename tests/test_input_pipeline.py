@@ -1,0 +1,200 @@
+"""Tests of the input pipeline: the order of examples, and the blocks of batches."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnist_research import data, input_pipeline
+from mnist_research.config import Config
+from mnist_research.plan import plan_blocks
+
+_SEEDS = st.integers(0, 2**31 - 1)
+
+
+def _strategy(replicas: int) -> tf.distribute.Strategy:
+  if replicas == 1:
+    return tf.distribute.OneDeviceStrategy("CPU:0")
+  return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
+
+
+_STRATEGIES = {replicas: _strategy(replicas) for replicas in (1, 2, 4)}
+
+
+def _split(num_examples: int) -> data.Split:
+  """Examples that tell their place: the label is the index, and the image shows it."""
+  labels = np.arange(num_examples, dtype=np.int32)
+  images = np.zeros((num_examples, 28, 28, 1), np.uint8)
+  images[:, 0, 0, 0], images[:, 27, 27, 0] = labels % 256, labels // 256
+  return data.Split(images, labels)
+
+
+def _indices(positions, *, num_examples: int, seed: int = 0) -> np.ndarray:
+  positions = tf.constant(np.asarray(positions, np.int64))
+  return input_pipeline.example_indices(positions, num_examples=num_examples, seed=seed).numpy()
+
+
+def _blocks(split: data.Split, config: Config, first_steps, *, room: int, replicas: int = 1):
+  """Returns the images and labels of each block, its replicas' parts put together."""
+  strategy = _STRATEGIES[replicas]
+  blocks = input_pipeline.train_blocks(
+    split, config, first_steps=first_steps, room=room, strategy=strategy, num_classes=10
+  )
+  return [
+    tuple(
+      np.concatenate([part.numpy() for part in strategy.experimental_local_results(values)], axis=1)
+      for values in block
+    )
+    for block in blocks
+  ]
+
+
+# ---- The order of examples ----
+
+
+@given(num_examples=st.integers(1, 300), seed=_SEEDS, epoch=st.integers(0, 10**6))
+def test_each_epoch_is_a_permutation(num_examples, seed, epoch):
+  positions = epoch * num_examples + np.arange(num_examples)
+  indices = _indices(positions, num_examples=num_examples, seed=seed)
+  assert sorted(indices) == list(range(num_examples))
+
+
+# 256: the cipher looks at so many values of a number of its key.
+@pytest.mark.parametrize("apart", [1, 2, 256, 65_536])
+@given(seed=st.integers(0, 2**31 - 65_537), epoch=st.integers(0, 10**6))
+@settings(max_examples=10)
+def test_epochs_and_seeds_differ(apart, seed, epoch):
+  def order(seed: int, epoch: int) -> np.ndarray:
+    return _indices(epoch * 300 + np.arange(300), num_examples=300, seed=seed)
+
+  # By chance one example stays in its place.
+  assert (order(seed, epoch) == order(seed, epoch + apart)).sum() < 10
+  assert (order(seed, epoch) == order(seed + apart, epoch)).sum() < 10
+
+
+def test_an_epoch_is_not_that_of_another_seed():
+  epochs = [
+    _indices(epoch * 100 + np.arange(100), num_examples=100, seed=seed).tobytes()
+    for seed in range(5)
+    for epoch in range(5)
+  ]
+  assert len(set(epochs)) == 25
+
+
+@given(st.lists(st.integers(0, 2000), min_size=1, max_size=50), st.integers(50, 300), _SEEDS)
+def test_an_index_depends_on_its_position_alone(positions, num_examples, seed):
+  stream = _indices(np.arange(2001), num_examples=num_examples, seed=seed)
+  indices = _indices(positions, num_examples=num_examples, seed=seed)
+  np.testing.assert_array_equal(indices, stream[positions])
+
+
+def test_every_example_comes_first_as_often_as_any_other():
+  firsts = _indices(np.arange(4000) * 10, num_examples=10)
+  counts = np.bincount(firsts, minlength=10)
+  # Binomial of 4,000 and 1/10: the deviation is 19.
+  assert np.abs(counts - 400).max() < 5 * 19
+
+
+@pytest.mark.parametrize("num_examples", [2000, 60_000])
+def test_an_epoch_goes_by_no_stride(num_examples):
+  indices = _indices(np.arange(num_examples), num_examples=num_examples)
+  strides = np.bincount(np.diff(indices) % num_examples)
+  # By chance the most frequent of 60,000 occurs eight times.
+  assert strides.max() <= 12
+  assert abs(np.corrcoef(np.arange(num_examples), indices)[0, 1]) < 4 / np.sqrt(num_examples)
+
+
+def test_the_first_batch_is_that_of_the_stream():
+  split = _split(50)
+  first = input_pipeline.first_batch(split, Config(seed=4), 8)
+  np.testing.assert_array_equal(first.labels, _indices(range(8), num_examples=50, seed=4))
+  np.testing.assert_array_equal(first.images, split.images[first.labels])
+
+
+def test_the_first_batch_ends_with_the_examples():
+  assert sorted(input_pipeline.first_batch(_split(5), Config(), 40).labels) == [0, 1, 2, 3, 4]
+
+
+# ---- Blocks ----
+
+
+@settings(max_examples=5)
+@given(
+  num_examples=st.integers(8, 400),
+  replica_batch=st.integers(1, 5),
+  first_steps=st.lists(st.integers(0, 1000), min_size=1, max_size=3),
+  room=st.integers(1, 6),
+  seed=_SEEDS,
+)
+def test_any_number_of_replicas_gets_the_batches_of_the_stream(
+  num_examples, replica_batch, first_steps, room, seed
+):
+  split, config = _split(num_examples), Config(batch_size=4 * replica_batch, seed=seed)
+  for replicas in _STRATEGIES:
+    blocks = _blocks(split, config, first_steps, room=room, replicas=replicas)
+    for first, (images, labels) in zip(first_steps, blocks, strict=True):
+      positions = (first * config.batch_size) + np.arange(room * config.batch_size)
+      expected = _indices(positions, num_examples=num_examples, seed=seed)
+      np.testing.assert_array_equal(labels, expected.reshape(room, -1))
+      np.testing.assert_array_equal(images, split.images[labels])
+
+
+def test_a_batch_may_cross_into_the_next_epoch():
+  ((_, labels),) = _blocks(_split(10), Config(batch_size=4), [2], room=1)
+  first, second = (_indices(epoch * 10 + np.arange(10), num_examples=10) for epoch in (0, 1))
+  np.testing.assert_array_equal(labels, [[*first[8:], *second[:2]]])
+
+
+@pytest.mark.parametrize(("epochs", "times"), [(1.0, {1}), (2.0, {2}), (1.5, {1, 2})])
+def test_a_run_sees_every_example_as_often_as_its_epochs(epochs, times):
+  split, config = _split(96), Config(batch_size=8, epochs=epochs, steps_per_loop=5)
+  total_steps = config.total_steps(96)
+  plan = plan_blocks(0, total_steps, 5, config.epoch_steps(96))
+  blocks = _blocks(split, config, [start for start, _ in plan], room=5)
+  seen = np.concatenate(
+    [labels[:count].ravel() for (_, count), (_, labels) in zip(plan, blocks, strict=True)]
+  )
+  assert len(seen) == total_steps * 8
+  assert set(np.bincount(seen, minlength=96)) == times
+
+
+_MIXING = {"augment": ("cutmix",), "loss": "categorical_crossentropy"}
+
+
+@pytest.mark.parametrize(
+  "settings", [{"augment": ("shift", "rotation", "elastic", "erasing")}, _MIXING]
+)
+def test_augmented_batches_are_the_same_however_they_are_reached(settings):
+  config, split = Config(batch_size=8, seed=2, **settings), _split(50)
+  split.images[:] = np.random.default_rng(0).integers(0, 256, split.images.shape)
+  whole = _blocks(split, config, [0], room=12)[0]
+  for replicas in (1, 2, 4):
+    parts = _blocks(split, config, [3, 6], room=3, replicas=replicas)
+    for expected, *values in zip(whole, *parts, strict=True):
+      np.testing.assert_array_equal(np.concatenate(values), expected[3:9])
+
+
+def test_the_first_examples_are_shown_as_they_are_trained_on():
+  config, split = Config(batch_size=8, augment=("shift", "scale")), _split(50)
+  split.images[:] = np.random.default_rng(0).integers(0, 256, split.images.shape)
+  shown = input_pipeline.first_batch(split, config, 16)
+  images, labels = _blocks(split, config, [0], room=2)[0]
+  np.testing.assert_array_equal(shown.images, images.reshape(16, 28, 28, 1))
+  np.testing.assert_array_equal(shown.labels, labels.reshape(16))
+  assert (shown.images != split.images[shown.labels]).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("settings", [{}, _MIXING])
+def test_an_empty_block_is_like_the_others(settings):
+  config = Config(batch_size=8, **settings)
+  for strategy in _STRATEGIES.values():
+    blocks = input_pipeline.train_blocks(
+      _split(20), config, first_steps=[0], room=3, strategy=strategy, num_classes=10
+    )
+    empty_block = input_pipeline.empty_block(config, 3, strategy, num_classes=10)
+    for full, empty in zip(next(iter(blocks)), empty_block, strict=True):
+      parts = [strategy.experimental_local_results(values) for values in (full, empty)]
+      for one, other in zip(*parts, strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        assert not np.any(other.numpy())
