@@ -9,7 +9,8 @@ DIR is where TFDS has prepared MNIST (its default: ~/tensorflow_datasets). What 
 - large: 2500-2000-1500-1000-500 units, batches of 512, bfloat16, against its bare matrix products;
 - cnn: `configs/small_cnn.cfg` in bfloat16, against Keras's `fit` and PyTorch;
 - accuracy: `configs/fast.cfg` over `--num_seeds` seeds: seconds of training, and test accuracy;
-- command: the whole `train --flagfile=configs/dense.cfg`, against the tutorials' Keras script.
+- command: the whole `train --flagfile=configs/dense.cfg`, against the tutorials' Keras script;
+- summaries: the same with `--summaries=basic` and `all`, against `none`.
 
 The peers, in `scripts/peers/`, are programs that stay alive and train an epoch each in turn.
 PyTorch and JAX are no part of this project's environment: where `--peers_python` lacks one, its
@@ -320,20 +321,26 @@ def measure_command(arguments: argparse.Namespace, arrays: dict[str, Path]) -> l
     rounds.append(measure_round(arguments, arrays))
     print(f"round {number}:", json.dumps(rounds[-1]), file=sys.stderr, flush=True)
   return [
-    ratio_row(rounds, "examples_per_second", "tutorial_examples_per_second", "tutorial, training"),
-    ratio_row(rounds, "seconds", "tutorial_seconds", "tutorial, start to exit"),
-    ratio_row(rounds, "first_step_seconds", "import_seconds", "import tensorflow, to first step"),
+    ratio_row(
+      "command", rounds, "examples_per_second", "tutorial_examples_per_second", "tutorial, training"
+    ),
+    ratio_row("command", rounds, "seconds", "tutorial_seconds", "tutorial, start to exit"),
+    ratio_row(
+      "command", rounds, "first_step_seconds", "import_seconds", "import tensorflow, to first step"
+    ),
   ]
 
 
-def ratio_row(rounds: list[dict[str, float]], ours: str, theirs: str, against: str) -> Row:
+def ratio_row(
+  work: str, rounds: list[dict[str, float]], ours: str, theirs: str, against: str
+) -> Row:
   """The row of one quantity over another, round by round."""
   pairs = ratios([r[ours] for r in rounds], [r[theirs] for r in rounds])
   medians = {key: spread([r[key] for r in rounds]).median for key in (ours, theirs)}
   what = "times the speed" if ours == "examples_per_second" else "of its time"
   text = f"{spread(pairs).text(write_ratio)} {what}"
   record = {"ratios": pairs, **spread(pairs).record("ratio"), **medians}
-  return Row("command", against, text, record)
+  return Row(work, against, text, record)
 
 
 def measure_round(arguments: argparse.Namespace, arrays: dict[str, Path]) -> dict[str, float]:
@@ -353,6 +360,24 @@ def measure_round(arguments: argparse.Namespace, arrays: dict[str, Path]) -> dic
     "first_step_seconds": first_step_seconds,
     "import_seconds": import_seconds,
   }
+
+
+def measure_summaries(arguments: argparse.Namespace, _: dict[str, Path]) -> list[Row]:
+  """Runs the whole training with each amount of summaries."""
+  rounds = []
+  for _number in range(arguments.rounds):
+    with tempfile.TemporaryDirectory() as directory:
+      flags = [f"--epochs={arguments.epochs}", "--validation_examples=5000"]
+      rounds.append({
+        kind: timed([
+          *train_command(arguments), *flags, f"--summaries={kind}", f"--workdir={directory}/{kind}",
+        ])[0]
+        for kind in ("none", "basic", "all")
+      })  # fmt: skip
+  return [
+    ratio_row("summaries", rounds, kind, "none", f"--summaries={kind} over none")
+    for kind in ("basic", "all")
+  ]
 
 
 def train_command(arguments: argparse.Namespace) -> list[str]:
@@ -387,7 +412,12 @@ def time_to_first_step(arguments: argparse.Namespace, workdir: Path) -> float:
   return seconds
 
 
-MEASURES = {"large": measure_large, "accuracy": measure_accuracy, "command": measure_command}
+MEASURES = {
+  "large": measure_large,
+  "accuracy": measure_accuracy,
+  "command": measure_command,
+  "summaries": measure_summaries,
+}
 
 if __name__ == "__main__":
   main()

@@ -94,7 +94,7 @@ def test_every_peer_and_config_that_is_named_is_there(compare):
 
 def test_seconds_over_seconds(compare):
   rounds = [{"seconds": 2.0, "tutorial_seconds": 8.0}, {"seconds": 3.0, "tutorial_seconds": 4.0}]
-  row = compare.ratio_row(rounds, "seconds", "tutorial_seconds", "the tutorial")
+  row = compare.ratio_row("command", rounds, "seconds", "tutorial_seconds", "the tutorial")
   assert row.record["ratios"] == [0.25, 0.75]
   assert row.record["ratio"] == 0.5
   assert row.text == "0.50 (0.25 to 0.75) of its time"
