@@ -242,7 +242,7 @@ class DenseNetwork(tf.keras.Model):
 
     Args:
       images: [batch, 28, 28, 1], uint8, or floats from 0 to 255.
-      randomness: what dropout draws from in a training step; None: nothing is dropped.
+      randomness: what dropout and noise draw from in a training step; None: neither acts.
     """
     return self.layer_outputs(images, randomness)["logits"]
 
@@ -296,7 +296,7 @@ class ConvolutionalNetwork(tf.keras.Model):
 
     Args:
       images: [batch, 28, 28, 1], uint8, or floats from 0 to 255.
-      randomness: what dropout draws from in a training step; None: nothing is dropped.
+      randomness: what dropout and noise draw from in a training step; None: neither acts.
     """
     return self.layer_outputs(images, randomness)["logits"]
 
