@@ -45,3 +45,17 @@ def test_each_cell_is_the_best_mean_over_seeds_of_the_other_settings(tmp_path, m
   assert (drawn["rows"], drawn["columns"]) == (("relu", "tanh"), ("adam", "sgd"))
   assert drawn["summary"].startswith("mean over 2 seeds · the best learning_rate for each")
   assert "Settings and validation error of every trial" in "".join(parts)
+  # 0.8 and 0.6 of the other rate are worse by their mean.
+  lines = (tmp_path / "heat_map.md").read_text().splitlines()
+  cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+  assert [cells[0], *cells[2:]] == [
+    ["activation", "adam", "sgd"],
+    ["relu", "75.00% (0.2)", "-"],
+    ["tanh", "-", "50.00% (0.1)"],
+  ]
+
+
+def test_a_cell_tells_mean_and_deviation_over_its_seeds():
+  found = {("relu", "adam"): [0.8, 0.6], ("relu", "sgd"): [0.5]}
+  assert summary._best_cell(found, "relu", "adam", []).text == "70.00% ± 14.14%"
+  assert summary._best_cell(found, "relu", "sgd", []).text == "50.00%"

@@ -15,6 +15,7 @@ from mnist_research.reports import page, runs, writer
 from mnist_research.reports.page import Table
 from mnist_research.sweeps.space import Range, Space, SweepPlan, Values
 from mnist_research.sweeps.study import Record
+from mnist_research.workdir import write_atomically
 
 _CHOICE = (
   "The sweep chooses by the accuracy on the validation examples alone. The accuracy on the test "
@@ -103,7 +104,7 @@ def _pictures(
   space = [axis for axis in plan.space if axis.name != "seed"]
   parts = []
   if len(space) > 1 and not plan.is_search:
-    parts.append(_heat_map(space, records, output / "heat_map.png"))
+    parts.append(_heat_map(space, records, output))
   if len(space) > 2 or plan.is_search:
     parts.append(_parallel_coordinates(space, records, output / "parallel_coordinates.png"))
   if importances:
@@ -116,31 +117,74 @@ def _pictures(
   return [page.section("Settings and validation accuracy", *parts)] if parts else []
 
 
-def _heat_map(space: Space, records: Sequence[Record], path: Path) -> str:
+class _Cell(NamedTuple):
+  """What two settings reach with the best of the others.
+
+  Attributes:
+    accuracies: one for each seed.
+    others: the other settings, by name.
+  """
+
+  accuracies: list[float]
+  others: Mapping[str, str]
+
+  @property
+  def mean(self) -> float:
+    """Over the seeds; NaN where nothing was finished."""
+    return statistics.fmean(self.accuracies) if self.accuracies else math.nan
+
+  @property
+  def text(self) -> str:
+    """For people: mean, deviation, and what of the others it takes."""
+    if not self.accuracies:
+      return "-"
+    several = len(self.accuracies) > 1
+    deviation = f" ± {statistics.stdev(self.accuracies):.2%}" if several else ""
+    return " ".join(
+      [f"{self.mean:.2%}{deviation}", *(f"({text})" for text in self.others.values())]
+    )
+
+
+def _heat_map(space: Space, records: Sequence[Record], output: Path) -> str:
+  """Draws the first two settings, with the best of the others; the same as a table."""
   rows, columns, *others = (axis for axis in space if isinstance(axis, Values))
   found: dict[tuple[str, ...], list[float]] = {}
   for record in records:
     if record.accuracy is not None:
       place = tuple(record.texts[axis.name] for axis in (rows, columns, *others))
       found.setdefault(place, []).append(record.accuracy)
-  means = {place: statistics.fmean(accuracies) for place, accuracies in found.items()}
-  values = np.array([[_best_mean(means, row, column) for column in columns.texts]
-                     for row in rows.texts])  # fmt: skip
+  names = [axis.name for axis in others]
+  cells = [[_best_cell(found, row, column, names) for column in columns.texts]
+           for row in rows.texts]  # fmt: skip
   seeds = max(map(len, found.values()))
   over = f"mean over {seeds} seeds · " if seeds > 1 else ""
   if others:
-    over += f"the best {' and '.join(axis.name for axis in others)} for each · "
+    over += f"the best {' and '.join(names)} for each · "
   figure = figures.heat_map(
-    values, rows=rows.texts, columns=columns.texts, row_name=rows.name, column_name=columns.name,
+    np.array([[cell.mean for cell in line] for line in cells]),
+    rows=rows.texts, columns=columns.texts, row_name=rows.name, column_name=columns.name,
     title="Validation accuracy", summary=f"{over}framed: the best",
   )  # fmt: skip
-  return writer.drawn(figure, path, "Validation accuracy by two settings")
+  table = Table(
+    [rows.name, *columns.texts],
+    [[row, *(cell.text for cell in line)] for row, line in zip(rows.texts, cells, strict=True)],
+    1,
+  )
+  write_atomically(output / "heat_map.md", table.to_markdown())
+  drawn = writer.drawn(figure, output / "heat_map.png", "Validation accuracy by two settings")
+  return drawn + table.to_html()
 
 
-def _best_mean(means: Mapping[tuple[str, ...], float], row: str, column: str) -> float:
-  """The best of all settings with the values `row` and `column`; NaN where none was finished."""
-  return max((mean for place, mean in means.items() if place[:2] == (row, column)),
-             default=math.nan)  # fmt: skip
+def _best_cell(
+  found: Mapping[tuple[str, ...], list[float]], row: str, column: str, names: Sequence[str]
+) -> _Cell:
+  """Returns the best of all settings with the values `row` and `column`."""
+  cells = [
+    _Cell(accuracies, dict(zip(names, place[2:], strict=True)))
+    for place, accuracies in found.items()
+    if place[:2] == (row, column)
+  ]
+  return max(cells, key=lambda cell: cell.mean, default=_Cell([], {}))
 
 
 def _parallel_coordinates(space: Space, records: Sequence[Record], path: Path) -> str:
