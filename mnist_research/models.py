@@ -71,7 +71,7 @@ class Dropout(tf.keras.layers.Layer):
     """Drops units of `inputs` [batch, ...] where `randomness` is given, else returns them."""
     if randomness is None or not self.rate:
       return inputs
-    dropped = tf.constant(round(self.rate * 2**32), tf.uint32)
+    dropped = tf.constant(int(self.rate * 2**32), tf.uint32)
     kept = randomness.bits(inputs, self._stream) >= dropped
     return tf.where(kept, inputs / (1 - self.rate), tf.zeros_like(inputs))
 

@@ -347,6 +347,11 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
   assert dropped.mean() == pytest.approx(1, abs=0.01)
 
 
+def test_nearly_everything_may_be_dropped():
+  layer = Dropout(np.nextafter(1, 0), stream=5)
+  assert not layer(tf.ones([8, 1000]), randomness=_randomness()).numpy().any()
+
+
 def test_noise_is_normal():
   noise = _drawn(Noise, count=100) - 1
   # 100,000 draws: four deviations of each figure.
