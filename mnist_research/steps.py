@@ -15,10 +15,6 @@ from mnist_research.state import TrainState
 # Images of one call of the network when a split is scored: large enough to fill the device.
 SCORED_BATCH = 2000
 
-# AutoGraph rewrites the source of every function that is traced, which takes most of a second at
-# each start; only the loop of steps has control flow for it to find.
-_as_it_stands = tf.autograph.experimental.do_not_convert
-
 # (images [steps, batch, 28, 28, 1], labels [steps, batch], number of steps to do [])
 #   -> (mean loss [steps], number of correct predictions [steps])
 TrainBlock = Callable[..., tuple[tf.Tensor, tf.Tensor]]
@@ -47,7 +43,6 @@ def create_train_block(
   variables = state.model.trainable_variables
   replicas = strategy.num_replicas_in_sync
 
-  @_as_it_stands
   def replica_step(images, labels, index):
     """One step of one replica: its share of the batch at `index` of the block."""
     images, labels = images[index], labels[index]
@@ -79,19 +74,28 @@ def create_train_block(
     predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
     return loss, tf.math.count_nonzero(predictions == labels, dtype=tf.int32)
 
-  @tf.function(jit_compile=xla)
+  # Not by AutoGraph: to rewrite the source takes a quarter of a second at a start, and its parser
+  # fails, rarely, where another thread parses too, as NumPy does to read an array's header.
+  @tf.function(jit_compile=xla, autograph=False)
   def train_block(images, labels, num_steps):
     room = strategy.experimental_local_results(images)[0].shape[0]
-    losses = tf.TensorArray(tf.float32, size=room, element_shape=[])
-    correct = tf.TensorArray(tf.int32, size=room, element_shape=[])
-    index = tf.constant(0)
-    # The loop is outside `strategy.run`: an optimizer can't reduce gradients in a loop inside it.
-    # And it is no `for` over a range, which XLA would compile anew for each number of steps.
-    while index < num_steps:
+
+    def step(index, losses, correct):
       loss, hits = strategy.run(replica_step, args=(images, labels, index))
       losses = losses.write(index, tf.add_n(strategy.experimental_local_results(loss)))
       correct = correct.write(index, tf.add_n(strategy.experimental_local_results(hits)))
-      index += 1
+      return index + 1, losses, correct
+
+    # The loop is outside `strategy.run`: an optimizer can't reduce gradients in a loop inside it.
+    _, losses, correct = tf.while_loop(
+      lambda index, *_: index < num_steps,
+      step,
+      (
+        tf.constant(0),
+        tf.TensorArray(tf.float32, size=room, element_shape=[]),
+        tf.TensorArray(tf.int32, size=room, element_shape=[]),
+      ),
+    )
     totals = losses.stack(), correct.stack()
     # Once a block: a message between workers takes longer than the arithmetic of a step.
     return tuple(distribution.sum_over_workers(total, strategy) for total in totals)

@@ -55,6 +55,21 @@ def test_each_cell_is_the_best_mean_over_seeds_of_the_other_settings(tmp_path, m
   ]
 
 
+def test_settings_with_which_a_trial_failed_are_not_the_best():
+  def record(number, accuracy, rate, seed):
+    return _record(number, accuracy, learning_rate=rate, seed=seed)
+
+  records = [
+    record(0, 0.9, "0.1", "0"), record(1, None, "0.1", "1"),  # One seed diverged.
+    record(2, 0.6, "0.2", "0"), record(3, 0.8, "0.2", "1"),
+  ]  # fmt: skip
+  assert summary._best(["learning_rate"], records) == ({"learning_rate": "0.2"}, 0.7)
+  # Trained again, it counts.
+  again = [*records, record(4, 0.7, "0.1", "1")]
+  assert summary._best(["learning_rate"], again) == ({"learning_rate": "0.1"}, 0.8)
+  assert summary._best(["learning_rate"], records[:2]) == ({"learning_rate": "0.1"}, 0.9)
+
+
 def test_a_cell_tells_mean_and_deviation_over_its_seeds():
   found = {("relu", "adam"): [0.8, 0.6], ("relu", "sgd"): [0.5]}
   assert summary._best_cell(found, "relu", "adam", []).text == "70.00% ± 14.14%"

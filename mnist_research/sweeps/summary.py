@@ -78,17 +78,39 @@ def summarise(
   path, table = writer.report_runs(
     groups, others, output, title=title, first_parts=first, last_parts=_failures(records)
   )
-  return Summary(path, table, *_best(varied, finished))
+  return Summary(path, table, *_best(varied, records))
 
 
-def _best(names: Sequence[str], finished: Sequence[Record]) -> tuple[dict[str, str], float]:
+def _best(names: Sequence[str], records: Sequence[Record]) -> tuple[dict[str, str], float]:
   """Returns the settings with the highest mean validation accuracy over their seeds, and it."""
-  accuracies: dict[tuple[str, ...], list[float]] = {}
-  for record in finished:
-    place = tuple(record.texts[name] for name in names)
-    accuracies.setdefault(place, []).append(record.accuracy or 0.0)
+  accuracies = _by_settings(records, names)
   best = max(accuracies, key=lambda texts: statistics.fmean(accuracies[texts]))
   return dict(zip(names, best, strict=True)), statistics.fmean(accuracies[best])
+
+
+def _by_settings(
+  records: Sequence[Record], names: Sequence[str]
+) -> dict[tuple[str, ...], list[float]]:
+  """Returns the accuracies of the finished trials by the values of `names`.
+
+  Settings with which a trial failed are left out, unless all are: those seeds that didn't diverge
+  say too much good of them.
+  """
+  finished: dict[tuple[str, ...], dict[str, float]] = {}
+  for record in records:
+    if record.accuracy is not None:
+      place = tuple(record.texts[name] for name in names)
+      finished.setdefault(place, {})[_seed(record)] = record.accuracy
+  whole = dict(finished)
+  for record in records:
+    place = tuple(record.texts.get(name, "") for name in names)
+    if record.state == "failed" and _seed(record) not in finished.get(place, {}):
+      whole.pop(place, None)
+  return {place: list(seeds.values()) for place, seeds in (whole or finished).items()}
+
+
+def _seed(record: Record) -> str:
+  return record.texts.get("seed", "")
 
 
 def _count(records: Sequence[Record]) -> str:
@@ -148,12 +170,8 @@ class _Cell(NamedTuple):
 def _heat_map(space: Space, records: Sequence[Record], output: Path) -> str:
   """Draws the first two settings, with the best of the others; the same as a table."""
   rows, columns, *others = (axis for axis in space if isinstance(axis, Values))
-  found: dict[tuple[str, ...], list[float]] = {}
-  for record in records:
-    if record.accuracy is not None:
-      place = tuple(record.texts[axis.name] for axis in (rows, columns, *others))
-      found.setdefault(place, []).append(record.accuracy)
   names = [axis.name for axis in others]
+  found = _by_settings(records, [rows.name, columns.name, *names])
   cells = [[_best_cell(found, row, column, names) for column in columns.texts]
            for row in rows.texts]  # fmt: skip
   seeds = max(map(len, found.values()))
