@@ -40,7 +40,7 @@ def uniform(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Ten
   Returns:
     float32 [N, count], in [0, 1).
   """
-  start = mix(tf.cast(positions, tf.uint64) * _uint64(_GOLDEN_GAMMA) + _uint64(stream(seed, name)))
+  start = _starts(positions, seed=seed, name=name)
   steps = tf.range(1, count + 1, dtype=tf.int64)
   counters = start[:, None] + tf.cast(steps, tf.uint64) * _uint64(_GOLDEN_GAMMA)
   # As many bits as a float32 holds exactly.
@@ -63,9 +63,14 @@ def bits(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Tensor
   Returns:
     uint32 [N, count], of all its values.
   """
-  start = mix(tf.cast(positions, tf.uint64) * _uint64(_GOLDEN_GAMMA) + _uint64(stream(seed, name)))
+  start = _starts(positions, seed=seed, name=name)
   columns = _mix32(tf.range(1, count + 1) * tf.constant(_GOLDEN_GAMMA >> 33, tf.int32))
   return _mix32(_low(start)[:, None] + columns)
+
+
+def _starts(positions: tf.Tensor, *, seed: int, name: int) -> tf.Tensor:
+  """Returns where the numbers of each position begin, uint64 [N]."""
+  return mix(tf.cast(positions, tf.uint64) * _uint64(_GOLDEN_GAMMA) + _uint64(stream(seed, name)))
 
 
 def _mix32(bits: tf.Tensor) -> tf.Tensor:
