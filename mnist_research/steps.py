@@ -74,8 +74,8 @@ def create_train_block(
     predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
     return loss, tf.math.count_nonzero(predictions == labels, dtype=tf.int32)
 
-  # Not by AutoGraph: to rewrite the source takes a quarter of a second at a start, and the parser of
-  # Python 3.11 fails, rarely, where a collection of garbage lets another thread parse in between,
+  # Not by AutoGraph: to rewrite the source takes a quarter of a second at a start, and the parser
+  # of Python 3.11 fails, rarely, where a collection of garbage lets another thread parse between,
   # which NumPy does for the header of an array that is read meanwhile.
   @tf.function(jit_compile=xla, autograph=False)
   def train_block(images, labels, num_steps):
