@@ -76,7 +76,7 @@ def create_train_block(
 
   # Not by AutoGraph: to rewrite the source takes a quarter of a second at a start, and the parser
   # of Python 3.11 fails, rarely, where a collection of garbage lets another thread parse between,
-  # which NumPy does for the header of an array that is read meanwhile.
+  # as NumPy, it seems, when it reads the header of an array meanwhile.
   @tf.function(jit_compile=xla, autograph=False)
   def train_block(images, labels, num_steps):
     room = strategy.experimental_local_results(images)[0].shape[0]
