@@ -14,10 +14,18 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
 
-import cv2
 import numpy as np
 
 from mnist_research.errors import UserError
+
+try:
+  import cv2
+except ImportError as error:
+  # Installed it may be, but pip brings no libraries of the system.
+  raise UserError(
+    f"OpenCV can't be loaded: {error} (on Debian, apt-get install libgl1 libglib2.0-0 libxcb1 "
+    "brings its libraries)"
+  ) from error
 
 _TITLE = "mnist_research"
 _KEYS_TO_CLOSE = (ord("q"), 27)

@@ -4,14 +4,17 @@ import signal
 import sys
 
 import commands
-import cv2
 import numpy as np
 import pytest
 
-from mnist_research import recognition, video
+from mnist_research import recognition
 from mnist_research.errors import UserError
 from mnist_research.synthetic_digits import drawing
 from mnist_research.workdir import SHIPPED, Workdir
+
+# OpenCV needs libraries of the system, which are not everywhere.
+cv2 = pytest.importorskip("cv2", exc_type=ImportError)
+from mnist_research import video  # noqa: E402 - it needs OpenCV.
 
 _RATE = 10  # Frames a second.
 _SHOWN = 4  # Frames that each digit is held up for.

@@ -296,6 +296,16 @@ def test_a_missing_extra_is_named_with_the_remedy(module, extra):
   )
 
 
+def test_a_library_that_opencv_misses_is_named(tmp_path):
+  missing = "libxcb.so.1: cannot open shared object file: No such file or directory"
+  (tmp_path / "cv2.py").write_text(f"raise ImportError({missing!r})")
+  error = commands.run(module="camera", environment={"PYTHONPATH": str(tmp_path)}).error
+  assert error == (
+    f"error: OpenCV can't be loaded: {missing} (on Debian, apt-get install libgl1 libglib2.0-0 "
+    "libxcb1 brings its libraries)"
+  )
+
+
 def test_a_signal_ends_it_and_its_uploads(chromium, tmp_path):
   """Here with a page open, whose connection stays."""
   process, url = _started(environment={"TMPDIR": str(tmp_path)})

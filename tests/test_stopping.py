@@ -76,8 +76,11 @@ with ended_by_signals():
 os.kill(os.getpid(), signal.SIGTERM)
 print("done")
 """
+# A shell's background jobs are born with SIGINT ignored.
 _AFTERWARDS = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from mnist_research.stopping import StopSignals
 with StopSignals():
   pass
