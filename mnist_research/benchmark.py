@@ -1,99 +1,122 @@
-"""Measures training here: `python -m mnist_research.benchmark --flagfile=F --benchmark=throughput`.
+"""Measures training on this machine.
+
+  python -m mnist_research.benchmark --flagfile=configs/dense.cfg --benchmark=throughput
+  python -m mnist_research.benchmark --flagfile=configs/fast.cfg --benchmark=time_to_accuracy
 
 A table of what was found, and what was timed and what was not, goes to people on stderr; the last
 line on stdout is one JSON object: `benchmark`, the settings, and the figures, in seconds and bytes.
 """
 
-import dataclasses
+from typing import TYPE_CHECKING
 
-from absl import flags, logging
+from absl import flags
 
-from mnist_research import app, config
-from mnist_research.benchmarks.report import Report
 from mnist_research.config import Config
-from mnist_research.errors import UserError, writing
-from mnist_research.workdir import Workdir
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app
+from mnist_research.runtime.errors import UserError, writing
 
-flags.adopt_module_key_flags(config)
-_BENCHMARK = flags.DEFINE_enum(
-  "benchmark",
-  None,
-  ["throughput", "input", "startup", "evaluate", "time_to_accuracy", "memory"],
-  "what to measure: training in its midst, the input pipeline alone, the time to the first step, "
-  "scoring, whole trainings over --num_seeds, or memory",
-)
-_BASELINE = flags.DEFINE_enum(
-  "baseline",
-  None,
-  ["keras_fit", "keras_fit_tuned"],
-  "throughput: Keras's fit on the same network in turn with training; tuned: 125 steps an "
-  "execution, and XLA where training has it",
-)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "how often each thing is measured", lower_bound=1)
-_NUM_SEEDS = flags.DEFINE_integer(
-  "num_seeds", 10, "time_to_accuracy: trainings, from --seed on", lower_bound=1
-)
-_PROFILE = flags.DEFINE_bool(
-  "profile", False, "throughput: write a TensorBoard trace of some blocks under --workdir"
-)
+if TYPE_CHECKING:  # It loads NumPy.
+  from mnist_research.benchmarks.report import Report
+
 # Settings that say where files are, not what is measured.
 _PATHS = ("workdir", "data_dir", "manual_dir", "fallback_dataset")
 
 
-def main(arguments: list[str]) -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: all settings, and what is measured."""
+  config_flags.define(flag_values)
+  flags.DEFINE_enum(
+    "benchmark",
+    None,
+    ["throughput", "input", "startup", "evaluate", "time_to_accuracy", "memory"],
+    "what to measure: training in its midst, the input pipeline alone, the time to the first step, "
+    "scoring, whole trainings over --num_seeds, or memory",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_enum(
+    "baseline",
+    None,
+    ["keras_fit", "keras_fit_tuned"],
+    "throughput: Keras's fit on the same network in turn with training; tuned: 125 steps an "
+    "execution, and XLA where training has it",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "rounds", 5, "how often each thing is measured", lower_bound=1, flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    "num_seeds", 10, "time_to_accuracy: trainings, from --seed on", lower_bound=1,
+    flag_values=flag_values,
+  )  # fmt: skip
+  flags.DEFINE_bool(
+    "profile", False, "throughput: write a TensorBoard trace of some blocks under --workdir",
+    flag_values=flag_values,
+  )  # fmt: skip
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Measures what the flags name and prints what was found."""
   app.refuse_arguments(arguments)
-  settings = config.from_flags()
-  benchmark = app.required("benchmark")
-  for flag in (_BASELINE, _PROFILE):
-    if flag.value and benchmark != "throughput":
-      raise UserError(f"--{flag.name} goes with --benchmark=throughput alone")
-  if _PROFILE.value:
-    traces = Workdir(app.required("workdir")).tensorboard
+  settings = config_flags.from_flags(flag_values)
+  benchmark = app.required(flag_values, "benchmark")
+  for name in ("baseline", "profile"):
+    if flag_values[name].value and benchmark != "throughput":
+      raise UserError(f"--{name} goes with --benchmark=throughput alone")
+  if flag_values.profile:
+    from mnist_research.workdir import Workdir
+
+    traces = Workdir(app.required(flag_values, "workdir")).tensorboard
     with writing(traces):  # Known now, and not after what was measured is lost.
       traces.mkdir(parents=True, exist_ok=True)
   measure = _measure_processes if benchmark in ("startup", "memory") else _measure_here
-  report = measure(benchmark, settings)
+  report = measure(flag_values, settings)
   if report is None:  # Of another worker than the chief.
     return
+  from absl import logging
+
   logging.info("%s", report.text())
-  described = {k: v for k, v in dataclasses.asdict(settings).items() if k not in _PATHS}
+  described = {k: v for k, v in settings.to_dict().items() if k not in _PATHS}
   app.print_json({"benchmark": benchmark, **described, **report.record})
 
 
-def _measure_processes(benchmark: str, settings: Config) -> Report:
+def _measure_processes(flag_values: flags.FlagValues, settings: Config) -> "Report":
   """Measures what only a new process can show; this one needs no TensorFlow."""
   from mnist_research.benchmarks import memory, startup
 
-  if benchmark == "startup":
-    return startup.measure(settings, rounds=_ROUNDS.value)
+  if flag_values.benchmark == "startup":
+    return startup.measure(settings, rounds=flag_values.rounds)
   return memory.measure(settings)
 
 
-def _measure_here(benchmark: str, settings: Config) -> Report | None:
+def _measure_here(flag_values: flags.FlagValues, settings: Config) -> "Report | None":
   """Measures in this process, and in those of the other workers if there are any."""
   app.load_tensorflow()
-  from mnist_research import distribution
   from mnist_research.benchmarks import evaluate, pipeline, throughput, time_to_accuracy, training
+  from mnist_research.benchmarks.report import Report
+  from mnist_research.workdir import Workdir
+  from mnist_research.workers import Exchange, lost_worker_told, read_workers
 
-  workers = distribution.read_workers(settings)
-  with distribution.lost_worker_told(workers):
+  benchmark, rounds = flag_values.benchmark, flag_values.rounds
+
+  workers = read_workers(settings.devices.strategy)
+  with lost_worker_told(workers):
     bench = training.read(settings)
     if benchmark == "input":
-      report = pipeline.measure(bench, rounds=_ROUNDS.value)
+      report = pipeline.measure(bench, rounds=rounds)
     elif benchmark == "time_to_accuracy":
-      report = time_to_accuracy.measure(bench, num_seeds=_NUM_SEEDS.value)
+      report = time_to_accuracy.measure(bench, num_seeds=flag_values.num_seeds)
     elif benchmark == "evaluate":
-      report = evaluate.measure(training.build(bench), rounds=_ROUNDS.value)
+      report = evaluate.measure(training.build(bench), rounds=rounds)
     else:
       built = training.build(bench)
-      report = throughput.measure(built, rounds=_ROUNDS.value, baseline=_BASELINE.value)
-      if _PROFILE.value:
-        training.profile(built, Workdir(settings.workdir).tensorboard)
+      report = throughput.measure(built, rounds=rounds, baseline=flag_values.baseline)
+      if flag_values.profile:
+        training.profile(built, Workdir(settings.run.workdir).tensorboard)
     # A worker that leaves ends the others.
-    distribution.Exchange(bench.strategy, workers).wait()
+    Exchange(bench.strategy, workers).wait()
   return Report.joined([bench.described(), report]) if workers.is_chief else None
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, define_flags)

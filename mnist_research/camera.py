@@ -1,38 +1,51 @@
-"""Reads digits that a camera sees: `python -m mnist_research.camera [--source=0]`.
+"""Reads digits that a camera sees.
+
+  python -m mnist_research.camera
+  python -m mnist_research.camera --workdir=runs/cnn --source=video.mp4
 
 Prints a JSON object on stdout whenever the answer changes: frame, seconds, label, label_name,
-probability, box (x, y, width, height in pixels of the frame); the last four are null where no digit
-is left. Where there is a display, a window shows the frames with the digit outlined; q or Esc
-closes it. Ends with the video, or at Ctrl-C.
+probability, box (x, y, width, height in pixels of the frame), step of the network; those from label
+to box are null where no digit is left. Where there is a display, a window shows the frames with the
+digit outlined; q or Esc closes it. Ends with the video, or at Ctrl-C.
 """
 
-from absl import flags, logging
+from absl import flags
 
-from mnist_research import app, config
-from mnist_research.workdir import trained_workdir
-
-flags.adopt_module_key_flags(config)
-_SOURCE = flags.DEFINE_string("source", "0", "number of a camera, or a video file")
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app, command_line
 
 
-def main(arguments: list[str]) -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: which network, and what it sees."""
+  config_flags.define(flag_values, ["workdir", "device"])
+  config_flags.define_step(flag_values)
+  command_line.define_path("source", "0", "number of a camera, or a video file", flag_values)
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Reads the digits of a camera or a video."""
   app.refuse_arguments(arguments)
-  workdir = trained_workdir(flags.FLAGS.workdir)
-  settings = config.from_flags_over(workdir.trained_config())
-  app.require_extra("cv2", "camera")
-  from mnist_research import video
+  from mnist_research.workdir import trained_workdir
 
-  source = video.open_video(_SOURCE.value)
+  workdir = trained_workdir(flag_values.workdir)
+  settings = config_flags.from_flags_over(workdir.trained_config(), flag_values)
+  app.require_extra("cv2", "camera")
+  from mnist_research.live import video
+
+  source = video.open_video(flag_values.source)
   has_window = video.has_display()
   app.load_tensorflow()
-  from mnist_research import frames, recognition
+  from absl import logging
 
-  recognizer = recognition.load(workdir, settings)
-  logging.info("digits are read from --source=%s; Ctrl-C ends it", _SOURCE.value)
+  from mnist_research.inference import readings
+  from mnist_research.inference.recognizer import load_recognizer
+
+  recognizer = load_recognizer(workdir, settings, flag_values.step)
+  readings.check_reads_digits(recognizer, "the camera")
+  logging.info("digits are read from --source=%s; Ctrl-C ends it", flag_values.source)
   told = None
   for frame in video.read_frames(source):
-    reading = frames.read_digit(recognizer, frame.grey)
+    reading = readings.read_digit(recognizer, frame.grey)
     label_name = recognizer.label_names[reading.label] if reading else None
     if label_name != told:
       told = label_name
@@ -44,14 +57,15 @@ def main(arguments: list[str]) -> None:
           "label_name": label_name,
           "probability": reading.probability if reading else None,
           "box": reading.box.place() if reading else None,
+          "step": recognizer.trained.step,
         }
       )
     if has_window:
-      outline = frames.outline(reading) if reading else None
+      outline = readings.outline(reading) if reading else None
       text = f"{label_name} {reading.probability:.0%}" if reading else ""
       if not video.show(frame, outline, text, source.pause):
         return
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, define_flags, config_flags.OF_TRAINING)

@@ -1,14 +1,9 @@
-"""Where a run computes: devices, workers, the `tf.distribute` strategy, what the process is set to.
+"""Where a run computes: devices, the `tf.distribute` strategy, what the process is set to.
 
-A run is one process, or several that TF_CONFIG names: the workers. Each worker has one replica a
-device; the first one, the chief, writes the workdir.
+Each worker has one replica a device.
 """
 
 import contextlib
-import dataclasses
-import json
-import os
-import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,85 +12,12 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from mnist_research.config import Config
-from mnist_research.errors import UserError
-
-_TF_CONFIG = (
-  'TF_CONFIG, such as {"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": '
-  '"worker", "index": 0}}'
-)
+from mnist_research.config import Config, DeviceConfig
+from mnist_research.runtime.errors import UserError
+from mnist_research.workers import Workers, wait_for_others
 
 
-@dataclasses.dataclass(frozen=True)
-class Workers:
-  """The processes that train together.
-
-  Attributes:
-    addresses: `host:port` of each, the chief first; none where a process trains alone.
-    index: the place of this process among them.
-  """
-
-  addresses: tuple[str, ...] = ()
-  index: int = 0
-
-  @property
-  def several(self) -> bool:
-    """Whether there is any other process."""
-    return len(self.addresses) > 1
-
-  @property
-  def is_chief(self) -> bool:
-    """Whether this process is the one that writes the workdir."""
-    return self.index == 0
-
-
-def read_workers(config: Config) -> Workers:
-  """Returns the workers of a run, from TF_CONFIG where `config.strategy` looks there.
-
-  Raises:
-    UserError: TF_CONFIG isn't as TensorFlow writes it, or is missing and asked for.
-  """
-  if config.strategy not in ("auto", "multi_worker"):
-    return Workers()
-  text = os.environ.get("TF_CONFIG", "")
-  workers = parse_tf_config(text) if text else Workers()
-  if workers.several:
-    return workers
-  if config.strategy == "multi_worker":
-    raise UserError(
-      "--strategy=multi_worker needs several workers, each with its environment variable "
-      f"{_TF_CONFIG}; scripts/launch_local.py sets it on one machine"
-    )
-  return Workers()  # Launchers set TF_CONFIG for a single process too.
-
-
-def parse_tf_config(text: str) -> Workers:
-  """Returns the workers that the text of TF_CONFIG names.
-
-  A cluster may have a `chief` of its own, as Kubeflow and Vertex AI name the first worker.
-
-  Raises:
-    UserError: it isn't as TensorFlow writes it, or this process is no worker.
-  """
-  try:
-    tf_config = json.loads(text)
-    cluster = tf_config.get("cluster", {})
-    chiefs, others = (list(cluster.get(job, [])) for job in ("chief", "worker"))
-    if not cluster:
-      return Workers()
-    job, index = tf_config["task"]["type"], int(tf_config["task"]["index"])
-    own = {"chief": chiefs, "worker": others}[job]
-    if len(chiefs) > 1 or not 0 <= index < len(own):
-      raise ValueError
-    addresses = (*chiefs, *others)
-    if not all(re.fullmatch(r".+:\d+", address) for address in addresses):
-      raise ValueError
-  except (ValueError, KeyError, TypeError, AttributeError):
-    raise UserError(f"the environment variable {_TF_CONFIG}: this one is {text!r}") from None
-  return Workers(addresses, index + (len(chiefs) if job == "worker" else 0))
-
-
-def create_strategy(config: Config) -> tf.distribute.Strategy:
+def create_strategy(config: Config, workers: Workers) -> tf.distribute.Strategy:
   """Sets the process up for `config` and returns its strategy; waits until all workers are there.
 
   The devices of a process can be set once only, before its first operation.
@@ -104,20 +26,21 @@ def create_strategy(config: Config) -> tf.distribute.Strategy:
     UserError: the device or the count of devices isn't there, there are more than examples in a
       batch, or TF_CONFIG isn't as it must be.
   """
-  workers = read_workers(config)
-  if config.deterministic:
+  if config.run.deterministic:
     tf.config.experimental.enable_op_determinism()
   if workers.several:
     strategy = _join(config, workers)
   else:
-    devices = _devices(config.device, config.device_count)
-    one = config.strategy == "one_device" or (config.strategy == "auto" and len(devices) == 1)
+    devices = _devices(config.devices.device, config.devices.device_count)
+    one = config.devices.strategy == "one_device" or (
+      config.devices.strategy == "auto" and len(devices) == 1
+    )
     strategy = tf.distribute.OneDeviceStrategy(devices[0]) if one else _mirrored(devices)
   replicas = strategy.num_replicas_in_sync
-  if config.batch_size < replicas:
+  if config.optimization.batch_size < replicas:
     raise UserError(
-      f"--batch_size={config.batch_size} leaves some of the {replicas} replicas without an "
-      "example: choose a larger one, or fewer devices"
+      f"--batch_size={config.optimization.batch_size} leaves some of the {replicas} replicas "
+      "without an example: choose a larger one, or fewer devices"
     )
   return strategy
 
@@ -132,7 +55,7 @@ def _mirrored(devices: list[str]) -> tf.distribute.Strategy:
 
 
 def _join(config: Config, workers: Workers) -> tf.distribute.Strategy:
-  devices = _devices(config.device, config.device_count)
+  devices = _devices(config.devices.device, config.devices.device_count)
   on_cpu = devices[0].startswith("CPU")
   if on_cpu and len(devices) > 1:
     raise UserError(
@@ -144,6 +67,7 @@ def _join(config: Config, workers: Workers) -> tf.distribute.Strategy:
   logging.info(
     "worker %d of %s; waiting for the others", workers.index, ", ".join(workers.addresses)
   )
+  wait_for_others(workers)
   resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
     tf.train.ClusterSpec({"worker": list(workers.addresses)}),
     task_type="worker",
@@ -199,78 +123,27 @@ def all_devices(strategy: tf.distribute.Strategy, workers: Workers) -> list[str]
   ]
 
 
-class Exchange:
-  """What the processes of a run tell each other. Each makes the same calls in the same order."""
+def compiles_with_xla(
+  devices: DeviceConfig, strategy: tf.distribute.Strategy, *, pays: bool
+) -> bool:
+  """Returns whether the block of steps goes through XLA.
 
-  def __init__(self, strategy: tf.distribute.Strategy, workers: Workers):
-    self._strategy = strategy
-    self._several = workers.several
+  A block that reduces gradients over replicas can't be compiled.
 
-    @tf.function
-    def gather(values):
-      return strategy.gather(values, axis=0)
-
-    self._gather = gather
-
-  def gather(self, value: int) -> list[int]:
-    """Returns what the process of each replica gave as `value`, once all have."""
-    if not self._several:
-      return [value]
-    values = self._strategy.experimental_distribute_values_from_function(
-      lambda _: tf.constant([value])
-    )
-    return self._gather(values).numpy().tolist()
-
-  def any(self, flag: bool) -> bool:
-    """Returns whether any process gave true."""
-    return any(self.gather(int(flag)))
-
-  def wait(self) -> None:
-    """Returns when every process has come to the same place."""
-    self.gather(0)
-
-
-# What an operation that takes every worker ends with when one of them is lost.
-_LOST = (
-  tf.errors.UnavailableError,
-  tf.errors.AbortedError,
-  tf.errors.CancelledError,
-  tf.errors.DeadlineExceededError,
-  tf.errors.FailedPreconditionError,
-)
-
-
-@contextlib.contextmanager
-def lost_worker_told(workers: Workers) -> Iterator[None]:
-  """Turns what TensorFlow raises where another worker is lost into a UserError."""
-  try:
-    yield
-  except _LOST as error:
-    if not workers.several:
-      raise
-    lost = re.findall(r"/job:worker/(?:replica:0/)?task:(\d+)", str(error))
-    named = [f"worker {i} ({workers.addresses[int(i)]})" for i in lost if int(i) != workers.index]
-    raise UserError(
-      f"{named[-1] if named else 'another worker'} has ended or can't be reached; see its log, and "
-      "start all workers again: they go on from the last checkpoint"
-    ) from error
-
-
-def compiles_with_xla(config: Config, strategy: tf.distribute.Strategy) -> bool:
-  """Whether the block of steps goes through XLA.
-
-  Dense networks gain (three times the speed on a CPU at batch 32): their steps are many small
-  operations, which XLA fuses. A block that reduces gradients over replicas can't be compiled.
+  Args:
+    devices: the settings.
+    strategy: of this process.
+    pays: whether the network gains from it.
 
   Raises:
     UserError: --xla=on with several replicas.
   """
   several = strategy.num_replicas_in_sync > 1
-  if config.xla == "on" and several:
+  if devices.xla == "on" and several:
     raise UserError("--xla=on takes one replica: use --strategy=one_device or --xla=auto")
-  if config.xla == "auto":
-    return config.model == "dense" and config.precision == "float32" and not several
-  return config.xla == "on"
+  if devices.xla == "auto":
+    return pays and not several
+  return devices.xla == "on"
 
 
 def first_example(replica: Any, *, batch_size: int, replicas: int) -> Any:

@@ -1,75 +1,165 @@
-"""Scores a trained network: `python -m mnist_research.evaluate [--workdir=DIR]`.
+"""Scores a trained network.
 
-With `--ensemble`, several networks together: the mean of their probabilities. The last line on
+  python -m mnist_research.evaluate --workdir=runs/dense
+  python -m mnist_research.evaluate --workdir=runs/a --ensemble=runs/b,runs/c --split=validation
+
+With `--ensemble`, several networks together: the mean of their probabilities. Validation examples
+are scored, and a temperature is fitted on them, only where no network was trained on them. Each
+scoring of the test split is written down in test_scores.jsonl of its workdirs. The last line on
 stdout is one JSON object: dataset, split, num_examples, loss, accuracy, accuracy_per_class,
-calibration_error, and the temperature of each network.
+calibration_error, the step of the network, and the steps and temperatures of all.
 """
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from absl import flags, logging
+from absl import flags
 
-from mnist_research import app, config
-from mnist_research.errors import UserError
-from mnist_research.workdir import Workdir, trained_workdir
+from mnist_research import protocol
+from mnist_research.config import Config
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app, command_line
+from mnist_research.runtime.errors import UserError
 
-flags.adopt_module_key_flags(config)
-_SPLIT = flags.DEFINE_enum(
-  "split", "test", ["train", "validation", "test"], "examples to score the network on"
-)
-_ENSEMBLE = flags.DEFINE_list(
-  "ensemble", [], "more workdirs: the mean of all their probabilities is scored"
-)
-_TEST_TIME_AUGMENTATION = flags.DEFINE_integer(
-  "test_time_augmentation", 0, "augmented copies of each image to answer for with it", lower_bound=0
-)
-_TEMPERATURE = flags.DEFINE_float(
-  "temperature", 1.0, "what logits are divided by: above 1, less sure; 0: fitted on validation",
-  lower_bound=0.0,
-)  # fmt: skip
+if TYPE_CHECKING:  # They load TensorFlow.
+  from mnist_research.data.datasets import Source
+  from mnist_research.inference.recognizer import Recognizer
+  from mnist_research.workdir import Workdir
 
 
-def main(arguments: list[str]) -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: which network, which examples, and how it is asked."""
+  config_flags.define(flag_values, config_flags.AFTER_TRAINING)
+  config_flags.define_step(flag_values)
+  flags.DEFINE_enum(
+    "split", "test", ["train", "validation", "test"], "examples to score the network on",
+    flag_values=flag_values,
+  )  # fmt: skip
+  command_line.define_paths(
+    "ensemble", "more workdirs: the mean of all their probabilities is scored", flag_values
+  )
+  flags.DEFINE_integer(
+    "test_time_augmentation", 0, "augmented copies of each image to answer for with it",
+    lower_bound=0, flag_values=flag_values,
+  )  # fmt: skip
+  flags.DEFINE_float(
+    "temperature", 1.0, "what logits are divided by: above 1, less sure; 0: fitted on validation",
+    lower_bound=0.0, flag_values=flag_values,
+  )  # fmt: skip
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Scores the network of a workdir on the split that the flags name."""
   app.refuse_arguments(arguments)
-  if not math.isfinite(_TEMPERATURE.value):
-    raise UserError(f"--temperature={_TEMPERATURE.value}: must be a finite number")
-  first = app.required("workdir") if _ENSEMBLE.value else flags.FLAGS.workdir
-  workdirs = [trained_workdir(first), *map(Workdir, _ENSEMBLE.value)]
-  # The first member says which examples are scored.
-  member_settings = [config.from_flags_over(workdir.trained_config()) for workdir in workdirs]
-  app.load_tensorflow()
-  from mnist_research import calibration, data, evaluation, recognition
+  temperature, split_name = flag_values.temperature, flag_values.split
+  if not math.isfinite(temperature):
+    raise UserError(f"--temperature={temperature}: must be a finite number")
+  if flag_values.ensemble:
+    app.required(flag_values, "workdir")
+  from mnist_research.workdir import Workdir, trained_workdir
 
+  workdirs = [trained_workdir(flag_values.workdir), *map(Workdir, flag_values.ensemble)]
+  # The first member says which examples are scored.
+  trained = [workdir.trained_config() for workdir in workdirs]
+  config_flags.check_dataset(trained[0], flag_values)
+  member_settings = [config_flags.from_flags_over(config, flag_values) for config in trained]
   settings = member_settings[0]
-  source = data.prepare(settings)
-  members = []
-  for workdir, member in zip(workdirs, member_settings, strict=True):
-    recognizer = recognition.load(workdir, member)
-    data.check_labels(source, recognizer.label_names)
-    logging.info("%s after %d steps", workdir.path, recognizer.trained.step)
-    recognizer = recognition.with_temperature(recognizer, _TEMPERATURE.value, source)
-    members.append(recognition.with_copies(recognizer, _TEST_TIME_AUGMENTATION.value))
-  split = data.read_split(source, settings, _SPLIT.value)
-  logging.info("%d examples: %s of %s", split.num_examples, _SPLIT.value, source.name)
-  log_probabilities = recognition.ensemble_log_probabilities(members, split.images)
+  networks = [(workdir.path, config) for workdir, config in zip(workdirs, trained, strict=True)]
+  _check_held_out(settings, networks, flag_values)
+  app.load_tensorflow()
+  from absl import logging
+
+  from mnist_research.data import datasets, splits
+  from mnist_research.inference.recognizer import ensemble_log_probabilities
+  from mnist_research.metrics import calibration, evaluation
+
+  source = datasets.prepare(settings)
+  # A fallback may stand in for the dataset.
+  settings = settings.replace(dataset=source.name)
+  _check_held_out(settings, networks, flag_values)
+  members = [
+    _load_member(workdir, member, source, flag_values)
+    for workdir, member in zip(workdirs, member_settings, strict=True)
+  ]
+  split = splits.read_split(source, settings, split_name)
+  logging.info("%d examples: %s of %s", split.num_examples, split_name, source.name)
+  if split_name == "test":
+    scored = [
+      (workdir.path, member.trained.step) for workdir, member in zip(workdirs, members, strict=True)
+    ]
+    _record_test_scorings(scored, source.name)
+  log_probabilities = ensemble_log_probabilities(members, split.images)
   result = evaluation.evaluate(log_probabilities, split.labels)
+  logging.info("loss %.4f, accuracy %.4f", result.loss, result.accuracy)
   for name, accuracy in zip(source.label_names, result.accuracy_per_class, strict=True):
     logging.info("accuracy of %s: %s", name, "-" if accuracy is None else f"{accuracy:.4f}")
   reliability = calibration.reliability(result.probabilities, split.labels)
   app.print_json(
     {
       "dataset": source.name,
-      "split": _SPLIT.value,
+      "split": split_name,
       "num_examples": result.num_examples,
       "loss": result.loss,
       "accuracy": result.accuracy,
       "accuracy_per_class": result.accuracy_per_class,
       "calibration_error": reliability.expected_calibration_error,
+      "step": members[0].trained.step,
+      "steps": [member.trained.step for member in members],
       "temperatures": [member.temperature for member in members],
     }
   )
 
 
+def _load_member(
+  workdir: "Workdir", settings: Config, source: "Source", flag_values: flags.FlagValues
+) -> "Recognizer":
+  """Returns the network of one workdir, ready to answer as the flags ask."""
+  from absl import logging
+
+  from mnist_research.data import datasets
+  from mnist_research.inference.recognizer import load_recognizer, with_copies, with_temperature
+
+  recognizer = load_recognizer(workdir, settings, flag_values.step)
+  datasets.check_fits(source, recognizer.label_names, recognizer.image_shape)
+  logging.info("%s after %d steps", workdir.path, recognizer.trained.step)
+  recognizer = with_temperature(recognizer, flag_values.temperature, source)
+  return with_copies(recognizer, flag_values.test_time_augmentation)
+
+
+def _record_test_scorings(scored: Sequence[tuple[Path, int]], dataset: str) -> None:
+  """Writes into each workdir that its network, of a step, was scored on the test split."""
+  from mnist_research.workdir import SHIPPED
+
+  for path, step in scored:
+    if path != SHIPPED:  # That is part of the package.
+      protocol.record_test_scoring(
+        path, "evaluate", dataset=dataset, step=step, members=len(scored)
+      )
+
+
+def _check_held_out(
+  settings: Config, members: Sequence[tuple[Path, Config]], flag_values: flags.FlagValues
+) -> None:
+  """Raises UserError where a network would be judged by what it, or its temperature, was made of.
+
+  Args:
+    settings: say which examples are scored.
+    members: each network's workdir, and the settings that it was trained with.
+    flag_values: of the command.
+  """
+  validation, fitted = flag_values.split == "validation", not flag_values.temperature
+  if validation and fitted:
+    raise UserError(
+      "--temperature=0 is fitted on the validation examples: score others with it, --split=test"
+    )
+  if validation:
+    protocol.check_held_out(settings, members)
+  for path, config in members if fitted else ():
+    own = settings.replace(validation_examples=config.data.validation_examples)
+    protocol.check_held_out(own, [(path, config)], purpose="--temperature=0")
+
+
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, define_flags, config_flags.OF_TRAINING)

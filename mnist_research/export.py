@@ -1,62 +1,86 @@
-"""Writes a trained network for other programs: `python -m mnist_research.export --output=PATH`.
+"""Writes a trained network for other programs.
+
+  python -m mnist_research.export --output=digits.tflite --format=tflite
+  python -m mnist_research.export --workdir=runs/cnn --output=~/models/cnn
 
 `--format` says as what: `saved_model`, `tflite`, `tflite_int8` or `onnx`. The last line on stdout
-is one JSON object: format, output, bytes, label_names.
+is one JSON object: format, output, bytes, label_names, step.
 """
 
-import dataclasses
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
-from mnist_research import app, config
-from mnist_research.errors import UserError
-from mnist_research.workdir import trained_workdir
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app, command_line
+from mnist_research.runtime.errors import UserError
 
 # Training examples on which the ranges of the activations are measured for int8.
 _CALIBRATION_EXAMPLES = 500
 
-flags.adopt_module_key_flags(config)
-_FORMAT = flags.DEFINE_enum(
-  "format", "saved_model", ["saved_model", "tflite", "tflite_int8", "onnx"], "what to write"
-)
-flags.DEFINE_string("output", "", "file to write; a directory for --format=saved_model")
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: which network, as what, and where."""
+  config_flags.define(flag_values, config_flags.AFTER_TRAINING)
+  config_flags.define_step(flag_values)
+  flags.DEFINE_enum(
+    "format", "saved_model", ["saved_model", "tflite", "tflite_int8", "onnx"], "what to write",
+    flag_values=flag_values,
+  )  # fmt: skip
+  command_line.define_path(
+    "output", "", "file to write; a directory for --format=saved_model", flag_values
+  )
 
 
-def main(arguments: list[str]) -> None:
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Writes the network of a workdir in the format that the flags name."""
   app.refuse_arguments(arguments)
-  output = Path(app.required("output"))
-  workdir = trained_workdir(flags.FLAGS.workdir)
-  settings = config.from_flags_over(workdir.trained_config())
+  file_format = flag_values.format
+  output = Path(app.required(flag_values, "output"))
+  from mnist_research.workdir import trained_workdir
+
+  workdir = trained_workdir(flag_values.workdir)
+  trained_config = workdir.trained_config()
+  settings = config_flags.from_flags_over(trained_config, flag_values)
+  if file_format == "tflite_int8":
+    config_flags.check_dataset(trained_config, flag_values)
   if output.exists():
     raise UserError(f"--output={output} is there already: remove it, or name another --output")
-  if _FORMAT.value == "onnx":
+  if file_format == "onnx":
     app.require_extra("tf2onnx", "export")
   # 16 bits pay only where the processor has them; the weights have 32 in any case.
-  settings = dataclasses.replace(settings, precision="float32")
+  settings = settings.replace(precision="float32")
   app.load_tensorflow()
-  from mnist_research import data, recognition, serving
+  from absl import logging
 
-  trained = recognition.load(workdir, settings).trained
+  from mnist_research.data import datasets, splits
+  from mnist_research.inference import exporting
+  from mnist_research.inference.recognizer import load_recognizer
+
+  trained = load_recognizer(workdir, settings, flag_values.step).trained
   calibration_images = None
-  if _FORMAT.value == "tflite_int8":
-    split = data.read_split(data.prepare(settings), settings, "train")
+  if file_format == "tflite_int8":
+    split = splits.read_split(datasets.prepare(settings), settings, "train")
     calibration_images = split.images[:_CALIBRATION_EXAMPLES]
   with app.without_noise():
-    size = serving.export(
-      trained.model, _FORMAT.value, output, calibration_images=calibration_images
+    size = exporting.export(
+      trained.model,
+      file_format,
+      output,
+      image_shape=trained.image_shape,
+      calibration_images=calibration_images,
     )
-  logging.info("%s after %d steps, as %s in %s", workdir.path, trained.step, _FORMAT.value, output)
+  logging.info("%s after %d steps, as %s in %s", workdir.path, trained.step, file_format, output)
   app.print_json(
     {
-      "format": _FORMAT.value,
+      "format": file_format,
       "output": str(output),
       "bytes": size,
       "label_names": trained.label_names,
+      "step": trained.step,
     }
   )
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, define_flags, config_flags.OF_TRAINING)

@@ -1,83 +1,111 @@
-"""Says which digit a picture shows: `python -m mnist_research.predict IMAGE...`.
+"""Says which digit a picture shows.
+
+  python -m mnist_research.predict digit.png more/
+  python -m mnist_research.predict --workdir=runs/dense --index=7
+  python -m mnist_research.predict --digits number.jpg --figure=seen.png
 
 An IMAGE is a file, a folder of them, or `-` for standard input; `--index=N` takes the N-th test
 example instead. Prints one JSON object a picture on stdout: file, label, label_name, probability,
 probabilities. With `--digits` a picture holds a number: file, number, and digits, from left to
-right, each with its label, label_name, probability, probabilities and box in pixels.
+right, each with its label, label_name, probability, probabilities and box in pixels. Both end with
+the step of the network.
+
+The digits of pictures are found and made as MNIST's are, for networks that take its images. For
+other networks a picture is cropped about its middle, and scaled.
 """
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
-from mnist_research import app, config
-from mnist_research.errors import UserError
-from mnist_research.workdir import trained_workdir
-
-flags.adopt_module_key_flags(config)
-_INDEX = flags.DEFINE_integer("index", None, "which test example, from 0", lower_bound=0)
-_DIGITS = flags.DEFINE_bool("digits", False, "read each picture as a number of several digits")
-_FIGURE = flags.DEFINE_string(
-  "figure", "", "PNG to draw: each picture, what the network saw of it, and the probabilities"
-)
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app, command_line
+from mnist_research.runtime.errors import UserError
 
 _DIGIT_NAMES = tuple("0123456789")
 
 
-def main(arguments: list[str]) -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: which network, and how pictures are read."""
+  config_flags.define(flag_values, config_flags.AFTER_TRAINING)
+  config_flags.define_step(flag_values)
+  flags.DEFINE_integer(
+    "index", None, "which test example, from 0", lower_bound=0, flag_values=flag_values
+  )
+  flags.DEFINE_bool(
+    "digits", False, "read each picture as a number of several digits", flag_values=flag_values
+  )
+  command_line.define_path(
+    "figure", "", "PNG to draw: each picture, what the network saw of it, and the probabilities",
+    flag_values,
+  )  # fmt: skip
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Predicts for the pictures in `arguments`, or for the example that --index names."""
-  index = _INDEX.value
+  index, several, figure_path = flag_values.index, flag_values.digits, flag_values.figure
   if bool(arguments) == (index is not None):
     raise UserError("name either pictures or --index=N, a test example")
-  if _DIGITS.value and index is not None:
+  if several and index is not None:
     raise UserError("--digits reads pictures, and a test example has one digit: leave one out")
-  workdir = trained_workdir(flags.FLAGS.workdir)
-  trained = workdir.trained_config()
-  settings = config.from_flags_over(trained)
   from mnist_research import images
+  from mnist_research.workdir import trained_workdir
+
+  workdir = trained_workdir(flag_values.workdir)
+  trained = workdir.trained_config()
+  settings = config_flags.from_flags_over(trained, flag_values)
+  if index is not None:
+    config_flags.check_dataset(trained, flag_values)
 
   files, problems = images.list_files(arguments)
-  _check_figure(files)
-  pictures = images.read_files(files, problems, several_digits=_DIGITS.value)
-  # Read before TensorFlow is loaded: where no picture is good, that is told at once.
-  first = list(itertools.islice(pictures, 1))
-  if index is None and not first:
+  _check_figure(figure_path, files)
+  if index is None and not files:
     raise UserError("; ".join(problems))
   app.load_tensorflow()
-  from mnist_research import data, figures, predictions, recognition
+  from mnist_research import figures
+  from mnist_research.data import datasets, splits
+  from mnist_research.inference import readings
+  from mnist_research.inference.recognizer import load_recognizer
 
-  recognizer = recognition.load(workdir, settings)
+  recognizer = load_recognizer(workdir, settings, flag_values.step)
   names = recognizer.label_names
-  if _DIGITS.value and names != _DIGIT_NAMES:
-    raise UserError(f"--digits: this network tells {', '.join(names)} apart, which make no number")
-  if index is not None:
-    name, image = data.read_test_example(data.prepare(settings), index)
-    first = [images.as_picture(name, image)]
+  if several:
+    readings.check_reads_digits(recognizer, "--digits")
+    if names != _DIGIT_NAMES:
+      raise UserError(
+        f"--digits: this network tells {', '.join(names)} apart, which make no number"
+      )
+  pictures: Iterable[images.Picture]
+  if index is None:
+    shape = recognizer.image_shape
+    pictures = images.read_files(files, problems, image_shape=shape, several_digits=several)
+  else:
+    source = datasets.prepare(settings)
+    datasets.check_fits(source, names, recognizer.image_shape)
+    pictures = [images.as_picture(*splits.read_test_example(source, index))]
   panels: list[figures.Panel] = []
   count = 0
-  for picture in itertools.chain(first, pictures):
-    seen = np.stack([digit.image for digit in picture.digits])
-    answer = predictions.Answer(picture, recognizer.probabilities(seen[..., None]), names)
-    app.print_json(answer.number() if _DIGITS.value else answer.digit())
-    count += len(seen)
-    if _FIGURE.value and len(panels) < figures.MAX_PANELS:
-      panels += answer.panels()
+  for picture in pictures:
+    read = readings.read(recognizer, picture.prepared)
+    answer = readings.number(read, names) if several else read[0].record(names)
+    app.print_json({"file": picture.file, **answer, "step": recognizer.trained.step})
+    count += len(read)
+    if figure_path and len(panels) < figures.MAX_PANELS:
+      panels += readings.panels(picture, read)
   if panels:
-    title = f"{trained.model}, trained on {trained.dataset}"
+    title = f"{trained.model.model}, trained on {datasets.short_name(trained.data.dataset)}"
     figure = figures.recognition(panels, label_names=names, count=count, title=title)
-    figures.save(figure, _FIGURE.value)
+    figures.save(figure, figure_path)
   if problems:
     raise UserError("; ".join(problems))
 
 
-def _check_figure(files: Sequence[str]) -> None:
+def _check_figure(name: str, files: Sequence[str]) -> None:
   """Raises UserError where the figure can't be drawn to the place that --figure names."""
-  if not _FIGURE.value:
+  if not name:
     return
-  figure = Path(_FIGURE.value)
+  figure = Path(name)
   if figure.suffix.lower() != ".png" or figure.is_dir():
     raise UserError(f"--figure={figure}: name a file that ends in .png")
   if not figure.parent.is_dir():
@@ -87,4 +115,4 @@ def _check_figure(files: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, define_flags, config_flags.OF_TRAINING)

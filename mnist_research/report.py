@@ -1,41 +1,71 @@
-"""Reports on finished and unfinished runs: `python -m mnist_research.report DIR...`.
+"""Reports on finished and unfinished runs.
+
+  python -m mnist_research.report runs/dense
+  python -m mnist_research.report runs/dense runs/cnn --output=report
 
 A DIR is a workdir, or a folder of workdirs. Of one run it writes a page with curves, confusion,
 mistakes and calibration; of several a table with mean, deviation and interval by config, and their
-curves. The last line on stdout is one JSON object: report, runs, configs, left_out.
+curves, each config held against a reference. The last line on stdout is one JSON object: report,
+runs, configs, left_out.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from absl import flags, logging
+from absl import flags
 
-from mnist_research import app, config
-from mnist_research.errors import UserError
-from mnist_research.reports import runs
-from mnist_research.reports.runs import Run
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app, command_line
+from mnist_research.runtime.errors import UserError
 
-flags.adopt_module_key_flags(config)
-_OUTPUT = flags.DEFINE_string(
-  "output", "", "directory for the report; empty: report/ in DIR, or here where there are several"
-)
+if TYPE_CHECKING:  # They load NumPy.
+  import numpy as np
+
+  from mnist_research.reports.runs import Run
+
+_FOREIGN = {
+  **config_flags.OF_TRAINING,
+  "workdir": "is not a flag of this command: name workdirs without it, report DIR...",
+}
 
 
-def main(arguments: list[str]) -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: where the report goes, and where the test examples are."""
+  config_flags.define(flag_values, ["data_dir"])
+  command_line.define_path(
+    "output", "", "directory for the report; empty: report/ in DIR, or here where there are "
+    "several", flag_values,
+  )  # fmt: skip
+  flags.DEFINE_string(
+    "reference", "", "the config that the others are tested against: its settings as the table "
+    "names them, or the workdir of one of its runs; empty: the first row, and p values are "
+    "adjusted for all pairs", flag_values=flag_values,
+  )  # fmt: skip
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Writes the report of the runs in the directories that are named."""
   if not arguments:
     raise UserError(
       "name a workdir, or a folder of workdirs: python -m mnist_research.report DIR..."
     )
+  from absl import logging
+
+  from mnist_research.reports import runs
+
   found, set_aside = runs.read(arguments)
   if not found:
     raise UserError("; ".join(f"{aside.path} {aside.reason}" for aside in set_aside))
   inside = Path(arguments[0]) if len(arguments) == 1 else Path()
-  output = Path(_OUTPUT.value) if _OUTPUT.value else inside / "report"
-  from mnist_research.reports import writer  # matplotlib takes half a second.
+  output = Path(flag_values.output) if flag_values.output else inside / "report"
+  # Here, since matplotlib takes half a second.
+  from mnist_research.reports.comparison_page import write_comparison_page
+  from mnist_research.reports.run_page import write_run_page
 
   if len(found) == 1:
-    path = writer.report_run(found[0], _test_images(found[0]), output)
+    if flag_values.reference:
+      raise UserError(f"--reference={flag_values.reference}: there is one run; name several")
+    path = write_run_page(found[0], _test_images(found[0], flag_values), output)
     count = 1
   else:
     groups, left_out = runs.group(found)
@@ -44,7 +74,7 @@ def main(arguments: list[str]) -> None:
       raise UserError(
         "; ".join(f"{aside.path}: {aside.kind}, {aside.reason}" for aside in set_aside)
       )
-    path, table = writer.report_runs(groups, set_aside, output)
+    path, table = write_comparison_page(groups, set_aside, output, reference=flag_values.reference)
     count = len(groups)
     logging.info("%s", table.to_markdown().rstrip())
   for aside in set_aside:
@@ -54,23 +84,29 @@ def main(arguments: list[str]) -> None:
   )
 
 
-def _test_images(run: Run) -> np.ndarray | str:
-  """Returns the images that a run was tested on, or why they aren't at hand."""
+def _test_images(run: "Run", flag_values: flags.FlagValues) -> "np.ndarray | str":
+  """Returns the images that a run was tested on, or why they aren't available."""
   predictions = run.workdir.read_predictions()
   if predictions is None:
     return "the run left no predictions"
-  settings = config.from_flags_over(run.config)
+  try:
+    config_flags.check_dataset(run.config, flag_values)
+  except UserError as error:
+    return str(error)
+  settings = config_flags.from_flags_over(run.config, flag_values)
   app.load_tensorflow()
-  from mnist_research import data
+  import numpy as np
 
-  source = data.prepared(settings)
+  from mnist_research.data import datasets, splits
+
+  source = datasets.prepared(settings)
   if source is None:
-    return f"{settings.dataset} is not prepared here; --data_dir says where it is"
-  split = data.read(source, "test")
+    return f"{settings.data.dataset} is not prepared here; --data_dir says where it is"
+  split = splits.read(source, "test")
   if not np.array_equal(split.labels, predictions.labels):
-    return f"the {settings.dataset} here has other test examples than the run"
+    return f"the {settings.data.dataset} here has other test examples than the run"
   return split.images
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, define_flags, _FOREIGN)

@@ -1,59 +1,81 @@
-"""Tries many settings: `python -m mnist_research.sweep --flagfile=configs/dense.cfg --workdir=DIR`.
+r"""Tries many settings.
+
+  python -m mnist_research.sweep --flagfile=configs/dense.cfg --validation_examples=5000 \
+    --workdir=runs/sweep --sweep="activation=relu,gelu;seed=0..4"
+  python -m mnist_research.sweep --flagfile=configs/dense.cfg --validation_examples=5000 \
+    --workdir=runs/search --search="learning_rate=log(1e-4,1e-2)" --trials=30
 
 `--sweep="activation=relu,gelu;seed=0..4"` trains every combination of the values;
 `--search="learning_rate=log(1e-4,1e-2);dropout_rate=linear(0,0.5)"` has Optuna propose --trials
-settings. Each trial is an ordinary workdir in DIR. The best is chosen by validation accuracy alone.
-The same command goes on where it was stopped. The last line on stdout is one JSON object.
+settings. Each trial is an ordinary workdir in DIR. The best is chosen by validation accuracy; the
+test split has no part in a trial (--score_test=false).
+The same command resumes where it was stopped. The last line on stdout is one JSON object.
 """
 
 from collections import Counter
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
-from mnist_research import app, config
 from mnist_research.config import Config
-from mnist_research.errors import UserError
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app
+from mnist_research.runtime.errors import UserError
 from mnist_research.sweeps import space as space_lib
 from mnist_research.sweeps.space import SweepPlan
-from mnist_research.workdir import Workdir
-
-flags.adopt_module_key_flags(config)
-_SWEEP = flags.DEFINE_string(
-  "sweep", "", "settings and their values, every combination of which is trained: "
-  "activation=relu,gelu;hidden_units=64|128,64;seed=0..4")  # fmt: skip
-_SEARCH = flags.DEFINE_string(
-  "search", "", "settings and their ranges or values, in which to search: "
-  "learning_rate=log(1e-4,1e-2);dropout_rate=linear(0,0.5);activation=relu,gelu")  # fmt: skip
-_TRIALS = flags.DEFINE_integer("trials", 50, "how many trials --search makes", lower_bound=1)
-_PRUNING = flags.DEFINE_bool(
-  "pruning", True, "end trials of --search whose validation accuracy is below the median"
-)
-_JOBS = flags.DEFINE_integer(
-  "jobs", 1, "trials at a time, each on its share of the cores", lower_bound=1
-)
-_STORAGE = flags.DEFINE_string(
-  "storage", "", "database URL of the Optuna study, which several machines may share; empty: "
-  "study.db in the workdir")  # fmt: skip
-_STUDY_NAME = flags.DEFINE_string("study_name", "sweep", "name of the study in its storage")
-_RETRY_FAILED = flags.DEFINE_bool("retry_failed", False, "train the failed trials of --sweep again")
 
 
-def main(arguments: list[str]) -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: all settings, and how they are tried."""
+  config_flags.define(flag_values)
+  flags.DEFINE_string(
+    "sweep", "", "settings and their values, every combination of which is trained: "
+    "activation=relu,gelu;hidden_units=64|128,64;seed=0..4", flag_values=flag_values)  # fmt: skip
+  flags.DEFINE_string(
+    "search", "", "settings and their ranges or values, in which to search: "
+    "learning_rate=log(1e-4,1e-2);dropout_rate=linear(0,0.5);activation=relu,gelu",
+    flag_values=flag_values)  # fmt: skip
+  flags.DEFINE_integer(
+    "trials", 50, "how many trials --search makes", lower_bound=1, flag_values=flag_values
+  )
+  flags.DEFINE_bool(
+    "pruning", True, "end trials of --search whose validation accuracy is below the median",
+    flag_values=flag_values)  # fmt: skip
+  flags.DEFINE_integer(
+    "jobs", 1, "trials at a time, each on its share of the cores", lower_bound=1,
+    flag_values=flag_values)  # fmt: skip
+  flags.DEFINE_string(
+    "storage", "", "database URL of the Optuna study, which several machines may share; empty: "
+    "study.db in the workdir", flag_values=flag_values)  # fmt: skip
+  flags.DEFINE_string(
+    "study_name", "sweep", "name of the study in its storage", flag_values=flag_values
+  )
+  flags.DEFINE_bool(
+    "retry_failed", False, "train the failed trials of --sweep again", flag_values=flag_values
+  )
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Trains what is left of the sweep and reports on all of it."""
   app.refuse_arguments(arguments)
-  directory = Path(app.required("workdir"))
-  plan = _plan(config.from_flags())
+  directory = Path(app.required(flag_values, "workdir"))
+  plan = _plan(config_flags.from_flags(flag_values), flag_values)
+  if flag_values["score_test"].present and flag_values.score_test:
+    raise UserError("--score_test: a sweep chooses, and never scores the test split; leave it out")
+  plan = plan._replace(base=plan.base.replace(score_test=False))
   app.require_extra("optuna", "sweep")
+  from absl import logging
+
   from mnist_research.sweeps import run
+  from mnist_research.workdir import Workdir
 
   with Workdir(directory).opened():
     records, seconds, overhead, summary = run.run_sweep(
       plan,
       directory=directory,
-      storage=_STORAGE.value or f"sqlite:///{directory / 'study.db'}",
-      study_name=_STUDY_NAME.value,
-      jobs=_JOBS.value,
+      storage=flag_values.storage or f"sqlite:///{directory / 'study.db'}",
+      study_name=flag_values.study_name,
+      jobs=flag_values.jobs,
     )
   states = Counter(record.state for record in records)
   logging.info("%s", summary.table.to_markdown())
@@ -77,30 +99,32 @@ def main(arguments: list[str]) -> None:
   )
 
 
-def _plan(base: Config) -> SweepPlan:
-  if bool(_SWEEP.value) == bool(_SEARCH.value):
+def _plan(base: Config, flag_values: flags.FlagValues) -> SweepPlan:
+  if bool(flag_values.sweep) == bool(flag_values.search):
     raise UserError('give either --sweep=... or --search=..., such as --sweep="seed=0..4"')
-  if not base.validation_examples:
+  if not base.data.validation_examples:
     raise UserError(
       "--validation_examples=0: a sweep chooses by the validation accuracy; hold some out, such as "
       "--validation_examples=5000"
     )
-  if base.strategy == "multi_worker":
+  if base.devices.strategy == "multi_worker":
     raise UserError(
       "--strategy=multi_worker: a trial takes one machine; several machines share a sweep with "
       "--storage"
     )
-  if _SEARCH.value:
-    if _RETRY_FAILED.value:
+  if flag_values.search:
+    if flag_values.retry_failed:
       raise UserError("--retry_failed belongs to --sweep; with --search raise --trials")
-    searched = space_lib.parse_search(_SEARCH.value, base)
-    return SweepPlan(base, searched, _TRIALS.value, pruning=_PRUNING.value, retry_failed=False)
+    searched = space_lib.parse_search(flag_values.search, base)
+    return SweepPlan(
+      base, searched, flag_values.trials, pruning=flag_values.pruning, retry_failed=False
+    )
   for name in ("trials", "pruning"):
-    if flags.FLAGS[name].present:
+    if flag_values[name].present:
       raise UserError(f"--{name} belongs to --search; --sweep trains every combination to its end")
-  space = space_lib.parse_sweep(_SWEEP.value, base)
-  return SweepPlan(base, space, 0, pruning=False, retry_failed=_RETRY_FAILED.value)
+  space = space_lib.parse_sweep(flag_values.sweep, base)
+  return SweepPlan(base, space, 0, pruning=False, retry_failed=flag_values.retry_failed)
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, define_flags)

@@ -1,37 +1,46 @@
-"""Trains a network: `python -m mnist_research.train --flagfile=configs/dense.cfg`.
+"""Trains a network, and tests it.
 
-The last line on stdout is the run's result.json. The same command in the same workdir goes on where
-it stopped.
+  python -m mnist_research.train --flagfile=configs/dense.cfg
+  python -m mnist_research.train --flagfile=configs/cnn.cfg --epochs=3 --workdir=runs/short
+
+The last line on stdout is the run's result.json. The same command in the same workdir resumes
+where it stopped.
 """
 
 import gc
 
-from absl import flags, logging
+from absl import flags
 
-from mnist_research import app, config
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app
 
-flags.adopt_module_key_flags(config)
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: all settings."""
+  config_flags.define(flag_values)
 
 
-def main(arguments: list[str]) -> None:
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Trains as the flags say and prints the result."""
   app.refuse_arguments(arguments)
-  settings = config.from_flags()
+  settings = config_flags.from_flags(flag_values)
   # TensorFlow takes two seconds: a bad flag is answered before.
   app.load_tensorflow()
-  from mnist_research import loop
+  from absl import logging
+
+  from mnist_research.training import loop
 
   # Half a million objects that live as long as the process: a collection would go through them all.
   gc.freeze()
   result = loop.train(settings)
   if not result:  # Of another worker than the chief.
     return
-  if result["dataset"] != settings.dataset:
+  if result["dataset"] != settings.data.dataset:
     logging.warning(
-      "these are figures of %s, which stood in for %s", result["dataset"], settings.dataset
+      "these are figures of %s, which stood in for %s", result["dataset"], settings.data.dataset
     )
   app.print_json(result)
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, define_flags)

@@ -1,30 +1,32 @@
 """The directory of a run: what each file in it is called, and how it is read and written."""
 
 import contextlib
-import fcntl
 import io
-import json
-import os
-import subprocess
-import sys
-import zipfile
+import math
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
 
-from mnist_research import __version__
-from mnist_research import config as config_lib
 from mnist_research.config import Config
-from mnist_research.errors import UserError, writing
+from mnist_research.config import flags as config_flags
+from mnist_research.config.setting import INTEGER_LIMIT
+from mnist_research.runtime import arrays, extensions, files, machine, records
+from mnist_research.runtime.errors import UserError, writing
+from mnist_research.runtime.files import write_atomically
+from mnist_research.runtime.flagfiles import shortened
 
 # A trained network that comes with the package; scripts/ship_model.py makes it.
 SHIPPED = Path(__file__).parent / "shipped"
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+SPLITS = ("train", "validation", "test")
+# What a result may say, where it says it.
+_RESULT_NUMBERS = {
+  "test_accuracy": 1.0, "test_loss": 1e39, "validation_accuracy": 1.0, "validation_loss": 1e39,
+  "best_step": INTEGER_LIMIT, "train_examples": 1e12, "parameters": 1e15, "train_seconds": 1e12,
+}  # fmt: skip
 
 
 class Predictions(NamedTuple):
@@ -46,7 +48,11 @@ class Workdir:
 
   It holds `config.cfg` (a flagfile that repeats the run), `environment.json`, `metrics.jsonl` (one
   object a line), `predictions-test.npz`, `result.json` (there when the run is finished),
-  `checkpoints/`, `tensorboard/`, `figures/`, and with `--select=best` the checkpoints of `best/`.
+  `checkpoints/`, `tensorboard/`, `figures/`, `source/` (a user's own code),
+  and with `--select=best` the checkpoints of `best/`.
+
+  Each record carries its digest, as `runtime/records.py` has it. A run of a former version has
+  none: where environment.json has one, the others must.
   """
 
   def __init__(self, path: str | Path):
@@ -55,7 +61,9 @@ class Workdir:
     self.best = self.path / "best"
     self.tensorboard = self.path / "tensorboard"
     self.figures = self.path / "figures"
+    self.sources = self.path / "source"
     self._config = self.path / "config.cfg"
+    self._environment = self.path / "environment.json"
     self._metrics = self.path / "metrics.jsonl"
     self._predictions = self.path / "predictions-test.npz"
     self._result = self.path / "result.json"
@@ -67,27 +75,24 @@ class Workdir:
     Raises:
       UserError: it is a file, it can't be written, or another process trains in it.
     """
-    try:
-      self.path.mkdir(parents=True, exist_ok=True)
-      lock = (self.path / ".lock").open("w")
-    except OSError as error:
-      raise UserError(
-        f"--workdir={self.path}: {error.strerror}; choose a directory that can be written"
-      ) from error
-    with lock:
+    with contextlib.ExitStack() as held:
       try:
-        # A lock of the operating system: a process that died, however it died, holds none.
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.path.mkdir(parents=True, exist_ok=True)
+        held.enter_context(files.locked(self.path / ".lock", wait=False))
       except BlockingIOError:
         raise UserError(
           f"--workdir={self.path}: another process is training there; wait for it, or choose "
           "another --workdir"
         ) from None
+      except OSError as error:
+        raise UserError(
+          f"--workdir={self.path}: {error.strerror}; choose a directory that can be written"
+        ) from error
       yield
 
   def selected(self, config: Config) -> Path:
     """The directory whose newest checkpoint is the one that `config` has tested and used."""
-    return self.best if config.select == "best" else self.checkpoints
+    return self.best if config.run.select == "best" else self.checkpoints
 
   def read_config(self) -> Config | None:
     """Returns the run's settings, or None where no run has begun.
@@ -95,10 +100,23 @@ class Workdir:
     Raises:
       UserError: `config.cfg` is damaged.
     """
-    return config_lib.from_flagfile(self._config) if self._config.exists() else None
+    if not self._config.exists():
+      return None
+    try:
+      records.check_text(records.read(self._config), must_have=self._is_sealed())
+    except (OSError, ValueError) as error:
+      raise UserError(
+        f"{self._config} can't be read as settings: {error}; put it back as it was, or begin again "
+        "in another --workdir"
+      ) from error
+    return config_flags.from_flagfile(self._config)
+
+  def write_config(self, config: Config) -> None:
+    """Writes `config.cfg`, whole or not at all."""
+    write_atomically(self._config, records.with_digest(config.to_flagfile()))
 
   def trained_config(self) -> Config:
-    """Returns the settings of the run that is here.
+    """Returns the settings of the run that is here; a user's own code is the copy that it keeps.
 
     Raises:
       UserError: there is none, or `config.cfg` is damaged.
@@ -106,15 +124,51 @@ class Workdir:
     config = self.read_config()
     if config is None:
       raise UserError(f"--workdir={self.path} holds no run: name the --workdir of a train command")
-    return config
+    self._check_sources()
+    return config.with_kept_sources(self.sources)
+
+  def _check_sources(self) -> None:
+    """Compares the copies of a user's own code with their digests."""
+    try:
+      digests = self.read_environment().get("sources")
+    except UserError:  # It is reported where it is shown.
+      return
+    for name, expected in (digests if isinstance(digests, dict) else {}).items():
+      path = self.sources / Path(name).name
+      # A missing one is reported where it is used.
+      if path.is_file() and records.digest_of_file(path) != expected:
+        raise UserError(f"{path} differs from its digest; put it back as it was, or train again")
+
+  def changed_sources(self, config: Config) -> list[str]:
+    """Describes each file of the user's own that isn't as the run here keeps it.
+
+    Raises:
+      UserError: a file can't be read.
+    """
+    changed = []
+    for flag, text in config.references():
+      source = extensions.read_source(flag, text)
+      copy = self.sources / source.name
+      if not copy.is_file() or copy.read_bytes() != source.content:
+        changed.append(f"--{flag}={text} has changed since, {copy} is what it was")
+    return changed
 
   def begin(self, config: Config, *, devices: list[str], step: int) -> None:
     """Writes down what runs here, from `step` on, and drops the metrics of later steps."""
     with writing(self.figures):
       self.figures.mkdir(exist_ok=True)
-    write_atomically(self._config, config.to_flagfile())
-    self._write_environment(devices)
+    digests = {}
+    for flag, text in config.references():
+      source = extensions.read_source(flag, text)
+      with writing(self.sources):
+        self.sources.mkdir(exist_ok=True)
+      write_atomically(self.sources / source.name, source.content)
+      digests[source.name] = records.digest(source.content)
+    self.write_config(config)
     self._drop_metrics_after(step)
+    # The last: from here on, all records must have a digest.
+    environment = machine.describe(devices)
+    self.write_environment({**environment, "sources": digests} if digests else environment)
 
   def read_result(self) -> dict[str, Any] | None:
     """Returns the result of a finished run, or None.
@@ -125,61 +179,102 @@ class Workdir:
     if not self._result.exists():
       return None
     try:
-      result = json.loads(self._result.read_text(encoding="utf-8"))
-      return {"step": int(result["step"]), **result}
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+      result = records.unsealed(records.read(self._result), must_have=self._is_sealed())
+      _check_result(result)
+    except (OSError, ValueError) as error:
       raise UserError(
-        f"{self._result} is damaged; delete it, and the same train command makes it again"
+        f"{self._result} is damaged; delete it, and the same train command makes it again ({error})"
       ) from error
+    return result
 
-  def write_result(self, result: Mapping[str, Any]) -> None:
-    """Writes `result.json`, whole or not at all."""
-    write_atomically(self._result, json.dumps(result, indent=1) + "\n")
+  def tested_step(self) -> int | None:
+    """Returns the step of the network that a finished run has tested; None: it is unfinished.
+
+    Raises:
+      UserError: `result.json` is damaged.
+    """
+    result = self.read_result()
+    return None if result is None else result.get("best_step", result["step"])
+
+  def write_result(self, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes `result.json`, whole or not at all, and returns what it holds."""
+    sealed = records.sealed(result)
+    write_atomically(self._result, records.to_text(sealed))
+    return sealed
 
   def read_environment(self) -> dict[str, Any]:
-    """Returns the content of `environment.json`.
+    """Returns the content of `environment.json`, without its digest.
 
     Raises:
       UserError: it is missing or damaged.
     """
-    path = self.path / "environment.json"
     try:
-      return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-      raise UserError(f"{path} can't be read: {error}") from error
+      environment = records.unsealed(records.read(self._environment), must_have=False)
+    except (OSError, ValueError) as error:
+      raise UserError(
+        f"{self._environment} can't be read: {error}; put it back as it was, or train again"
+      ) from error
+    environment.pop(records.SHA256, None)
+    return environment
+
+  def write_environment(self, environment: Mapping[str, Any]) -> None:
+    """Writes `environment.json`, whole or not at all."""
+    write_atomically(self._environment, records.to_text(records.sealed(environment)))
+
+  def _is_sealed(self) -> bool:
+    """Whether every record of the run must have a digest, since its environment has one."""
+    try:
+      return records.SHA256 in records.parse(records.read(self._environment))
+    except (OSError, ValueError):
+      return False
 
   def read_predictions(self) -> Predictions | None:
     """Returns what a finished run predicted; None where it left nothing.
 
     Raises:
-      UserError: `predictions-test.npz` is damaged.
+      UserError: `predictions-test.npz` is damaged, or isn't the one of the result.
     """
     if not self._predictions.exists():
       return None
+    expected = (self.read_result() or {}).get("predictions_sha256")
     try:
-      with np.load(self._predictions) as arrays:  # A zip file: its checksums guard every byte.
-        names = tuple(map(str, arrays["label_names"]))
-        predictions = Predictions(arrays["labels"], arrays["probabilities"], names)
-    # RuntimeError: damage that reads as an encrypted zip file.
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-      raise UserError(f"{self._predictions} is damaged: {error}") from error
-    labels, probabilities, _ = predictions
-    if (
-      labels.dtype != np.int32
-      or probabilities.dtype != np.float32
-      or probabilities.shape != (*labels.shape, len(names))
-      or not np.isin(labels, range(len(names))).all()
-      or not np.isfinite(probabilities).all()
-      or not labels.size
-    ):
-      raise UserError(f"{self._predictions} is damaged: its arrays don't fit each other")
+      if expected is not None and records.digest_of_file(self._predictions) != expected:
+        raise ValueError("it differs from its digest in result.json")
+      found = arrays.read(self._predictions, Predictions._fields)
+      names = tuple(map(str, np.atleast_1d(found["label_names"]).tolist()))
+      predictions = Predictions(found["labels"], found["probabilities"], names)
+      _check_predictions(predictions)
+    except (OSError, ValueError, TypeError) as error:
+      raise UserError(
+        f"{self._predictions} is damaged: {error}; delete it for a report without it, or "
+        "result.json too, and the same train command makes both again"
+      ) from error
     return predictions
 
-  def write_predictions(self, predictions: Predictions) -> None:
-    """Writes `predictions-test.npz`, whole or not at all."""
+  def write_predictions(self, predictions: Predictions) -> str:
+    """Writes `predictions-test.npz`, whole or not at all, and returns its digest."""
     file = io.BytesIO()
     np.savez(file, **predictions._asdict())
     write_atomically(self._predictions, file.getvalue())
+    return records.digest(file.getvalue())
+
+  def metrics(self) -> Iterator[dict[str, Any]]:
+    """Yields the objects of `metrics.jsonl`, one by one.
+
+    Raises:
+      UserError: a line other than a last one that was cut off is damaged.
+    """
+    if not self._metrics.exists():
+      return
+    number, must_have = 1, self._is_sealed()
+    try:
+      for line in records.lines(self._metrics):
+        yield _checked_record(records.from_line(line, must_have=must_have))
+        number += 1
+    except (OSError, ValueError) as error:
+      raise UserError(
+        f"{self._metrics} is damaged in line {number}; delete that line and run again ({error})"
+      ) from error
 
   def read_metrics(self) -> list[dict[str, Any]]:
     """Returns the objects of `metrics.jsonl`.
@@ -187,52 +282,61 @@ class Workdir:
     Raises:
       UserError: a line other than a last one that was cut off is damaged.
     """
-    if not self._metrics.exists():
-      return []
-    try:
-      lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-    except UnicodeDecodeError as error:
-      raise UserError(f"{self._metrics} is damaged: {error}") from error
-    records = []
-    for number, line in enumerate(lines, start=1):
-      if not line.endswith("\n"):
-        break  # The process was killed while it wrote this line.
-      try:
-        record = json.loads(line)
-        records.append({"step": int(record["step"]), "split": str(record["split"]), **record})
-      except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise UserError(
-          f"{self._metrics} is damaged in line {number}; delete that line and run again"
-        ) from error
-    return records
+    return list(self.metrics())
 
-  def append_metrics(self, *records: Mapping[str, Any]) -> None:
-    """Adds one line for each of `records` to `metrics.jsonl`."""
+  def append_metrics(self, *metrics: Mapping[str, Any]) -> None:
+    """Adds one line for each of `metrics` to `metrics.jsonl`."""
     with writing(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
-      file.writelines(json.dumps(record) + "\n" for record in records)
+      file.writelines(map(records.to_line, metrics))
 
   def _drop_metrics_after(self, step: int) -> None:
     """Drops what was written past the checkpoint of `step`: those steps are done again.
 
     The test split is scored after the last checkpoint, so its line always goes.
     """
-    kept = [r for r in self.read_metrics() if r["step"] <= step and r["split"] != "test"]
-    write_atomically(self._metrics, "".join(json.dumps(record) + "\n" for record in kept))
+    kept = (r for r in self.metrics() if r["step"] <= step and r["split"] != "test")
+    write_atomically(self._metrics, "".join(map(records.to_line, kept)))
 
-  def _write_environment(self, devices: list[str]) -> None:
-    """Writes `environment.json`: versions, devices, command and commit of this process."""
-    environment = {
-      "python": sys.version.split()[0],
-      "mnist_research": __version__,
-      **{name: metadata.version(name) for name in _PACKAGES},
-      "platform": os.uname().sysname + " " + os.uname().machine,
-      "processor": _processor(),
-      "cores": os.cpu_count(),
-      "devices": devices,
-      "command": [Path(sys.executable).name, *sys.argv],
-      "commit": _commit(),
-    }
-    write_atomically(self.path / "environment.json", json.dumps(environment, indent=1) + "\n")
+
+def _check_result(result: Mapping[str, Any]) -> None:
+  """Raises ValueError where a result says what no run would."""
+  if not records.is_whole(result.get("step"), most=INTEGER_LIMIT):
+    raise ValueError(f"its step is {shortened(repr(result.get('step')))}")
+  for name, most in _RESULT_NUMBERS.items():
+    if name in result and not records.is_number(result[name], least=0, most=most):
+      raise ValueError(f"its {name} is {shortened(repr(result[name]))}")
+  for name in ("dataset", "predictions_sha256"):
+    if not isinstance(result.get(name, ""), str):
+      raise ValueError(f"its {name} is {shortened(repr(result[name]))}")
+
+
+def _checked_record(record: dict[str, Any]) -> dict[str, Any]:
+  """Returns a line of metrics; raises ValueError where it is none."""
+  step, split = record.get("step"), record.get("split")
+  if not records.is_whole(step, most=INTEGER_LIMIT) or split not in SPLITS:
+    raise ValueError(f"its step is {shortened(repr(step))}, its split {shortened(repr(split))}")
+  for name, value in record.items():
+    is_no_number = isinstance(value, float) and not math.isfinite(value)
+    if name != "split" and not records.is_number(value) and not is_no_number:
+      raise ValueError(f"its {shortened(name)} is {shortened(repr(value))}")
+  if split == "validation" and "accuracy" not in record:
+    raise ValueError("it has no accuracy")
+  return record
+
+
+def _check_predictions(predictions: Predictions) -> None:
+  """Raises ValueError where arrays don't fit each other."""
+  labels, probabilities, names = predictions
+  if (
+    labels.dtype != np.int32
+    or probabilities.dtype != np.float32
+    or labels.ndim != 1
+    or probabilities.shape != (len(labels), len(names))
+    or not np.isin(labels, range(len(names))).all()
+    or not np.isfinite(probabilities).all()
+    or not labels.size
+  ):
+    raise ValueError("its arrays don't fit each other")
 
 
 def trained_workdir(path: str) -> Workdir:
@@ -242,36 +346,3 @@ def trained_workdir(path: str) -> Workdir:
   workdir = Workdir(SHIPPED)
   logging.info("no --workdir: the network that comes with the package, %s", SHIPPED)
   return workdir
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-  """Writes `content` under another name and renames it: a reader sees the old or the new file."""
-  partial = path.with_name(f".{path.name}.partial")
-  try:
-    with writing(path), partial.open("wb") as file:
-      file.write(content.encode() if isinstance(content, str) else content)
-      file.flush()
-      os.fsync(file.fileno())
-  except UserError:
-    partial.unlink(missing_ok=True)
-    raise
-  partial.replace(path)
-
-
-def _processor() -> str:
-  """The name of the processor, as Linux tells it."""
-  try:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-  except OSError:
-    return os.uname().machine
-  names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-  return names[0] if names else os.uname().machine
-
-
-def _commit() -> str | None:
-  """The commit of the package's checkout; None where it is none."""
-  command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-  try:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-  except (OSError, subprocess.CalledProcessError):
-    return None

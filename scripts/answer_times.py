@@ -1,4 +1,6 @@
-"""Times the answers to a camera's frames: `python scripts/answer_times.py`.
+"""Times the answers to a camera's frames.
+
+  python scripts/answer_times.py
 
 The frames are JPEGs of 640 x 480 pixels: digits on paper that is grainy and unevenly lit. The time
 is that from the file to the probabilities: decoding, finding the digit, preparing it, the network.
@@ -13,31 +15,39 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from mnist_research import app, config
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app
 from mnist_research.workdir import trained_workdir
-
-flags.adopt_module_key_flags(config)
-_NUM_FRAMES = flags.DEFINE_integer("frames", 500, "how many frames to time", lower_bound=1)
 
 _WIDTH, _HEIGHT = 640, 480
 _SIDE = 250
 _WARM_UP = 20
 
 
-def main(arguments: list[str]) -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: which network, and how many frames."""
+  config_flags.define(flag_values, ["workdir", "device"])
+  flags.DEFINE_integer(
+    "frames", 500, "how many frames to time", lower_bound=1, flag_values=flag_values
+  )
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Times the answers of a workdir's network."""
   app.refuse_arguments(arguments)
-  workdir = trained_workdir(flags.FLAGS.workdir)
-  settings = config.from_flags_over(workdir.trained_config())
+  workdir = trained_workdir(flag_values.workdir)
+  settings = config_flags.from_flags_over(workdir.trained_config(), flag_values)
   app.load_tensorflow()
-  from mnist_research import frames, images, recognition
+  from mnist_research import images
+  from mnist_research.inference import readings
+  from mnist_research.inference.recognizer import load_recognizer
 
-  recognizer = recognition.load(workdir, settings)
-  files = draw_frames(_WARM_UP + _NUM_FRAMES.value)
+  recognizer = load_recognizer(workdir, settings)
+  files = draw_frames(_WARM_UP + flag_values.frames)
   milliseconds = []
   for file in files:
     start = time.perf_counter()
-    frames.read_digit(recognizer, images.read(file))
+    readings.read_digit(recognizer, images.read(file))
     milliseconds.append(1000 * (time.perf_counter() - start))
   timed = np.array(milliseconds[_WARM_UP:])
   app.print_json(
@@ -52,7 +62,7 @@ def main(arguments: list[str]) -> None:
 
 def draw_frames(num_frames: int) -> list[io.BytesIO]:
   """Draws frames, each a JPEG file."""
-  from mnist_research.synthetic_digits import drawing
+  from mnist_research.data.synthetic_digits import drawing
 
   rng = np.random.default_rng(0)
   digits = [image for block, _ in drawing.draw_examples("test", num_frames) for image in block]
@@ -73,4 +83,4 @@ def _draw_frame(digit: np.ndarray, rng: np.random.Generator) -> io.BytesIO:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, define_flags, config_flags.OF_TRAINING)

@@ -8,7 +8,6 @@ second, over those of one device in the same round: the median, with the lowest 
 beside it. The last line on stdout is one JSON object.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -16,33 +15,40 @@ import sys
 import tempfile
 from pathlib import Path
 
+from absl import flags
+
+from mnist_research.runtime import app
+
 COMMAND = ["--benchmark=throughput", "--verbosity=-1"]
 BENCHMARK = [sys.executable, "-m", "mnist_research.benchmark", *COMMAND]
 LAUNCHER = [sys.executable, str(Path(__file__).with_name("launch_local.py")), "--module=benchmark"]
 
 
-def main() -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: how often, and how many devices and workers."""
+  flags.DEFINE_integer("rounds", 5, "how often", lower_bound=1, flag_values=flag_values)
+  flags.DEFINE_integer(
+    "replicas", 2, "devices, and workers", lower_bound=1, flag_values=flag_values
+  )
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the rounds and prints the ratios."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--rounds", type=int, default=5)
-  parser.add_argument("--replicas", type=int, default=2, help="devices, and workers")
-  parser.add_argument("flags", nargs="*", help="flags of the benchmark")
-  arguments = parser.parse_args()
   rounds = []
-  for number in range(arguments.rounds):
-    rounds.append(measure_round(arguments.flags, arguments.replicas))
+  for number in range(flag_values.rounds):
+    rounds.append(measure_round(arguments, flag_values.replicas))
     rates = {way: round(each["examples_per_second"]) for way, each in rounds[-1].items()}
     print(f"round {number}:", json.dumps(rates), file=sys.stderr, flush=True)
-  print(json.dumps({"rounds": len(rounds), "replicas": arguments.replicas, **summarise(rounds)}))
+  app.print_json({"rounds": len(rounds), "replicas": flag_values.replicas, **summarize(rounds)})
 
 
-def measure_round(flags: list[str], replicas: int) -> dict[str, dict]:
+def measure_round(others: list[str], replicas: int) -> dict[str, dict]:
   """Returns what the benchmark says of each way, each measured alone."""
   with tempfile.TemporaryDirectory() as logs:
-    workers = [*LAUNCHER, f"--workers={replicas}", f"--logs={logs}", "--", *COMMAND, *flags]
+    workers = [*LAUNCHER, f"--workers={replicas}", f"--logs={logs}", "--", *COMMAND, *others]
     return {
-      "one_device": measure([*BENCHMARK, *flags, "--strategy=one_device"]),
-      "mirrored": measure([*BENCHMARK, *flags, f"--device_count={replicas}"]),
+      "one_device": measure([*BENCHMARK, *others, "--strategy=one_device"]),
+      "mirrored": measure([*BENCHMARK, *others, f"--device_count={replicas}"]),
       "multi_worker": measure([*workers, "--strategy=multi_worker"]),
     }
 
@@ -55,7 +61,7 @@ def measure(command: list[str]) -> dict:
   return json.loads(process.stdout.splitlines()[-1])
 
 
-def summarise(rounds: list[dict[str, dict]]) -> dict:
+def summarize(rounds: list[dict[str, dict]]) -> dict:
   """Returns ratios, rates and the costs of summing gradients, and prints the ratios to people."""
   summary: dict = {"gradient_bytes": rounds[0]["mirrored"]["gradient_bytes"]}
   for way in rounds[0]:
@@ -75,4 +81,4 @@ def summarise(rounds: list[dict[str, dict]]) -> dict:
 
 
 if __name__ == "__main__":
-  main()
+  app.run(main, define_flags)

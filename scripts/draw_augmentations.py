@@ -6,29 +6,43 @@ Each row is one kind at the strength that the flags give it, on the same ten exa
 all kinds of the config together. mixup and cutmix have no row: they change targets as well.
 """
 
-import dataclasses
-
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
-from mnist_research import augment, config, data, figures
+from mnist_research import figures
+from mnist_research.config import flags as config_flags
+from mnist_research.data import augment, datasets, splits
+from mnist_research.runtime import app, command_line
 
-_OUTPUT = flags.DEFINE_string("output", "augmentations.png", "the picture to write")
 _KINDS = ("shift", "rotation", "scale", "shear", "elastic", "erasing")
 _EXAMPLES = 10
 
 
-def main(_: list[str]) -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: all settings, and where the picture goes."""
+  config_flags.define(flag_values)
+  command_line.define_path("output", "augmentations.png", "the picture to write", flag_values)
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Draws the picture."""
-  settings = config.from_flags()
-  source = data.prepare(settings)
-  examples = data.read(source, "train")[:_EXAMPLES]
-  rows = {"none": (), **{kind: (kind,) for kind in _KINDS}, "together": settings.augment}
+  app.refuse_arguments(arguments)
+  settings = config_flags.from_flags(flag_values)
+  source = datasets.prepare(settings)
+  examples = splits.read(source, "train")[:_EXAMPLES]
+  rows = {
+    "none": (),
+    **{kind: (kind,) for kind in _KINDS},
+    "together": settings.augmentation.augment,
+  }
   positions = tf.range(_EXAMPLES, dtype=tf.int64)
   images = [
     augment.augment_images(
-      tf.constant(examples.images), positions, dataclasses.replace(settings, augment=kinds)
+      tf.constant(examples.images),
+      positions,
+      settings.replace(augment=kinds).augmentation,
+      settings.run.seed,
     )
     for kinds in rows.values()
   ]
@@ -36,10 +50,10 @@ def main(_: list[str]) -> None:
     np.concatenate(images),
     np.repeat(np.arange(len(rows)), _EXAMPLES),
     label_names=list(rows),
-    title=f"{source.name}: training examples, and what --augment makes of them",
+    title=f"{source.short_name}: training examples, and what --augment makes of them",
   )
-  figures.save(figure, _OUTPUT.value)
+  figures.save(figure, flag_values.output)
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, define_flags)

@@ -7,8 +7,6 @@ TensorFlow, TFLite in LiteRT, ONNX in ONNX Runtime. In each round every format t
 that what else the machine does meets all of them; the times are the medians over the rounds.
 """
 
-import argparse
-import dataclasses
 import json
 import statistics
 import subprocess
@@ -21,9 +19,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import tensorflow as tf
+from absl import flags
 from ai_edge_litert.interpreter import Interpreter
 
-from mnist_research import data
+from mnist_research.config import flags as config_flags
+from mnist_research.data import datasets, splits
+from mnist_research.runtime import app
 from mnist_research.workdir import Workdir
 
 _FORMATS = ("saved_model", "tflite", "tflite_int8", "onnx")
@@ -34,26 +35,30 @@ _ALONE, _BATCH = 100, 1000
 _Network = Callable[[np.ndarray], np.ndarray]
 
 
-def main() -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: which network, and how long it is measured."""
+  config_flags.define(flag_values, ["workdir", "data_dir"])
+  flags.DEFINE_integer(
+    "rounds", 20, "turns that each format has", lower_bound=1, flag_values=flag_values
+  )
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Exports, measures and prints."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--workdir", required=True, help="of a trained network")
-  parser.add_argument("--data_dir", default="", help="where TFDS keeps prepared datasets")
-  parser.add_argument("--rounds", type=int, default=20, help="turns that each format has")
-  arguments = parser.parse_args()
+  app.refuse_arguments(arguments)
+  workdir = app.required(flag_values, "workdir")
   tf.config.set_visible_devices([], "GPU")
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
-  settings = Workdir(arguments.workdir).trained_config()
-  settings = dataclasses.replace(settings, data_dir=arguments.data_dir or settings.data_dir)
-  test = data.read(data.prepare(settings), "test")
+  settings = config_flags.from_flags_over(Workdir(workdir).trained_config(), flag_values)
+  test = splits.read(datasets.prepare(settings), "test")
   with tempfile.TemporaryDirectory() as directory:
     paths = {name: Path(directory) / name for name in _FORMATS}
     sizes = {
-      name: export(name, path, arguments.workdir, settings.data_dir) for name, path in paths.items()
+      name: export(name, path, workdir, settings.data.data_dir) for name, path in paths.items()
     }
     errors = {name: count_errors(load(name, path), test) for name, path in paths.items()}
-    seconds = measure(paths, test.images, arguments.rounds)
+    seconds = measure(paths, test.images, flag_values.rounds)
   print(f"| format | kilobytes | errors in {test.num_examples:,} | ms, an image alone | "
         f"ms an image, of {_BATCH:,} together |")  # fmt: skip
   print("|---|---|---|---|---|")
@@ -88,7 +93,7 @@ def load(name: str, path: Path) -> _Network:
   return lambda images: runner(images=images)["probabilities"]
 
 
-def count_errors(network: _Network, test: data.Split) -> int:
+def count_errors(network: _Network, test: splits.Split) -> int:
   """Returns how many test examples are predicted wrongly."""
   starts = range(0, test.num_examples, _BATCH)
   labels = [network(test.images[start : start + _BATCH]).argmax(axis=1) for start in starts]
@@ -121,4 +126,4 @@ def measure(
 
 
 if __name__ == "__main__":
-  main()
+  app.run(main, define_flags, config_flags.OF_TRAINING)

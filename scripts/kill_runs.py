@@ -9,7 +9,6 @@ of the best one where it is kept, `metrics.jsonl` and `result.json`, all but wha
 The last line on stdout is one JSON object; the exit code is 1 if anything differs.
 """
 
-import argparse
 import collections
 import json
 import random
@@ -19,29 +18,36 @@ import sys
 import time
 from pathlib import Path
 
+from absl import flags
+
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app
+
 # What the clock decides.
-CLOCK = {"examples_per_second", "train_seconds"}
+CLOCK = {"examples_per_second", "train_seconds", "sha256", "crc32"}
 
 
-def main() -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: how often, when and where."""
+  config_flags.define(flag_values, ["workdir"])
+  flags.DEFINE_integer("kills", 70, "how often", lower_bound=0, flag_values=flag_values)
+  flags.DEFINE_integer("seed", 0, "of the moments", flag_values=flag_values)
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Kills as often as asked and prints what came of it."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--kills", type=int, default=70)
-  parser.add_argument("--workdir", type=Path, required=True, help="the runs are made under it")
-  parser.add_argument("--seed", type=int, default=0, help="of the moments")
-  parser.add_argument("flags", nargs="*", help="flags of the trainings")
-  arguments = parser.parse_args()
-  outcome = kill_runs(arguments.flags, arguments.kills, arguments.workdir, arguments.seed)
-  print(json.dumps(outcome))
+  workdir = Path(app.required(flag_values, "workdir"))
+  outcome = kill_runs(arguments, flag_values.kills, workdir, flag_values.seed)
+  app.print_json(outcome)
   sys.exit(1 if outcome["differences"] else 0)
 
 
-def kill_runs(flags: list[str], kills: int, workdir: Path, seed: int) -> dict:
+def kill_runs(arguments: list[str], kills: int, workdir: Path, seed: int) -> dict:
   """Returns the number of kills by what the run was doing, of runs, and the differences found."""
   moments = random.Random(seed)
   shutil.rmtree(workdir, ignore_errors=True)
   alone = workdir / "alone"
-  train_from, whole = run_alone([*flags, "--deterministic"], alone)
+  train_from, whole = run_alone([*arguments, "--deterministic"], alone)
   expected = outcome_of(alone)
   killed: collections.Counter[str] = collections.Counter()
   differences: list[str] = []
@@ -51,7 +57,7 @@ def kill_runs(flags: list[str], kills: int, workdir: Path, seed: int) -> dict:
     runs += 1
     while True:
       delay = kill_moment(moments, train_from, whole) if killed.total() < kills else None
-      if not killed_after(delay, [*flags, "--deterministic"], run):
+      if not killed_after(delay, [*arguments, "--deterministic"], run):
         break
       killed[doing(run)] += 1
       print(f"{run.name}: kill {killed.total()} while {doing(run)}", file=sys.stderr, flush=True)
@@ -73,15 +79,15 @@ def kill_moment(moments: random.Random, train_from: float, whole: float) -> floa
   return train_from + moments.uniform(0, (whole - train_from) / 2)
 
 
-def command(flags: list[str], workdir: Path) -> list[str]:
+def command(arguments: list[str], workdir: Path) -> list[str]:
   """The command line of a training."""
-  return [sys.executable, "-m", "mnist_research.train", *flags, f"--workdir={workdir}"]
+  return [sys.executable, "-m", "mnist_research.train", *arguments, f"--workdir={workdir}"]
 
 
-def run_alone(flags: list[str], workdir: Path) -> tuple[float, float]:
+def run_alone(arguments: list[str], workdir: Path) -> tuple[float, float]:
   """Runs undisturbed; returns the seconds until the first metrics, and until the end."""
   began = time.monotonic()
-  process = subprocess.Popen(command(flags, workdir), stdout=subprocess.DEVNULL)
+  process = subprocess.Popen(command(arguments, workdir), stdout=subprocess.DEVNULL)
   first = None
   metrics = workdir / "metrics.jsonl"
   while process.poll() is None:
@@ -93,10 +99,10 @@ def run_alone(flags: list[str], workdir: Path) -> tuple[float, float]:
   return first, time.monotonic() - began
 
 
-def killed_after(seconds: float | None, flags: list[str], workdir: Path) -> bool:
+def killed_after(seconds: float | None, arguments: list[str], workdir: Path) -> bool:
   """Starts or continues a run and kills it after `seconds`; False if it had ended by then."""
   process = subprocess.Popen(
-    command(flags, workdir), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    command(arguments, workdir), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
   )
   try:
     _, errors = process.communicate(timeout=seconds)
@@ -114,7 +120,7 @@ def doing(run: Path) -> str:
   checkpoints = [path.name for name in ("checkpoints", "best") for path in (run / name).glob("*")]
   if (run / "result.json").exists():
     return "ending"
-  if any(name.startswith("partial") for name in checkpoints):
+  if any(name.endswith(".partial") for name in checkpoints):
     return "saving"
   if not (run / "metrics.jsonl").exists():
     return "starting"
@@ -149,4 +155,4 @@ def compare(expected: dict, actual: dict) -> list[str]:
 
 
 if __name__ == "__main__":
-  main()
+  app.run(main, define_flags)

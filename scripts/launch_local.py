@@ -5,11 +5,10 @@
 What stands behind `--` are flags of `mnist_research.train` (or of the command that --module names),
 for each worker. Each has its environment variable TF_CONFIG, with free ports of the loopback. The
 first one, the chief, has this terminal; what the others write goes to <logs>/worker<n>.log. Ctrl-C,
-or SIGTERM, stops all: they save, and the same command goes on from there. When a worker fails, the
+or SIGTERM, stops all: they save, and the same command resumes there. When a worker fails, the
 others end too, and the exit code is that of the failed one.
 """
 
-import argparse
 import contextlib
 import json
 import math
@@ -23,24 +22,30 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from absl import flags
+
+from mnist_research.runtime import app, command_line, signals
+
 # A worker whose peer is lost notices within seconds and says so; one that hangs is not waited for.
 GRACE_SECONDS = 30
 LAST_LINES = 5
 
 
-def main() -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: how many workers, of which command, and where their logs are."""
+  flags.DEFINE_integer("workers", 2, "how many", lower_bound=1, flag_values=flag_values)
+  command_line.define_path("logs", "runs/logs", "directory of the logs", flag_values)
+  flags.DEFINE_string(
+    "module", "train", "command of mnist_research to start", flag_values=flag_values
+  )
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Starts the workers, waits for them, and exits as they did."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--workers", type=int, default=2, help="how many")
-  parser.add_argument("--logs", type=Path, default=Path("runs/logs"), help="directory of the logs")
-  parser.add_argument("--module", default="train", help="command of mnist_research to start")
-  parser.add_argument("flags", nargs="*", help="flags of each worker")
-  arguments = parser.parse_args()
-  if arguments.workers < 1:
-    parser.error(f"--workers={arguments.workers}: must be at least 1")
-  arguments.logs.mkdir(parents=True, exist_ok=True)
-  command = [sys.executable, "-m", f"mnist_research.{arguments.module}", *arguments.flags]
-  sys.exit(launch(command, arguments.workers, arguments.logs))
+  logs = Path(flag_values.logs)
+  logs.mkdir(parents=True, exist_ok=True)
+  command = [sys.executable, "-m", f"mnist_research.{flag_values.module}", *arguments]
+  sys.exit(launch(command, flag_values.workers, logs))
 
 
 def launch(command: list[str], workers: int, logs: Path) -> int:
@@ -57,7 +62,7 @@ def launch(command: list[str], workers: int, logs: Path) -> int:
   if failed is None:
     return 0
   code = exit_code(processes[failed])
-  if code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+  if code in [128 + number for number in signals.heard()]:
     return code  # They were told to stop, and did.
   how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
   print(f"error: worker {failed} {how}", file=sys.stderr)
@@ -102,7 +107,7 @@ def start(
 
 
 def forward_signals(processes: list[subprocess.Popen]) -> list[int]:
-  """Sends each SIGINT and SIGTERM that comes on to every worker; returns the list of them."""
+  """Sends each signal that asks to stop on to every worker; returns the list of them."""
   received: list[int] = []
 
   def forward(number: int, frame: FrameType | None) -> None:
@@ -111,7 +116,8 @@ def forward_signals(processes: list[subprocess.Popen]) -> list[int]:
     for process in processes:
       process.send_signal(number)
 
-  for number in (signal.SIGINT, signal.SIGTERM):
+  signal.set_wakeup_fd(-1)  # Else this process would end three seconds later, before its workers.
+  for number in signals.heard():
     signal.signal(number, forward)
   return received
 
@@ -119,13 +125,15 @@ def forward_signals(processes: list[subprocess.Popen]) -> list[int]:
 def wait(processes: list[subprocess.Popen], received: list[int]) -> int | None:
   """Waits until all have ended; returns the index of the first that failed, or None.
 
-  The others then get GRACE_SECONDS to end by themselves.
+  The others then get GRACE_SECONDS to end by themselves. Where several have failed since the last
+  look, the one that was killed is the first: the others end because they miss it.
   """
   failed, deadline = None, math.inf
   while True:
     codes = [process.poll() for process in processes]
-    if failed is None and any(codes):
-      failed = next(index for index, code in enumerate(codes) if code)
+    failures = [(code > 0, i) for i, code in enumerate(codes) if code]  # Killed: below 0.
+    if failed is None and failures:
+      failed = min(failures)[1]
       deadline = time.monotonic() + GRACE_SECONDS
     if None not in codes:
       return failed
@@ -143,4 +151,4 @@ def exit_code(process: subprocess.Popen) -> int:
 
 
 if __name__ == "__main__":
-  main()
+  app.run(main, define_flags)

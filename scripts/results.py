@@ -1,63 +1,172 @@
-"""Prints the table of docs/results.md from the runs of the shipped configs.
+"""Keeps the records of published runs, and writes the table of docs/results.md from them.
 
-  python scripts/results.py runs/...
+  python scripts/results.py runs/cnn runs/dense     # takes the runs in, and writes the table
+  python scripts/results.py                         # writes the table anew
 
-The directories are workdirs or folders of them. A row is a config of configs/ with all its finished
-runs that were found, one for each seed: mean and standard deviation of the accuracy on the test
-examples, the lowest seed, parameters, and the median of the training seconds. Runs of no config are
-named on stderr and left out.
+The arguments are workdirs or folders of them. Each finished run of a config of configs/ becomes a
+line of docs/results.jsonl, in place of the line of the same config and seed: its figures, and
+from its environment.json the commit, processor and versions. The table is written between two
+markers of docs/results.md: mean and standard deviation of the accuracy on the test examples, the
+lowest seed, the median of the training seconds, where the runs were made, and how often the test
+split was scored. Runs of no config are named on stderr and left out.
 """
 
+import itertools
+import json
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from mnist_research import config as config_lib
+from absl import flags
+
+from mnist_research.config import Config
+from mnist_research.config import flags as config_flags
 from mnist_research.reports import comparison, runs
+from mnist_research.runtime import app
+from mnist_research.runtime.errors import UserError
+from mnist_research.runtime.files import write_atomically
 
-_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+_REPOSITORY = Path(__file__).resolve().parents[1]
+_BEGIN, _END = "<!-- results: begin -->", "<!-- results: end -->"
+_MACHINE = ("commit", "processor", "cores", "python", "tensorflow", "keras")
+_FIGURES = (
+  "dataset", "step", "test_accuracy", "test_loss", "validation_accuracy", "validation_loss",
+  "train_examples", "parameters", "train_seconds",
+)  # fmt: skip
 _HEADER = (
-  "| config | seeds | test accuracy | lowest | parameters | training, median |\n"
-  "|---|---|---|---|---|---|"
+  "| config | seeds | test accuracy | lowest | parameters | trained on | training, median | "
+  "machine | commit | test scored |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 
+# A line of docs/results.jsonl.
+Record = dict[str, Any]
 
-def main() -> None:
-  """Prints the table."""
-  found, set_aside = runs.read(sys.argv[1:])
-  groups, left_out = runs.group(found)
-  for aside in [*set_aside, *left_out]:
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: where the documents are."""
+  flags.DEFINE_string(
+    "docs", str(_REPOSITORY / "docs"), "folder with results.jsonl and results.md",
+    flag_values=flag_values,
+  )  # fmt: skip
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+  """Takes in the runs that are named, and writes the table."""
+  docs = Path(flag_values.docs)
+  records = merge(read_records(docs / "results.jsonl"), collect(arguments))
+  lines = "".join(json.dumps(record) + "\n" for record in records)
+  write_atomically(docs / "results.jsonl", lines)
+  page = (docs / "results.md").read_text(encoding="utf-8")
+  write_atomically(docs / "results.md", with_table(page, table(records)))
+  print(table(records))
+
+
+def read_records(path: Path) -> list[Record]:
+  """Returns the lines of a file of records; none where there is no file."""
+  if not path.exists():
+    return []
+  return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def collect(directories: Sequence[str]) -> list[Record]:
+  """Returns a record for each finished run of a config under some directories."""
+  if not directories:
+    return []
+  found, set_aside = runs.read(directories)
+  for aside in set_aside:
     print(f"left out: {aside.path}, {aside.kind}: {aside.reason}", file=sys.stderr)
-  print(_HEADER)
-  for path in sorted(_CONFIGS.glob("*.cfg")):
-    wanted = config_lib.from_flagfile(path)
-    for group in groups:
-      if is_of(wanted, group.runs[0]):
-        print(row(path.name, group))
-        groups.remove(group)
-        break
-  for group in groups:
-    print(f"left out: {group.runs[0].path}, which is of no config", file=sys.stderr)
+  configs = {
+    path.name: config_flags.from_flagfile(path)
+    for path in sorted((_REPOSITORY / "configs").glob("*.cfg"))
+  }
+  records = []
+  for run in found:
+    name = next((name for name, config in configs.items() if is_of(config, run)), None)
+    if name is None or run.result is None:
+      reason = "of no config" if name is None else "unfinished"
+      print(f"left out: {run.path}, {reason}", file=sys.stderr)
+      continue
+    environment = run.workdir.read_environment()
+    records.append(
+      {
+        "config": name,
+        "seed": run.config.run.seed,
+        **{key: run.result[key] for key in _FIGURES if key in run.result},
+        "test_scorings": run.test_scorings,
+        **{key: environment.get(key) for key in _MACHINE},
+      }
+    )
+  return records
 
 
-def is_of(wanted: config_lib.Config, run: runs.Run) -> bool:
+def is_of(wanted: Config, run: runs.Run) -> bool:
   """Whether `run` was made with the settings `wanted`, but for its seed."""
   differences = wanted.differences(run.config)
   return all(difference.startswith("--seed=") for difference in differences)
 
 
-def row(name: str, group: runs.Group) -> str:
-  """Returns a line of the table."""
-  accuracies = list(group.values("test_accuracy").values())
-  summary = comparison.summarise(accuracies)
+def merge(records: Sequence[Record], newer: Sequence[Record]) -> list[Record]:
+  """Returns both by config and seed; of one config and seed the newer one."""
+  merged = {(record["config"], record["seed"]): record for record in (*records, *newer)}
+  return [merged[key] for key in sorted(merged)]
+
+
+def table(records: Sequence[Record]) -> str:
+  """Returns the table as Markdown, a row for each config."""
+  groups = itertools.groupby(records, key=lambda record: record["config"])
+  return "\n".join([_HEADER, *(_row(name, list(group)) for name, group in groups)])
+
+
+def _row(name: str, group: Sequence[Record]) -> str:
+  accuracies = [record["test_accuracy"] for record in group]
+  summary = comparison.summarize(accuracies)
   deviation = "" if summary.deviation is None else f" ± {summary.deviation:.2%}"
-  seeds = ", ".join(str(run.config.seed) for run in group.runs)
-  seconds = statistics.median(group.values("train_seconds").values())
-  return (
-    f"| `{name}` | {seeds} | {summary.mean:.2%}{deviation} | {min(accuracies):.2%} | "
-    f"{group.values('parameters')[group.runs[0].config.seed]:,.0f} | {seconds:,.0f} s |"
-  )
+  seconds = statistics.median(record["train_seconds"] for record in group)
+  cells = [
+    f"`{name}`",
+    ", ".join(str(record["seed"]) for record in group),
+    f"{summary.mean:.2%}{deviation}",
+    f"{min(accuracies):.2%}",
+    f"{group[0]['parameters']:,.0f}",
+    f"{group[0]['train_examples']:,.0f}",
+    f"{seconds:,.1f} s",
+    # Rows of unlike machines name each.
+    "; ".join(_distinct(_machine(record) for record in group)),
+    ", ".join(_distinct(_short(record["commit"]) for record in group)),
+    "-".join(_distinct(str(record["test_scorings"]) for record in group)),
+  ]
+  return f"| {' | '.join(cells)} |"
+
+
+def _machine(record: Record) -> str:
+  cores = f"{record['cores']} core{'' if record['cores'] == 1 else 's'}"
+  return f"{record['processor']}, {cores}, TensorFlow {record['tensorflow']}"
+
+
+def _short(commit: str | None) -> str:
+  """Returns the first digits of a commit, and whether the checkout had changes beside it."""
+  if not commit:
+    return "unknown"
+  return commit[:7] + ("+" if commit.endswith("+changes") else "")
+
+
+def _distinct(texts: Any) -> list[str]:
+  return sorted(set(texts))
+
+
+def with_table(page: str, rows: str) -> str:
+  """Returns a page with the table between its markers.
+
+  Raises:
+    UserError: it has no markers.
+  """
+  begin, end = page.find(_BEGIN), page.find(_END)
+  if begin < 0 or end < begin:
+    raise UserError(f"results.md needs the markers {_BEGIN} and {_END}")
+  return f"{page[: begin + len(_BEGIN)]}\n\n{rows}\n\n{page[end:]}"
 
 
 if __name__ == "__main__":
-  main()
+  app.run(main, define_flags)

@@ -8,9 +8,6 @@ each is drawn as its median with the lowest and the highest. Examples beyond MNI
 same ones again. The last line on stdout is one JSON object with the points.
 """
 
-import argparse
-import dataclasses
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,13 +15,17 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import flags
 
-from mnist_research import config, data, figures
+from mnist_research import figures
 from mnist_research.benchmarks import training as training_lib
 from mnist_research.benchmarks.limit import compile_limit, limit_turns
 from mnist_research.benchmarks.products import network_products
 from mnist_research.benchmarks.timing import spread, take_turns
 from mnist_research.benchmarks.training import Bench
+from mnist_research.config import flags as config_flags
+from mnist_research.data import splits
+from mnist_research.runtime import app, command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = (15_000, 30_000, 60_000, 120_000, 240_000)
@@ -35,32 +36,33 @@ WIDTHS = (32, 64, 128, 256, 512, 1024, 2048)
 TURN_EXAMPLES = 20_000
 
 
-def main() -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: which examples, how often, and where the picture goes."""
+  config_flags.define(flag_values, ["dataset", "data_dir", "manual_dir"])
+  output = ROOT / "docs" / "images" / "scale.png"
+  command_line.define_path("output", str(output), "the picture to write", flag_values)
+  flags.DEFINE_integer("rounds", 5, "turns of each point", lower_bound=1, flag_values=flag_values)
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Measures the points, draws them and prints them."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--data_dir", default=str(Path.home() / "tensorflow_datasets"))
-  parser.add_argument("--dataset", default="mnist")
-  parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images" / "scale.png")
-  parser.add_argument("--rounds", type=int, default=5)
-  arguments = parser.parse_args()
+  app.refuse_arguments(arguments)
   # Each point's steps are a function of their own; TensorFlow warns as if one were traced anew.
   tf.get_logger().setLevel("ERROR")
   bench = training_lib.read(
-    dataclasses.replace(
-      config.from_flagfile(ROOT / "configs" / "dense.cfg"),
-      dataset=arguments.dataset,
-      data_dir=arguments.data_dir,
+    config_flags.from_flags_over(
+      config_flags.from_flagfile(ROOT / "configs" / "dense.cfg"), flag_values
     )
   )
   charts = []
   for measure in (measure_examples, measure_blocks, measure_batches, measure_widths):
-    charts.append(measure(bench, arguments.rounds))
+    charts.append(measure(bench, flag_values.rounds))
     print(f"measured: {charts[-1].x_label}", file=sys.stderr, flush=True)
   summary = "784-128-128-10 with batches of 32 in blocks of 625 steps, one thing at a time another"
   figures.save(
-    figures.scale_curves(charts, title="What training costs", summary=summary), arguments.output
+    figures.scale_curves(charts, title="What training costs", summary=summary), flag_values.output
   )
-  print(json.dumps({chart.x_label: chart._asdict() for chart in charts}))
+  app.print_json({chart.x_label: chart._asdict() for chart in charts})
 
 
 def measure_examples(bench: Bench, rounds: int) -> figures.Chart:
@@ -100,7 +102,7 @@ def measure_widths(bench: Bench, rounds: int) -> figures.Chart:
   for width in WIDTHS:
     wider = bench.with_config(hidden_units=(width, width))
     products = network_products(training_lib.build(wider).state.model)
-    batch_size = bench.config.batch_size
+    batch_size = bench.config.optimization.batch_size
     limit = compile_limit(products, batch_size, training=True, device=bench.device)
     contestants[f"training {width}"] = training_turns(wider, rounds, short_turn(wider))
     contestants[f"limit {width}"] = limit_turns(limit)
@@ -110,8 +112,12 @@ def measure_widths(bench: Bench, rounds: int) -> figures.Chart:
     [cost * rate for rate in turns[f"training {width}"]]
     for cost, width in zip(flops, WIDTHS, strict=True)
   ]
+  batch_size = bench.config.optimization.batch_size
   possible = [
-    [cost * bench.config.batch_size / sum(seconds) for seconds in turns[f"limit {width}"]]
+    [
+      cost * bench.config.optimization.batch_size / sum(seconds)
+      for seconds in turns[f"limit {width}"]
+    ]
     for cost, width in zip(flops, WIDTHS, strict=True)
   ]
   lines = [line("training", trained), line("its products alone", possible)]
@@ -127,10 +133,10 @@ def training_turns(bench: Bench, rounds: int, turn_steps: int) -> Iterator[float
 
 def short_turn(bench: Bench) -> int:
   """Steps of about TURN_EXAMPLES examples."""
-  return max(1, TURN_EXAMPLES // bench.config.batch_size)
+  return max(1, TURN_EXAMPLES // bench.config.optimization.batch_size)
 
 
-def resized(split: data.Split, num_examples: int) -> data.Split:
+def resized(split: splits.Split, num_examples: int) -> splits.Split:
   """Returns the first `num_examples`, from the beginning again where there are fewer."""
   return split[np.arange(num_examples) % split.num_examples]
 
@@ -144,4 +150,4 @@ def line(name: str, values: Sequence[Sequence[float]]) -> figures.Line:
 
 
 if __name__ == "__main__":
-  main()
+  app.run(main, define_flags)

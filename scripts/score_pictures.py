@@ -11,18 +11,18 @@ whose accuracy is the share of those read whole. What a change to the preparatio
 with --split=train.
 """
 
-import argparse
 import io
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from absl import flags
 from PIL import Image
 
-from mnist_research import app, config, images
-from mnist_research.errors import UserError
+from mnist_research import config, images
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app
 from mnist_research.workdir import trained_workdir
 
 # What draws the pictures belongs to the tests.
@@ -30,59 +30,59 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 import pictures
 
 if TYPE_CHECKING:  # They load TensorFlow.
-  from mnist_research import data, recognition
+  from mnist_research.data import splits
+  from mnist_research.inference.recognizer import Recognizer
 
 _FRAME = (28, 28)
 
 
 class Right(NamedTuple):
-  """Which of N pictures were answered rightly, bool [N], by the way in which they were read."""
+  """Which of N pictures were answered correctly, bool [N], by the way in which they were read."""
 
   prepared: np.ndarray
   resized: np.ndarray
 
 
-def main() -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: which network, and which pictures."""
+  config_flags.define(flag_values, ["workdir", "data_dir", "manual_dir", "device"])
+  flags.DEFINE_enum(
+    "split", "test", ["train", "test"], "whose digits are drawn", flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    "pictures", 40, "pictures of each kind", lower_bound=1, flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    "numbers", 100, "pictures of numbers", lower_bound=1, flag_values=flag_values
+  )
+  flags.DEFINE_integer("seed", 0, "of what is drawn", lower_bound=0, flag_values=flag_values)
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Draws the pictures, has them answered, and prints how many were right."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--workdir", default="", help="a trained run; else the one of the package")
-  parser.add_argument("--data_dir", default="", help="where TFDS has prepared MNIST")
-  parser.add_argument("--manual_dir", default="", help="else: the four original files of MNIST")
-  parser.add_argument("--split", choices=("train", "test"), default="test")
-  parser.add_argument("--pictures", type=int, default=40, help="of each kind")
-  parser.add_argument("--numbers", type=int, default=100)
-  parser.add_argument("--seed", type=int, default=0)
-  arguments = parser.parse_args()
-  try:
-    score(arguments)
-  except UserError as error:
-    sys.exit(app.fail(str(error)))
-
-
-def score(arguments: argparse.Namespace) -> None:
-  """Scores what the command line asks for, and prints it."""
+  app.refuse_arguments(arguments)
   app.load_tensorflow()
-  from mnist_research import data, recognition
+  from mnist_research.data import datasets, splits
+  from mnist_research.inference.recognizer import load_recognizer
 
-  workdir = trained_workdir(arguments.workdir)
-  recognizer = recognition.load(workdir, workdir.trained_config())
-  mnist = config.Config(data_dir=arguments.data_dir, manual_dir=arguments.manual_dir)
-  digits = data.read(data.prepare(mnist), arguments.split)
+  workdir = trained_workdir(flag_values.workdir)
+  settings = config_flags.from_flags_over(workdir.trained_config(), flag_values)
+  recognizer = load_recognizer(workdir, settings)
+  mnist = config.Config(data_dir=flag_values.data_dir, manual_dir=flag_values.manual_dir)
+  digits = splits.read(datasets.prepare(mnist), flag_values.split)
   # Every picture has a digit of its own.
-  order = np.random.default_rng(arguments.seed).permutation(digits.num_examples)
+  order = np.random.default_rng(flag_values.seed).permutation(digits.num_examples)
   by_kind = {}
   for place, kind in enumerate(pictures.KINDS):
-    chosen = order[place * arguments.pictures : (place + 1) * arguments.pictures]
-    by_kind[kind] = answer(recognizer, digits[chosen], kind, [arguments.seed, place])
+    chosen = order[place * flag_values.pictures : (place + 1) * flag_values.pictures]
+    by_kind[kind] = answer(recognizer, digits[chosen], kind, [flag_values.seed, place])
     print_row(kind, by_kind[kind])
   print_row("all", Right(*map(np.concatenate, zip(*by_kind.values(), strict=True))))
-  rest = digits[order[len(pictures.KINDS) * arguments.pictures :]]
-  print(json.dumps(score_numbers(recognizer, rest, arguments.numbers, arguments.seed)))
+  rest = digits[order[len(pictures.KINDS) * flag_values.pictures :]]
+  app.print_json(score_numbers(recognizer, rest, flag_values.numbers, flag_values.seed))
 
 
-def answer(
-  recognizer: "recognition.Recognizer", digits: "data.Split", kind: str, seed: list[int]
-) -> Right:
+def answer(recognizer: "Recognizer", digits: "splits.Split", kind: str, seed: list[int]) -> Right:
   """Draws one kind of picture of each of `digits` and has it answered."""
   generator = np.random.default_rng(seed)
   nothing = np.zeros(_FRAME, np.uint8)
@@ -109,12 +109,10 @@ def print_row(kind: str, right: Right) -> None:
     "accuracy": round(float(right.prepared.mean()), 4),
     "accuracy_resized": round(float(right.resized.mean()), 4),
   }
-  print(json.dumps(row), flush=True)
+  app.print_json(row)
 
 
-def score_numbers(
-  recognizer: "recognition.Recognizer", digits: "data.Split", count: int, seed: int
-) -> dict:
+def score_numbers(recognizer: "Recognizer", digits: "splits.Split", count: int, seed: int) -> dict:
   """Draws numbers of two to five digits and returns how many were read whole."""
   generator = np.random.default_rng(seed)
   right = miscounted = first = 0
@@ -137,4 +135,4 @@ def score_numbers(
 
 
 if __name__ == "__main__":
-  main()
+  app.run(main, define_flags, config_flags.OF_TRAINING)

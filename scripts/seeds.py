@@ -3,61 +3,68 @@
   python scripts/seeds.py --flagfile=configs/dense.cfg --seeds=10 --workdir=runs/dense -- --xla=off
 
 What stands behind `--` goes to every training. Each seed is an ordinary run in `<workdir>/seed<n>`,
-so the same command goes on where it was stopped. The last line on stdout is one JSON object.
+so the same command resumes where it was stopped. The last line on stdout is one JSON object.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+from absl import flags
 
-def main() -> None:
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app, command_line
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: what is trained, how often and where."""
+  config_flags.define(flag_values, ["workdir"])
+  command_line.define_path("flagfile", "", "the config of every training", flag_values)
+  flags.DEFINE_integer("seeds", 10, "how many: 0, 1, ...", lower_bound=1, flag_values=flag_values)
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Trains the seeds one after the other and prints the summary."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--flagfile", required=True, help="the config")
-  parser.add_argument("--seeds", type=int, default=10, help="how many: 0, 1, ...")
-  parser.add_argument("--workdir", type=Path, required=True, help="the runs are made under it")
-  parser.add_argument("flags", nargs="*", help="more flags for every training")
-  arguments = parser.parse_args()
+  flagfile = app.required(flag_values, "flagfile")
+  workdir = Path(app.required(flag_values, "workdir"))
   results = [
-    train(arguments.flagfile, seed, arguments.workdir / f"seed{seed}", arguments.flags)
-    for seed in range(arguments.seeds)
+    train(flagfile, seed, workdir / f"seed{seed}", arguments) for seed in range(flag_values.seeds)
   ]
-  print(json.dumps({"config": arguments.flagfile, **summarise(results)}))
+  app.print_json({"config": flagfile, **summarize(results)})
 
 
-def train(flagfile: str, seed: int, workdir: Path, flags: list[str]) -> dict:
+def train(flagfile: str, seed: int, workdir: Path, others: list[str]) -> dict:
   """Runs one training and returns its result."""
   command = [sys.executable, "-m", "mnist_research.train", f"--flagfile={flagfile}"]
-  command += [f"--seed={seed}", f"--workdir={workdir}", "--verbosity=-1", *flags]
+  command += [f"--seed={seed}", f"--workdir={workdir}", "--verbosity=-1", *others]
   process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
   if process.returncode:
     sys.exit(process.returncode)
   result = json.loads(process.stdout.splitlines()[-1])
-  print(workdir, result["test_accuracy"], file=sys.stderr)
+  print(workdir, result.get("test_accuracy", result.get("validation_accuracy")), file=sys.stderr)
   return result
 
 
-def summarise(results: list[dict]) -> dict:
-  """Returns mean, deviation (n - 1) and lowest of the accuracies, and the median time."""
-  accuracies = [result["test_accuracy"] for result in results]
-  summary = {
-    "dataset": results[0]["dataset"],
-    "seeds": len(results),
-    "test_accuracy_mean": round(statistics.mean(accuracies), 6),
-    "test_accuracy_std": round(statistics.stdev(accuracies), 6) if len(results) > 1 else None,
-    "test_accuracy_lowest": min(accuracies),
+def summarize(results: list[dict]) -> dict:
+  """Returns mean, deviation (n - 1) and lowest of the accuracies, and the median time.
+
+  The figures of the test split are missing after --score_test=false.
+  """
+  summary = {"dataset": results[0]["dataset"], "seeds": len(results)}
+  for name in ("test_accuracy", "validation_accuracy"):
+    accuracies = [result[name] for result in results if name in result]
+    if accuracies:
+      deviation = round(statistics.stdev(accuracies), 6) if len(accuracies) > 1 else None
+      summary[f"{name}_mean"] = round(statistics.mean(accuracies), 6)
+      summary[f"{name}_std"] = deviation
+      summary[f"{name}_lowest"] = min(accuracies)
+  return summary | {
     "train_seconds_median": round(statistics.median(r["train_seconds"] for r in results), 2),
     "parameters": results[0]["parameters"],
   }
-  validated = [r["validation_accuracy"] for r in results if "validation_accuracy" in r]
-  if validated:
-    summary["validation_accuracy_mean"] = round(statistics.mean(validated), 6)
-  return summary
 
 
 if __name__ == "__main__":
-  main()
+  app.run(main, define_flags)

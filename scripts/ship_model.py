@@ -9,15 +9,15 @@ than 2 MB. Prints one JSON object: bytes, and the run's result.
 """
 
 import argparse
-import dataclasses
-import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
-from mnist_research import app
-from mnist_research.errors import UserError
+from absl import flags
+
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app, command_line
+from mnist_research.runtime.errors import UserError
 from mnist_research.workdir import SHIPPED, Workdir
 
 _MAX_BYTES = 2_000_000
@@ -26,16 +26,17 @@ _CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 _OF_THE_MACHINE = ("data_dir", "manual_dir", "workdir")
 
 
-def main() -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: which run, and where it goes."""
+  config_flags.define(flag_values, ["workdir"])
+  command_line.define_path("output", str(SHIPPED), "where; replaced as a whole", flag_values)
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Ships the run that the command line names."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--workdir", type=Path, required=True, help="a finished run")
-  parser.add_argument("--output", type=Path, default=SHIPPED, help="where; replaced as a whole")
-  arguments = parser.parse_args()
-  try:
-    print(json.dumps(ship(Workdir(arguments.workdir), arguments.output)))
-  except UserError as error:
-    sys.exit(app.fail(str(error)))
+  app.refuse_arguments(arguments)
+  run = Workdir(app.required(flag_values, "workdir"))
+  app.print_json(ship(run, Path(flag_values.output)))
 
 
 def ship(run: Workdir, output: Path) -> dict:
@@ -45,26 +46,23 @@ def ship(run: Workdir, output: Path) -> dict:
     UserError: the run is unfinished, too large, or made from no config of the repository.
   """
   app.load_tensorflow()
-  from mnist_research import state
+  from mnist_research.training import checkpoints
 
   config, result = run.trained_config(), run.read_result()
   if result is None:
     raise UserError(f"--workdir={run.path} is not finished: run its train command to the end")
-  trained = state.load_trained(config, run.selected(config))
-  tested = result.get("best_step", result["step"])
-  if trained.step != tested:
-    raise UserError(f"{run.selected(config)} lacks step {tested}, which was tested: train again")
-  environment = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
+  trained = checkpoints.load_trained(config, run.selected(config), step=run.tested_step())
+  environment = run.read_environment()
   environment["command"] = _command(environment["command"])
   with tempfile.TemporaryDirectory(dir=output.parent) as temporary:
     copy = Workdir(Path(temporary) / output.name)
     copy.path.mkdir()
-    state.save_trained(
+    checkpoints.save_trained(
       trained, config, copy.selected(config), train_seconds=result["train_seconds"]
     )
-    elsewhere = dataclasses.replace(config, data_dir="", manual_dir="")
-    (copy.path / "config.cfg").write_text(elsewhere.to_flagfile(), encoding="utf-8")
-    (copy.path / "environment.json").write_text(json.dumps(environment, indent=1) + "\n")
+    elsewhere = config.replace(data_dir="", manual_dir="")
+    copy.write_config(elsewhere)
+    copy.write_environment(environment)
     copy.write_result(result)
     size = sum(path.stat().st_size for path in copy.path.rglob("*") if path.is_file())
     if size > _MAX_BYTES:
@@ -80,11 +78,11 @@ def _command(arguments: list[str]) -> list[str]:
   Raises:
     UserError: it trains no config of the repository.
   """
-  program, *flags = arguments[1:]
+  program, *given = arguments[1:]
   parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
   for name in ("flagfile", *_OF_THE_MACHINE):
     parser.add_argument(f"--{name}", f"-{name}")
-  known, others = parser.parse_known_args(flags)
+  known, others = parser.parse_known_args(given)
   config = Path(known.flagfile or "").name
   if Path(program).name != "train.py" or not (_CONFIGS / config).is_file():
     raise UserError(f"{' '.join(arguments)} doesn't train one of {_CONFIGS}")
@@ -92,4 +90,4 @@ def _command(arguments: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-  main()
+  app.run(main, define_flags)

@@ -1,16 +1,15 @@
 """Trains for long in one process and tells whether memory stays flat.
 
-  python scripts/soak.py --steps=20000 --workdir=runs/soak -- --data_dir=DIR
+  python scripts/soak.py --steps=20000 --workdir=runs/soak --data_dir=DIR
 
-What stands behind `--` are flags of `mnist_research.train`. Every 200 steps the run scores the
+It takes the flags of `mnist_research.train`. Every 200 steps the run scores the
 validation examples, draws the pictures of a result, writes them for TensorBoard too, and saves.
-With `--stops=N` the run is stopped by a signal N times and goes on in the same process, where it
+With `--stops=N` the run is stopped by a signal N times and resumes in the same process, where it
 restores and compiles again. Resident memory is read every tenth of a second: the highest of each
 tenth of the steps is printed, and the growth from the first of them to the highest of the others.
 A bare `import tensorflow` is measured beside it. The last line on stdout is one JSON object.
 """
 
-import argparse
 import gc
 import json
 import os
@@ -26,48 +25,56 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from mnist_research import config
 from mnist_research.config import Config
-from mnist_research.errors import Interrupted
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app
+from mnist_research.runtime.errors import Interrupted, UserError
 
 IMPORT = "import tensorflow; print(open('/proc/self/status').read())"
 STATUS = Path("/proc/self/status")
 EVERY = 200
 
 
-def main() -> None:
-  """Runs the soak and prints what memory did."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--steps", type=int, default=20_000)
-  parser.add_argument("--stops", type=int, default=0)
-  parser.add_argument("--workdir", type=Path, required=True)
-  parser.add_argument("flags", nargs="*", help="more flags of the training")
-  arguments = parser.parse_args()
-  shutil.rmtree(arguments.workdir, ignore_errors=True)
-  own = [f"--{name}={EVERY}" for name in ("evaluate_every", "checkpoint_every")]
-  own += [f"--steps={arguments.steps}", f"--workdir={arguments.workdir}"]
-  flags.FLAGS(["soak", *own, *arguments.flags])
-  settings = config.from_flags()
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: all settings, and how often the run is stopped."""
+  config_flags.define(flag_values)
+  flag_values.set_default("steps", 20_000)
+  for name in ("evaluate_every", "checkpoint_every"):
+    flag_values.set_default(name, EVERY)
+  flags.DEFINE_integer(
+    "stops", 0, "how often a signal stops the run", lower_bound=0, flag_values=flag_values
+  )
 
-  if not settings.validation_examples:
-    parser.error("--validation_examples=0: there is nothing to score")
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+  """Runs the soak and prints what memory did."""
+  app.refuse_arguments(arguments)
+  workdir = app.required(flag_values, "workdir")
+  settings = config_flags.from_flags(flag_values)
+  if not settings.data.validation_examples:
+    raise UserError("--validation_examples=0: there is nothing to score; hold some out")
+  shutil.rmtree(workdir, ignore_errors=True)
   over = threading.Event()
   with ThreadPoolExecutor(max_workers=1) as background:
-    observed = background.submit(observe, settings, arguments.stops, over)
+    observed = background.submit(observe, settings, flag_values.stops, over)
     try:
       starts = train(settings)
     finally:
       over.set()
     samples = observed.result()
   tenths = [
-    max(memory for step, memory in samples if tenth < 10 * step / settings.steps <= tenth + 1)
+    max(
+      memory
+      for step, memory in samples
+      if tenth < 10 * step / settings.optimization.steps <= tenth + 1
+    )
     for tenth in range(10)
   ]
   bare = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
   print(
     json.dumps(
       {
-        "steps": settings.steps,
+        "steps": settings.optimization.steps,
         "starts": starts,
         "mib_by_tenth": [round(tenth) for tenth in tenths],
         "growth": round(max(tenths[1:]) / tenths[0] - 1, 4),
@@ -79,10 +86,10 @@ def main() -> None:
 
 def train(settings: Config) -> int:
   """Trains to the end, through all stops; returns how often the run was started."""
-  from mnist_research import loop
+  from mnist_research.training import loop
 
   gc.freeze()  # As the command does.
-  pictures = Path(settings.workdir) / "soak"
+  pictures = Path(settings.run.workdir) / "soak"
   # The loop alone answers it: elsewhere nothing would go on afterwards.
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
   for start in range(1, sys.maxsize):
@@ -100,8 +107,8 @@ def observe(settings: Config, stops: int, over: threading.Event) -> list[tuple[i
   Returns:
     (step, resident MiB) of each reading.
   """
-  workdir = Path(settings.workdir)
-  stop_steps = [settings.steps * stop // (stops + 1) for stop in range(1, stops + 1)]
+  workdir = Path(settings.run.workdir)
+  stop_steps = [settings.optimization.steps * stop // (stops + 1) for stop in range(1, stops + 1)]
   samples = []
   while not over.wait(0.1):
     step = last_step(workdir / "metrics.jsonl")
@@ -114,23 +121,27 @@ def observe(settings: Config, stops: int, over: threading.Event) -> list[tuple[i
 
 def draw(directory: Path, step: int) -> None:
   """Draws the pictures that a run draws at its end, and writes them, in a workdir of their own."""
-  from mnist_research.data import Split
-  from mnist_research.evaluation import evaluate
-  from mnist_research.progress import Progress
-  from mnist_research.recording import Recorder
-  from mnist_research.summaries import Summaries
+  from mnist_research.data.splits import Split
+  from mnist_research.metrics.evaluation import evaluate
+  from mnist_research.recording.recorder import Recorder
+  from mnist_research.recording.summaries import Summaries
+  from mnist_research.runtime.progress import Progress
   from mnist_research.workdir import Workdir
 
   values = np.random.default_rng(step)
   images = values.integers(0, 256, [1000, 28, 28, 1], np.uint8)
   test = Split(images, values.integers(0, 10, 1000, np.int32))
   evaluation = evaluate(np.log(values.dirichlet(np.ones(10), 1000)), test.labels)
-  names = [str(digit) for digit in range(10)]
+  names = tuple(map(str, range(10)))
   workdir = Workdir(directory)
   workdir.figures.mkdir(parents=True, exist_ok=True)
-  with Summaries(workdir.tensorboard, first_step=step) as summaries:
-    recorder = Recorder(workdir, summaries, Progress(total=step, brief=True))
-    recorder.predictions(step, f"step {step}", test, evaluation, names)
+  with (
+    ThreadPoolExecutor(max_workers=1) as background,
+    Summaries(workdir.tensorboard, first_step=step) as summaries,
+  ):
+    progress = Progress(total=step, brief=True)
+    recorder = Recorder(Config(), workdir, summaries, progress, None, background, names)
+    recorder.draw_predictions(step, test, evaluation)
 
 
 def last_step(metrics: Path) -> int:
@@ -150,4 +161,4 @@ def resident(status: str) -> float:
 
 
 if __name__ == "__main__":
-  main()
+  app.run(main, define_flags)

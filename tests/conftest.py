@@ -1,9 +1,13 @@
 """What all tests share: the devices of the process, and datasets that are prepared once."""
 
+import gzip
 import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 
 # Before TensorFlow is imported: what it says about the machine would bury a test's own output.
@@ -11,8 +15,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 
-from mnist_research import data
 from mnist_research.config import Config
+from mnist_research.data import datasets
 
 # Several devices on any machine: the most replicas that a test asks for.
 _LOGICAL_CPUS = 4
@@ -37,6 +41,32 @@ def mnist_dir() -> Path:
   return Path(directory)
 
 
+@pytest.fixture
+def signals_heard() -> Iterator[None]:
+  """Gives a test's programs all signals, though nohup or a shell's `&` has pytest ignore some."""
+  numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+  ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
+  for number in ignored:
+    signal.signal(number, signal.SIG_DFL)
+  yield
+  for number in ignored:
+    signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture(scope="session")
+def read_mnist(mnist_dir) -> Callable[[str], np.ndarray]:
+  """Reads one of the original files, by its name without `.gz`, as an array of its shape, uint8."""
+
+  def read(name: str) -> np.ndarray:
+    with gzip.open(mnist_dir / f"{name}.gz") as file:
+      content = file.read()
+    # The last byte of the magic number counts the dimensions; each is a big-endian integer.
+    shape = np.frombuffer(content, ">i4", count=content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+
+  return read
+
+
 def _shared_directory(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
   """A directory of this test session, one for all the processes of pytest-xdist."""
   base = tmp_path_factory.getbasetemp()
@@ -51,7 +81,7 @@ def _shared_directory(tmp_path_factory: pytest.TempPathFactory, name: str) -> Pa
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
   """A data_dir that holds `synthetic_digits/2000_500`."""
   data_dir = str(_shared_directory(tmp_path_factory, "prepared"))
-  data.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=data_dir))
+  datasets.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=data_dir))
   return data_dir
 
 
@@ -59,5 +89,5 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
 def mnist_data_dir(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path) -> str:
   """A data_dir that holds `mnist`, prepared from its original files."""
   data_dir = str(_shared_directory(tmp_path_factory, "mnist"))
-  data.prepare(Config(dataset="mnist", data_dir=data_dir, manual_dir=str(mnist_dir)))
+  datasets.prepare(Config(dataset="mnist", data_dir=data_dir, manual_dir=str(mnist_dir)))
   return data_dir

@@ -36,9 +36,9 @@ def write(path: Path, *, accuracy: float | None, validation: float | None = None
     workdir.append_metrics({"step": 200, "split": "test", "loss": 0.7, "accuracy": accuracy})
     workdir.write_predictions(Predictions(LABELS, PROBABILITIES, NAMES))
     result = {
-      "step": 200, "dataset": config.dataset, "test_accuracy": accuracy, "test_loss": 0.7,
-      "train_examples": 2000, "parameters": 1234, "seed": config.seed,
-      "train_seconds": 2.0 + config.seed, "examples_per_second": 2000.0,
+      "step": 200, "dataset": config.data.dataset, "test_accuracy": accuracy, "test_loss": 0.7,
+      "train_examples": 2000, "parameters": 1234, "seed": config.run.seed,
+      "train_seconds": 2.0 + config.run.seed, "examples_per_second": 2000.0,
     }  # fmt: skip
     if validation is not None:
       result |= {"validation_accuracy": validation, "validation_loss": 1.0}
@@ -49,4 +49,4 @@ def write(path: Path, *, accuracy: float | None, validation: float | None = None
 def change_result(workdir: Workdir, **values):
   """Puts values into a result.json."""
   path = workdir.path / "result.json"
-  path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+  workdir.write_result({**json.loads(path.read_text()), **values})

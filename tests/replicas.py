@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mnist_research import data, distribution, input_pipeline, losses, steps
-from mnist_research import state as state_lib
+from mnist_research import distribution
 from mnist_research.config import Config
-from mnist_research.evaluation import evaluate_logits
+from mnist_research.data import input_pipeline, splits
+from mnist_research.metrics.evaluation import evaluate_logits
+from mnist_research.training import losses, steps
+from mnist_research.training.state import create_state
+from mnist_research.workers import Exchange, read_workers
 
 STEPS = 200
 _BLOCK = 50
@@ -29,13 +32,13 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def digits(num_examples: int = 100) -> data.Split:
+def digits(num_examples: int = 100) -> splits.Split:
   """Ten fixed pictures under noise: something that can be learnt."""
   generator = np.random.default_rng(0)
   labels = generator.integers(0, 10, num_examples).astype(np.int32)
   pictures = generator.integers(0, 200, (10, 28, 28, 1))
   noise = generator.integers(0, 56, (num_examples, 28, 28, 1))
-  return data.Split((pictures[labels] + noise).astype(np.uint8), labels)
+  return splits.Split((pictures[labels] + noise).astype(np.uint8), labels)
 
 
 def settings(case: str, **changes: Any) -> Config:
@@ -50,12 +53,14 @@ def settings(case: str, **changes: Any) -> Config:
 def train(config: Config, strategy: tf.distribute.Strategy) -> dict[str, Any]:
   """Trains and returns what every replica must agree on, and what this process's replicas got."""
   with strategy.scope():
-    state = state_lib.create_state(config, label_names=list("0123456789"), total_steps=STEPS)
-  loss = losses.create_loss(config.loss, config.label_smoothing)
+    state = create_state(
+      config, label_names=list("0123456789"), image_shape=(28, 28, 1), total_steps=STEPS
+    )
+  loss = losses.create_loss(config.optimization.loss, config.optimization.label_smoothing)
   train_block = steps.create_train_block(config, state, loss, strategy, xla=False)
   blocks = input_pipeline.train_blocks(
-    digits(), config, first_steps=range(0, STEPS, _BLOCK), room=_BLOCK, strategy=strategy,
-    num_classes=10,
+    digits(), config, first_steps=range(0, STEPS, _BLOCK), steps_per_block=_BLOCK,
+    strategy=strategy, num_classes=10,
   )  # fmt: skip
   step_losses, correct, parts = [], [], []
   for images, labels in blocks:
@@ -88,6 +93,7 @@ def digest(arrays: Any) -> str:
 
 
 if __name__ == "__main__":
-  joined = distribution.create_strategy(settings("sgd"))
+  workers = read_workers("auto")
+  joined = distribution.create_strategy(settings("sgd"), workers)
   print(json.dumps({case: train(settings(case), joined) for case in CASES}), flush=True)
-  distribution.Exchange(joined, distribution.read_workers(Config())).wait()
+  Exchange(joined, workers).wait()

@@ -1,6 +1,7 @@
 """Tests of how commands start and end: help, exit codes, what they say, and where."""
 
 import os
+import signal
 import subprocess
 
 import commands
@@ -29,30 +30,81 @@ def nobody_reads():
 def _run_main(body, *, stdout=subprocess.PIPE, path=commands.REPOSITORY):
   """Runs a command whose `main` does `body`, with modules from `path`."""
   program = (
-    "import errno, signal\n"
-    "from mnist_research import app\n"
-    "from mnist_research.errors import Interrupted, UserError\n"
-    "def main(arguments):\n"
+    "import errno, os, signal\n"
+    "from mnist_research.runtime import app\n"
+    "from mnist_research.runtime.errors import Interrupted, UserError\n"
+    "def main(flag_values, arguments):\n"
     f"  {body}\n"
     "app.run(main)\n"
   )
   return commands.run_python(program, stdout=stdout, path=path)
 
 
+_OWN = {
+  "train": "[no]batch_norm", "evaluate": "split=", "predict": "index=", "demo": "port=",
+  "camera": "source=", "export": "format=", "benchmark": "baseline=", "report": "output=",
+  "sweep": "jobs=",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("module", _COMMANDS)
-@pytest.mark.parametrize("flag", ["--help", "--helpfull", "--helpshort"])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_is_on_stdout_and_no_failure(module, flag):
-  finished = commands.run(flag, module=module)
+  finished = commands.run("--batch_size=x", flag, module=module)
   assert finished.returncode == 0
   assert finished.stderr == ""
-  assert f"python -m mnist_research.{module}" in finished.stdout
-  own = {
-    "train": "learning_rate", "evaluate": "split", "predict": "index", "demo": "port",
-    "camera": "source", "export": "format", "benchmark": "baseline", "report": "output",
-    "sweep": "jobs",
-  }  # fmt: skip
-  for name in ("workdir", "dataset", own[module]):
-    assert f"--{name}" in finished.stdout
+  lines = finished.stdout.splitlines()
+  assert f"  python -m mnist_research.{module}" in finished.stdout
+  for name in (_OWN[module], "flagfile=FILE", "verbosity=N"):
+    assert any(line.startswith(f"  --{name}") for line in lines)
+  assert "--learning_rate=N" in finished.stdout or module not in ("train", "sweep", "benchmark")
+  for absent in ("logtostderr", "pdb", "helpxml", "undefok"):
+    assert absent not in finished.stdout
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100])
+def test_help_fits_the_terminal(columns):
+  finished = commands.run("--help", module="report", environment={"COLUMNS": str(columns)})
+  shown = [line for line in finished.stdout.splitlines() if not line.startswith("  python")]
+  assert max(map(len, shown)) <= columns
+
+
+def test_help_has_a_commands_own_flags_first_and_the_settings_by_subject():
+  text = commands.run("--help", module="sweep").stdout
+  titles = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
+  assert titles == [
+    "Flags of this command:", "Data:", "Augmentation:", "Model:", "Optimization:", "Run:",
+    "Devices:", "Every command:",
+  ]  # fmt: skip
+  words = " ".join(text.split())
+  assert "--batch_size=N examples of a step, over all replicas together (default: 32)" in words
+  assert "--padding=TEXT cnn: of the convolutions; one of valid, same (default: valid)" in words
+
+
+def test_the_version_is_told():
+  finished = commands.run("--version", module="train")
+  assert (finished.returncode, finished.stdout, finished.stderr) == (0, "0.1.0\n", "")
+
+
+def test_the_package_lists_its_commands():
+  program = "import runpy, sys; sys.argv = ['x', *{}]; runpy.run_module('mnist_research', "
+  program += "run_name='__main__')"
+  finished = commands.run_python(program.format([]))
+  assert finished.returncode == 0
+  for module in _COMMANDS:
+    assert f"  python -m mnist_research.{module} " in finished.stdout
+  assert commands.run_python(program.format(["trian"])).error == (
+    "error: there is no command 'trian'; did you mean train? python -m mnist_research lists them"
+  )
+
+
+def test_importing_commands_touches_no_global_flag():
+  modules = ", ".join(f"mnist_research.{module}" for module in _COMMANDS)
+  finished = commands.run_python(
+    f"from absl import flags; before = set(flags.FLAGS); import {modules}\n"
+    "import json; print(json.dumps(sorted(set(flags.FLAGS) - before)))"
+  )
+  assert finished.record == []
 
 
 @pytest.mark.parametrize("module", _COMMANDS)
@@ -63,7 +115,7 @@ def test_a_reader_of_help_that_left_gets_no_complaint(module, flag, nobody_reads
     assert finished.returncode == _BROKEN_PIPE
     assert finished.stderr == ""
   else:
-    assert finished.error.startswith("error: Unknown command line flag 'nope'")
+    assert finished.error.startswith("error: unknown flag --nope")
 
 
 def test_a_reader_of_results_that_left_gets_no_complaint(trained, nobody_reads):
@@ -77,7 +129,7 @@ def test_a_reader_of_results_that_left_gets_no_complaint(trained, nobody_reads):
 def test_results_that_find_no_room_are_an_error():
   with open("/dev/full", "w") as full:
     finished = _run_main("app.print_json({'loss': 0.5})", stdout=full)
-  assert finished.error == "error: a file: No space left on device; mend that and run again"
+  assert finished.error == "error: the output: No space left on device; fix that and run again"
 
 
 @pytest.mark.parametrize(
@@ -89,9 +141,9 @@ def test_results_that_find_no_room_are_an_error():
     ("raise Interrupted(signal.SIGTERM)", 143, ""),
     ("raise KeyboardInterrupt", 130, ""),
     ("open('/no/such/file')", 2,
-     "error: /no/such/file: No such file or directory; mend that and run again\n"),
+     "error: /no/such/file: No such file or directory; fix that and run again\n"),
     ("raise OSError(errno.ENOSPC, 'No space left on device', 'disk')", 2,
-     "error: disk: No space left on device; mend that and run again\n"),
+     "error: disk: No space left on device; fix that and run again\n"),
   ],
 )  # fmt: skip
 def test_each_end_has_its_exit_code(body, returncode, stderr):
@@ -110,6 +162,33 @@ def test_a_defect_shows_its_traceback_and_ends_with_1(body):
   assert "error: " not in finished.stderr.splitlines()[0]
 
 
+def _fake_tensorflow(directory, body):
+  """Writes modules that are imported in place of TensorFlow and Keras."""
+  (directory / "tensorflow.py").write_text(
+    f"import os\n{body}\nclass config:\n  list_physical_devices = staticmethod(lambda: [])\n"
+  )
+  (directory / "keras.py").write_text(
+    "class config:\n  set_image_data_format = set_floatx = staticmethod(lambda _: None)\n"
+  )
+
+
+def test_the_last_words_of_a_tensorflow_that_dies_are_shown(tmp_path):
+  _fake_tensorflow(tmp_path, "os.write(2, b'I0000 noise\\nF0000 no such flag\\n'); os.abort()")
+  path = f"{tmp_path}{os.pathsep}{commands.REPOSITORY}"
+  finished = _run_main("app.load_tensorflow()", path=path)
+  assert finished.returncode == -signal.SIGABRT
+  assert finished.stderr.splitlines()[0] == "F0000 no such flag"
+
+
+def test_a_tensorflow_that_does_not_load_is_one_line(tmp_path):
+  _fake_tensorflow(tmp_path, "raise ImportError('failed to map segment')")
+  path = f"{tmp_path}{os.pathsep}{commands.REPOSITORY}"
+  assert _run_main("app.load_tensorflow()", path=path).error == (
+    "error: TensorFlow can't be loaded: failed to map segment; check its installation, and that "
+    "there is enough memory"
+  )
+
+
 def test_notes_of_tensorflow_are_dropped_and_all_else_it_says_is_shown(tmp_path):
   lines = (
     "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
@@ -119,10 +198,7 @@ def test_notes_of_tensorflow_are_dropped_and_all_else_it_says_is_shown(tmp_path)
     "a line of somebody else",
   )
   text = "".join(line + "\n" for line in lines)
-  (tmp_path / "tensorflow.py").write_text(
-    f"import os\nos.write(2, {text.encode()!r})\n"
-    "class config:\n  list_physical_devices = staticmethod(lambda: [])\n"
-  )
+  _fake_tensorflow(tmp_path, f"os.write(2, {text.encode()!r})")
   path = f"{tmp_path}{os.pathsep}{commands.REPOSITORY}"
   finished = _run_main("app.load_tensorflow()", path=path)
   assert finished.returncode == 0
@@ -137,3 +213,33 @@ def test_a_bad_flag_is_answered_before_tensorflow_is_loaded():
     "runpy.run_module('mnist_research.train', run_name='__main__')\n"
   )
   assert finished.error == "error: --batch_size=0: must be at least 1"
+
+
+def test_no_message_tells_a_password():
+  assert _run_main("raise UserError('--storage=db://me:se:cret@host/x is away')").error == (
+    "error: --storage=db://me:***@host/x is away"
+  )
+
+
+def test_the_environment_of_keras_and_matplotlib_is_set_right(monkeypatch):
+  monkeypatch.setenv("KERAS_BACKEND", "jax")
+  monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
+  monkeypatch.setenv("MPLBACKEND", "nope")
+  finished = _run_main(
+    "names = ('KERAS_BACKEND', 'TF_USE_LEGACY_KERAS', 'MPLBACKEND'); "
+    "app.print_json({name: os.environ.get(name) for name in names})",
+  )
+  assert finished.record == {
+    "KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": None, "MPLBACKEND": "agg"
+  }  # fmt: skip
+
+
+def test_a_keras_that_is_loaded_stays_as_it_is():
+  finished = commands.run_python(
+    "import json, os, sys, types\n"
+    "sys.modules['keras'] = types.ModuleType('keras')\n"
+    "os.environ['KERAS_BACKEND'] = 'jax'\n"
+    "import mnist_research\n"
+    "print(json.dumps(os.environ['KERAS_BACKEND']))\n"
+  )
+  assert finished.record == "jax"

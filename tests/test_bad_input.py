@@ -1,6 +1,5 @@
 """Tests of what a user can get wrong: one line that names it, exit code 2, and nothing changed."""
 
-import dataclasses
 import gzip
 import json
 import os
@@ -12,9 +11,9 @@ import commands
 import numpy as np
 import pytest
 
-from mnist_research.config import Config
-from mnist_research.errors import UserError
-from mnist_research.loop import train
+from mnist_research.config import FIELDS, Config
+from mnist_research.runtime.errors import UserError
+from mnist_research.training.loop import train
 
 _ENUMS = (
   "model", "activation", "loss", "optimizer", "learning_rate_schedule", "precision", "xla",
@@ -52,10 +51,19 @@ def _refusal(*arguments, module="train", **options):
 @pytest.mark.parametrize(
   ("arguments", "named"),
   [
-    (["--bogus_flag=1"], "bogus_flag"),
-    (["--batchsize=3"], "batchsize"),
-    (["pictures"], "'pictures' is no flag"),
-    (["--seed=1", "positional", "--seed=2"], "'positional' is no flag"),
+    (["--bogus_flag=1"], "unknown flag --bogus_flag; see --help"),
+    (["--batchsize=3"], "unknown flag --batchsize; did you mean --batch_size? see --help"),
+    (["--nodeterministic=1"], "--nodeterministic=1: takes no value: write --nodeterministic, or"),
+    (["--stderrthreshold=q"], "unknown flag --stderrthreshold; see --help"),
+    (["--profile_file=/nonexist/x"], "unknown flag --profile_file"),
+    (["--undefok=x"], "unknown flag --undefok; see --help"),
+    (["--verbosity=loud"], "--verbosity=loud: must be an integer"),
+    (["--seed"], "--seed lacks its value: write --seed=VALUE"),
+    (["dense.cfg"], "'dense.cfg' is a flagfile: write --flagfile=dense.cfg"),
+    (["--hidden_units=9000000000"], "--hidden_units=9000000000: must be below 2147483648"),
+    (["--hidden_units=" + "1," * 1000 + "1"], "--hidden_units: 1,001 entries; 1,000 are the most"),
+    (["pictures"], "'pictures' is not a flag"),
+    (["--seed=1", "positional", "--seed=2"], "'positional' is not a flag"),
     *((["--hidden_units=" + units], f"--hidden_units={units}")
       for units in ("0", "-3", "32,0", "many", "1.5", "8,,8")),
     *(([f"--{name}=0"], f"--{name}=0") for name in ("batch_size", "epochs", "learning_rate")),
@@ -82,9 +90,8 @@ def test_a_bad_flag_is_named(arguments, named, tmp_path):
 
 @pytest.mark.parametrize("name", _ENUMS)
 def test_a_bad_choice_is_answered_with_the_choices(name):
-  (field,) = (field for field in dataclasses.fields(Config) if field.name == name)
   line = _refusal(f"--{name}=best")
-  for choice in field.metadata["choices"]:
+  for choice in FIELDS[name].metadata["choices"]:
     assert choice in line
 
 
@@ -154,7 +161,7 @@ def test_a_flag_of_training_is_refused_after_it(trained, module, flag):
 
 
 def test_evaluate_takes_no_picture(trained):
-  assert "'3.png' is no flag" in _refusal(
+  assert "'3.png' is not a flag" in _refusal(
     f"--workdir={trained.workdir}", "3.png", module="evaluate"
   )
 
@@ -195,12 +202,15 @@ def test_other_settings_in_a_half_done_run_change_nothing(half_done, prepared):
 
 
 def test_checkpoints_that_are_all_damaged_are_named(half_done):
+  newest = max((half_done / "checkpoints").iterdir())
   for checkpoint in (half_done / "checkpoints").iterdir():
     (checkpoint / "manifest.json").write_text("{")
   before = commands.contents(half_done)
   finished = commands.run(f"--workdir={half_done}", module="evaluate")
+  assert f"{newest} is damaged: manifest.json can't be read; restore it" in finished.error
+  finished = commands.run(f"--workdir={half_done}", "--step=latest_whole", module="evaluate")
   assert f"every checkpoint under {half_done / 'checkpoints'} is damaged" in finished.error
-  assert finished.stderr.count("is damaged and passed over") == 2
+  assert finished.stderr.count("is corrupt and skipped") == 2
   assert commands.contents(half_done) == before
 
 
@@ -245,7 +255,7 @@ def _train_mnist(data_dir, workdir, *flags, **options):
 
 @pytest.mark.parametrize(
   ("dataset", "problem"),
-  [("no_such_dataset", "TFDS knows no such"), ("cifar10", "its images are (32, 32, 3)")],
+  [("no_such_dataset", "TFDS knows no such"), ("stanford_dogs", "its images are (None, None, 3)")],
 )
 def test_a_dataset_that_does_not_fit_is_named_without_a_network(tmp_path, dataset, problem):
   workdir = tmp_path / "run"
@@ -287,7 +297,7 @@ def test_the_fallback_cannot_be_missed_and_names_itself_in_the_result(prepared, 
   flags = (prepared, tmp_path / "run", "--fallback_dataset=synthetic_digits/2000_500")
   finished = _train_mnist(*flags)
   assert finished.record["dataset"] == "synthetic_digits/2000_500"
-  assert "warning: mnist is not at hand" in finished.stderr
+  assert "warning: mnist isn't available" in finished.stderr
   assert "!!! TRAINING ON SYNTHETIC_DIGITS/2000_500 INSTEAD OF MNIST." in finished.stderr
   assert "!" * 100 in finished.stderr.splitlines()
   # It is the last thing that people read, too.

@@ -1,5 +1,6 @@
 """Tests of what `python -m mnist_research.benchmark` does and prints, not of how fast it is."""
 
+import dataclasses
 import itertools
 import sys
 import types
@@ -8,9 +9,9 @@ import commands
 import numpy as np
 import pytest
 import tensorflow as tf
+from nets import create_model
 from tensorflow.python.framework import config as framework
 
-from mnist_research import loop
 from mnist_research.benchmarks import (
   evaluate,
   keras_fit,
@@ -26,8 +27,10 @@ from mnist_research.benchmarks import training as training_lib
 from mnist_research.benchmarks.products import network_products
 from mnist_research.benchmarks.time_to_accuracy import SeedRun
 from mnist_research.config import Config
-from mnist_research.errors import UserError
-from mnist_research.models import create_model, whiten
+from mnist_research.models.networks import whiten
+from mnist_research.runtime.errors import UserError
+from mnist_research.training import loop
+from mnist_research.training.blocks import Block
 
 _SMALL = {
   "dataset": "synthetic_digits/2000_500",
@@ -45,13 +48,18 @@ def bench(prepared):
 # ---- The pieces of a training ----
 
 
+def _lengths(blocks: list[Block]) -> list[int]:
+  return [block.num_steps for block in blocks]
+
+
 def test_a_turn_is_an_epoch_and_every_block_is_as_long_as_in_a_run(bench):
   assert bench.turn_steps == 30  # 1,500 examples in batches of 50.
-  assert bench.plan.room == 10
-  assert bench.plan.blocks(total_steps=25) == [(0, 10), (10, 10), (20, 5)]
+  assert bench.plan.steps_per_block == 10
+  assert _lengths(bench.plan.blocks(total_steps=25)) == [8, 8, 9]
   assert bench.with_config(steps=7).turn_steps == 7
-  assert bench.with_config(steps=7).plan.room == 7
-  assert bench.with_config(evaluate_every=4).plan.blocks(total_steps=10) == [(0, 4), (4, 4), (8, 2)]
+  assert bench.with_config(steps=7).plan.steps_per_block == 7
+  often = bench.with_config(evaluate_every=4)
+  assert _lengths(often.plan.blocks(total_steps=10)) == [4, 4, 2]
   assert bench.replica_batch == 50
   assert bench.described().record == {
     "dataset": "synthetic_digits/2000_500",
@@ -94,12 +102,12 @@ def test_turns_train_on_the_batches_of_a_run_and_count_their_steps(bench, monkey
   rates = list(training.turns(2, turn_steps=25))
   # Three blocks of ten steps before each turn; a turn of 25 steps ends with its third block.
   assert training.state.step.numpy() == 2 * (30 + 30)
-  # By a clock that goes on by two seconds from its beginning to its end.
+  # The fake clock advances by two seconds during each turn.
   assert rates == [30 * 50 / 2.0] * 2
   other = training_lib.build(bench.with_config(learning_rate=0.01))
   blocks = bench.plan.blocks(total_steps=120)
-  for (_, num_steps), batches in zip(blocks, bench.batches(blocks), strict=True):
-    other.do(batches, num_steps)
+  for block, batches in zip(blocks, bench.batches(blocks), strict=True):
+    other.do(batches, block.num_steps)
   for weights, others in zip(
     training.state.model.get_weights(), other.state.model.get_weights(), strict=True
   ):
@@ -201,7 +209,7 @@ def test_baseline_pair_by_pair():
 
 
 def test_input_and_evaluation_against_their_limits():
-  report = pipeline.report([100.0, 300.0], [200.0, 400.0])
+  report = pipeline.report([100.0, 300.0], [200.0, 400.0], example_bytes=784)
   assert report.record["bytes_per_second"] == 200 * 28 * 28
   assert report.record["limit_share"] == (0.5 + 0.75) / 2
   report = evaluate.report([10.0, 20.0], [40.0, 40.0], flops=7, first_seconds=1.5)
@@ -271,7 +279,7 @@ def test_fit_takes_the_same_step(bench, tuned):
   settings = bench.with_config(learning_rate=0.01, label_smoothing=0.1, warmup_steps=5)
   fitted = keras_fit.create_fitted(settings, tuned=tuned)
   training = training_lib.build(settings)
-  ((images, labels),) = settings.batches([(0, 1)])
+  ((images, labels),) = settings.batches([Block(0, 1)])
   (loss,) = training.do((images, labels), 1)
   values = fitted.train_on_batch(images[0].numpy(), labels[0].numpy(), return_dict=True)
   assert values["loss"] == pytest.approx(loss, rel=1e-5)
@@ -326,6 +334,12 @@ def test_input_and_evaluation(bench):
   assert report.record["limit_examples_per_second"] > 0
 
 
+def test_seeds_that_left_the_test_split_alone_are_summed_up_by_validation():
+  report = time_to_accuracy.report([SeedRun(2.0, None, 0.9, 1.0), SeedRun(1.0, None, 0.8, 0.25)])
+  assert report.record["validation_accuracy_mean"] == pytest.approx(0.85)
+  assert not any(name.startswith("test_") for name in report.record)
+
+
 def test_two_replicas_tell_what_they_send(prepared):
   config = Config(**_SMALL, data_dir=prepared, device_count=2, steps=8)
   training = training_lib.build(training_lib.read(config))
@@ -335,6 +349,13 @@ def test_two_replicas_tell_what_they_send(prepared):
   assert report.record["all_reduce_seconds"] > 0
   (_, device) = training.bench.described().rows[2]
   assert device == "CPU:0, CPU:1 (mirrored) in float32"
+
+
+def test_a_timed_training_leaves_the_test_split_alone_where_it_is_asked_to(bench):
+  chosen = bench.with_config(epochs=1, score_test=False)
+  report = time_to_accuracy.measure(dataclasses.replace(chosen, test=None), num_seeds=1)
+  assert 0 < report.record["validation_accuracy_mean"] <= 1
+  assert "test_accuracy_mean" not in report.record
 
 
 def test_accuracies_of_seeds_differ_and_are_summed_up(bench):
@@ -412,7 +433,7 @@ def test_new_processes(prepared, benchmark):
     (["--benchmark=throughput", "--profile"], "--workdir is missing"),
     (["--benchmark=speed"], "benchmark"),
     (["--benchmark=input", "--rounds=0"], "rounds"),
-    (["--benchmark=input", "runs/dense"], "'runs/dense' is no flag"),
+    (["--benchmark=input", "runs/dense"], "'runs/dense' is not a flag"),
   ],
 )
 def test_mistakes_are_named_before_tensorflow_loads(flags, error):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mnist_research.calibration import fit_temperature, reliability
+from mnist_research.metrics.calibration import fit_temperature, reliability
 
 
 def _rows(*confidences):

@@ -7,14 +7,14 @@ import commands
 import numpy as np
 import pytest
 
-from mnist_research import recognition
-from mnist_research.errors import UserError
-from mnist_research.synthetic_digits import drawing
+from mnist_research.data.synthetic_digits import drawing
+from mnist_research.inference.recognizer import load_recognizer
+from mnist_research.runtime.errors import UserError
 from mnist_research.workdir import SHIPPED, Workdir
 
 # OpenCV needs libraries of the system, which are not everywhere.
 cv2 = pytest.importorskip("cv2", exc_type=ImportError)
-from mnist_research import video  # noqa: E402 - it needs OpenCV.
+from mnist_research.live import video  # noqa: E402 - it needs OpenCV.
 
 _RATE = 10  # Frames a second.
 _SHOWN = 4  # Frames that each digit is held up for.
@@ -25,9 +25,9 @@ _NO_DISPLAY = {"DISPLAY": ":4711", "WAYLAND_DISPLAY": ""}
 
 @pytest.fixture(scope="module")
 def digits():
-  """An image of each digit that the network reads rightly, beyond doubt."""
+  """An image of each digit that the network classifies correctly with high confidence."""
   workdir = Workdir(SHIPPED)
-  recognizer = recognition.load(workdir, workdir.trained_config())
+  recognizer = load_recognizer(workdir, workdir.trained_config())
   images, labels = next(drawing.draw_examples("test", 500))
   probabilities = recognizer.probabilities(images)[np.arange(len(labels)), labels]
   return [images[np.argmax(probabilities * (labels == digit)), ..., 0] for digit in range(10)]
@@ -62,7 +62,7 @@ def test_a_line_for_each_change_of_the_answer(digits, tmp_path):
   changes = [1, 3, 4, 6, 7, 9, 10, 11]
   assert [record["frame"] for record in records] == [_SHOWN * index for index in changes]
   for record in records:
-    assert list(record) == ["frame", "seconds", "label", "label_name", "probability", "box"]
+    assert list(record) == ["frame", "seconds", "label", "label_name", "probability", "box", "step"]
     assert record["seconds"] == pytest.approx(record["frame"] / _RATE)
     if record["label"] is None:
       assert record["label_name"] is record["probability"] is record["box"] is None

@@ -1,14 +1,16 @@
 """Tests of the comparison with peers: the turns that programs take, and what is made of them."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 
 import commands
+import compare
 import numpy as np
 import pytest
+from comparison import programs
+from comparison.rows import ratio_row
 
 _SCRIPTS = commands.REPOSITORY / "scripts"
 
@@ -33,24 +35,18 @@ turns.absent("torch==2.13.0")
 """
 
 
-@pytest.fixture(scope="module")
-def compare():
-  """The script as a module."""
-  spec = importlib.util.spec_from_file_location("compare", _SCRIPTS / "compare.py")
-  module = importlib.util.module_from_spec(spec)
-  # Dataclasses and the like look their module up.
-  sys.modules["compare"] = module
-  spec.loader.exec_module(module)
-  module.SETTLING_SECONDS = 0.0
-  return module
+@pytest.fixture(autouse=True)
+def no_settling(monkeypatch):
+  """Lets no time pass between turns."""
+  monkeypatch.setattr(programs, "SETTLING_SECONDS", 0.0)
 
 
 def _peer(name, *rates):
   return [sys.executable, "-c", _PEER % (list(rates), name)]
 
 
-def test_ratios_are_those_of_the_turns(compare, capfd):
-  rows = compare.compare_commands(
+def test_ratios_are_those_of_the_turns(capfd):
+  rows = programs.compare_commands(
     "dense",
     {
       "ours": _peer("ours", 100.0, 300.0, 80.0),
@@ -77,13 +73,13 @@ def test_ratios_are_those_of_the_turns(compare, capfd):
   assert by_peer["absent"].record == {"skipped": "pip install torch==2.13.0"}
 
 
-def test_a_peer_that_fails_ends_the_comparison(compare):
+def test_a_peer_that_fails_ends_the_comparison():
   failing = [sys.executable, "-c", "import sys; sys.exit(3)"]
   with pytest.raises(SystemExit, match="ended with 3"):
-    compare.compare_commands("dense", {"ours": _peer("ours", 1.0), "bad": failing}, rounds=1)
+    programs.compare_commands("dense", {"ours": _peer("ours", 1.0), "bad": failing}, rounds=1)
 
 
-def test_every_peer_and_config_that_is_named_is_there(compare):
+def test_every_peer_and_config_that_is_named_is_there():
   for work in compare.WORKS.values():
     for peer in work.peers:
       assert (_SCRIPTS / "peers" / f"{peer.script}.py").is_file()
@@ -92,9 +88,9 @@ def test_every_peer_and_config_that_is_named_is_there(compare):
         assert (commands.REPOSITORY / flag.removeprefix("--flagfile=")).is_file()
 
 
-def test_seconds_over_seconds(compare):
+def test_seconds_over_seconds():
   rounds = [{"seconds": 2.0, "tutorial_seconds": 8.0}, {"seconds": 3.0, "tutorial_seconds": 4.0}]
-  row = compare.ratio_row("command", rounds, "seconds", "tutorial_seconds", "the tutorial")
+  row = ratio_row("command", rounds, "seconds", "tutorial_seconds", "the tutorial")
   assert row.record["ratios"] == [0.25, 0.75]
   assert row.record["ratio"] == 0.5
   assert row.text == "0.50 (0.25 to 0.75) of its time"

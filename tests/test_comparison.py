@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from mnist_research.config import Config
 from mnist_research.reports import comparison
 from mnist_research.reports.runs import Group, Run
+from mnist_research.runtime.errors import UserError
 from mnist_research.workdir import Workdir
 
 
@@ -25,7 +27,7 @@ def _group(name, accuracies, **figures):
 
 
 def test_a_summary_of_three_values():
-  summary = comparison.summarise([0.97, 0.98, 0.99])
+  summary = comparison.summarize([0.97, 0.98, 0.99])
   assert summary.num_seeds == 3
   assert summary.mean == pytest.approx(0.98)
   assert summary.deviation == pytest.approx(0.01)
@@ -35,7 +37,7 @@ def test_a_summary_of_three_values():
 
 
 def test_one_value_has_neither_deviation_nor_interval():
-  assert comparison.summarise([0.5]) == (1, 0.5, None, None)
+  assert comparison.summarize([0.5]) == (1, 0.5, None, None)
 
 
 def test_a_paired_test_of_three_seeds():
@@ -83,13 +85,13 @@ def test_holm_multiplies_the_smallest_most():
 def test_rows_go_from_the_best_to_the_worst_on_test():
   rows = comparison.compare(
     [_group("relu", {0: 0.5, 1: 0.7}), _group("gelu", {0: 0.8}), _group("tanh", {0: 0.1})]
-  )
+  ).rows
   assert [row.group.settings["activation"] for row in rows] == ["gelu", "relu", "tanh"]
-  assert rows[0].against_first is None
+  assert rows[0].against_reference is None
   assert rows[1].test.mean == pytest.approx(0.6)
   assert rows[1].train_seconds == 0.5
-  assert rows[1].against_first.reason == "1 seeds in common; 3 are needed"
-  assert rows[1].against_first.difference == pytest.approx(-0.3)
+  assert rows[1].against_reference.reason == "1 seeds in common; 3 are needed"
+  assert rows[1].against_reference.difference == pytest.approx(-0.3)
 
 
 def test_validation_decides_where_every_run_has_it():
@@ -98,12 +100,12 @@ def test_validation_decides_where_every_run_has_it():
     _group("gelu", {0: 0.8}, validation_accuracy=0.75),
   ]
   assert comparison.ranked_by(groups) == "validation"
-  rows = comparison.compare(groups)
+  rows = comparison.compare(groups).rows
   assert [row.group.settings["activation"] for row in rows] == ["gelu", "relu"]
   assert rows[0].validation.mean == 0.75
   groups.append(_group("tanh", {0: 0.95}))
   assert comparison.ranked_by(groups) == "test"
-  assert comparison.compare(groups)[0].group.settings["activation"] == "tanh"
+  assert comparison.compare(groups).rows[0].group.settings["activation"] == "tanh"
 
 
 def test_every_row_is_tested_against_the_first_and_adjusted_for_their_number():
@@ -111,7 +113,112 @@ def test_every_row_is_tested_against_the_first_and_adjusted_for_their_number():
   best = {seed: 0.9 + 0.01 * seed for seed in seeds}
   worse = {seed: best[seed] - 0.01 - 0.002 * (seed % 2) for seed in seeds}
   worst = {seed: best[seed] - 0.02 - 0.001 * (seed % 3) for seed in seeds}
-  rows = comparison.compare([_group("c", worst), _group("a", best), _group("b", worse)])
+  groups = [_group("c", worst), _group("a", best), _group("b", worse)]
   raw = [comparison.paired_test(values, best).p_value for values in (worse, worst)]
-  assert [row.against_first.p_value for row in rows[1:]] == raw
-  assert [row.adjusted_p_value for row in rows[1:]] == comparison.holm(raw)
+  named = comparison.compare(groups, comparison.find_reference(groups, "activation=a"))
+  assert (named.named, named.num_tests) == (True, 2)
+  assert [row.against_reference.p_value for row in named.rows[1:]] == raw
+  assert [row.adjusted_p_value for row in named.rows[1:]] == comparison.holm(raw)
+  # Chosen by its accuracy: the third pair could have been tested too.
+  chosen = comparison.compare(groups)
+  assert (chosen.named, chosen.num_tests) == (False, 3)
+  between = comparison.paired_test(worst, worse).p_value
+  assert [row.adjusted_p_value for row in chosen.rows[1:]] == pytest.approx(
+    comparison.holm([*raw, between])[:2]
+  )
+
+
+def test_a_named_reference_may_stand_anywhere():
+  groups = [_group(name, {seed: level + 0.01 * seed**2 for seed in range(4)})
+            for name, level in (("relu", 0.5), ("gelu", 0.6), ("tanh", 0.7))]  # fmt: skip
+  compared = comparison.compare(groups, comparison.find_reference(groups, "gelu/2"))
+  assert [row.against_reference is None for row in compared.rows] == [False, True, False]
+  assert compared.rows[0].against_reference.difference == pytest.approx(0.1)
+  with pytest.raises(UserError, match="names none of the configs; choose one of: activation=relu"):
+    comparison.find_reference(groups, "activation=selu")
+
+
+def _on(dataset, group):
+  """The same runs, of another dataset."""
+  runs = [run._replace(config=Config(seed=run.config.run.seed, dataset=dataset))
+          for run in group.runs]  # fmt: skip
+  return Group({**group.settings, "dataset": dataset}, runs)
+
+
+def test_configs_judged_by_other_examples_are_not_tested_against_each_other():
+  first, second, third = (
+    _group(str(n), {seed: 0.7 - 0.1 * n + 0.01 * (n + 1) * seed for seed in range(4)})
+    for n in range(3)
+  )
+  compared = comparison.compare([first, _on("fashion_mnist", second), third])
+  other, same = compared.rows[1:]
+  assert other.against_reference.reason == "judged by other examples"
+  assert other.adjusted_p_value is None
+  assert same.against_reference.difference == pytest.approx(-0.17)
+  # No pair is left beside the one that was tested.
+  assert compared.num_tests == 1
+  fashion = [_on("fashion_mnist", group) for group in (second, third)]
+  assert comparison.compare([first, *fashion]).num_tests == 1
+  # Its accuracies vary with the seed; so the pair that could have been tested is counted.
+  varied = _group("varied", {seed: 0.6 + 0.003 * seed**3 for seed in range(4)})
+  assert comparison.compare([first, _on("fashion_mnist", second), third, varied]).num_tests == 3
+
+
+def _simulated_rate(num_configs, num_seeds, *, correlation=None, named=False, tables=1000):
+  """Returns how many tables of configs that are alike have a p below 5%.
+
+  Args:
+    num_configs: in a table.
+    num_seeds: of each.
+    correlation: of a run's validation and test accuracy; None: there is no validation.
+    named: whether the first config was named as the reference.
+    tables: how many.
+  """
+  generator = np.random.default_rng(0)
+  config = [Config(seed=seed) for seed in range(num_seeds)]
+  found = 0
+  for _ in range(tables):
+    shape = num_configs, num_seeds
+    test = 0.98 + 0.001 * generator.standard_normal(shape)
+    noise = 0.001 * generator.standard_normal(shape)
+    share = correlation or 0.0
+    validation = 0.98 + share * (test - 0.98) + math.sqrt(1 - share**2) * noise
+    groups = []
+    for number in range(num_configs):
+      runs = [
+        Run(
+          Workdir("runs"),
+          config[seed],
+          {
+            "test_accuracy": test[number, seed], "parameters": 1, "train_seconds": 1.0,
+            **({} if correlation is None else {"validation_accuracy": validation[number, seed]}),
+          },
+          [],
+        )
+        for seed in range(num_seeds)
+      ]  # fmt: skip
+      groups.append(Group({"learning_rate": str(number)}, runs))
+    rows = comparison.compare(groups, groups[0] if named else None).rows
+    found += any((row.adjusted_p_value or 1) < 0.05 for row in rows)
+  return found / tables
+
+
+@pytest.mark.parametrize(
+  ("configs", "seeds", "options"),
+  [
+    (5, 5, {}),
+    (10, 10, {}),
+    (5, 5, {"correlation": 0.0}),
+    (5, 5, {"correlation": 0.9}),
+    (10, 10, {"correlation": 0.9}),
+    (5, 5, {"named": True}),
+  ],
+)
+def test_configs_that_are_alike_are_told_apart_in_one_table_of_twenty_at_most(
+  configs, seeds, options
+):
+  assert _simulated_rate(configs, seeds, **options) <= 0.06
+
+
+def test_of_a_thousand_configs_that_are_alike_none_stands_out():
+  assert _simulated_rate(1000, 5, tables=1) == 0

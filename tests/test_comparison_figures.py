@@ -5,8 +5,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from mnist_research import figures
-from mnist_research.calibration import reliability
 from mnist_research.figures.comparison import COLOURS, OTHERS
+from mnist_research.metrics.calibration import reliability
 
 
 def _texts(figure):

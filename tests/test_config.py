@@ -1,6 +1,6 @@
 """Tests of the settings: their ranges, and their way through flags and flagfiles unchanged."""
 
-import dataclasses
+import itertools
 import re
 from pathlib import Path
 
@@ -10,15 +10,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mnist_research import config as config_lib
-from mnist_research.config import Config
-from mnist_research.errors import UserError
+from mnist_research.config import FIELDS, Config
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import command_line
+from mnist_research.runtime.errors import UserError
 
 _CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.cfg"))
 
-# absl strips the lines of a flagfile, so a value ends in no space.
+# The lines of a flagfile are stripped, so a value ends in no space.
 _TEXTS = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" ")).map(
   str.strip
 )
+_PATHS = _TEXTS | st.sampled_from(["~/a #1", "a \\\\# b", "a \\# # b", "~"])
 _COUNTS = st.integers(1, 2**31 - 1)
 _PAIRS = st.tuples(_COUNTS, _COUNTS)
 _SHARES = st.floats(0, 1, exclude_max=True)
@@ -27,9 +30,14 @@ _SIZES = st.floats(0, 2**31, exclude_min=True, exclude_max=True)
 _VALUES = {
   "dataset": _TEXTS,
   "fallback_dataset": _TEXTS,
-  "data_dir": _TEXTS,
-  "manual_dir": _TEXTS,
+  "data_dir": _PATHS,
+  "manual_dir": _PATHS,
   "validation_examples": _COUNTS,
+  "augment_settings": st.just("strength=2"),
+  "model_settings": st.just("width=64,kind=wide"),
+  "loss_settings": st.just("gamma=2"),
+  "optimizer_settings": st.just("beta_1=0.8"),
+  "learning_rate_schedule_settings": st.just("power=2"),
   "augment": st.lists(st.sampled_from(config_lib.AUGMENTATIONS[:-2]), unique=True).map(tuple),
   "shift_pixels": _SIZES,
   "rotation_degrees": _SIZES,
@@ -38,7 +46,7 @@ _VALUES = {
   "elastic_pixels": _SIZES,
   "erasing_probability": _SHARES,
   "mixing_alpha": _SIZES,
-  "model": st.sampled_from(config_lib.MODELS),
+  "model": st.sampled_from(sorted(config_lib.MODELS)),
   "filters": _PAIRS,
   "kernel_sizes": _PAIRS,
   "pool_sizes": _PAIRS,
@@ -70,6 +78,7 @@ _VALUES = {
   "early_stopping": st.integers(0, 2**31 - 1),
   "seed": st.integers(0, 2**31 - 1),
   "deterministic": st.booleans(),
+  "score_test": st.booleans(),
   "precision": st.sampled_from(["float32", "bfloat16"]),
   "xla": st.sampled_from(["auto", "on", "off"]),
   "device": st.sampled_from(["auto", "cpu", "gpu"]),
@@ -77,7 +86,7 @@ _VALUES = {
   "device_count": _COUNTS,
   "summaries": st.sampled_from(["none", "basic", "all"]),
   "profile_steps": _COUNTS,
-  "workdir": _TEXTS,
+  "workdir": _PATHS,
 }
 _MAY_CHANGE = {
   "fallback_dataset",
@@ -88,6 +97,7 @@ _MAY_CHANGE = {
   "device_count",
   "summaries",
   "profile_steps",
+  "score_test",
   "workdir",
 }
 
@@ -99,6 +109,11 @@ _CHANGED = {
   "manual_dir": "/files",
   "validation_examples": 1000,
   "augment": ("shift", "elastic"),
+  "augment_settings": "strength=2",
+  "model_settings": "width=64",
+  "loss_settings": "gamma=2",
+  "optimizer_settings": "beta_1=0.8",
+  "learning_rate_schedule_settings": "power=2",
   "shift_pixels": 1.0,
   "rotation_degrees": 5.0,
   "scale_range": 0.2,
@@ -138,6 +153,7 @@ _CHANGED = {
   "early_stopping": 3,
   "seed": 1,
   "deterministic": True,
+  "score_test": False,
   "precision": "bfloat16",
   "xla": "off",
   "device": "cpu",
@@ -151,9 +167,9 @@ _CHANGED = {
 
 def _parse(*arguments: str) -> Config:
   values = flags.FlagValues()
-  config_lib.define_flags(values)
-  assert values(["train", *arguments]) == ["train"]
-  return config_lib.from_flags(values)
+  config_flags.define(values)
+  assert command_line.parse(values, arguments) == []
+  return config_flags.from_flags(values)
 
 
 def _written(directory: Path, text: str) -> Path:
@@ -166,7 +182,7 @@ def _written(directory: Path, text: str) -> Path:
 
 
 def test_every_field_has_values_to_try():
-  assert set(_VALUES) == {field.name for field in dataclasses.fields(Config)}
+  assert set(_VALUES) == set(FIELDS)
   assert set(_CHANGED) == set(_VALUES)
 
 
@@ -182,7 +198,7 @@ def test_whitening_takes_each_component_twice(filters):
   settings = {"filters": (filters, 8), "kernel_sizes": (3, 3), "whitening": True}
   with pytest.raises(UserError, match=rf"--whitening: --filters={filters},8 .* even .* up to 18"):
     Config(model="cnn", **settings)
-  assert not Config(model="dense", **settings).whitens
+  assert not Config(model="dense", **settings).model.whitens
 
 
 @pytest.mark.parametrize("settings", [{"select": "best"}, {"early_stopping": 2}])
@@ -202,8 +218,8 @@ def test_no_flags_give_the_defaults():
 def test_settings_come_back_through_a_flagfile(tmp_path_factory, settings):
   config = Config(**settings)
   path = _written(tmp_path_factory.getbasetemp(), config.to_flagfile())
-  expected = dataclasses.replace(config, workdir="")
-  assert config_lib.from_flagfile(path) == expected
+  expected = config.replace(workdir="")
+  assert config_flags.from_flagfile(path) == expected
   assert _parse(f"--flagfile={path}") == expected
 
 
@@ -211,8 +227,7 @@ def test_settings_come_back_through_a_flagfile(tmp_path_factory, settings):
 @example(settings=_CHANGED)
 def test_settings_come_back_through_flags(settings):
   config = Config(**settings)
-  lines = config.to_flagfile().splitlines()
-  assert _parse(*lines, f"--workdir={config.workdir}") == config
+  assert _parse(*(f"--{name}={text}" for name, text in config.to_texts().items())) == config
 
 
 @pytest.mark.parametrize(("name", "value"), _CHANGED.items())
@@ -221,25 +236,31 @@ def test_each_flag_sets_its_own_field(name, value):
   assert _parse(f"--{name}={text}") == Config(**{name: value})
 
 
-def test_a_flag_after_the_flagfile_wins(tmp_path):
-  path = _written(tmp_path, Config(seed=3, batch_size=64).to_flagfile())
-  assert _parse(f"--flagfile={path}", "--seed=4") == Config(seed=4, batch_size=64)
+def test_the_home_directory_may_be_written_short(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/me")
+  assert _parse("--workdir=~/a", "--data_dir=~").run.workdir == "/home/me/a"
+  assert Config(workdir="~/a", data_dir="~").data.data_dir == "/home/me"
 
 
-def test_a_flag_before_the_flagfile_loses(tmp_path):
-  path = _written(tmp_path, "--seed=3\n")
-  assert _parse("--seed=4", f"--flagfile={path}") == Config(seed=3)
+def test_more_layers_than_a_network_can_have_are_refused():
+  Config(hidden_units=(1,) * 1000)
+  with pytest.raises(UserError, match=r"^--hidden_units: 1,001 entries; 1,000 are the most$"):
+    Config(hidden_units=(1,) * 1001)
 
 
 def test_a_flagfile_may_hold_comments_and_empty_lines(tmp_path):
   path = _written(tmp_path, "# a remark\n\n  \n--seed=3\n  # another\n")
-  assert config_lib.from_flagfile(path) == Config(seed=3)
+  assert config_flags.from_flagfile(path) == Config(seed=3)
 
 
 @pytest.mark.parametrize(
   ("text", "named"),
   [
-    ("--sede=3\n", "sede"),
+    ("--sede=3\n", "line 1: --sede is no setting; did you mean --seed\\?"),
+    ("# a\n--flagfile=/etc/passwd\n", "line 2: --flagfile is no setting"),
+    ("--undefok=x\n", "line 1: --undefok is no setting"),
+    ("--verbosity=1\n", "line 1: --verbosity is no setting"),
+    ("--help\n", "line 1: --help is no setting"),
     ("--seed=three\n", "seed"),
     ("--activation=rellu\n", "activation"),
     ("--hidden_units=1,x\n", "hidden_units"),
@@ -250,7 +271,7 @@ def test_a_flagfile_may_hold_comments_and_empty_lines(tmp_path):
 )
 def test_a_bad_line_of_a_flagfile_is_named(tmp_path, text, named):
   with pytest.raises(UserError, match=named):
-    config_lib.from_flagfile(_written(tmp_path, text))
+    config_flags.from_flagfile(_written(tmp_path, text))
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe--seed=1\n"])
@@ -259,14 +280,14 @@ def test_an_unreadable_flagfile_is_named(tmp_path, content):
   if content is not None:
     path.write_bytes(content)
   with pytest.raises(UserError, match=r"config\.cfg can't be read"):
-    config_lib.from_flagfile(path)
+    config_flags.from_flagfile(path)
 
 
 @pytest.mark.parametrize("path", _CONFIGS, ids=lambda path: path.name)
 def test_the_configs_parse(path):
-  config = config_lib.from_flagfile(path)
+  config = config_flags.from_flagfile(path)
   assert config == _parse(f"--flagfile={path}")
-  assert config.total_steps(60_000) > config.warmup_steps
+  assert config.optimization.total_steps(60_000) > config.optimization.warmup_steps
 
 
 def test_there_are_configs():
@@ -310,7 +331,8 @@ def test_there_are_configs():
     ("evaluate_every", -1, "at least 0"),
     ("checkpoint_every", -1, "at least 0"),
     ("seed", -1, "at least 0"),
-    ("seed", 2**31, "below 2147483648"),
+    ("seed", 2**63, "below 9223372036854775808"),
+    ("batch_size", 2**31, "below 2147483648"),
     ("precision", "float8", "choose one of auto, float32, bfloat16"),
     ("xla", "yes", "choose one of auto, on, off"),
     ("device", "tpu", "choose one of auto, cpu, gpu"),
@@ -336,12 +358,13 @@ def test_a_text_of_two_lines_is_refused(name):
     {"dropout_rate": 0.0, "label_smoothing": 0.0, "ema_decay": 0.0},
     {"dropout_rate": 0.999, "label_smoothing": 0.999, "ema_decay": 0.9999},
     {"hidden_units": (), "batch_size": 1, "epochs": 1e-9, "learning_rate": 1e-30},
-    {"hidden_units": (1,), "seed": 2**31 - 1},
+    {"hidden_units": (1,), "seed": 2**63 - 1},
   ],
 )
 def test_the_ends_of_the_ranges_are_allowed(settings):
   config = Config(**settings)
-  assert {name: getattr(config, name) for name in settings} == settings
+  values = config.to_dict()
+  assert {name: values[name] for name in settings} == settings
 
 
 # ---- Lengths ----
@@ -355,14 +378,26 @@ def test_the_ends_of_the_ranges_are_allowed(settings):
     ({"epochs": 0.5, "batch_size": 10}, 55, 3),
     ({"epochs": 10.0, "batch_size": 32}, 60_000, 18_750),
     ({"epochs": 10.0, "batch_size": 32, "steps": 7}, 60_000, 7),
+    # As floats, 8.3 times 60,000 is a little more than 498,000.
+    ({"epochs": 8.3, "batch_size": 1}, 60_000, 498_000),
   ],
 )
 def test_the_run_has_the_steps_of_its_epochs(settings, num_examples, steps):
-  assert Config(**settings).total_steps(num_examples) == steps
+  assert Config(**settings).optimization.total_steps(num_examples) == steps
+
+
+def test_steps_are_counted_in_whole_numbers():
+  """Against fractions, for every tenth of an epoch up to 30."""
+  for tenths, num_examples, batch_size in itertools.product(
+    range(1, 301), (54_999, 55_000, 60_000), (1, 7, 32, 100, 128)
+  ):
+    config = Config(epochs=tenths / 10, batch_size=batch_size)
+    examples = -(-tenths * num_examples // 10)
+    assert config.optimization.total_steps(num_examples) == -(-examples // batch_size)
 
 
 def test_an_epoch_is_rounded_up():
-  assert Config(batch_size=32).epoch_steps(65) == 3
+  assert Config(batch_size=32).optimization.epoch_steps(65) == 3
 
 
 # ---- Differences and names ----
@@ -414,15 +449,15 @@ def test_equal_settings_share_a_default_workdir():
 
 def _over(stored: Config, *arguments: str) -> Config:
   values = flags.FlagValues()
-  config_lib.define_flags(values)
-  values(["evaluate", *arguments])
-  return config_lib.from_flags_over(stored, values)
+  config_flags.define(values, config_flags.AFTER_TRAINING)
+  command_line.parse(values, arguments, config_flags.OF_TRAINING)
+  return config_flags.from_flags_over(stored, values)
 
 
 def test_flags_that_were_given_replace_stored_settings():
   stored = Config(dataset="kmnist", seed=5, hidden_units=(3,))
-  assert _over(stored, "--dataset=mnist", "--workdir=/w") == dataclasses.replace(
-    stored, dataset="mnist", workdir="/w"
+  assert _over(stored, "--dataset=mnist", "--workdir=/w") == stored.replace(
+    dataset="mnist", workdir="/w"
   )
 
 
@@ -438,9 +473,9 @@ def test_a_flag_of_training_is_refused_over_stored_settings():
 
 def test_settings_are_put_in_place_of_others_as_flags_take_them():
   config = Config(hidden_units=(5,), workdir="runs/x")
-  changed = config_lib.with_texts(config, {"hidden_units": "64,32", "learning_rate": "1e-4"})
-  assert changed == dataclasses.replace(config, hidden_units=(64, 32), learning_rate=1e-4)
-  assert config_lib.with_texts(config, {"hidden_units": ""}).hidden_units == ()
+  changed = config_flags.with_texts(config, {"hidden_units": "64,32", "learning_rate": "1e-4"})
+  assert changed == config.replace(hidden_units=(64, 32), learning_rate=1e-4)
+  assert config_flags.with_texts(config, {"hidden_units": ""}).model.hidden_units == ()
 
 
 @pytest.mark.parametrize(
@@ -453,10 +488,21 @@ def test_settings_are_put_in_place_of_others_as_flags_take_them():
 )
 def test_settings_that_are_none_are_refused(texts, error):
   with pytest.raises(UserError, match=f"^{re.escape(error)}"):
-    config_lib.with_texts(Config(), texts)
+    config_flags.with_texts(Config(), texts)
 
 
 def test_what_decides_a_result_is_told_without_the_rest():
   texts = Config(seed=3, data_dir="/data", workdir="w").deciding_texts()
   assert texts["seed"] == "3"
   assert not {"data_dir", "workdir", "device", "strategy"} & texts.keys()
+
+
+@pytest.mark.parametrize("name", ["data_dir", "manual_dir", "workdir"])
+@pytest.mark.parametrize("address", ["gs://bucket/x", "https://host/x", "s3:/bucket", "file:///x"])
+def test_a_directory_is_no_address(name, address):
+  with pytest.raises(UserError, match=f"--{name}={address}: must be a directory of this machine"):
+    Config(**{name: address})
+
+
+def test_a_directory_with_a_colon_is_one():
+  assert Config(data_dir="/a:b/c", workdir="run:1").data.data_dir == "/a:b/c"

@@ -9,8 +9,8 @@ import commands
 import pytest
 import yaml
 
-from mnist_research import config as config_lib
-from mnist_research.distribution import Workers, parse_tf_config
+from mnist_research.config import flags as config_flags
+from mnist_research.workers import Workers, parse_tf_config
 
 _DEPLOY = commands.REPOSITORY / "deploy"
 # In place of programs that only a cluster has, or that would train.
@@ -92,7 +92,7 @@ def test_the_parts_of_the_kubernetes_manifest_fit(manifest):
   flags = dict(flag.lstrip("-").split("=", 1) for flag in container["args"])
   for name in ("workdir", "data_dir"):
     assert flags[name].startswith(mount["mountPath"] + "/")
-  assert config_lib.from_flagfile(commands.REPOSITORY / flags["flagfile"]).model == "dense"
+  assert config_flags.from_flagfile(commands.REPOSITORY / flags["flagfile"]).model.model == "dense"
   image = container["image"]
   assert f"-t {image} ." in (_DEPLOY / "Dockerfile").read_text()
 

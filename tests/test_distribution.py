@@ -1,23 +1,25 @@
 """Tests of the devices and strategies that a `Config` asks for."""
 
 import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from mnist_research.config import Config
-from mnist_research.distribution import (
+from mnist_research.config import Config, DeviceConfig
+from mnist_research.distribution import compiles_with_xla, create_strategy, replica_slices
+from mnist_research.runtime.errors import UserError
+from mnist_research.workers import (
   Exchange,
   Workers,
-  compiles_with_xla,
-  create_strategy,
   lost_worker_told,
   parse_tf_config,
   read_workers,
-  replica_slices,
+  wait_for_others,
 )
-from mnist_research.errors import UserError
 
 _HAS_GPU = bool(tf.config.list_physical_devices("GPU"))
 
@@ -44,7 +46,7 @@ def _devices(strategy: tf.distribute.Strategy) -> list[str]:
   ],
 )
 def test_a_strategy_has_the_devices_asked_for(settings, kind, devices):
-  strategy = create_strategy(Config(**settings))
+  strategy = create_strategy(Config(**settings), Workers())
   assert type(strategy) is kind
   assert _devices(strategy) == devices
   assert strategy.num_replicas_in_sync == len(devices)
@@ -53,8 +55,9 @@ def test_a_strategy_has_the_devices_asked_for(settings, kind, devices):
 @pytest.mark.skipif(_HAS_GPU, reason="auto takes the GPU")
 def test_a_replica_without_an_example_is_refused():
   with pytest.raises(UserError, match="--batch_size=3 leaves some of the 4 replicas without an ex"):
-    create_strategy(Config(device_count=4, batch_size=3))
-  assert create_strategy(Config(device_count=4, batch_size=4)).num_replicas_in_sync == 4
+    create_strategy(Config(device_count=4, batch_size=3), Workers())
+  strategy = create_strategy(Config(device_count=4, batch_size=4), Workers())
+  assert strategy.num_replicas_in_sync == 4
 
 
 @pytest.mark.parametrize(
@@ -113,8 +116,12 @@ def test_tf_config_names_the_workers(text, workers):
     _tf_config(_TWO, "worker", 2),
     _tf_config(_TWO, "worker", -1),
     _tf_config(_TWO, "worker", None),
-    _tf_config(_TWO, "evaluator", 0),
-    _tf_config({**_TWO, "ps": ["p:1"]}, "ps", 0),
+    _tf_config(_TWO, "worker", True),
+    _tf_config(_TWO, "worker", 1.0),
+    _tf_config({"worker": ["a:70000", "b:2"]}, "worker", 0),
+    _tf_config({"worker": ["a:0", "b:2"]}, "worker", 0),
+    _tf_config({"worker": ["a:1", "a:1"]}, "worker", 0),
+    "[" * 10_000,
     _tf_config({"worker": ["a", "b:2"]}, "worker", 0),
     _tf_config({"chief": ["c:1", "d:1"], **_TWO}, "worker", 0),
   ],
@@ -123,6 +130,56 @@ def test_another_tf_config_is_refused(text):
   with pytest.raises(UserError, match="the environment variable TF_CONFIG, such as") as raised:
     parse_tf_config(text)
   assert repr(text) in str(raised.value)
+
+
+@pytest.mark.parametrize("task", ["master", "ps", "evaluator"])
+def test_a_task_that_does_not_train_is_named(task):
+  with pytest.raises(
+    UserError, match=f'makes this process a {task!r} task.*start it as a "worker"'
+  ):
+    parse_tf_config(_tf_config({**_TWO, task: ["p:1"]}, task, 0))
+
+
+def _free_ports(count: int) -> list[int]:
+  sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+  ports = [each.getsockname()[1] for each in sockets]
+  for each in sockets:
+    each.close()
+  return ports
+
+
+def test_workers_wait_until_all_are_there():
+  addresses = tuple(f"127.0.0.1:{port}" for port in _free_ports(3))
+  with ThreadPoolExecutor() as threads:
+    waits = [
+      threads.submit(wait_for_others, Workers(addresses, index), seconds=20) for index in (0, 1)
+    ]
+    time.sleep(0.5)
+    assert not any(wait.done() for wait in waits)
+    # The last one stays, as TensorFlow's server does.
+    with socket.create_server(("127.0.0.1", int(addresses[2].rpartition(":")[2]))):
+      # Each of the two answers until it has seen the others: it then takes TensorFlow's part.
+      done = [wait.exception(timeout=20) for wait in waits[:1]]
+      assert done == [None]
+
+
+def test_a_worker_that_does_not_answer_is_named():
+  own, other = _free_ports(2)
+  workers = Workers((f"127.0.0.1:{own}", f"127.0.0.1:{other}", "no-such-host.invalid:2222"), 0)
+  began = time.monotonic()
+  with pytest.raises(UserError) as raised:
+    wait_for_others(workers, seconds=1)
+  assert time.monotonic() - began < 30
+  assert str(raised.value).startswith(
+    f"no answer from 127.0.0.1:{other}, no-such-host.invalid:2222 within 1 s: start the other"
+  )
+
+
+def test_a_port_that_is_taken_is_named():
+  with socket.create_server(("", 0)) as other:
+    port = other.getsockname()[1]
+    with pytest.raises(UserError, match=f"can't listen on the port of 127.0.0.1:{port}"):
+      wait_for_others(Workers((f"127.0.0.1:{port}", "127.0.0.1:9"), 0), seconds=1)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +198,7 @@ def test_the_strategy_says_whether_tf_config_counts(monkeypatch, strategy, text,
   monkeypatch.delenv("TF_CONFIG", raising=False)
   if text:
     monkeypatch.setenv("TF_CONFIG", text)
-  workers = read_workers(Config(strategy=strategy))
+  workers = read_workers(strategy)
   assert workers == (Workers(("a:1", "b:2"), 1) if several else Workers())
 
 
@@ -149,13 +206,13 @@ def test_the_strategy_says_whether_tf_config_counts(monkeypatch, strategy, text,
 def test_multi_worker_needs_several(monkeypatch, text):
   monkeypatch.setenv("TF_CONFIG", text)
   with pytest.raises(UserError, match=r"--strategy=multi_worker needs several workers.*TF_CONFIG"):
-    read_workers(Config(strategy="multi_worker"))
+    read_workers("multi_worker")
 
 
 def test_a_worker_on_a_cpu_is_one_replica(monkeypatch):
   monkeypatch.setenv("TF_CONFIG", _tf_config(_TWO, "worker", 0))
   with pytest.raises(UserError, match="--device_count=2: a worker on a CPU is one replica"):
-    create_strategy(Config(device="cpu", device_count=2))
+    create_strategy(Config(device="cpu", device_count=2), Workers(("a:1", "b:2")))
 
 
 @pytest.mark.parametrize(
@@ -184,29 +241,29 @@ def test_other_errors_are_no_lost_workers():
 def test_alone_an_exchange_returns_what_it_was_given():
   for replicas in (1, 2):
     strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
-    assert Exchange(strategy, Workers()).gather(15) == [15]
+    assert Exchange(strategy, Workers()).gather([15, 2]) == [(15, 2)]
 
 
 @pytest.mark.skipif(_HAS_GPU, reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused():
   with pytest.raises(UserError, match="--device=gpu: TensorFlow sees no GPU; use --device=auto"):
-    create_strategy(Config(device="gpu"))
+    create_strategy(Config(device="gpu"), Workers())
 
 
 @pytest.mark.skipif(_HAS_GPU, reason="auto takes the GPU")
 def test_more_devices_than_the_process_made_are_refused():
   with pytest.raises(UserError, match="--device_count=9: this process has made its 4 CPU devices"):
-    create_strategy(Config(device_count=9, batch_size=9))
+    create_strategy(Config(device_count=9, batch_size=9), Workers())
 
 
 @pytest.mark.parametrize(
   ("settings", "replicas", "compiled"),
   [
     ({}, 1, True),
+    ({"pays": False}, 1, False),
+    ({"pays": False, "xla": "on"}, 1, True),
     ({"xla": "on"}, 1, True),
     ({"xla": "off"}, 1, False),
-    ({"precision": "bfloat16"}, 1, False),
-    ({"precision": "bfloat16", "xla": "on"}, 1, True),
     ({}, 2, False),
     ({"xla": "off"}, 2, False),
   ],
@@ -216,10 +273,11 @@ def test_xla_compiles_where_it_pays(settings, replicas, compiled):
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
   else:
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-  assert compiles_with_xla(Config(**settings), strategy) == compiled
+  pays = settings.pop("pays", True)
+  assert compiles_with_xla(DeviceConfig(**settings), strategy, pays=pays) == compiled
 
 
 def test_xla_refuses_several_replicas():
   strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
   with pytest.raises(UserError, match="--xla=on takes one replica: use --strategy=one_device"):
-    compiles_with_xla(Config(xla="on"), strategy)
+    compiles_with_xla(DeviceConfig(xla="on"), strategy, pays=True)

@@ -1,6 +1,7 @@
 """Tests of `python -m mnist_research.evaluate` as a user runs it."""
 
 import importlib
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from scipy import special
 
-from mnist_research import augment, recognition
+from mnist_research import protocol
+from mnist_research.data import augment
+from mnist_research.inference.recognizer import load_recognizer, with_copies
 from mnist_research.workdir import Workdir
 
 
@@ -27,7 +30,7 @@ def on_test(trained):
 
 def _examples(name, split, data_dir):
   """Returns the examples of a split as TFDS reads them, images [N, 784] between 0 and 1."""
-  importlib.import_module("mnist_research.synthetic_digits")
+  importlib.import_module("mnist_research.data.synthetic_digits")
   examples = list(tfds.as_numpy(tfds.load(name, split=split, data_dir=data_dir)))
   images = np.stack([example["image"] for example in examples])
   return images.reshape(len(images), -1) / 255.0, np.array([e["label"] for e in examples])
@@ -110,6 +113,41 @@ def test_another_dataset_is_prepared_and_scored(trained, tmp_path):
   assert record["accuracy"] == pytest.approx(accuracy, abs=1e-12)
 
 
+def test_a_member_that_was_trained_on_the_validation_examples_is_named(trained, prepared, tmp_path):
+  commands.run(
+    *commands.SMALL, "--validation_examples=0", "--steps=2", f"--data_dir={prepared}",
+    f"--workdir={tmp_path}",
+  )  # fmt: skip
+  for first, others in ((trained.workdir, [f"--ensemble={tmp_path}"]), (tmp_path, [])):
+    for flag in ("--split=validation", "--temperature=0"):
+      error = commands.run(f"--workdir={first}", *others, flag, module="evaluate").error
+      assert f"error: {flag}: " in error
+      assert str(tmp_path) in error or "held no validation examples out" in error
+  error = commands.run(
+    f"--workdir={trained.workdir}", "--split=validation", "--temperature=0", module="evaluate"
+  ).error
+  assert "--temperature=0 is fitted on the validation examples" in error
+
+
+def test_a_run_without_test_figures_is_scored_later_and_that_is_written_down(prepared, tmp_path):
+  record = commands.run(
+    *commands.SMALL, "--steps=20", "--score_test=false", f"--data_dir={prepared}",
+    f"--workdir={tmp_path}",
+  ).record  # fmt: skip
+  assert not [name for name in record if name.startswith("test")]
+  assert record["validation_accuracy"] > 0
+  assert not (tmp_path / "predictions-test.npz").exists()
+  assert "test" not in {line["split"] for line in commands.read_metrics(tmp_path)}
+  assert protocol.read_test_scorings(tmp_path) is None
+  commands.run(f"--workdir={tmp_path}", "--split=validation", module="evaluate")
+  assert protocol.read_test_scorings(tmp_path) is None
+  commands.run(f"--workdir={tmp_path}", module="evaluate")
+  (scoring,) = protocol.read_test_scorings(tmp_path)
+  assert scoring[1:] == ("evaluate", "synthetic_digits/2000_500", 20, 1)
+  report = commands.run(str(tmp_path), f"--data_dir={prepared}", module="report")
+  assert report.record["runs"] == 1
+
+
 # ---- Calibration, ensembles, test-time augmentation ----
 
 
@@ -168,15 +206,17 @@ def test_the_fitted_temperature_is_that_of_the_validation_examples(members, prep
 
 def test_augmented_copies_are_averaged(members):
   workdir = Workdir(members[0])
-  recognizer = recognition.load(workdir, workdir.trained_config())
+  recognizer = load_recognizer(workdir, workdir.trained_config())
   images = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 1)).astype(np.uint8)
   answers = [recognizer.probabilities(images)]
   for copy in (0, 1):
     positions = tf.range(5 * copy, 5 * copy + 5, dtype=tf.int64)
-    changed = augment.augment_images(tf.constant(images), positions, recognizer.config)
+    changed = augment.augment_images(
+      tf.constant(images), positions, recognizer.config.augmentation, 0
+    )
     answers.append(recognizer.probabilities(changed.numpy()))
   assert np.abs(answers[0] - answers[1]).max() > 1e-3
-  averaged = recognition.with_copies(recognizer, 2).probabilities(images)
+  averaged = with_copies(recognizer, 2).probabilities(images)
   np.testing.assert_allclose(averaged, np.mean(answers, axis=0), rtol=1e-9)
 
 
@@ -193,11 +233,107 @@ def test_what_can_not_be_scored_is_refused(trained, flag, message):
   assert message in commands.run(f"--workdir={trained.workdir}", flag, module="evaluate").error
 
 
-def test_a_damaged_newest_checkpoint_is_named_and_passed_over(trained, tmp_path):
+_USES = {
+  "evaluate": ["--split=validation"],
+  "predict": ["--index=0"],
+  "export": ["--format=tflite"],
+}
+
+
+@pytest.mark.parametrize("select", ["last", "best"])
+@pytest.mark.parametrize("module", _USES)
+def test_a_damaged_network_is_refused_unless_asked_for(trained, tmp_path, module, select):
   copy = shutil.copytree(trained.workdir, tmp_path / "copy")
-  newest = max((copy / "checkpoints").iterdir())
-  (newest / "state.index").write_bytes(b"")
-  finished = commands.run(f"--workdir={copy}", module="evaluate")
-  assert f"warning: checkpoint {newest} is damaged and passed over" in finished.stderr
-  assert f"{copy} after 150 steps" in finished.stderr
-  assert finished.record["loss"] != trained.finished.record["test_loss"]
+  directory = copy / "checkpoints"
+  if select == "best":
+    # As if the run had chosen the best, and that had been the step before the last.
+    workdir = Workdir(copy)
+    workdir.write_config(workdir.trained_config().replace(select="best"))
+    workdir.write_result({**workdir.read_result(), "best_step": 150})
+    directory = copy / "best"
+    directory.mkdir()
+    for name in ("00000120", "00000150"):
+      shutil.copytree(copy / "checkpoints" / name, directory / name)
+  newest = max(directory.iterdir())
+  flipped = bytearray((newest / "state.data-00000-of-00001").read_bytes())
+  flipped[1000] ^= 1
+  (newest / "state.data-00000-of-00001").write_bytes(flipped)
+  flags = [f"--workdir={copy}", *_USES[module]]
+  if module == "export":
+    flags.append(f"--output={tmp_path / 'exported'}")
+  error = commands.run(*flags, module=module).error
+  assert f"checkpoint {newest} is damaged: state.data-00000-of-00001 differs" in error
+  assert not (tmp_path / "exported").exists()
+  finished = commands.run(*flags, "--step=latest_whole", module=module)
+  assert f"warning: checkpoint {newest} is corrupt and skipped" in finished.stderr
+  assert finished.record["step"] == (120 if select == "best" else 150)
+
+
+def test_the_network_of_any_step_that_is_there_can_be_asked_for(trained, on_test, tmp_path):
+  assert on_test.record["step"] == 180
+  assert on_test.record["steps"] == [180]
+  flags = (f"--workdir={trained.workdir}", "--split=test")
+  earlier = commands.run(*flags, "--step=120", module="evaluate")
+  assert earlier.record["step"] == 120
+  assert earlier.record["loss"] != on_test.record["loss"]
+  assert "no checkpoint of step 7" in commands.run(*flags, "--step=7", module="evaluate").error
+  for bad in ("newest", "-1", "1e3", "9" * 40):
+    error = commands.run(*flags, f"--step={bad}", module="evaluate").error
+    assert f"--step={bad}: must be latest_whole, or a whole number from 0" in error
+  # A finished run whose newest checkpoint is gone has lost what its result tells of.
+  copy = shutil.copytree(trained.workdir, tmp_path / "copy")
+  shutil.rmtree(max((copy / "checkpoints").iterdir()))
+  error = commands.run(f"--workdir={copy}", module="evaluate").error
+  assert "checkpoints has no checkpoint of step 180" in error
+  assert "choose one of 150, 120 by --step" in error
+
+
+def test_a_run_of_the_former_version_is_scored(trained, on_test, tmp_path):
+  # Without digests in its records, as they were written.
+  copy = shutil.copytree(trained.workdir, tmp_path / "copy")
+  for name in ("result.json", "environment.json"):
+    record = json.loads((copy / name).read_text())
+    del record["sha256"]
+    record.pop("predictions_sha256", None)
+    (copy / name).write_text(json.dumps(record, indent=1) + "\n")
+  lines = (copy / "config.cfg").read_text().splitlines(keepends=True)
+  (copy / "config.cfg").write_text("".join(lines[:-1]))
+  assert commands.run(f"--workdir={copy}", module="evaluate").record == on_test.record
+
+
+@pytest.mark.parametrize(
+  "line", ["--dataset=huggingface:mnist", "--fallback_dataset=kaggle:digits"]
+)
+def test_a_dataset_that_a_foreign_run_names_is_not_asked_for(trained, tmp_path, line):
+  copy = shutil.copytree(trained.workdir, tmp_path / "copy")
+  (copy / "environment.json").unlink()
+  lines = (copy / "config.cfg").read_text().splitlines(keepends=True)
+  (copy / "config.cfg").write_text("".join(lines[:-1]) + f"{line}\n")
+  for module, flags in {**_USES, "export": ["--format=tflite_int8", "--output=x"]}.items():
+    error = commands.run(f"--workdir={copy}", *flags, module=module, cwd=tmp_path).error
+    name = line.partition("=")[2]
+    assert f"config.cfg names the dataset {name}, which TFDS asks the network for" in error
+  # What the command line names is the user's own wish.
+  own = commands.run(f"--workdir={copy}", "--dataset=synthetic_digits/2000_500", module="evaluate")
+  assert (own.returncode, "asks the network" in own.stderr) == (0, False)
+  report = commands.run(copy, f"--output={tmp_path / 'report'}", module="report")
+  assert report.returncode == 0
+  assert "asks the network" in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+  "line",
+  [
+    "--flagfile=/etc/passwd", "--undefok=seed", "--data_dir=gs://bucket/tfds",
+    "--manual_dir=https://example.com/x", "--workdir=s3://bucket/run", "--verbosity=1",
+  ],
+)  # fmt: skip
+def test_what_a_foreign_config_may_not_hold_is_refused_unopened(trained, tmp_path, line):
+  copy = shutil.copytree(trained.workdir, tmp_path / "copy")
+  (copy / "environment.json").unlink()
+  lines = (copy / "config.cfg").read_text().splitlines(keepends=True)
+  (copy / "config.cfg").write_text("".join(lines[:-1]) + f"{line}\n")
+  error = commands.run(f"--workdir={copy}", module="evaluate").error
+  assert f"{copy / 'config.cfg'} can't be read as settings" in error
+  assert line.partition("=")[0] in error
+  assert "root:" not in error

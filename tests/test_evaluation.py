@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mnist_research.evaluation import evaluate_logits, log_softmax, wilson_interval
+from mnist_research.metrics.evaluation import evaluate_logits, log_softmax, wilson_interval
 
 # The probabilities of a row are its weights over their sum.
 _WEIGHTS = np.array([[1, 2, 5], [6, 1, 1], [1, 6, 1], [3, 3, 2]], float)

@@ -1,6 +1,5 @@
 """Tests of `python -m mnist_research.export` as a user runs it."""
 
-import dataclasses
 import os
 
 import commands
@@ -8,9 +7,11 @@ import numpy as np
 import pytest
 import run_exported
 
-from mnist_research import data, recognition, serving
 from mnist_research.config import Config
-from mnist_research.loop import train
+from mnist_research.data import datasets, splits
+from mnist_research.inference import exporting
+from mnist_research.inference.recognizer import load_recognizer
+from mnist_research.training.loop import train
 from mnist_research.workdir import Workdir
 
 
@@ -35,6 +36,7 @@ def test_int8_is_calibrated_on_training_examples(trained, tmp_path):
     "output": str(output),
     "bytes": output.stat().st_size,
     "label_names": [str(digit) for digit in range(10)],
+    "step": 180,
   }
   last_line = finished.stderr.splitlines()[-1]
   assert last_line == f"{trained.workdir} after 180 steps, as tflite_int8 in {output}"
@@ -43,13 +45,15 @@ def test_int8_is_calibrated_on_training_examples(trained, tmp_path):
   assert commands.contents(trained.workdir) == before
 
   settings = Workdir(trained.workdir).trained_config()
-  model = recognition.load(Workdir(trained.workdir), settings).trained.model
-  source = data.prepare(settings)
-  train_images, test_images = (data.read(source, name).images for name in ("train", "test"))
+  model = load_recognizer(Workdir(trained.workdir), settings).trained.model
+  source = datasets.prepare(settings)
+  train_images, test_images = (splits.read(source, name).images for name in ("train", "test"))
   answers = run_exported.probabilities("tflite_int8", str(output), test_images)
   for examples, same in ((train_images[:500], True), (train_images[500:1000], False)):
     other = tmp_path / f"same {same}"
-    serving.export(model, "tflite_int8", other, calibration_images=examples)
+    exporting.export(
+      model, "tflite_int8", other, calibration_images=examples, image_shape=(28, 28, 1)
+    )
     others = run_exported.probabilities("tflite_int8", str(other), test_images)
     assert np.array_equal(answers, others) == same
 
@@ -60,14 +64,14 @@ def test_a_network_of_bfloat16_is_exported_in_float32(prepared, tmp_path):
     hidden_units=(32,), precision="bfloat16", workdir=str(tmp_path / "trained"),
   )  # fmt: skip
   train(config)
-  size = _export(config.workdir, "onnx", tmp_path / "digits.onnx").record["bytes"]
+  size = _export(config.run.workdir, "onnx", tmp_path / "digits.onnx").record["bytes"]
   assert size > 4 * (784 * 32 + 32 * 10)
-  settings = dataclasses.replace(config, precision="float32")
-  expected = recognition.load(Workdir(config.workdir), settings)
-  images = data.read(data.prepare(config), "test").images
+  settings = config.replace(precision="float32")
+  expected = load_recognizer(Workdir(config.run.workdir), settings)
+  images = splits.read(datasets.prepare(config), "test").images
   answers = run_exported.probabilities("onnx", str(tmp_path / "digits.onnx"), images)
   np.testing.assert_allclose(answers, expected.probabilities(images), atol=1e-5)
-  rounded = recognition.load(Workdir(config.workdir), config).probabilities(images)
+  rounded = load_recognizer(Workdir(config.run.workdir), config).probabilities(images)
   assert np.abs(answers - rounded).max() > 1e-4
 
 
@@ -89,7 +93,7 @@ def test_what_is_there_is_not_overwritten(trained, tmp_path, kind, file_format):
     ((), "--output is missing"),
     (("--output=new", "--format=pickle"), "--format=pickle"),
     (("--output=new", "--precision=bfloat16"), "--precision belongs to training"),
-    (("new",), "'new' is no flag"),
+    (("new",), "'new' is not a flag"),
   ],
 )
 def test_what_cannot_be_meant_is_refused(trained, tmp_path, flags, problem):

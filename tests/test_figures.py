@@ -10,8 +10,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.image import imread
 
 from mnist_research import figures
-from mnist_research.calibration import reliability
 from mnist_research.figures import canvas
+from mnist_research.metrics.calibration import reliability
 
 NAMES = [str(digit) for digit in range(10)]
 
@@ -88,6 +88,42 @@ def test_names_with_dollar_signs_and_long_names_are_drawn_as_text():
   assert texts[1].startswith("xxx")
   assert texts[1].endswith("…")
   assert len(texts[1]) < 25
+
+
+@pytest.mark.parametrize(
+  ("shape", "scale"),
+  # Small pictures are made larger, by whole numbers; large ones are scaled to a side of 224.
+  [((32, 32, 3), 4), ((20, 24, 1), 4), ((8, 10, 3), 8), ((112, 56, 3), None)],
+)
+def test_grids_show_pictures_of_any_shape_in_their_colors(shape, scale):
+  images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
+  if scale is None:  # Smooth, so that scaling leaves it as it is.
+    images[:] = (10, 20, 30)
+  labels = np.array([3, 4])
+  large = np.repeat(np.repeat(images, scale or 2, axis=1), scale or 2, axis=2)
+  large = np.broadcast_to(large, (*large.shape[:3], 3))
+  tall, wide = large.shape[1:3]
+  grid = figures.example_grid(images, labels, label_names=NAMES, title="x")
+  array = figures.to_array(grid)
+  top, left = 16 * 4, 7 * 4
+  pitch = max(wide, 28 * 4) + 5 * 4
+  for place in range(2):
+    window = array[top : top + tall, left + place * pitch :][:, :wide]
+    np.testing.assert_array_equal(window, large[place])
+  predictions = figures.prediction_grid(
+    images, labels, _probabilities([3, 3], [0.9, 0.9]), label_names=NAMES, title="x"
+  )
+  array = figures.to_array(predictions)
+  top, left = (25 + 2) * 4, (7 + 2) * 4
+  np.testing.assert_array_equal(array[top : top + tall, left : left + wide], large[0])
+
+
+@pytest.mark.parametrize("shape", [(2, 28, 28), (2, 28, 28, 2), (0, 28, 28, 1)])
+def test_what_is_no_pictures_is_refused(shape):
+  with pytest.raises(ValueError, match=r"expected \(N, height, width, 1 or 3\)"):
+    figures.example_grid(
+      np.zeros(shape, np.uint8), np.zeros(shape[0], int), label_names=NAMES, title="x"
+    )
 
 
 def test_prediction_grid_tells_right_from_wrong_by_mark_colour_and_frame():
@@ -167,7 +203,7 @@ def test_large_confusion_matrix_has_a_scale_instead_of_numbers():
 
 
 def test_weights_are_drawn_on_one_scale_blue_below_zero_and_orange_above():
-  weights = np.zeros((70, 5, 5))
+  weights = np.zeros((70, 5, 5, 1))
   weights[0, 0, 1], weights[63, 4, 4], weights[64] = -2, 1, 9
   figure = figures.weight_grid(weights, title="Some weights")
   texts = [text for text, _ in _texts(figure)]
@@ -183,8 +219,20 @@ def test_weights_are_drawn_on_one_scale_blue_below_zero_and_orange_above():
   assert colours == {-2: "#0072B2", 0: "#FFFFFF", 2: "#D55E00"}
 
 
+def test_weights_of_colors_are_drawn_in_them_grey_at_zero():
+  weights = np.zeros((2, 5, 4, 3))
+  weights[0, 0, 0], weights[1, 0, 0] = (2, 0, -2), (-2, -2, -2)
+  figure = figures.weight_grid(weights, title="x")
+  (shown,) = figure.axes[0].get_images()
+  pixels = shown.get_array()
+  np.testing.assert_allclose(pixels[0, 0], (1, 0.5, 0))
+  np.testing.assert_allclose(pixels[0, 5], (0, 0, 0))
+  np.testing.assert_allclose(pixels[1, 0], (0.5, 0.5, 0.5))
+  assert "all, each 4 x 5" in [text for text, _ in _texts(figure)]
+
+
 def test_the_pixels_of_weights_are_equally_large():
-  weights = np.where(np.indices((5, 5)).sum(axis=0) % 2, 1.0, -1.0)[None]
+  weights = np.where(np.indices((5, 5)).sum(axis=0) % 2, 1.0, -1.0)[None, ..., None]
   array = figures.to_array(figures.weight_grid(weights, title="x"))
   rows = np.flatnonzero((array == (0, 114, 178)).all(axis=2).any(axis=1))
   columns = np.flatnonzero((array == (0, 114, 178)).all(axis=2).any(axis=0))
@@ -330,7 +378,7 @@ def test_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, stage):
   if stage == "draw":
     monkeypatch.setattr(canvas, "to_array", fail)
   else:
-    monkeypatch.setattr(canvas.os, "replace", fail)
+    monkeypatch.setattr(Path, "replace", fail)
   with pytest.raises(OSError, match="no"):
     figures.save(figure, path)
   assert path.read_bytes() == b"old"
@@ -342,7 +390,7 @@ def test_wrong_shapes_are_named():
   named = {"label_names": NAMES, "title": "x"}
   with pytest.raises(ValueError, match=r"\(3,\).*\(4, 28, 28, 1\)"):
     figures.example_grid(images, labels[:3], **named)
-  with pytest.raises(ValueError, match=r"\(4, 28, 28\).*\(N, 28, 28, 1\)"):
+  with pytest.raises(ValueError, match=r"\(4, 28, 28\).*\(N, height, width, 1 or 3\)"):
     figures.example_grid(images[..., 0], labels, **named)
   with pytest.raises(ValueError, match=r"\(0, 28, 28, 1\)"):
     figures.example_grid(images[:0], labels[:0], **named)

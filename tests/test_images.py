@@ -1,14 +1,12 @@
 """Tests of people's pictures: what is read from files, and what is made of it."""
 
 import concurrent.futures
-import gzip
 import io
 import os
 import struct
 import tracemalloc
 import warnings
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +14,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from mnist_research import images
-from mnist_research.errors import UserError
+from mnist_research.runtime.errors import UserError
 
 LOSSLESS = {"PNG": {}, "BMP": {}, "GIF": {}, "TIFF": {}, "WEBP": {"lossless": True}}
 
@@ -568,16 +566,8 @@ def test_a_full_stop_is_no_digit():
   assert digit.box[2] < 250
 
 
-def _mnist(name, offset):
-  directory = os.environ.get("MNIST_RESEARCH_MNIST_DIR")
-  if not directory:
-    pytest.skip("MNIST_RESEARCH_MNIST_DIR names no directory with the four files of MNIST")
-  with gzip.open(Path(directory) / name) as file:
-    return np.frombuffer(file.read(), np.uint8, offset=offset)
-
-
-def test_mnist_itself_is_unchanged_and_survives_being_photographed():
-  digits = _mnist("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[:300]
+def test_mnist_itself_is_unchanged_and_survives_being_photographed(read_mnist):
+  digits = read_mnist("t10k-images-idx3-ubyte")[:300]
   for digit in digits:
     picture = digit.astype(np.float32) / 255
     np.testing.assert_array_equal(_image(picture), digit)
@@ -627,8 +617,8 @@ def test_files_are_read_one_after_the_other_and_problems_kept(tmp_path):
   named = [blank, good, two, str(tmp_path / "none.png"), good]
   pictures = list(images.read_files(named, problems, several_digits=False))
   assert [picture.file for picture in pictures] == [good, good]
-  np.testing.assert_array_equal(pictures[0].grey, images.read(good))
-  assert [digit.box for digit in pictures[0].digits] == [
+  np.testing.assert_array_equal(pictures[0].pixels, images.read(good))
+  assert [digit.box for digit in pictures[0].prepared] == [
     images.find_digits(images.read(good))[0].box
   ]
   assert problems == [
@@ -638,7 +628,7 @@ def test_files_are_read_one_after_the_other_and_problems_kept(tmp_path):
     f"{tmp_path / 'none.png'} can't be read: No such file or directory; give the path of a picture",
   ]
   (number,) = images.read_files([two], problems, several_digits=True)
-  assert len(number.digits) == 2
+  assert len(number.prepared) == 2
   assert len(problems) == 4
 
 
@@ -646,7 +636,72 @@ def test_an_image_stays_as_it_is():
   image = np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8)
   picture = images.as_picture("mnist/test[3]", image)
   assert picture.file == "mnist/test[3]"
-  np.testing.assert_allclose(picture.grey, image[..., 0] / 255, atol=1e-6)
-  ((seen, box),) = picture.digits
+  np.testing.assert_allclose(picture.pixels, image[..., 0] / 255, atol=1e-6)
+  ((seen, box),) = picture.prepared
   np.testing.assert_array_equal(seen, image[..., 0])
   assert box == (0, 0, 28, 28)
+
+
+# ---- For networks of other images ----
+
+
+def test_colors_are_read_upright_and_transparency_on_white():
+  pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+  turned = Image.fromarray(np.rot90(pixels).copy())
+  exif = Image.Exif()
+  exif[0x0112] = 6  # Turned by a quarter, against the clock.
+  read = images.read(io.BytesIO(_encode(turned, exif=exif)), colors=True)
+  np.testing.assert_allclose(read, pixels / 255, atol=1e-6)
+  see_through = Image.fromarray(np.dstack([pixels, np.zeros((5, 7), np.uint8)]))
+  assert (images.read(io.BytesIO(_encode(see_through)), colors=True) == 1).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "CMYK"])
+def test_pictures_without_colors_are_grey_in_each(mode):
+  grey = Image.fromarray(np.linspace(0, 255, 48).reshape(6, 8).astype(np.uint8))
+  kind = "TIFF" if mode == "CMYK" else "PNG"
+  data = _encode(grey.convert("I").convert(mode) if mode == "I;16" else grey.convert(mode), kind)
+  read = images.read(io.BytesIO(data), colors=True)
+  assert (read.shape, read.dtype) == ((6, 8, 3), np.float32)
+  np.testing.assert_array_equal(read[..., 0], read[..., 2])
+  np.testing.assert_allclose(read[..., 0], images.read(io.BytesIO(data)), atol=0.01)
+
+
+@pytest.mark.parametrize(
+  ("size", "shape", "box"),
+  [
+    ((30, 50), (10, 10), (10, 0, 40, 30)),
+    ((50, 30), (10, 10), (0, 10, 30, 40)),
+    ((30, 60), (10, 20), (0, 0, 60, 30)),
+    ((60, 60), (20, 24), (0, 5, 60, 55)),
+    ((1, 9), (20, 20), (4, 0, 5, 1)),
+  ],
+)
+def test_the_middle_of_a_picture_is_cropped_and_scaled(size, shape, box):
+  picture = np.full((*size, 3), 0.2, np.float32)
+  picture[box[1] : box[3], box[0] : box[2]] = (0.4, 0.6, 1.0)
+  prepared = images.crop_and_scale(picture, (*shape, 3))
+  assert prepared.box == box
+  assert (prepared.image.shape, prepared.image.dtype) == ((*shape, 3), np.uint8)
+  assert (prepared.image == (102, 153, 255)).all()
+  grey = images.crop_and_scale(picture[..., 0], (*shape, 1))
+  np.testing.assert_array_equal(grey.image, prepared.image[..., 0])
+
+
+def test_an_image_of_the_size_stays_as_it_is():
+  image = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
+  prepared = images.crop_and_scale(image.astype(np.float32) / 255, (20, 24, 3))
+  np.testing.assert_array_equal(prepared.image, image)
+
+
+def test_files_are_prepared_for_the_network_s_images(tmp_path):
+  pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+  Image.fromarray(pixels).save(tmp_path / "a.png")
+  problems = []
+  (colors,) = images.read_files([str(tmp_path / "a.png")], problems, image_shape=(20, 24, 3))
+  (grey,) = images.read_files([str(tmp_path / "a.png")], problems, image_shape=(20, 24, 1))
+  assert (colors.pixels.shape, grey.pixels.shape) == ((40, 48, 3), (40, 48))
+  assert [each.image.shape for each in (*colors.prepared, *grey.prepared)] == [
+    (20, 24, 3), (20, 24)
+  ]  # fmt: skip
+  assert not problems

@@ -6,9 +6,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnist_research import data, input_pipeline
 from mnist_research.config import Config
-from mnist_research.plan import plan_blocks
+from mnist_research.data import input_pipeline, splits
+from mnist_research.training.blocks import cut_blocks
 
 _SEEDS = st.integers(0, 2**31 - 1)
 
@@ -22,12 +22,12 @@ def _strategy(replicas: int) -> tf.distribute.Strategy:
 _STRATEGIES = {replicas: _strategy(replicas) for replicas in (1, 2, 4)}
 
 
-def _split(num_examples: int) -> data.Split:
+def _split(num_examples: int) -> splits.Split:
   """Examples that tell their place: the label is the index, and the image shows it."""
   labels = np.arange(num_examples, dtype=np.int32)
   images = np.zeros((num_examples, 28, 28, 1), np.uint8)
   images[:, 0, 0, 0], images[:, 27, 27, 0] = labels % 256, labels // 256
-  return data.Split(images, labels)
+  return splits.Split(images, labels)
 
 
 def _indices(positions, *, num_examples: int, seed: int = 0) -> np.ndarray:
@@ -35,11 +35,18 @@ def _indices(positions, *, num_examples: int, seed: int = 0) -> np.ndarray:
   return input_pipeline.example_indices(positions, num_examples=num_examples, seed=seed).numpy()
 
 
-def _blocks(split: data.Split, config: Config, first_steps, *, room: int, replicas: int = 1):
+def _blocks(
+  split: splits.Split, config: Config, first_steps, *, steps_per_block: int, replicas: int = 1
+):
   """Returns the images and labels of each block, its replicas' parts put together."""
   strategy = _STRATEGIES[replicas]
   blocks = input_pipeline.train_blocks(
-    split, config, first_steps=first_steps, room=room, strategy=strategy, num_classes=10
+    split,
+    config,
+    first_steps=first_steps,
+    steps_per_block=steps_per_block,
+    strategy=strategy,
+    num_classes=10,
   )
   return [
     tuple(
@@ -124,24 +131,26 @@ def test_the_first_batch_ends_with_the_examples():
   num_examples=st.integers(8, 400),
   replica_batch=st.integers(1, 5),
   first_steps=st.lists(st.integers(0, 1000), min_size=1, max_size=3),
-  room=st.integers(1, 6),
+  steps_per_block=st.integers(1, 6),
   seed=_SEEDS,
 )
 def test_any_number_of_replicas_gets_the_batches_of_the_stream(
-  num_examples, replica_batch, first_steps, room, seed
+  num_examples, replica_batch, first_steps, steps_per_block, seed
 ):
   split, config = _split(num_examples), Config(batch_size=4 * replica_batch, seed=seed)
   for replicas in _STRATEGIES:
-    blocks = _blocks(split, config, first_steps, room=room, replicas=replicas)
+    blocks = _blocks(split, config, first_steps, steps_per_block=steps_per_block, replicas=replicas)
     for first, (images, labels) in zip(first_steps, blocks, strict=True):
-      positions = (first * config.batch_size) + np.arange(room * config.batch_size)
+      positions = (first * config.optimization.batch_size) + np.arange(
+        steps_per_block * config.optimization.batch_size
+      )
       expected = _indices(positions, num_examples=num_examples, seed=seed)
-      np.testing.assert_array_equal(labels, expected.reshape(room, -1))
+      np.testing.assert_array_equal(labels, expected.reshape(steps_per_block, -1))
       np.testing.assert_array_equal(images, split.images[labels])
 
 
 def test_a_batch_may_cross_into_the_next_epoch():
-  ((_, labels),) = _blocks(_split(10), Config(batch_size=4), [2], room=1)
+  ((_, labels),) = _blocks(_split(10), Config(batch_size=4), [2], steps_per_block=1)
   first, second = (_indices(epoch * 10 + np.arange(10), num_examples=10) for epoch in (0, 1))
   np.testing.assert_array_equal(labels, [[*first[8:], *second[:2]]])
 
@@ -149,11 +158,12 @@ def test_a_batch_may_cross_into_the_next_epoch():
 @pytest.mark.parametrize(("epochs", "times"), [(1.0, {1}), (2.0, {2}), (1.5, {1, 2})])
 def test_a_run_sees_every_example_as_often_as_its_epochs(epochs, times):
   split, config = _split(96), Config(batch_size=8, epochs=epochs, steps_per_loop=5)
-  total_steps = config.total_steps(96)
-  plan = plan_blocks(0, total_steps, 5, config.epoch_steps(96))
-  blocks = _blocks(split, config, [start for start, _ in plan], room=5)
+  total_steps = config.optimization.total_steps(96)
+  epoch = config.optimization.epoch_steps(96)
+  cut = cut_blocks(0, total_steps, steps_per_block=5, evaluate_every=epoch, checkpoint_every=epoch)
+  blocks = _blocks(split, config, [block.start for block in cut], steps_per_block=5)
   seen = np.concatenate(
-    [labels[:count].ravel() for (_, count), (_, labels) in zip(plan, blocks, strict=True)]
+    [labels[: done.num_steps].ravel() for done, (_, labels) in zip(cut, blocks, strict=True)]
   )
   assert len(seen) == total_steps * 8
   assert set(np.bincount(seen, minlength=96)) == times
@@ -168,9 +178,9 @@ _MIXING = {"augment": ("cutmix",), "loss": "categorical_crossentropy"}
 def test_augmented_batches_are_the_same_however_they_are_reached(settings):
   config, split = Config(batch_size=8, seed=2, **settings), _split(50)
   split.images[:] = np.random.default_rng(0).integers(0, 256, split.images.shape)
-  whole = _blocks(split, config, [0], room=12)[0]
+  whole = _blocks(split, config, [0], steps_per_block=12)[0]
   for replicas in (1, 2, 4):
-    parts = _blocks(split, config, [3, 6], room=3, replicas=replicas)
+    parts = _blocks(split, config, [3, 6], steps_per_block=3, replicas=replicas)
     for expected, *values in zip(whole, *parts, strict=True):
       np.testing.assert_array_equal(np.concatenate(values), expected[3:9])
 
@@ -179,7 +189,7 @@ def test_the_first_examples_are_shown_as_they_are_trained_on():
   config, split = Config(batch_size=8, augment=("shift", "scale")), _split(50)
   split.images[:] = np.random.default_rng(0).integers(0, 256, split.images.shape)
   shown = input_pipeline.first_batch(split, config, 16)
-  images, labels = _blocks(split, config, [0], room=2)[0]
+  images, labels = _blocks(split, config, [0], steps_per_block=2)[0]
   np.testing.assert_array_equal(shown.images, images.reshape(16, 28, 28, 1))
   np.testing.assert_array_equal(shown.labels, labels.reshape(16))
   assert (shown.images != split.images[shown.labels]).any(axis=(1, 2, 3)).all()
@@ -190,9 +200,11 @@ def test_an_empty_block_is_like_the_others(settings):
   config = Config(batch_size=8, **settings)
   for strategy in _STRATEGIES.values():
     blocks = input_pipeline.train_blocks(
-      _split(20), config, first_steps=[0], room=3, strategy=strategy, num_classes=10
+      _split(20), config, first_steps=[0], steps_per_block=3, strategy=strategy, num_classes=10
     )
-    empty_block = input_pipeline.empty_block(config, 3, strategy, num_classes=10)
+    empty_block = input_pipeline.empty_block(
+      config, steps_per_block=3, strategy=strategy, image_shape=(28, 28, 1), num_classes=10
+    )
     for full, empty in zip(next(iter(blocks)), empty_block, strict=True):
       parts = [strategy.experimental_local_results(values) for values in (full, empty)]
       for one, other in zip(*parts, strict=True):

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from mnist_research.config import LOSSES
-from mnist_research.losses import create_loss
+from mnist_research.runtime.errors import UserError
+from mnist_research.training.losses import create_loss
 
 # The probabilities are 1/8, 2/8 and 5/8, whose negative logarithms are these.
 _LOGITS = np.log([[1.0, 2.0, 5.0]]).astype(np.float32)
@@ -77,3 +78,107 @@ def test_bfloat16_logits_are_summed_in_float32(name):
   loss = create_loss(name, 0.1)(tf.constant([3]), logits)
   assert loss.dtype == tf.float32
   np.testing.assert_allclose(loss, [np.log(10)], rtol=1e-6)
+
+
+# ---- Losses of a user ----
+
+_OWN = """
+import tensorflow as tf
+
+def power(labels, logits, exponent=2):
+  targets = labels if labels.dtype.is_floating else tf.one_hot(labels, logits.shape[-1])
+  return tf.reduce_sum((tf.nn.softmax(logits) - targets) ** exponent, axis=-1)
+
+class Power:
+  def __init__(self, exponent):
+    self.exponent = exponent
+
+  def __call__(self, labels, logits):
+    return power(labels, logits, self.exponent)
+
+def mean(labels, logits):
+  return tf.reduce_mean(power(labels, logits))
+
+def whole(labels, logits):
+  return labels
+
+def broken(labels, logits):
+  raise ValueError("a line\\nand another")
+
+number = 3
+"""
+# Of the target 0 and the probabilities above.
+_SQUARE, _CUBE = (7**2 + 2**2 + 5**2) / 64, (-(7**3) + 2**3 + 5**3) / 512
+
+
+@pytest.fixture
+def own(tmp_path):
+  """Returns the reference to something in a user's file."""
+  (tmp_path / "mine.py").write_text(f"{_OWN}# {tmp_path}")  # Equal files are one module.
+  return lambda name: f"{tmp_path / 'mine.py'}:{name}"
+
+
+@pytest.mark.parametrize(
+  ("name", "settings", "expected"),
+  [("power", "", _SQUARE), ("power", "exponent=3", _CUBE), ("Power", "exponent=3", _CUBE)],
+)
+@pytest.mark.parametrize("labels", [[0, 0], [[1.0, 0, 0]] * 2], ids=["labels", "targets"])
+def test_an_own_loss_is_called_with_its_settings(own, name, settings, expected, labels):
+  loss = create_loss(own(name), settings=settings)
+  logits = tf.constant(np.repeat(_LOGITS, 2, axis=0), tf.float32)
+  for function in (loss, tf.function(loss, autograph=False)):
+    found = function(tf.constant(labels), logits)
+    np.testing.assert_allclose(found, [expected] * 2, rtol=1e-6)
+
+
+def test_an_own_loss_gets_logits_in_float32(own):
+  logits = tf.constant(_LOGITS, tf.bfloat16)
+  assert create_loss(own("power"))(tf.constant([0]), logits).dtype == tf.float32
+
+
+def test_a_loss_of_keras_is_a_loss_of_the_user():
+  loss = create_loss(
+    "keras.losses:SparseCategoricalCrossentropy", settings="from_logits=true,reduction=None"
+  )
+  np.testing.assert_allclose(loss(tf.constant([1]), tf.constant(_LOGITS)), [_NATS[1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("mean", r"one loss for each example, floats of shape \[batch\], not float32 of shape \(\)"),
+    ("whole", r"floats of shape \[batch\], not int32 of shape \(2,\)"),
+    ("broken", r"ValueError: a line and another \(line 22 of .*mine\.py\)"),
+  ],
+)
+def test_a_loss_that_is_none_is_told_when_it_is_traced(own, name, message):
+  loss = tf.function(create_loss(own(name)), autograph=False)
+  with pytest.raises(UserError, match=message) as told:
+    loss(tf.constant([0, 1]), tf.constant(np.repeat(_LOGITS, 2, axis=0)))
+  assert "\n" not in str(told.value)
+
+
+def test_a_mean_over_the_batch_is_refused_with_the_remedy():
+  loss = create_loss("keras.losses:SparseCategoricalCrossentropy", settings="from_logits=true")
+  with pytest.raises(UserError, match="reduction=None"):
+    loss(tf.constant([1]), tf.constant(_LOGITS))
+
+
+@pytest.mark.parametrize(
+  ("name", "arguments", "message"),
+  [
+    ("power", {"label_smoothing": 0.1}, "--label_smoothing=0.1: .*use 0"),
+    ("Power", {"settings": "sharpness=2"}, "TypeError: .*sharpness"),
+    ("number", {}, "must be a function, or a class"),
+    ("absent", {}, "defines no absent"),
+  ],
+)
+def test_what_is_wrong_with_an_own_loss_is_told_at_once(own, name, arguments, message):
+  with pytest.raises(UserError, match=message):
+    create_loss(own(name), **arguments)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_of_this_package_take_no_settings(name):
+  with pytest.raises(UserError, match=f"--loss_settings=gamma=2: --loss={name} takes none"):
+    create_loss(name, settings="gamma=2")

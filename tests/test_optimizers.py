@@ -1,60 +1,16 @@
-"""Tests of the schedules at steps worked by hand, and of three steps of each optimizer."""
+"""Tests of three steps of each optimizer by its formula, and of those from Keras and a user."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from mnist_research.config import OPTIMIZERS, Config
-from mnist_research.optimizers import Schedule, create_optimizer, learning_rate
+from mnist_research.runtime.errors import UserError
+from mnist_research.training.optimizers import create_optimizer, learning_rate, variables
 
 _RATE, _STEPS, _DECAY = 0.1, 4, 0.25
 # The linear schedule over four steps: a step that is off by one is seen.
 _RATES = [0.1, 0.075, 0.05]
-
-
-# ---- Schedules ----
-
-
-@pytest.mark.parametrize(
-  ("name", "warmup", "total", "rates"),
-  [
-    ("constant", 0, 10, {0: 0.1, 5: 0.1, 9: 0.1, 10: 0.1}),
-    ("constant", 4, 12, {0: 0.025, 1: 0.05, 3: 0.1, 4: 0.1, 11: 0.1}),
-    ("linear", 0, 10, {0: 0.1, 1: 0.09, 9: 0.01, 10: 0.0}),
-    ("linear", 4, 12, {0: 0.025, 3: 0.1, 4: 0.1, 5: 0.0875, 8: 0.05, 11: 0.0125, 12: 0.0}),
-    ("cosine", 0, 10, {0: 0.1, 5: 0.05, 9: 0.00244717, 10: 0.0}),
-    ("cosine", 4, 12, {0: 0.025, 3: 0.1, 4: 0.1, 6: 0.0853553, 8: 0.05, 11: 0.00380602, 12: 0.0}),
-    ("exponential", 0, 2, {0: 0.1, 1: 0.01, 2: 0.001}),
-    ("exponential", 4, 12, {2: 0.075, 3: 0.1, 4: 0.1, 8: 0.01, 12: 0.001}),
-    ("one_cycle", 4, 12, {0: 0.028, 1: 0.052, 3: 0.1, 4: 0.1, 8: 0.05, 12: 0.0}),
-    # No warm-up given: it rises over 30% of the run.
-    ("one_cycle", 0, 10, {0: 0.036, 1: 0.068, 2: 0.1, 3: 0.1, 10: 0.0}),
-    # The run ends while the rate still rises.
-    ("cosine", 10, 5, {0: 0.01, 4: 0.05}),
-  ],
-)
-def test_a_schedule_has_the_rates_worked_by_hand(name, warmup, total, rates):
-  schedule = Schedule(name, peak=0.1, warmup_steps=warmup, total_steps=total)
-  found = [float(schedule(tf.constant(step, tf.int64))) for step in rates]
-  np.testing.assert_allclose(found, list(rates.values()), rtol=1e-4, atol=1e-8)
-
-
-@pytest.mark.parametrize("name", ["linear", "cosine", "exponential", "one_cycle"])
-def test_a_schedule_only_falls_after_its_warm_up(name):
-  schedule = Schedule(name, peak=1.0, warmup_steps=10, total_steps=100)
-  rates = np.array([float(schedule(step)) for step in range(100)])
-  assert (np.diff(rates[:10]) > 0).all()
-  assert (np.diff(rates[10:]) < 0).all()
-  assert rates.min() > 0
-
-
-def test_the_learning_rate_is_that_of_the_optimizer():
-  config = Config(learning_rate=0.1, learning_rate_schedule="linear")
-  optimizer = create_optimizer(config, 10)
-  assert [learning_rate(optimizer, step) for step in (0, 4, 10)] == pytest.approx([0.1, 0.06, 0])
-
-
-# ---- Optimizers ----
 
 
 class _Variables:
@@ -143,10 +99,6 @@ def _expected(direction, variables: _Variables, name: str, weight_decay: float) 
   return weights
 
 
-def test_every_optimizer_is_tested():
-  assert {*_DIRECTIONS, "muon"} == set(OPTIMIZERS)
-
-
 @pytest.mark.parametrize("weight_decay", [0.0, _DECAY])
 @pytest.mark.parametrize("optimizer", _DIRECTIONS)
 def test_three_steps_are_those_of_the_formula(optimizer, weight_decay):
@@ -168,7 +120,7 @@ def test_weight_decay_shrinks_kernels_and_leaves_biases(optimizer):
     )
 
 
-def test_muon_orthogonalises_the_update_of_a_hidden_kernel():
+def test_muon_orthogonalizes_the_update_of_a_hidden_kernel():
   variables = _Variables("muon", steps=1)
   gradient = variables.gradients["hidden_0/kernel"][0]
   update = variables.before["hidden_0/kernel"] - variables.after["hidden_0/kernel"]
@@ -209,3 +161,177 @@ def test_muon_leaves_biases_and_the_last_layer_to_adam(name, weight_decay):
   variables = _Variables("muon", weight_decay)
   expected = _expected(_adam, variables, name, weight_decay)
   np.testing.assert_allclose(variables.after[name], expected, rtol=1e-4, atol=1e-5)
+
+
+# ---- Muon of convolutions ----
+
+
+def _stepped(shape: tuple[int, ...], kernel: np.ndarray, gradients: list[np.ndarray]) -> np.ndarray:
+  """Returns a hidden kernel after a step of Muon for each gradient, all given in one shape."""
+  config = Config(optimizer="muon", learning_rate=_RATE, learning_rate_schedule="constant")
+  optimizer = create_optimizer(config, _STEPS)
+  variable = tf.keras.Variable(kernel.reshape(shape), dtype="float32", name="kernel")
+  optimizer.build([variable])
+  for gradient in gradients:
+    optimizer.apply([tf.constant(gradient.reshape(shape), tf.float32)], [variable])
+  return variable.numpy()
+
+
+# Height, width, channels and filters, with fewer filters than rows and with more.
+@pytest.mark.parametrize("shape", [(3, 3, 2, 4), (2, 2, 1, 6)])
+def test_muon_orthogonalizes_the_update_of_a_convolution(shape):
+  generator = np.random.default_rng(0)
+  kernel, gradient = generator.normal(size=(2, *shape))
+  rows, filters = np.prod(shape[:3]), shape[3]
+  after = _stepped(shape, kernel, [gradient])
+  update = (kernel - after).reshape(rows, filters) / (_RATE * 0.2 * np.sqrt(max(rows, filters)))
+  left, _, right = np.linalg.svd(gradient.reshape(rows, filters), full_matrices=False)
+  singular_values = left.T @ update @ right.T
+  np.testing.assert_allclose(singular_values - np.diag(np.diag(singular_values)), 0, atol=1e-3)
+  assert ((np.diag(singular_values) > 0.65) & (np.diag(singular_values) < 1.25)).all()
+
+
+def test_muon_takes_a_convolution_for_a_matrix():
+  generator = np.random.default_rng(0)
+  kernel, *gradients = generator.normal(size=(4, 3, 3, 2, 4))
+  after = _stepped((3, 3, 2, 4), kernel, gradients)
+  as_matrix = _stepped((18, 4), kernel, gradients)
+  np.testing.assert_array_equal(after.reshape(18, 4), as_matrix)
+
+
+# ---- Optimizers of Keras, and of a user ----
+
+_OWN = """
+import tensorflow as tf
+
+class Heavy(tf.keras.optimizers.Optimizer):
+  def __init__(self, learning_rate, keep=0.5, **kwargs):
+    super().__init__(learning_rate=learning_rate, **kwargs)
+    self.keep = keep
+
+  def build(self, variables):
+    super().build(variables)
+    # Neither is registered with Keras.
+    self.slots = {i: tf.Variable(tf.zeros(v.shape)) for i, v in enumerate(variables)}
+    self.count = [tf.Variable(0.0)]
+
+  def update_step(self, gradient, variable, learning_rate):
+    slot = self.slots[self._get_variable_index(variable)]
+    slot.assign(self.keep * slot + gradient)
+    self.count[0].assign_add(1.0)
+    self.assign_sub(variable, learning_rate * slot)
+
+class Plain(tf.keras.optimizers.Optimizer):
+  def __init__(self, learning_rate):
+    super().__init__(learning_rate=learning_rate)
+
+def no_optimizer(learning_rate, weight_decay=None):
+  return learning_rate
+
+def broken(learning_rate, weight_decay=None):
+  raise RuntimeError("a line\\nand another")
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+  """Returns the reference to something in a user's file."""
+  (tmp_path / "mine.py").write_text(f"{_OWN}# {tmp_path}")  # Equal files are one module.
+  return lambda name: f"{tmp_path / 'mine.py'}:{name}"
+
+
+def _after(optimizer: tf.keras.optimizers.Optimizer, steps: int = 3) -> np.ndarray:
+  variable = tf.keras.Variable([1.0, -2.0, 3.0], name="kernel")
+  optimizer.build([variable])
+  for step in range(steps):
+    optimizer.apply([tf.constant([1.0, -1.0, 0.5]) * (step + 1)], [variable])
+  return variable.numpy()
+
+
+def test_a_class_of_keras_is_what_keras_makes():
+  config = Config(
+    optimizer="Lion", optimizer_settings="beta_1=0.5", learning_rate=0.1,
+    learning_rate_schedule="constant", weight_decay=0.25,
+  )  # fmt: skip
+  theirs = tf.keras.optimizers.Lion(learning_rate=0.1, beta_1=0.5, weight_decay=0.25)
+  np.testing.assert_array_equal(_after(create_optimizer(config, 4)), _after(theirs))
+
+
+@pytest.mark.parametrize("name", ["AdamW", "Muon"])
+def test_a_class_of_keras_decays_only_as_it_is_told(name):
+  kernel = tf.keras.Variable([[1.0, 2.0]], name="kernel")
+  bias = tf.keras.Variable([1.0, 2.0], name="offset")
+  optimizer = create_optimizer(Config(optimizer=name), 4)
+  optimizer.build([kernel, bias])
+  optimizer.apply([tf.zeros([1, 2]), tf.zeros([2])], [kernel, bias])
+  np.testing.assert_array_equal(kernel, [[1.0, 2.0]])
+  np.testing.assert_array_equal(bias, [1.0, 2.0])
+
+
+def test_settings_change_the_optimizers_of_this_package():
+  config = Config(
+    optimizer="momentum", optimizer_settings="momentum=0.5", learning_rate=0.1,
+    learning_rate_schedule="constant",
+  )  # fmt: skip
+  theirs = tf.keras.optimizers.SGD(learning_rate=0.1, momentum=0.5)
+  np.testing.assert_array_equal(_after(create_optimizer(config, 4)), _after(theirs))
+
+
+def test_an_own_optimizer_gets_the_rate_the_decay_and_its_settings(own):
+  config = Config(
+    optimizer=own("Heavy"), optimizer_settings="keep=0.25", learning_rate=0.5,
+    learning_rate_schedule="constant", weight_decay=0.5,
+  )  # fmt: skip
+  optimizer = create_optimizer(config, 4)
+  # 1 - 0.25 - 0.5 = 0.25, then the slot is 0.25 + 2 = 2.25: 0.25 - 0.0625 - 1.125.
+  np.testing.assert_allclose(_after(optimizer, 2)[0], -0.9375)
+  assert learning_rate(optimizer, 3) == 0.5
+
+
+def test_an_own_optimizer_keeps_everything_that_it_made(own):
+  optimizer = create_optimizer(Config(optimizer=own("Heavy")), 4)
+  _after(optimizer)
+  # The steps that Keras counts, those that it counts itself, and 3 + (2 + 1 / 2) / 2.
+  assert sorted(float(np.max(v)) for v in variables(optimizer)) == [3.0, 3.0, 4.25]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon", "Lion"])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_an_optimizer_that_registers_everything_has_nothing_else(optimizer, precision):
+  made = create_optimizer(Config(optimizer=optimizer, precision=precision), 4)
+  made.build([tf.keras.Variable([[1.0, 2.0]], name="kernel")])
+  assert [id(v) for v in variables(made)] == [id(v) for v in made.variables]
+
+
+@pytest.mark.parametrize(
+  ("settings", "message"),
+  [
+    ({"optimizer": "Lyon"}, "--optimizer=Lyon: Keras has no such class.*; did you mean Lion?"),
+    ({"optimizer": "MultiOptimizer"}, "--optimizer=MultiOptimizer: Keras has no such class"),
+    ({"optimizer": "Optimizer"}, "--optimizer=Optimizer: Keras has no such class"),
+    ({"optimizer_settings": "beta=1"}, "--optimizer=adam: ValueError: .*beta"),
+    ({"optimizer_settings": "weight_decay=1"}, "use --weight_decay, which is a flag"),
+    ({"optimizer": "Lion", "optimizer_settings": "learning_rate=1"}, "use --learning_rate, which"),
+  ],
+)
+def test_what_keras_has_not_is_told_in_one_line(settings, message):
+  with pytest.raises(UserError, match=message) as told:
+    create_optimizer(Config(**settings), 4)
+  assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+  ("name", "settings", "message"),
+  [
+    ("absent", {}, r"mine\.py defines no absent"),
+    ("tf", {}, "must be a class or a function"),
+    ("no_optimizer", {}, r"must be a tf\.keras\.optimizers\.Optimizer"),
+    ("Plain", {"weight_decay": 0.1}, "--weight_decay=0.1: --optimizer=.*takes no weight_decay"),
+    ("Plain", {"optimizer_settings": "rate=1"}, "TypeError: .*rate"),
+    ("broken", {}, r"RuntimeError: a line and another \(line 29 of .*mine\.py\)"),
+  ],
+)
+def test_what_is_wrong_with_an_own_optimizer_is_told_in_one_line(own, name, settings, message):
+  with pytest.raises(UserError, match=message) as told:
+    create_optimizer(Config(optimizer=own(name), **settings), 4)
+  assert "\n" not in str(told.value)

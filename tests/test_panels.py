@@ -50,6 +50,21 @@ def test_each_panel_shows_what_the_network_saw_pixel_by_pixel():
     np.testing.assert_array_equal(drawn[2:-2, 2:-2], large[2:-2, 2:-2, None].repeat(3, axis=2))
 
 
+def test_a_panel_of_colors_keeps_its_proportions():
+  panel = _panel()._replace(
+    image=np.random.default_rng(0).integers(0, 256, (21, 42, 3), np.uint8),
+    picture=np.full((84, 112, 3), (0.2, 0.4, 0.6), np.float32),
+  )
+  array = figures.to_array(_draw(panel))
+  # Four pixels of the screen for each, in the middle of a square of 168.
+  top, left = 24 + 40 + 30 + 22 + 42, 24 + 224 + 28
+  large = np.repeat(np.repeat(panel.image, 4, axis=0), 4, axis=1)
+  np.testing.assert_array_equal(
+    array[top : top + 84, left : left + 168][2:-2, 2:-2], large[2:-2, 2:-2]
+  )
+  np.testing.assert_array_equal(array[24 + 40 + 30 + 22 + 10, 24 + 10], (51, 102, 153))
+
+
 def test_bars_are_as_long_as_the_probabilities():
   figure = _draw(_panel(label=7, share=0.6))
   ((width, middle),) = _bars(figure, figures.RIGHT_COLOUR)

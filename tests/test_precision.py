@@ -1,31 +1,17 @@
-"""Tests of the choice of precision, for each shipped config and each kind of processor."""
+"""Tests of the choice of precision, for each kind of network and processor."""
 
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
-from mnist_research import config as config_lib
-from mnist_research import precision
 from mnist_research.config import Config
+from mnist_research.models import precision
+from mnist_research.models.creation import create_recipe
 
-_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 _CNN = {"model": "cnn", "precision": "auto"}
 _WIDE = {"hidden_units": (2500, 2000), "batch_size": 512, "precision": "auto"}
 _NARROW = {"hidden_units": (128, 128), "batch_size": 512, "precision": "auto"}
-# What the shipped configs compute in on a processor that has bfloat16.
-_CHOSEN = {
-  "cnn.cfg": "bfloat16",
-  "cnn_plain.cfg": "bfloat16",
-  "cnn_tiny.cfg": "bfloat16",
-  "dense.cfg": "float32",
-  "dense_128.cfg": "float32",
-  "dense_128_64.cfg": "float32",
-  "dense_augmented.cfg": "bfloat16",
-  "dense_wide.cfg": "bfloat16",
-  "fast.cfg": "bfloat16",
-  "small_cnn.cfg": "bfloat16",
-}
 
 
 @pytest.fixture
@@ -45,10 +31,10 @@ def processor(monkeypatch):
   return give
 
 
-@pytest.mark.parametrize("path", sorted(_CONFIGS.glob("*.cfg")), ids=lambda path: path.name)
-def test_each_config_computes_in(path, processor):
-  processor("avx512_bf16")
-  assert precision.choose(config_lib.from_flagfile(path), "CPU:0") == _CHOSEN[path.name]
+def _chosen(settings: dict, device: str) -> str:
+  config = Config(**settings)
+  pays = create_recipe(config.model).half_precision_pays(config.optimization.batch_size)
+  return precision.choose(config.devices.precision, device, half_pays=pays)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +53,7 @@ def test_each_config_computes_in(path, processor):
 )
 def test_a_processor_is_given(settings, flags, expected, processor):
   processor(flags)
-  assert precision.choose(Config(**settings), "/job:localhost/device:CPU:0") == expected
+  assert _chosen(settings, "/job:localhost/device:CPU:0") == expected
 
 
 @pytest.mark.parametrize(
@@ -78,4 +64,4 @@ def test_a_gpu_is_given(capability, expected, monkeypatch):
   monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["other", "this"])
   details = {"this": {"compute_capability": capability}, "other": {}}
   monkeypatch.setattr(tf.config.experimental, "get_device_details", details.__getitem__)
-  assert precision.choose(Config(**_CNN), "/device:GPU:1") == expected
+  assert _chosen(_CNN, "/device:GPU:1") == expected

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from mnist_research import data, images
+from mnist_research import images
 from mnist_research.config import Config
+from mnist_research.data import datasets, splits
 from mnist_research.workdir import SHIPPED
 
 
@@ -22,8 +23,8 @@ def trained(prepared, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def test_split(prepared):
-  source = data.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=prepared))
-  return data.read(source, "test")
+  source = datasets.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=prepared))
+  return splits.read(source, "test")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def _assert_whole(record):
 def test_each_picture_gets_one_line(predicted, pictures):
   assert [record["file"] for record in predicted] == [str(file) for file in pictures]
   for record in predicted:
-    assert list(record) == ["file", "label", "label_name", "probability", "probabilities"]
+    assert list(record) == ["file", "label", "label_name", "probability", "probabilities", "step"]
     _assert_whole(record)
 
 
@@ -210,7 +211,7 @@ def test_a_number_is_read_from_left_to_right_with_boxes(
   record = commands.run(
     f"--workdir={trained.workdir}", "--digits", f"--figure={figure}", file, module="predict"
   ).record
-  assert list(record) == ["file", "number", "digits"]
+  assert list(record) == ["file", "number", "digits", "step"]
   assert record["file"] == str(file)
   assert record["number"] == "".join(answer["label_name"] for answer in predicted[:3])
   for answer, digit, (left, top) in zip(record["digits"], digits, corners, strict=True):

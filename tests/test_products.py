@@ -2,11 +2,11 @@
 
 import pytest
 import tensorflow as tf
+from nets import create_model
 
 from mnist_research.benchmarks.products import network_products
 from mnist_research.config import Config
-from mnist_research.errors import UserError
-from mnist_research.models import create_model
+from mnist_research.runtime.errors import UserError
 
 layers = tf.keras.layers
 

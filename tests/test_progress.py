@@ -12,8 +12,8 @@ import time
 import pytest
 from absl import logging
 
-from mnist_research import progress as progress_lib
-from mnist_research.progress import Progress
+from mnist_research.runtime import progress as progress_lib
+from mnist_research.runtime.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +133,7 @@ def test_a_log_is_told_that_something_goes_on(caplog, monkeypatch):
     while not caplog.records:
       time.sleep(0.01)
   count = len(caplog.records)
-  assert _messages(caplog)[0] == "preparing mnist goes on, since 0 s"
+  assert _messages(caplog)[0] == "preparing mnist: 0 s so far"
   time.sleep(0.05)
   assert len(caplog.records) == count
 

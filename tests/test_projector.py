@@ -6,9 +6,9 @@ from google.protobuf import text_format
 from PIL import Image
 from tensorboard.plugins.projector import ProjectorConfig
 
-from mnist_research import projector
-from mnist_research.data import Split
-from mnist_research.errors import UserError
+from mnist_research.data.splits import Split
+from mnist_research.recording import projector
+from mnist_research.runtime.errors import UserError
 
 _SPLIT = Split(
   np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), dtype=np.uint8), np.array([0, 1, 1])
@@ -49,6 +49,19 @@ def test_the_sprite_holds_each_picture_in_its_order(tmp_path):
   np.testing.assert_array_equal(sprite[:28], np.hstack(images[:2]))
   np.testing.assert_array_equal(sprite[28:, :28], images[2])
   assert not sprite[28:, 28:].any()
+
+
+def test_the_sprite_of_colors_has_colors_and_names_width_before_height(tmp_path):
+  pictures = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 3), np.uint8)
+  sprite = projector.sprite(pictures)
+  assert sprite.shape == (40, 48, 3)
+  np.testing.assert_array_equal(sprite[20:, :24], pictures[2])
+  split = Split(pictures, _SPLIT.labels)
+  projector.write(tmp_path, "test", _VECTORS, split, np.zeros(3, int), label_names=["a", "b"])
+  (embedding,) = text_format.Parse(
+    (tmp_path / "projector_config.pbtxt").read_text(), ProjectorConfig()
+  ).embeddings
+  assert [*embedding.sprite.single_image_dim] == [24, 20]
 
 
 def test_a_directory_that_is_gone_is_told(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from mnist_research import randomness
+from mnist_research.data import randomness
 
 _GAMMA = 0x9E3779B97F4A7C15
 
@@ -58,19 +58,17 @@ def _bits(positions, count: int = 1, *, seed: int = 0, name: int = 1) -> np.ndar
   return randomness.bits(positions, count, seed=seed, name=name).numpy()
 
 
-def _mixed(value: int) -> int:
-  """Wellons's function, in Python's numbers."""
-  value = (value ^ value >> 16) * 0x7FEB352D % 2**32
+def _mixed(value: int, added: int = 0) -> int:
+  """Wellons's function, in Python's numbers, with a number added between its rounds."""
+  value = ((value ^ value >> 16) * 0x7FEB352D + added) % 2**32
   value = (value ^ value >> 15) * 0x846CA68B % 2**32
   return value ^ value >> 16
 
 
 def test_bits_are_those_of_their_definition():
-  first = int(
-    randomness.mix(tf.constant([(_GAMMA + randomness.stream(3, 7)) % 2**64], tf.uint64))[0]
-  )
-  step = _GAMMA >> 33
-  expected = [_mixed((first + _mixed(step * column % 2**32)) % 2**32) for column in (1, 2, 3)]
+  start = int(randomness.mix(tf.constant([(_GAMMA + randomness.key(3, 7)) % 2**64], tf.uint64))[0])
+  low, high, step = start % 2**32, start >> 32, _GAMMA >> 33
+  expected = [_mixed((low + _mixed(step * i % 2**32)) % 2**32, high) for i in (1, 2, 3)]
   assert _bits([1], 3, seed=3, name=7).tolist() == [expected]
 
 
@@ -103,3 +101,63 @@ def test_another_seed_or_name_gives_unrelated_bits(other):
 def test_bits_depend_on_their_position_alone():
   np.testing.assert_array_equal(_bits([7, 3])[0], _bits([7])[0])
   np.testing.assert_array_equal(_bits([7], 5)[:, :2], _bits([7], 2))
+
+
+# ---- Streams ----
+
+_SEEDS = (0, 1, 2, 3, 255, 256, 2**31, 2**32, 2**63)
+_NAMES = (0, 1, 2, 5, 1000, 1001, 2000, 4000)
+
+
+@pytest.mark.parametrize("draw", [_bits, _uniform], ids=["bits", "uniform"])
+@pytest.mark.parametrize("other", [{"seed": 1}, {"seed": 2}, {"name": 2}, {"seed": 2**32}])
+def test_no_stream_is_another_one_shifted(draw, other):
+  first, second = draw(range(3000), 2), draw(range(3000), 2, **other)
+  for shift in range(-200, 201):
+    here = first[max(0, shift) : 3000 + min(0, shift)]
+    there = second[max(0, -shift) : 3000 + min(0, -shift)]
+    # By chance, 3,000 numbers of 24 bits agree at one of 5,600 shifts, in one place.
+    assert (here == there).sum() <= 2
+
+
+def test_no_two_seeds_or_names_share_a_start():
+  keys = [randomness.key(seed, name) for seed in _SEEDS for name in _NAMES]
+  assert len(set(keys)) == len(keys)
+  # Nor do any two come near: as near as 2**40 positions by less than one chance in a thousand.
+  inverse = pow(_GAMMA, -1, 2**64)
+  starts = np.array(sorted(key * inverse % 2**64 for key in keys), np.uint64)
+  assert np.diff(starts).min() > 2**40
+
+
+@pytest.mark.parametrize("bit", range(64))
+def test_every_bit_of_a_seed_changes_half_the_bits_of_its_keys(bit):
+  changed = [
+    (randomness.key(seed, name) ^ randomness.key(seed ^ 1 << bit, name)).bit_count()
+    for seed in range(20)
+    for name in range(20)
+  ]
+  assert 31 < np.mean(changed) < 33  # 400 means of 64 coins: the deviation is 0.2.
+
+
+def test_positions_of_a_long_run_share_no_numbers():
+  numbers = _bits(range(300_000), 2).astype(np.uint64)
+  joined = numbers[:, 0] << np.uint64(32) | numbers[:, 1]
+  assert len(np.unique(joined)) == 300_000
+
+
+def test_the_draws_of_a_batch_are_unrelated_between_seeds_and_steps():
+  """The mean of each column over a batch of 128, for 400 steps: what a whole batch is moved by."""
+  means = np.array([_uniform(range(400 * 128), 6, seed=seed).reshape(400, 128, 6).mean(1)
+                    for seed in range(4)])  # fmt: skip
+  flat = means.transpose(0, 2, 1).reshape(24, 400)
+  correlations = np.corrcoef(flat) - np.eye(24)
+  assert np.abs(correlations).max() < 0.22  # Of 276 pairs, four and a half deviations.
+  lagged = [np.corrcoef(row[:-1], row[1:])[0, 1] for row in flat]
+  assert np.abs(lagged).max() < 0.22
+
+
+def test_the_order_of_examples_keeps_its_keys():
+  # As every run before has drawn it: the first epochs of seeds 0 and 3, by SplitMix64.
+  keys = randomness.epoch_keys(tf.constant([0, 1], tf.int64), seed=3).numpy().tolist()
+  states = [(epoch + 3 * _GAMMA) % 2**64 for epoch in (0, 1)]
+  assert keys == randomness.mix(tf.constant(states, tf.uint64)).numpy().tolist()

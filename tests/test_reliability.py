@@ -1,7 +1,6 @@
 """Whole trainings that are killed, told to stop, damaged, and left without room."""
 
 import ast
-import dataclasses
 import json
 import math
 import os
@@ -14,11 +13,12 @@ from pathlib import Path
 import commands
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from mnist_research import data
 from mnist_research.config import Config
-from mnist_research.errors import UserError
-from mnist_research.loop import train
+from mnist_research.data import datasets, splits
+from mnist_research.runtime.errors import UserError
+from mnist_research.training.loop import train
 
 _KILLED = (
   "--dataset=synthetic_digits/2000_500",
@@ -64,7 +64,7 @@ def steps_flags(prepared):
 
 @pytest.fixture(scope="module")
 def uninterrupted(steps_flags, tmp_path_factory):
-  """The workdir of that run when nothing befell it."""
+  """The workdir of the same run, uninterrupted."""
   workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
   assert commands.run(*steps_flags, f"--workdir={workdir}").returncode == 0
   return workdir
@@ -105,7 +105,7 @@ def test_a_stop_at_any_moment_takes_seconds_and_changes_no_bit(
     assert stopped.stdout == ""
     assert "Traceback" not in stopped.stderr
     assert not (workdir / "result.json").exists()
-    assert ("saved; the same command goes on" in stopped.stderr) == (moment is _is_training)
+    assert ("saved; the same command resumes" in stopped.stderr) == (moment is _is_training)
   assert not list(data_dir.rglob("incomplete.*"))
   assert commands.run(*flags).record["step"] == 700
   commands.assert_same_run(workdir, uninterrupted)
@@ -150,7 +150,7 @@ def _flip(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(prepared, tmp_path_factory):
-  """The settings and the workdir of a run that nothing befell."""
+  """The settings and the workdir of an uninterrupted run."""
   workdir = tmp_path_factory.mktemp("whole")
   config = Config(
     dataset="synthetic_digits/2000_500", data_dir=prepared, workdir=str(workdir), steps=60,
@@ -171,14 +171,58 @@ def test_any_damage_to_the_newest_checkpoint_changes_no_bit(whole, tmp_path, cap
   (workdir / "result.json").unlink()
   newest = max((workdir / "checkpoints").iterdir())
   damage(newest / name)
-  train(dataclasses.replace(config, workdir=str(workdir)))
-  assert f"{newest} is damaged and passed over" in caplog.text
+  train(config.replace(workdir=str(workdir)))
+  assert f"{newest} is corrupt and skipped" in caplog.text
   actual = commands.checkpoint_arrays(workdir)
   assert actual.keys() == expected.keys()
   assert all((actual[key] == expected[key]).all() for key in expected)
   records = [list(map(commands.without_wall_clock, commands.read_metrics(d)))
              for d in (directory, workdir)]  # fmt: skip
   assert records[0] == records[1]
+
+
+# ---- Names that TensorFlow takes for patterns ----
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["run [v2]", "a\\b*c?"])
+def test_a_workdir_of_any_name_is_trained_stopped_and_used(
+  steps_flags, uninterrupted, tmp_path, name
+):
+  workdir = tmp_path / name
+  flags = (*steps_flags, f"--workdir={workdir}")
+  process = commands.start(*flags)
+  commands.wait_until(lambda: commands.last_step(workdir) > 100, process)
+  assert commands.stop(process, signal.SIGINT).returncode == 130
+  finished = commands.run(*flags)
+  assert "resuming: step " in finished.stderr
+  commands.assert_same_run(workdir, uninterrupted)
+
+  use = f"--workdir={workdir}"
+  scored = commands.run(use, module="evaluate").record
+  assert (scored["step"], scored["loss"]) == (700, finished.record["test_loss"])
+  predicted = commands.run(use, "--index=3", module="predict").record
+  assert predicted["label"] in range(10)
+  for kind in ("saved_model", "tflite"):
+    output = tmp_path / f"{kind} {name}"
+    exported = commands.run(use, f"--format={kind}", f"--output={output}", module="export").record
+    assert (exported["step"], output.exists()) == (700, True)
+  loaded = tf.lite.Interpreter(model_path=str(output)).get_signature_runner()
+  images = np.zeros((1, 28, 28, 1), np.uint8)
+  assert loaded(images=images)["probabilities"].sum() == pytest.approx(1)
+  assert commands.run(workdir, module="report").record["runs"] == 1
+
+
+def test_the_best_weights_and_a_trace_are_kept_in_a_workdir_of_any_name(prepared, tmp_path):
+  workdir = tmp_path / "run [v2]"
+  flags = (
+    *commands.SMALL, f"--data_dir={prepared}", "--epochs=3", "--select=best", "--profile_steps=20",
+    "--steps_per_loop=10", "--summaries=all", f"--workdir={workdir}",
+  )  # fmt: skip
+  result = commands.run(*flags).record
+  scored = commands.run(f"--workdir={workdir}", module="evaluate").record
+  assert (scored["step"], scored["loss"]) == (result["best_step"], result["test_loss"])
+  assert list((workdir / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))
 
 
 # ---- Without room ----
@@ -228,13 +272,13 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
   full = commands.run(*flags).error
   assert f"{workdir / name}" in full
   assert "can't be written: No space left on device" in full
-  assert full.endswith("mend that and run the same command again")
+  assert full.endswith("fix that and run the same command again")
   last = max((workdir / "checkpoints").iterdir())
 
   mount(small, "size=20m")
   resumed = commands.run(*flags)
   assert resumed.record["step"] == 700
-  assert f"going on: step {int(last.name)} of 700" in resumed.stderr
+  assert f"resuming: step {int(last.name)} of 700" in resumed.stderr
   commands.assert_same_run(workdir, uninterrupted)
 
 
@@ -260,6 +304,47 @@ def test_a_workdir_that_goes_or_turns_read_only_is_told_and_the_run_goes_on_late
   commands.assert_same_run(workdir, uninterrupted)
 
 
+def test_a_full_temporary_directory_is_no_hindrance(mount, prepared, tmp_path):
+  mount(tmp_path / "tmp", "size=4k")
+  (tmp_path / "tmp" / "full").write_bytes(bytes(4096))
+  finished = commands.run(
+    *commands.SMALL, "--steps=20", f"--data_dir={prepared}", f"--workdir={tmp_path / 'run'}",
+    environment={"TMPDIR": str(tmp_path / "tmp")},
+  )  # fmt: skip
+  assert finished.record["step"] == 20
+  # A checkpoint under a name that is a pattern is read through a link there.
+  (tmp_path / "run").rename(tmp_path / "run [2]")
+  scored = commands.run(
+    f"--workdir={tmp_path / 'run [2]'}", module="evaluate",
+    environment={"TMPDIR": str(tmp_path / "tmp")},
+  )  # fmt: skip
+  assert scored.returncode == 0 or "No space left on device" in scored.error
+
+
+def test_event_files_that_can_not_be_opened_are_told_in_one_line(mount, prepared, tmp_path):
+  workdir = tmp_path / "run"
+  workdir.mkdir()
+  mount(workdir / "tensorboard", "size=1m,ro")
+  finished = commands.run(
+    *commands.SMALL, "--steps=20", f"--data_dir={prepared}", f"--workdir={workdir}"
+  )
+  assert "tensorboard can't be written: Read-only file system" in finished.error
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_an_output_on_a_full_disk_ends_with_2(tmp_path, stream):
+  with open("/dev/full", "wb") as full:
+    command = [sys.executable, "-m", "mnist_research.evaluate"]
+    arguments = ["--help"] if stream == 1 else [f"--workdir={tmp_path}"]
+    process = subprocess.run(
+      [*command, *arguments], cwd=commands.REPOSITORY, check=False,
+      stdout=full if stream == 1 else None, stderr=full if stream == 2 else subprocess.PIPE,
+    )  # fmt: skip
+  assert process.returncode == 2
+  if stream == 1:
+    assert process.stderr.decode().startswith("error: the output: No space left on device")
+
+
 def test_a_data_directory_that_goes_changes_nothing(prepared, steps_flags, uninterrupted, tmp_path):
   data_dir, workdir = tmp_path / "data", tmp_path / "run"
   shutil.copytree(prepared, data_dir)
@@ -275,8 +360,8 @@ def test_a_data_directory_that_goes_changes_nothing(prepared, steps_flags, unint
 
 def test_a_loss_that_is_no_number_costs_no_checkpoint(whole, tmp_path):
   # With a decay of three times the rate, each step doubles the weights and turns their sign.
-  config = dataclasses.replace(
-    whole[0], steps=400, optimizer="sgd", learning_rate=0.01, weight_decay=300.0,
+  config = whole[0].replace(
+    steps=400, optimizer="sgd", learning_rate=0.01, weight_decay=300.0,
     learning_rate_schedule="constant", ema_decay=0.0, workdir=str(tmp_path),
   )  # fmt: skip
   with pytest.raises(UserError, match=r"the loss of step \d+ is (nan|inf), at learning rate 0.01"):
@@ -341,11 +426,11 @@ class _Intruder:
 def test_a_pickle_in_the_kept_arrays_is_not_run(prepared, tmp_path):
   data_dir, marker = tmp_path / "data", tmp_path / "unpickled"
   shutil.copytree(prepared, data_dir)
-  source = data.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=str(data_dir)))
-  decoded = data.read(source, "test")
+  source = datasets.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=str(data_dir)))
+  decoded = splits.read(source, "test")
   (kept,) = data_dir.rglob("arrays-test.npz")
   np.savez(kept, images=np.array([_Intruder(marker)]), labels=decoded.labels)
-  np.testing.assert_array_equal(data.read(source, "test").images, decoded.images)
+  np.testing.assert_array_equal(splits.read(source, "test").images, decoded.images)
   assert not marker.exists()
 
 

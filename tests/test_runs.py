@@ -4,8 +4,8 @@ import commands
 import finished_runs
 import pytest
 
-from mnist_research.errors import UserError
 from mnist_research.reports import runs
+from mnist_research.runtime.errors import UserError
 
 
 def _kinds(set_aside):
@@ -21,7 +21,7 @@ def test_runs_are_found_in_workdirs_and_in_folders_of_them(tmp_path):
   assert [run.result["test_accuracy"] for run in found] == [0.9, 0.8, 0.7]
   assert set_aside == []
   (run,), _ = runs.read([tmp_path / "one"])
-  assert run.config.batch_size == 20
+  assert run.config.optimization.batch_size == 20
   assert run.last_step == 200
 
 
@@ -53,11 +53,14 @@ def test_a_directory_that_is_not_there_is_a_mistake(tmp_path):
   [
     ("config.cfg", "--learning_rate=fast\n", "can't be read as settings"),
     ("result.json", "{", "is damaged"),
-    ("result.json", '{"step": 3}', "its test_accuracy is None"),
+    ("result.json", '{"step": 3}', "its train_examples is None"),
     ("result.json", None, "its test_accuracy is nan"),
     ("metrics.jsonl", '{"step": 1, "split": "dev"}\n', "metrics.jsonl is damaged"),
     ("metrics.jsonl", '{"step": 1, "split": "train", "loss": "low"}\n', "metrics.jsonl is damaged"),
     ("metrics.jsonl", "\0\n", "metrics.jsonl is damaged"),
+    ("metrics.jsonl", '{"step": 1e308, "split": "train"}\n', "its step is 1e+308"),
+    ("result.json", "[" * 10_000, "nested too deep"),
+    ("result.json", '{"step": 3, "validation_accuracy": "high"}', "validation_accuracy is 'high'"),
   ],
 )
 def test_a_damaged_workdir_is_told_and_the_others_are_read(tmp_path, file, content, reason):
@@ -66,6 +69,7 @@ def test_a_damaged_workdir_is_told_and_the_others_are_read(tmp_path, file, conte
   if content is None:
     finished_runs.change_result(bad, test_accuracy=float("nan"))
   else:
+    (bad.path / "environment.json").unlink()  # As in a former version, without digests.
     (bad.path / file).write_text(content)
   found, (aside,) = runs.read([tmp_path])
   assert [run.path.name for run in found] == ["good"]
@@ -127,3 +131,26 @@ def test_unfinished_and_copied_runs_are_left_out(tmp_path):
   reasons = {aside.path.name: aside.reason for aside in left_out}
   assert reasons["stopped"] == "at step 200"
   assert reasons["copy"] == f"the same settings and seed as {tmp_path / 'a'}"
+
+
+def test_metrics_without_end_are_thinned_in_a_stream(tmp_path):
+  workdir = finished_runs.write(tmp_path / "one", accuracy=0.9, validation=0.8)
+  (workdir.path / "metrics.jsonl").unlink()
+  workdir.append_metrics(
+    *({"step": step, "split": "train", "loss": 1.0} for step in range(1, 50_001)),
+    *({"step": step, "split": "validation", "accuracy": 0.5} for step in (10, 49_999)),
+  )
+  ((run,), _) = runs.read([tmp_path])
+  steps = [record["step"] for record in run.metrics if record["split"] == "train"]
+  assert steps[:3] == [1, 5, 9]
+  assert steps[-2:] == [49_997, 50_000]
+  assert len(steps) == 12_501
+  assert [r["step"] for r in run.metrics if r["split"] == "validation"] == [10, 49_999]
+  assert run.last_step == 50_000
+  assert [r["step"] for r in run.metrics] == sorted(r["step"] for r in run.metrics)
+
+
+def test_metrics_of_usual_length_are_kept_as_they_are(tmp_path):
+  workdir = finished_runs.write(tmp_path / "one", accuracy=0.9, validation=0.8)
+  ((run,), _) = runs.read([tmp_path])
+  assert run.metrics == workdir.read_metrics()

@@ -1,4 +1,4 @@
-"""Tests of how many pictures, drawn as people's are, are read rightly."""
+"""Tests of the accuracy on pictures that look like people's."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ def scores(mnist_data_dir):
   return [json.loads(line) for line in process.stdout.splitlines()]
 
 
-def test_pictures_are_read_rightly_when_prepared_and_not_otherwise(scores):
+def test_pictures_are_classified_correctly_only_when_prepared(scores):
   *kinds, everything, _ = scores
   assert everything["kind"] == "all"
   assert everything["pictures"] == sum(row["pictures"] for row in kinds) >= 200

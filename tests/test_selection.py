@@ -2,8 +2,8 @@
 
 import pytest
 
-from mnist_research import selection
-from mnist_research.selection import Scoring
+from mnist_research.training import selection
+from mnist_research.training.selection import Scoring
 
 _METRICS = [
   {"step": 10, "split": "train", "accuracy": 0.99, "loss": 0.1},

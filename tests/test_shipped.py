@@ -1,6 +1,5 @@
 """Tests of the network that comes with the package, and of what makes a run the one that does."""
 
-import dataclasses
 import importlib.util
 import json
 import os
@@ -15,9 +14,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
-from mnist_research import data, loop, recognition
 from mnist_research.config import Config
-from mnist_research.errors import UserError
+from mnist_research.data import datasets, splits
+from mnist_research.inference.recognizer import load_recognizer
+from mnist_research.runtime.errors import UserError
+from mnist_research.training import loop
 from mnist_research.workdir import SHIPPED, Workdir
 
 _SCRIPT = commands.REPOSITORY / "scripts" / "ship_model.py"
@@ -49,8 +50,8 @@ def run(request, prepared, tmp_path):
 
 
 def _say_command(path, command):
-  file = path / "environment.json"
-  file.write_text(json.dumps({**json.loads(file.read_text()), "command": command}))
+  run = Workdir(path)
+  run.write_environment({**run.read_environment(), "command": command})
 
 
 def _files(path):
@@ -71,11 +72,11 @@ def test_a_run_is_trimmed_to_what_answers(ship_model, run, tmp_path):
     *(f"{checkpoint}/{name}" for name in names), "config.cfg", "environment.json", "result.json"
   ]  # fmt: skip
   assert told == {"bytes": sum(p.stat().st_size for p in output.rglob("*.*")), **run.read_result()}
-  assert shipped.trained_config() == dataclasses.replace(config, data_dir="", workdir="")
+  assert shipped.trained_config() == config.replace(data_dir="", workdir="")
   assert shipped.read_result() == run.read_result()
-  images = data.read(data.prepare(config), "test").images[:50]
+  images = splits.read(datasets.prepare(config), "test").images[:50]
   np.testing.assert_array_equal(
-    recognition.load(shipped, config).score(images), recognition.load(run, config).score(images)
+    load_recognizer(shipped, config).score(images), load_recognizer(run, config).score(images)
   )
   # Two layers of averages, and neither the trained weights nor the optimizer's slots.
   weights = tf.train.load_checkpoint(str(output / checkpoint / "state"))
@@ -110,7 +111,7 @@ def test_what_is_not_fit_to_ship_is_refused(ship_model, run, tmp_path, monkeypat
     assert "doesn't train one of" in refusal()
   _say_command(run.path, _COMMAND)
   (run.path / "checkpoints" / "00000040" / "state.index").write_bytes(b"")
-  assert "lacks step 40" in refusal()
+  assert "00000040 is damaged: state.index differs from its digest" in refusal()
   (run.path / "result.json").unlink()
   assert "is not finished" in refusal()
 
@@ -119,7 +120,7 @@ def test_the_shipped_network_is_whole_and_small():
   size = sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file())
   assert size <= 2_000_000
   workdir = Workdir(SHIPPED)
-  recognizer = recognition.load(workdir, workdir.trained_config())
+  recognizer = load_recognizer(workdir, workdir.trained_config())
   assert recognizer.label_names == tuple("0123456789")
   result = workdir.read_result()
   assert recognizer.trained.step == result.get("best_step", result["step"])
@@ -151,6 +152,8 @@ def test_the_wheel_holds_it_and_answers(tmp_path):
   installed = tmp_path / "installed"
   zipfile.ZipFile(wheel).extractall(installed)
   assert _files(installed / "mnist_research" / "shipped") == _files(SHIPPED)
+  page = commands.REPOSITORY / "mnist_research" / "live" / "page" / "static"
+  assert _files(installed / "mnist_research" / "live" / "page" / "static") == _files(page)
 
   picture = Image.new("L", (300, 300), 240)
   ImageDraw.Draw(picture).line([(150, 50), (150, 250)], 20, 24)

@@ -5,17 +5,17 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
+from nets import create_model
 from tensorflow.python.framework import config as framework
 
-from mnist_research import data, losses
-from mnist_research import state as state_lib
 from mnist_research.config import LOSSES, OPTIMIZERS, Config
-from mnist_research.input_pipeline import empty_block, example_indices, train_blocks
-from mnist_research.models import create_model
-from mnist_research.state import TrainState
-from mnist_research.steps import (
+from mnist_research.data import splits
+from mnist_research.data.input_pipeline import empty_block, example_indices, train_blocks
+from mnist_research.recording.inspector import create_gradients
+from mnist_research.training import checkpoints, losses
+from mnist_research.training.state import TrainState, create_state
+from mnist_research.training.steps import (
   TrainBlock,
-  create_gradients,
   create_scorer,
   create_train_block,
 )
@@ -23,13 +23,13 @@ from mnist_research.steps import (
 _NAMES = tuple("0123456789")
 
 
-def _digits(num_examples: int = 200) -> data.Split:
+def _digits(num_examples: int = 200) -> splits.Split:
   """Ten fixed pictures under noise: something that can be learnt."""
   generator = np.random.default_rng(0)
   labels = generator.integers(0, 10, num_examples).astype(np.int32)
   pictures = generator.integers(0, 200, (10, 28, 28, 1))
   noise = generator.integers(0, 56, (num_examples, 28, 28, 1))
-  return data.Split((pictures[labels] + noise).astype(np.uint8), labels)
+  return splits.Split((pictures[labels] + noise).astype(np.uint8), labels)
 
 
 _SPLIT = _digits()
@@ -43,14 +43,22 @@ class _Run(NamedTuple):
   config: Config
   strategy: tf.distribute.Strategy
 
-  def blocks(self, *counts: int, room: int, split: data.Split = _SPLIT):
+  def compile(self, steps_per_block: int) -> None:
+    """Does no step of an empty block."""
+    block = empty_block(
+      self.config, steps_per_block=steps_per_block, strategy=self.strategy,
+      image_shape=(28, 28, 1), num_classes=10,
+    )  # fmt: skip
+    self.train_block(*block, tf.constant(0))
+
+  def blocks(self, *counts: int, steps_per_block: int, split: splits.Split = _SPLIT):
     """Trains blocks of `counts` steps; returns the losses and hits of each step."""
     starts = int(self.state.step.numpy()) + np.cumsum([0, *counts[:-1]])
     blocks = train_blocks(
       split,
       self.config,
       first_steps=list(starts),
-      room=room,
+      steps_per_block=steps_per_block,
       strategy=self.strategy,
       num_classes=10,
     )
@@ -83,16 +91,20 @@ def _begin(*, replicas: int = 1, xla: bool = False, **settings) -> _Run:
       cross_device_ops=tf.distribute.ReductionToOneDevice(),  # As `distribution.py` has it.
     )
   with strategy.scope():
-    state = state_lib.create_state(config, label_names=_NAMES, total_steps=1000)
-  loss = losses.create_loss(config.loss, config.label_smoothing)
+    state = create_state(config, label_names=_NAMES, image_shape=(28, 28, 1), total_steps=1000)
+  loss = losses.create_loss(config.optimization.loss, config.optimization.label_smoothing)
   return _Run(state, create_train_block(config, state, loss, strategy, xla=xla), config, strategy)
 
 
 def _batch(config: Config, step: int) -> tuple[np.ndarray, np.ndarray]:
   """The images, float64 [batch, 784] from 0 to 1, and labels of a step."""
-  positions = tf.range(step * config.batch_size, (step + 1) * config.batch_size, dtype=tf.int64)
+  positions = tf.range(
+    step * config.optimization.batch_size,
+    (step + 1) * config.optimization.batch_size,
+    dtype=tf.int64,
+  )
   split = _SPLIT[
-    example_indices(positions, num_examples=_SPLIT.num_examples, seed=config.seed).numpy()
+    example_indices(positions, num_examples=_SPLIT.num_examples, seed=config.run.seed).numpy()
   ]
   return split.images.reshape(-1, 784) / 255, split.labels
 
@@ -118,7 +130,7 @@ def deterministic():
 def test_steps_of_a_linear_network_are_those_worked_by_hand(smoothing, xla):
   run = _begin(hidden_units=(), label_smoothing=smoothing, xla=xla)
   kernel, bias = (np.asarray(w, np.float64) for w in run.state.model.get_weights())
-  step_losses, correct = run.blocks(3, room=3)
+  step_losses, correct = run.blocks(3, steps_per_block=3)
   for step in range(3):
     images, labels = _batch(run.config, step)
     targets = (1 - smoothing) * np.eye(10)[labels] + smoothing / 10
@@ -144,7 +156,7 @@ def test_a_gradient_is_clipped_to_its_norm_over_all_weights_and_replicas(replica
   gradients = [images.T @ errors / 8, errors.mean(axis=0)]
   length = np.sqrt(sum((gradient**2).sum() for gradient in gradients))
   assert length > 0.3
-  run.blocks(1, room=1)
+  run.blocks(1, steps_per_block=1)
   shortened = min(1.0, norm / length)
   for before, after, gradient in zip(
     (kernel, bias), run.state.model.get_weights(), gradients, strict=True
@@ -163,7 +175,7 @@ def test_steps_over_replicas_are_those_worked_by_hand(replicas):
   run = _begin(replicas=replicas, hidden_units=(), batch_size=7, clip_norm=0.3, ema_decay=0.3)
   weights = [np.asarray(w, np.float64) for w in run.state.model.get_weights()]
   averages = weights
-  step_losses, correct = run.blocks(4, room=4)
+  step_losses, correct = run.blocks(4, steps_per_block=4)
   for step in range(4):
     images, labels = _batch(run.config, step)
     logits = images @ weights[0] + weights[1]
@@ -221,7 +233,7 @@ def test_batch_norm_is_that_of_the_global_batch_worked_by_hand(units, settings):
   scaled = errors @ last_kernel.T * (1 - hidden**2)
   to_normal = scaled * gamma
   to_product = to_normal - to_normal.mean(axis=0) - normal * (to_normal * normal).mean(axis=0)
-  (loss,), _ = run.blocks(1, room=1)
+  (loss,), _ = run.blocks(1, steps_per_block=1)
   assert loss == pytest.approx(-np.log(probabilities[np.arange(7), labels]).mean(), rel=1e-4)
   expected = [
     (block.dense.kernel, kernel - 0.1 * images.T @ (to_product / deviation)),
@@ -246,20 +258,20 @@ def test_a_step_on_mixed_examples_is_that_of_their_targets_by_hand():
   run = _begin(hidden_units=(), **mixed)
   kernel, bias = (np.asarray(w, np.float64) for w in run.state.model.get_weights())
   (block,) = train_blocks(
-    _SPLIT, run.config, first_steps=[0], room=1, strategy=run.strategy, num_classes=10
+    _SPLIT, run.config, first_steps=[0], steps_per_block=1, strategy=run.strategy, num_classes=10
   )
   images, targets = (values.numpy()[0] for values in block)
   assert ((targets > 0).sum(axis=1) == 2).any()
   logits = images.reshape(8, 784) / 255.0 @ kernel + bias
   expected = -(targets * np.log(_softmax(logits))).sum(axis=1).mean()
-  step_losses, correct = run.blocks(1, room=1)
+  step_losses, correct = run.blocks(1, steps_per_block=1)
   assert step_losses[0] == pytest.approx(expected, rel=1e-4)
   assert correct[0] == (logits.argmax(axis=1) == targets.argmax(axis=1)).sum()
 
 
 def test_the_step_counts_and_the_optimizer_with_it():
   run = _begin()
-  run.blocks(2, 3, room=4)
+  run.blocks(2, 3, steps_per_block=4)
   assert run.state.step.numpy() == run.state.optimizer.iterations.numpy() == 5
 
 
@@ -269,7 +281,7 @@ def test_the_learning_rate_follows_its_schedule():
   for step in range(4):
     before, (images, labels) = run.state.model.get_weights(), _batch(run.config, step)
     gradient = (_softmax(images @ before[0] + before[1]) - np.eye(10)[labels]).mean(axis=0)
-    run.blocks(1, room=1)
+    run.blocks(1, steps_per_block=1)
     change = before[1] - run.state.model.get_weights()[1]
     np.testing.assert_allclose(change, (step + 1) / 4 * gradient, rtol=1e-3, atol=1e-6)
 
@@ -278,7 +290,7 @@ def test_the_averages_are_those_of_the_recursion():
   run = _begin(ema_decay=0.3, learning_rate=0.5)
   expected = [weights.astype(np.float64) for weights in run.state.model.get_weights()]
   for step in range(6):
-    run.blocks(1, room=1)
+    run.blocks(1, steps_per_block=1)
     # The decay rises as 1/10, 2/11, 3/12, 4/13 and then stays at 0.3.
     decay = min(0.3, (1 + step) / (10 + step))
     weights = run.state.model.get_weights()
@@ -304,10 +316,10 @@ def test_any_cut_into_blocks_gives_the_same_bits(optimizer, xla):
     "learning_rate_schedule": "one_cycle",
   }
   whole = _begin(xla=xla, **settings)
-  whole_losses, whole_correct = whole.blocks(12, room=12)
-  for counts, room in (((1,) * 12, 12), ((5, 4, 3), 12), ((1,) * 12, 1)):
+  whole_losses, whole_correct = whole.blocks(12, steps_per_block=12)
+  for counts, steps_per_block in (((1,) * 12, 12), ((5, 4, 3), 12), ((1,) * 12, 1)):
     run = _begin(xla=xla, **settings)
-    step_losses, correct = run.blocks(*counts, room=room)
+    step_losses, correct = run.blocks(*counts, steps_per_block=steps_per_block)
     np.testing.assert_array_equal(step_losses, whole_losses)
     np.testing.assert_array_equal(correct, whole_correct)
     for mine, other in zip(run.values(), whole.values(), strict=True):
@@ -319,17 +331,15 @@ def test_any_cut_into_blocks_gives_the_same_bits(optimizer, xla):
 def test_a_restored_run_goes_on_bit_for_bit(tmp_path, xla):
   settings = {"dropout_rate": 0.3, "ema_decay": 0.9, "optimizer": "adam", "learning_rate": 0.01}
   whole = _begin(xla=xla, **settings)
-  whole_losses, _ = whole.blocks(5, 5, room=5)
+  whole_losses, _ = whole.blocks(5, 5, steps_per_block=5)
   first = _begin(xla=xla, **settings)
-  first.blocks(5, room=5)
-  state_lib.save(first.state, tmp_path, train_seconds=0.0)
+  first.blocks(5, steps_per_block=5)
+  checkpoints.save(first.state, tmp_path, train_seconds=0.0)
   second = _begin(xla=xla, **settings)
   # What a process has traced must read what is restored afterwards.
-  second.train_block(
-    *empty_block(second.config, 5, second.strategy, num_classes=10), tf.constant(0)
-  )
-  state_lib.restore_latest(second.state, tmp_path)
-  second_losses, _ = second.blocks(5, room=5)
+  second.compile(5)
+  checkpoints.restore_latest(second.state, tmp_path)
+  second_losses, _ = second.blocks(5, steps_per_block=5)
   np.testing.assert_array_equal(second_losses, whole_losses[5:])
   for mine, other in zip(second.values(), whole.values(), strict=True):
     np.testing.assert_array_equal(mine, other)
@@ -339,7 +349,7 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, xla):
 def test_entries_past_the_steps_done_are_zero(xla):
   run = _begin(xla=xla)
   (block,) = train_blocks(
-    _SPLIT, run.config, first_steps=[0], room=5, strategy=run.strategy, num_classes=10
+    _SPLIT, run.config, first_steps=[0], steps_per_block=5, strategy=run.strategy, num_classes=10
   )
   step_losses, correct = run.train_block(*block, tf.constant(2))
   assert (step_losses.numpy() > 0).tolist() == [True, True, False, False, False]
@@ -351,7 +361,7 @@ def test_entries_past_the_steps_done_are_zero(xla):
 def test_no_step_changes_nothing(xla):
   run = _begin(xla=xla, ema_decay=0.9, optimizer="adam")
   before = run.values()
-  run.train_block(*empty_block(run.config, 3, run.strategy, num_classes=10), tf.constant(0))
+  run.compile(3)
   for mine, other in zip(run.values(), before, strict=True):
     np.testing.assert_array_equal(mine, other)
 
@@ -359,8 +369,8 @@ def test_no_step_changes_nothing(xla):
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_any_number_of_steps_is_one_compilation(replicas):
   run = _begin(replicas=replicas)
-  run.train_block(*empty_block(run.config, 4, run.strategy, num_classes=10), tf.constant(0))
-  run.blocks(1, 4, 2, 3, room=4)
+  run.compile(4)
+  run.blocks(1, 4, 2, 3, steps_per_block=4)
   assert run.train_block.experimental_get_tracing_count() == 1
 
 
@@ -372,7 +382,7 @@ def test_xla_agrees_on_the_first_gradients():
   for xla in (False, True):
     run = _begin(xla=xla, hidden_units=(32, 32), learning_rate=1.0)
     before = run.state.model.get_weights()
-    run.blocks(1, room=1)
+    run.blocks(1, steps_per_block=1)
     weights.append([b - a for b, a in zip(before, run.state.model.get_weights(), strict=True)])
   for plain, compiled in zip(*weights, strict=True):
     difference = np.linalg.norm(plain - compiled)
@@ -382,7 +392,9 @@ def test_xla_agrees_on_the_first_gradients():
 
 def test_xla_agrees_on_the_losses_of_a_hundred_steps():
   settings = {"hidden_units": (32, 32), "dropout_rate": 0.1, "learning_rate": 0.05}
-  plain, compiled = (_begin(xla=xla, **settings).blocks(100, room=100)[0] for xla in (False, True))
+  plain, compiled = (
+    _begin(xla=xla, **settings).blocks(100, steps_per_block=100)[0] for xla in (False, True)
+  )
   np.testing.assert_allclose(compiled, plain, rtol=0, atol=1e-4)
   assert plain[-10:].mean() < plain[:10].mean() / 2
 
@@ -407,8 +419,8 @@ def test_xla_agrees_on_the_losses_of_a_hundred_steps():
 )  # fmt: skip
 def test_two_replicas_train_as_one_device_does(settings):
   one, several = (_begin(replicas=count, **settings) for count in (1, 2))
-  one_losses, one_correct = one.blocks(50, room=50)
-  losses_, correct = several.blocks(50, room=50)
+  one_losses, one_correct = one.blocks(50, steps_per_block=50)
+  losses_, correct = several.blocks(50, steps_per_block=50)
   np.testing.assert_allclose(losses_, one_losses, rtol=1e-5)
   assert np.abs(correct - one_correct).max() <= 1
   assert int(correct.sum()) == pytest.approx(int(one_correct.sum()), abs=2)
@@ -422,7 +434,7 @@ def test_two_replicas_train_as_one_device_does(settings):
 def _still(**settings) -> np.ndarray:
   """The losses of four steps on one batch that change no weight to speak of."""
   run = _begin(dropout_rate=0.5, learning_rate=1e-30, batch_size=8, hidden_units=(64,), **settings)
-  return run.blocks(4, room=4, split=_SPLIT[np.zeros(8, int)])[0]
+  return run.blocks(4, steps_per_block=4, split=_SPLIT[np.zeros(8, int)])[0]
 
 
 def test_each_step_draws_its_own_mask():
@@ -437,7 +449,9 @@ def test_another_seed_draws_other_masks():
   # One set of weights for both: that of seed 0.
   runs = [_begin(dropout_rate=0.5, learning_rate=1e-30, seed=seed) for seed in (0, 1)]
   runs[1].state.model.set_weights(runs[0].state.model.get_weights())
-  first, second = (run.blocks(4, room=4, split=_SPLIT[np.zeros(8, int)])[0] for run in runs)
+  first, second = (
+    run.blocks(4, steps_per_block=4, split=_SPLIT[np.zeros(8, int)])[0] for run in runs
+  )
   assert not np.intersect1d(first, second).size
 
 
@@ -447,7 +461,7 @@ def test_dropout_is_used_in_training_and_not_in_scoring():
     create_scorer(dropped.state.model)(_SPLIT.images),
     create_scorer(plain.state.model)(_SPLIT.images),
   )
-  assert abs(dropped.blocks(1, room=1)[0] - plain.blocks(1, room=1)[0]) > 1e-3
+  assert abs(dropped.blocks(1, steps_per_block=1)[0] - plain.blocks(1, steps_per_block=1)[0]) > 1e-3
 
 
 # ---- Learning ----
@@ -468,7 +482,7 @@ def test_dropout_is_used_in_training_and_not_in_scoring():
 )
 def test_every_optimizer_halves_the_loss(optimizer, learning_rate):
   run = _begin(optimizer=optimizer, learning_rate=learning_rate, hidden_units=(32,), batch_size=32)
-  step_losses, correct = run.blocks(60, room=60)
+  step_losses, correct = run.blocks(60, steps_per_block=60)
   assert step_losses[-5:].mean() < step_losses[:5].mean() / 2
   assert correct[-5:].mean() > 0.8 * 32
 
@@ -481,7 +495,7 @@ def test_every_optimizer_is_tried():
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_learns_and_keeps_float32_weights(precision):
   run = _begin(precision=precision, optimizer="adam", learning_rate=0.003, batch_size=32)
-  step_losses, _ = run.blocks(60, room=60)
+  step_losses, _ = run.blocks(60, steps_per_block=60)
   assert step_losses[-5:].mean() < step_losses[:5].mean() / 2
   assert {weights.dtype for weights in run.state.model.get_weights()} == {np.dtype(np.float32)}
 
@@ -491,7 +505,7 @@ def test_the_scale_of_the_loss_in_float16_changes_no_step(clip_norm):
   settings = {"hidden_units": (16,), "clip_norm": clip_norm}
   half, full = (_begin(precision=name, **settings) for name in ("float16", "float32"))
   for run in (half, full):
-    run.blocks(1, room=1)
+    run.blocks(1, steps_per_block=1)
   assert half.state.optimizer.dynamic_scale.numpy() == 2.0**15
   for mine, exact in zip(
     half.state.model.get_weights(), full.state.model.get_weights(), strict=True
@@ -504,7 +518,7 @@ def test_a_step_in_float16_that_overflows_is_left_out_and_the_scale_halved(repli
   run = _begin(precision="float16", hidden_units=(16,), replicas=replicas)
   run.state.optimizer.dynamic_scale.assign(2.0**60)
   before = run.state.model.get_weights()
-  run.blocks(1, room=1)
+  run.blocks(1, steps_per_block=1)
   assert run.state.optimizer.dynamic_scale.numpy() == 2.0**59
   for weights, expected in zip(run.state.model.get_weights(), before, strict=True):
     np.testing.assert_array_equal(weights, expected)
@@ -514,12 +528,12 @@ def test_an_overflow_in_one_of_two_replicas_leaves_the_step_out_in_both():
   run = _begin(replicas=2, precision="float16")
   # The network is sure of class 0, which the first replica's labels are: its gradient is 0.
   run.state.model.logits.bias.assign([100.0] + [0.0] * 9)
-  split = data.Split(_SPLIT.images, np.ones_like(_SPLIT.labels))
+  split = splits.Split(_SPLIT.images, np.ones_like(_SPLIT.labels))
   positions = tf.range(4, dtype=tf.int64)
   split.labels[example_indices(positions, num_examples=200, seed=0).numpy()] = 0
   before = run.state.model.get_weights()
   run.state.optimizer.dynamic_scale.assign(2.0**40)
-  run.blocks(1, room=1, split=split)
+  run.blocks(1, steps_per_block=1, split=split)
   for weights, value in zip(run.state.model.get_weights(), before, strict=True):
     np.testing.assert_array_equal(weights, value)
   assert run.state.optimizer.dynamic_scale.numpy() == 2.0**39
@@ -544,7 +558,7 @@ def test_the_scorer_follows_the_weights():
   run = _begin()
   score = create_scorer(run.state.model)
   before = score(_SPLIT.images[:3])
-  run.blocks(1, room=1)
+  run.blocks(1, steps_per_block=1)
   assert np.abs(score(_SPLIT.images[:3]) - before).max() > 1e-4
 
 

@@ -12,8 +12,8 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 
-from mnist_research.errors import UserError
-from mnist_research.summaries import Summaries
+from mnist_research.recording.summaries import Summaries
+from mnist_research.runtime.errors import UserError
 
 
 def _accumulated(directory: Path) -> EventAccumulator:
@@ -149,11 +149,12 @@ def test_what_is_flushed_can_be_read_while_the_run_goes_on(tmp_path):
     assert _scalars(tmp_path) == {"train/loss": [(10, 2.5)]}
 
 
-def test_a_restart_disowns_the_later_steps(tmp_path):
+@pytest.mark.parametrize("set_back", [-5, 0, 0.1, 60, 86_400])
+def test_a_restart_disowns_the_later_steps(tmp_path, monkeypatch, set_back):
+  now = time.time()
+  # Also within a second, by which event files are named, and with a clock that is set back.
   for run, (first, last) in enumerate([(0, 5), (3, 6), (4, 7)]):
-    if run:
-      # The names of event files begin with the second, and TensorBoard reads them in that order.
-      time.sleep(1.1)
+    monkeypatch.setattr(time, "time", lambda run=run: now - run * set_back)
     with Summaries(tmp_path, first_step=first) as summaries:
       for step in range(first + 1, last + 1):
         summaries.scalars("train", {"loss": 10 * run + step}, step=step)
@@ -167,3 +168,56 @@ def test_a_directory_that_can_not_be_written_is_told(tmp_path):
   (tmp_path / "tensorboard").write_text("a file")
   with pytest.raises(UserError, match="tensorboard can't be written"):
     Summaries(tmp_path / "tensorboard", first_step=0)
+
+
+def test_a_start_from_the_beginning_disowns_everything(tmp_path):
+  for run in (1, 2):
+    with Summaries(tmp_path, first_step=0) as summaries:
+      summaries.hyperparameters({"seed": run}, step=0)
+      summaries.text("run/config", f"run {run}", step=0)
+      summaries.scalars("train", {"loss": run}, step=5)
+  events = _accumulated(tmp_path)
+  for tag, value in (("train/loss", 2.0), ("run/config", b"run 2")):
+    (event,) = events.Tensors(tag)
+    assert tf.make_ndarray(event.tensor_proto).item() == value
+
+
+def test_what_counts_is_not_written_twice(tmp_path):
+  picture = np.zeros((2, 2, 3), np.uint8)
+  for first in (0, 10, 10, 4, 10):
+    with Summaries(tmp_path, first_step=first) as summaries:
+      summaries.hyperparameters({"seed": 1}, step=0)
+      summaries.image("train/examples", picture, step=0)
+      for step in range(first + 1, 11):
+        summaries.scalars("train", {"loss": step}, step=step)
+      # As after a kill behind the last checkpoint: the test split is scored again.
+      summaries.scalars("test", {"loss": 1.0}, step=10)
+      summaries.image("test/predictions", picture, step=10)
+      summaries.finished(step=10)
+  events = _accumulated(tmp_path)
+  for tag in events.Tags()["tensors"]:
+    steps = [event.step for event in events.Tensors(tag)]
+    expected = [*range(1, 11)] if tag == "train/loss" else [0] if tag in _ONCE else [10]
+    assert steps == expected, tag
+
+
+_ONCE = ("train/examples", "_hparams_/session_start_info")
+
+
+def test_a_file_that_was_cut_off_is_gone_on_from(tmp_path):
+  with Summaries(tmp_path, first_step=0) as summaries:
+    for step in range(1, 11):
+      summaries.scalars("train", {"loss": step}, step=step)
+  (path,) = tmp_path.iterdir()
+  path.write_bytes(path.read_bytes()[:-5])
+  with Summaries(tmp_path, first_step=9) as summaries:
+    summaries.scalars("train", {"loss": 10}, step=10)
+  assert [step for step, _ in _scalars(tmp_path)["train/loss"]] == [*range(1, 11)]
+
+
+@pytest.mark.parametrize("name", ["run [v2]", "a*b", "a?b", "a\\b"])
+def test_any_name_of_a_directory_is_written(tmp_path, name):
+  for first in (0, 1):
+    with Summaries(tmp_path / name, first_step=first) as summaries:
+      summaries.scalars("train", {"loss": 2.5}, step=first + 1)
+  assert _scalars(tmp_path / name) == {"train/loss": [(1, 2.5), (2, 2.5)]}

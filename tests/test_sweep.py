@@ -10,7 +10,7 @@ import optuna
 import pytest
 from matplotlib.image import imread
 
-from mnist_research import config as config_lib
+from mnist_research.config import flags as config_flags
 
 _SMALL = (
   "--dataset=synthetic_digits/2000_500",
@@ -35,7 +35,7 @@ def _results(workdir):
   """Returns the settings and the result of every finished trial under `workdir`."""
   found = []
   for path in sorted(workdir.glob("*/result.json")):
-    config = config_lib.from_flagfile(path.parent / "config.cfg")
+    config = config_flags.from_flagfile(path.parent / "config.cfg")
     found.append((config, json.loads(path.read_text())))
   return found
 
@@ -68,7 +68,9 @@ def test_a_killed_sweep_goes_on_and_repeats_no_finished_trial(prepared, tmp_path
   assert {path: after[path] for path in before} == before
   # Eight workdirs, none twice; every combination was trained as an ordinary run.
   results = _results(workdir)
-  assert sorted((c.activation, c.optimizer, c.seed) for c, _ in results) == sorted(
+  assert sorted(
+    (c.model.activation, c.optimization.optimizer, c.run.seed) for c, _ in results
+  ) == sorted(
     (activation, optimizer, seed)
     for activation in ("relu", "tanh")
     for optimizer in ("adam", "sgd")
@@ -76,10 +78,13 @@ def test_a_killed_sweep_goes_on_and_repeats_no_finished_trial(prepared, tmp_path
   )
   assert len([path for path in workdir.iterdir() if path.name[:4].isdecimal()]) == 8
 
+  # No trial saw the test examples.
+  assert not [name for _, result in results for name in result if name.startswith("test")]
+  assert not list(workdir.glob("*/test_scores.jsonl"))
   # The best is that of the validation examples.
   means = {}
   for config, result in results:
-    means.setdefault((config.activation, config.optimizer), []).append(
+    means.setdefault((config.model.activation, config.optimization.optimizer), []).append(
       result["validation_accuracy"]
     )
   means = {key: statistics.fmean(values) for key, values in means.items()}
@@ -151,7 +156,7 @@ def test_a_stopped_sweep_saves_its_trainings(prepared, tmp_path):
   process.send_signal(signal.SIGTERM)
   finished = commands.finish(process)
   assert finished.returncode == 143
-  assert "the same command goes on from there" in finished.stderr
+  assert "the same command resumes there" in finished.stderr
   saved = max(int(path.name) for path in (trial / "checkpoints").iterdir())
   assert saved == commands.last_step(trial) >= 60
   (record,) = _trials(workdir)

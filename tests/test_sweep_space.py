@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mnist_research.config import Config
-from mnist_research.errors import UserError
+from mnist_research.runtime.errors import UserError
 from mnist_research.sweeps import space
 from mnist_research.sweeps.space import Range, Values
 

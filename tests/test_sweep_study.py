@@ -1,14 +1,18 @@
 """Tests of a sweep's record: what is next, what was killed, what several machines share."""
 
+import contextlib
+import random
 import shutil
+import sqlite3
 
 import optuna
 import pytest
 
 from mnist_research.config import Config
-from mnist_research.errors import UserError
+from mnist_research.runtime.errors import UserError
 from mnist_research.sweeps.space import Range, SweepPlan, Values
-from mnist_research.sweeps.study import SweepStudy, open_storage
+from mnist_research.sweeps.storage import open_storage
+from mnist_research.sweeps.study import SweepStudy
 
 _BASE = Config(dataset="synthetic_digits/2000_500")
 _GRID = (Values("activation", ("relu", "gelu")), Values("seed", ("0", "1")))
@@ -166,7 +170,7 @@ def test_a_study_of_somebody_else_is_refused(opened, tmp_path):
 
 @pytest.mark.parametrize("url", ["nosuch://x", "sqlite:////nonexistent/study.db"])
 def test_a_storage_that_can_not_be_used_is_named(url, monkeypatch):
-  monkeypatch.setattr("mnist_research.sweeps.study._OPENINGS", 1)
+  monkeypatch.setattr("mnist_research.sweeps.storage._OPENINGS", 1)
   with pytest.raises(UserError, match=f"--storage={url} can't be used"):
     open_storage(url)
 
@@ -253,3 +257,79 @@ def test_a_few_trials_have_no_importances(opened):
   study = opened(_plan(_RANGES, num_trials=30))
   study.finish(study.next(), 0.5)
   assert study.importances() == {}
+
+
+# ---- Damage ----
+
+
+def _edit(path, statement, *values):
+  with contextlib.closing(sqlite3.connect(path)) as connection:
+    connection.execute(statement, values)
+    connection.commit()
+
+
+_EDITS = {
+  "no JSON": "UPDATE trial_user_attributes SET value_json = '{['",
+  "a setting less": "UPDATE trial_user_attributes SET value_json = '{}' WHERE key = 'settings'",
+  "a setting of numbers": "UPDATE trial_user_attributes SET value_json = '{\"activation\": 3}'",
+  "settings gone": "DELETE FROM trial_user_attributes WHERE key = 'settings'",
+  "an unknown state": "UPDATE trials SET state = 'LOST'",
+  "an empty state": "UPDATE trials SET state = ''",
+  "other numbers": "UPDATE trials SET number = number + 10",
+  "an accuracy of 7": "UPDATE trial_values SET value = 7",
+  "an endless accuracy": "UPDATE trial_values SET value = NULL, value_type = 'INF_POS'",
+  "no accuracy": "DELETE FROM trial_values",
+  "a text for an accuracy": "UPDATE trial_values SET value = 'high'",
+  "no settings of the study": "UPDATE study_user_attributes SET value_json = '3'",
+  "no date": "UPDATE trials SET datetime_start = 'yesterday'",
+  "no table": "DROP TABLE trial_values",
+  "a later version": "UPDATE alembic_version SET version_num = 'v9.9'",
+}
+
+
+@pytest.mark.parametrize("edit", _EDITS.values(), ids=_EDITS)
+def test_edited_rows_are_told_in_one_line(opened, tmp_path, edit):
+  study = opened(_plan())
+  study.finish(study.next(), 0.5)
+  _edit(tmp_path / "study.db", edit)
+  with pytest.raises(UserError, match=r"study\.db") as refused:
+    opened(_plan()).records()
+  assert "\n" not in str(refused.value)
+
+
+def test_edited_rows_of_a_search_are_told(opened, tmp_path):
+  plan = _plan(_RANGES, num_trials=3)
+  study = opened(plan)
+  trial = study.next()
+  study.texts(trial)
+  study.finish(trial, 0.5)
+  _edit(tmp_path / "study.db", "UPDATE trial_params SET distribution_json = '[3]'")
+  with pytest.raises(UserError, match=r"study\.db can't be used"):
+    opened(plan).records()
+
+
+@pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0" + bytes(100)])
+def test_another_file_in_the_place_of_the_study_is_told(tmp_path, content):
+  path = tmp_path / "study.db"
+  path.write_bytes(content)
+  if not content:  # SQLite makes a database of it.
+    assert open_storage(f"sqlite:///{path}").url.endswith("study.db")
+    return
+  with pytest.raises(UserError, match=r"study\.db can't be used: .*; fix that, or restore a copy"):
+    open_storage(f"sqlite:///{path}")
+
+
+def test_flipped_bits_are_told_or_harmless(opened, tmp_path):
+  study = opened(_plan())
+  study.finish(study.next(), 0.5)
+  path = tmp_path / "study.db"
+  whole, values = path.read_bytes(), random.Random(0)
+  for _ in range(30):
+    flipped = bytearray(whole)
+    for _ in range(20):
+      flipped[values.randrange(len(whole))] ^= 1 << values.randrange(8)
+    path.write_bytes(flipped)
+    with contextlib.suppress(UserError):
+      SweepStudy(
+        _plan(), storage=open_storage(f"sqlite:///{path}"), name="sweep", directory=tmp_path
+      ).records()

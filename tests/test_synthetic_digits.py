@@ -1,6 +1,5 @@
 """Tests of the embedded dataset `synthetic_digits`."""
 
-import gzip
 import hashlib
 import os
 import pathlib
@@ -13,14 +12,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from mnist_research import synthetic_digits
-from mnist_research.synthetic_digits import drawing
+from mnist_research.data import synthetic_digits
+from mnist_research.data.synthetic_digits import drawing
 
 _REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 
 _HASH_PROGRAM = """
 import hashlib
-from mnist_research.synthetic_digits import drawing
+from mnist_research.data.synthetic_digits import drawing
 images, labels = next(drawing.draw_examples("train", 200))
 print(hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest())
 """
@@ -231,17 +230,7 @@ def test_empty_splits_are_refused(tmp_path, sizes):
     )
 
 
-@pytest.mark.skipif(
-  "MNIST_RESEARCH_MNIST_DIR" not in os.environ,
-  reason="MNIST_RESEARCH_MNIST_DIR names no directory with MNIST's four files",
-)
-def test_a_classifier_of_synthetic_digits_reads_mnist(train):
-  directory = pathlib.Path(os.environ["MNIST_RESEARCH_MNIST_DIR"])
-
-  def read(name: str, header_size: int) -> np.ndarray:
-    with gzip.open(directory / name) as file:
-      return np.frombuffer(file.read(), np.uint8, offset=header_size)
-
-  images = read("train-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[-3000:]
-  labels = read("train-labels-idx1-ubyte.gz", 8)[-3000:]
+def test_a_classifier_of_synthetic_digits_reads_mnist(train, read_mnist):
+  images = read_mnist("train-images-idx3-ubyte")[-3000:]
+  labels = read_mnist("train-labels-idx1-ubyte")[-3000:]
   assert np.mean(_nearest_label(train, images) == labels) > 0.85

@@ -1,7 +1,6 @@
 """Tests of `--summaries=all`: of the event files of whole runs, and of TensorBoard in a browser."""
 
 import contextlib
-import dataclasses
 import json
 import re
 import shutil
@@ -18,9 +17,14 @@ import tensorflow as tf
 from playwright.sync_api import expect
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 
-from mnist_research import data, evaluation, inspection, losses, recognition, steps
 from mnist_research.config import Config
-from mnist_research.loop import train
+from mnist_research.data import datasets, splits
+from mnist_research.inference.recognizer import Recognizer, load_recognizer
+from mnist_research.metrics import evaluation
+from mnist_research.recording import inspector
+from mnist_research.recording.inspector import create_gradients
+from mnist_research.training import losses
+from mnist_research.training.loop import train
 from mnist_research.workdir import Workdir
 
 _VARIABLES = ("hidden_0/dense/kernel", "hidden_0/dense/bias", "logits/kernel", "logits/bias")
@@ -44,7 +48,7 @@ class _Run(NamedTuple):
 
 def _train(config: Config) -> _Run:
   train(config)
-  workdir = Workdir(config.workdir)
+  workdir = Workdir(config.run.workdir)
   return _Run(config, workdir, commands.read_events(workdir.path))
 
 
@@ -62,9 +66,9 @@ def run(prepared, tmp_path_factory) -> _Run:
 
 
 @pytest.fixture(scope="module")
-def trained(run) -> recognition.Recognizer:
+def trained(run) -> Recognizer:
   """The network of the run, read back."""
-  return recognition.load(run.workdir, run.config)
+  return load_recognizer(run.workdir, run.config)
 
 
 def test_every_tag_is_there(run):
@@ -103,14 +107,14 @@ def test_each_picture_is_the_one_of_the_workdir(run):
 
 
 def test_the_histograms_count_the_weights_gradients_and_activations(run, trained):
-  source = data.prepare(run.config)
-  examples = data.read_split(source, run.config, "train")[:256]
+  source = datasets.prepare(run.config)
+  examples = splits.read_split(source, run.config, "train")[:256]
   model = trained.trained.model
-  loss = losses.create_loss(run.config.loss)
+  loss = losses.create_loss(run.config.optimization.loss)
   arrays = {
     "weights": {v.path.partition("/")[2]: v.numpy() for v in model.variables},
-    "gradients": steps.create_gradients(model, loss)(examples.images, examples.labels),
-    "activations": inspection.layer_outputs(model, examples.images),
+    "gradients": create_gradients(model, loss)(examples.images, examples.labels),
+    "activations": inspector.layer_outputs(model, examples.images),
   }
   for kind, values_by_name in arrays.items():
     for name, values in values_by_name.items():
@@ -122,7 +126,7 @@ def test_the_histograms_count_the_weights_gradients_and_activations(run, trained
 
 
 def test_accuracy_and_curve_of_each_class_are_those_of_the_network(run, trained):
-  test = data.read(data.prepare(run.config), "test")
+  test = splits.read(datasets.prepare(run.config), "test")
   result = evaluation.evaluate_logits(trained.score(test.images), test.labels)
   for digit in range(10):
     hits = result.probabilities[test.labels == digit].argmax(axis=1) == digit
@@ -161,9 +165,9 @@ def test_the_graph_is_that_of_the_network(run):
 
 
 def test_the_embedding_is_the_last_hidden_layer(run, trained):
-  test = data.read(data.prepare(run.config), "test")
+  test = splits.read(datasets.prepare(run.config), "test")
   vectors = np.loadtxt(run.workdir.tensorboard / "embedding.tsv")
-  outputs = inspection.layer_outputs(trained.trained.model, test.images)
+  outputs = inspector.layer_outputs(trained.trained.model, test.images)
   np.testing.assert_allclose(vectors, outputs["hidden_0"], rtol=1e-3, atol=1e-4)
   rows = (run.workdir.tensorboard / "embedding_labels.tsv").read_text().splitlines()[1:]
   assert [int(row.split("\t")[0]) for row in rows] == test.labels.tolist()
@@ -180,7 +184,7 @@ def test_a_run_that_goes_on_shows_the_same(run, tmp_path):
   shutil.copytree(run.workdir.path, workdir)
   (workdir / "result.json").unlink()
   shutil.rmtree(workdir / "checkpoints" / "00000060")
-  resumed = _train(dataclasses.replace(run.config, workdir=str(workdir), profile_steps=0))
+  resumed = _train(run.config.replace(workdir=str(workdir), profile_steps=0))
   commands.assert_same_run(workdir, run.workdir.path)
   for kind in ("histograms", "pr_curves"):
     for tag in run.events.PluginTagToContent(kind):
@@ -191,9 +195,7 @@ def test_a_run_that_goes_on_shows_the_same(run, tmp_path):
 
 
 def test_without_summaries_the_run_is_the_same_and_writes_no_event(run, tmp_path):
-  quiet = dataclasses.replace(
-    run.config, summaries="none", profile_steps=0, workdir=str(tmp_path / "run")
-  )
+  quiet = run.config.replace(summaries="none", profile_steps=0, workdir=str(tmp_path / "run"))
   result = train(quiet)
   expected = run.workdir.read_result()
   assert commands.without_wall_clock(result) == commands.without_wall_clock(expected)
@@ -223,8 +225,8 @@ def _served(logdir: Path):
 
 
 def test_a_browser_shows_scalars_pictures_and_settings(run):
-  other = dataclasses.replace(
-    run.config, activation="tanh", steps=10, profile_steps=0, summaries="basic",
+  other = run.config.replace(
+    activation="tanh", steps=10, profile_steps=0, summaries="basic",
     workdir=str(run.workdir.path.with_name("tanh")),
   )  # fmt: skip
   train(other)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
@@ -114,20 +115,20 @@ def test_environment_names_versions_devices_and_command(trained):
     assert environment[package.__name__.rpartition(".")[2]] == package.__version__
   assert {"mnist_research", "tensorflow-datasets"} < environment.keys()
   assert environment["python"].count(".") == 2
-  assert environment["cores"] >= 1
+  assert environment["cores"] == len(os.sched_getaffinity(0))
   assert environment["processor"]
   assert environment["platform"].startswith("Linux")
   assert len(environment["devices"]) == 1
   assert "--hidden_units=32" in environment["command"]
   commit = environment["commit"]
-  assert commit is None or len(commit) == 40
+  assert commit is None or len(commit.removesuffix("+changes")) == 40
 
 
 def test_nothing_else_is_left_in_the_workdir(trained):
   names = {path.name for path in trained.workdir.iterdir()}
   assert names == {
-    ".lock", "config.cfg", "environment.json", "metrics.jsonl", "result.json", "checkpoints",
-    "tensorboard", "figures", "predictions-test.npz",
+    ".lock", "config.cfg", "environment.json", "metrics.jsonl", "test_scores.jsonl",
+    "result.json", "checkpoints", "tensorboard", "figures", "predictions-test.npz",
   }  # fmt: skip
   checkpoints = sorted(path.name for path in (trained.workdir / "checkpoints").iterdir())
   assert checkpoints == ["00000120", "00000150", "00000180"]
@@ -136,7 +137,7 @@ def test_nothing_else_is_left_in_the_workdir(trained):
 def test_tensorboard_shows_the_same_figures_as_the_metrics(trained, events):
   expected = {}
   for record in commands.read_metrics(trained.workdir):
-    for name in set(record) - {"step", "split"}:
+    for name in set(record) - {"step", "split", "crc32"}:
       tag = f"{record['split']}/{name}"
       expected.setdefault(tag, []).append((record["step"], np.float32(record[name])))
   contract = {f"{split}/{name}" for split in ("train", "validation", "test")
@@ -228,7 +229,7 @@ def test_a_run_that_was_stopped_again_and_again_ends_with_the_same_bits(prepared
 
   last = commands.run(*flags, f"--workdir={stopped}")
   assert last.record["step"] == 700
-  assert "going on: step" in last.stderr
+  assert "resuming: step" in last.stderr
   commands.assert_same_run(stopped, whole)
 
 
@@ -271,8 +272,8 @@ def test_dense_learns_mnist_in_an_epoch_from_its_original_files(mnist_dir, tmp_p
     environment=commands.NO_NETWORK,
   ).record
   assert result["dataset"] == "mnist"
-  assert result["train_examples"] == 60_000
-  assert result["step"] == 1875
+  assert result["train_examples"] == 55_000
+  assert result["step"] == 1719
   assert result["parameters"] == 784 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10
   assert result["test_accuracy"] >= 0.95
 

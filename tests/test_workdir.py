@@ -1,9 +1,14 @@
 """Tests of the run's directory: its lock, its metrics and what is written whole."""
 
+import hashlib
+import io
 import json
+import os
 import resource
+import shutil
 import subprocess
 import sys
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -11,8 +16,9 @@ import numpy as np
 import pytest
 
 from mnist_research.config import Config
-from mnist_research.errors import UserError
-from mnist_research.workdir import Predictions, Workdir, write_atomically
+from mnist_research.runtime.errors import UserError
+from mnist_research.runtime.files import write_atomically
+from mnist_research.workdir import Predictions, Workdir
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _HOLDER = """
@@ -139,12 +145,13 @@ def test_the_environment_is_written_down(tmp_path):
 
 def test_metrics_come_back_in_their_order(tmp_path):
   workdir = Workdir(tmp_path)
-  workdir.append_metrics(_line(1, loss=2.5), _line(1, "validation", loss=2.0))
+  workdir.append_metrics(_line(1, loss=2.5), _line(1, "validation", accuracy=0.5))
   workdir.append_metrics(_line(2, loss=1.5))
-  expected = [_line(1, loss=2.5), _line(1, "validation", loss=2.0), _line(2, loss=1.5)]
+  expected = [_line(1, loss=2.5), _line(1, "validation", accuracy=0.5), _line(2, loss=1.5)]
   assert workdir.read_metrics() == expected
-  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-  assert [json.loads(line) for line in lines] == expected
+  lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+  assert [line.pop("crc32") for line in lines] == ["d8760ab6", "889b2660", "132fbc50"]
+  assert lines == expected
 
 
 def test_a_new_workdir_has_no_metrics(tmp_path):
@@ -152,8 +159,8 @@ def test_a_new_workdir_has_no_metrics(tmp_path):
 
 
 def test_a_resume_drops_what_comes_after_its_step(tmp_path):
-  early = [_line(5, loss=3.0), _line(10, loss=2.0), _line(10, "validation", loss=2.5)]
-  workdir = _written(tmp_path, *early, _line(15, loss=1.0), _line(20, "validation", loss=1.0))
+  early = [_line(5, loss=3.0), _line(10, loss=2.0), _line(10, "validation", accuracy=0.5)]
+  workdir = _written(tmp_path, *early, _line(15, loss=1.0), _line(20, "validation", accuracy=1.0))
   workdir.begin(Config(), devices=[], step=10)
   assert workdir.read_metrics() == early
 
@@ -173,8 +180,21 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "damaged", ["{]", "[]", "7", '{"step": 3}', '{"split": "train"}', '{"step": null, "split": ""}']
-)
+  "damaged",
+  [
+    "{]", "[]", "7", '{"step": 3}', '{"split": "train"}', '{"step": null, "split": ""}',
+    '{"step": 1e308, "split": "train"}', '{"step": 7.0, "split": "train"}',
+    f'{{"step": {10**40}, "split": "train"}}', '{"step": "7", "split": "train"}',
+    '{"step": -1, "split": "train"}', '{"step": true, "split": "train"}',
+    '{"step": 7, "split": ["train"]}', '{"step": 7, "split": "dev"}',
+    '{"step": 7, "split": "train", "loss": "1"}', '{"step": 7, "split": "train", "loss": 1e308}',
+    f'{{"step": 7, "split": "train", "loss": {10**400}}}',
+    '{"step": 7, "split": "validation", "loss": 1}',
+    "[" * 20_000, '{"step":' * 10_000, f'{{"step": {"1" * 5_000}, "split": "train"}}',
+    "x" * 200_000,
+    '{"step": 7, "split": "train", "crc32": "00000000"}', '{"step": 7, "crc32": 3}',
+  ],
+)  # fmt: skip
 def test_a_damaged_line_is_named(tmp_path, damaged):
   workdir = _written(tmp_path, _line(5), damaged + "\n", _line(10))
   before = (tmp_path / "metrics.jsonl").read_bytes()
@@ -200,8 +220,11 @@ def test_metrics_on_a_full_disk_are_told(tmp_path):
 
 def test_the_result_comes_back(tmp_path):
   result = {"step": 7, "test_accuracy": 0.5, "dataset": "mnist"}
-  Workdir(tmp_path).write_result(result)
-  assert Workdir(tmp_path).read_result() == result
+  written = Workdir(tmp_path).write_result(result)
+  text = json.dumps(result).encode()
+  assert written == {**result, "sha256": hashlib.sha256(text).hexdigest()}
+  assert Workdir(tmp_path).read_result() == written
+  assert json.loads((tmp_path / "result.json").read_text()) == written
   assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
@@ -209,7 +232,17 @@ def test_a_run_that_goes_on_has_no_result(tmp_path):
   assert Workdir(tmp_path).read_result() is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"step": "x"}', b"\xff"])
+@pytest.mark.parametrize(
+  "content",
+  [
+    b"", b"{", b"[]", b"{}", b'{"step": "x"}', b"\xff", b"[" * 10_000, b'{"step": 1e308}',
+    b'{"step": %d}' % 10**40, b'{"step": 7.5}', b'{"step": -1}', b" " * 2_000_000,
+    b'{"step": 7, "test_accuracy": "high"}', b'{"step": 7, "test_accuracy": NaN}',
+    b'{"step": 7, "test_accuracy": 1.01}', b'{"step": 7, "parameters": %d}' % 10**400,
+    b'{"step": 7, "best_step": "x"}', b'{"step": 7, "dataset": 3}',
+    b'{"step": 7, "sha256": "00"}', b'{"step": 7, "sha256": null}',
+  ],
+)  # fmt: skip
 def test_a_damaged_result_is_named_with_the_remedy(tmp_path, content):
   (tmp_path / "result.json").write_bytes(content)
   with pytest.raises(UserError, match=r"result\.json is damaged; delete it"):
@@ -280,9 +313,200 @@ def test_predictions_that_do_not_fit_each_other_are_damaged(tmp_path, change):
     Workdir(tmp_path).read_predictions()
 
 
-@pytest.mark.parametrize("content", [None, "{", "[1]"])
+@pytest.mark.parametrize("content", [None, "{", "[1]", "[" * 10_000, '{"sha256": "0"}'])
 def test_an_environment_that_can_not_be_read_is_named(tmp_path, content):
   if content:
     (tmp_path / "environment.json").write_text(content)
   with pytest.raises(UserError, match=r"environment\.json can't be read"):
     Workdir(tmp_path).read_environment()
+
+
+# ---- Digests ----
+
+_RECORDS = ("config.cfg", "environment.json", "metrics.jsonl", "result.json")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """A workdir with every record, two lines of metrics in it."""
+  path = tmp_path_factory.mktemp("finished")
+  workdir = Workdir(path)
+  workdir.begin(Config(seed=3), devices=["CPU:0"], step=0)
+  workdir.append_metrics(_line(5, loss=1.5), _line(5, "validation", loss=1.0, accuracy=0.25))
+  digest = workdir.write_predictions(_predictions())
+  workdir.write_result({"step": 5, "test_accuracy": 0.9, "predictions_sha256": digest})
+  return workdir
+
+
+def _read_all(workdir: Workdir) -> None:
+  workdir.read_config()
+  workdir.read_environment()
+  workdir.read_metrics()
+  workdir.read_result()
+  workdir.read_predictions()
+
+
+def test_whole_records_are_read(finished):
+  _read_all(finished)
+  assert finished.read_config() == Config(seed=3)
+
+
+@pytest.mark.parametrize("name", _RECORDS)
+def test_a_flipped_bit_in_any_byte_of_a_record_is_told(finished, tmp_path, name):
+  path = Path(shutil.copytree(finished.path, tmp_path / "run")) / name
+  whole = path.read_bytes()
+  step = max(1, len(whole) // 400)
+  for place in range(0, len(whole), step):
+    flipped = bytearray(whole)
+    flipped[place] ^= 1 << place % 8
+    path.write_bytes(flipped)
+    try:
+      _read_all(Workdir(path.parent))
+    except UserError as error:
+      assert str(path) in str(error)
+      continue
+    # The end of the last line is that of a killed process, and the key of a digest says nothing.
+    if name == "metrics.jsonl":
+      assert place == len(whole) - 1
+    else:
+      assert name == "environment.json"
+      before, after = json.loads(whole), json.loads(bytes(flipped))
+      del before["sha256"]
+      assert before.items() <= after.items()
+
+
+def test_a_changed_digit_of_each_record_is_told(finished, tmp_path):
+  for name, old, new, remedy in (
+    ("result.json", "0.9", "0.8", "is damaged; delete it, and the same train command"),
+    ("metrics.jsonl", "1.5", "1.4", "is damaged in line 1; delete that line"),
+    ("config.cfg", "--seed=3", "--seed=4", "put it back as it was"),
+    ("environment.json", "CPU:0", "CPU:1", "put it back as it was"),
+  ):
+    path = Path(shutil.copytree(finished.path, tmp_path / name)) / name
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=f"{name}.*{remedy}"):
+      _read_all(Workdir(path.parent))
+
+
+def test_a_record_that_has_lost_its_digest_is_damaged(finished, tmp_path):
+  for name in ("config.cfg", "metrics.jsonl", "result.json"):
+    path = Path(shutil.copytree(finished.path, tmp_path / name)) / name
+    lines = path.read_text().splitlines()
+    if name == "config.cfg":
+      path.write_text("\n".join(lines[:-1]) + "\n")
+    elif name == "metrics.jsonl":
+      path.write_text(lines[0].partition(', "crc32"')[0] + "}\n")
+    else:
+      path.write_text(json.dumps({"step": 5}))
+    with pytest.raises(UserError, match=f"{name}.*(has lost its|differs from its)"):
+      _read_all(Workdir(path.parent))
+
+
+def test_the_records_of_former_versions_are_read(tmp_path):
+  workdir = _written(tmp_path, _line(5, loss=1.5))
+  (tmp_path / "config.cfg").write_text(Config(seed=3).to_flagfile())
+  (tmp_path / "environment.json").write_text('{"python": "3.11"}')
+  (tmp_path / "result.json").write_text('{"step": 5, "test_accuracy": 0.9}')
+  _read_all(workdir)
+  assert workdir.read_result() == {"step": 5, "test_accuracy": 0.9}
+  # A resumed run gets digests everywhere, and appends lines that have them.
+  workdir.begin(Config(seed=3), devices=["CPU:0"], step=5)
+  workdir.append_metrics(_line(6, loss=1.0))
+  (tmp_path / "result.json").unlink()
+  _read_all(workdir)
+  assert (tmp_path / "metrics.jsonl").read_text().count("crc32") == 2
+
+
+def test_a_config_with_the_lines_of_another_system_is_the_same(finished, tmp_path):
+  path = Path(shutil.copytree(finished.path, tmp_path / "run")) / "config.cfg"
+  path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+  assert Workdir(path.parent).read_config() == Config(seed=3)
+
+
+def test_predictions_of_another_run_are_refused(finished, tmp_path):
+  copy = Workdir(shutil.copytree(finished.path, tmp_path / "run"))
+  copy.write_predictions(_predictions()._replace(labels=np.array([0, 0], np.int32)))
+  with pytest.raises(UserError, match=r"predictions-test\.npz is damaged: it differs from its dig"):
+    copy.read_predictions()
+
+
+def test_the_network_of_the_result_is_the_one_that_was_tested(tmp_path):
+  workdir = Workdir(tmp_path)
+  assert workdir.tested_step() is None
+  workdir.write_result({"step": 7})
+  assert workdir.tested_step() == 7
+  workdir.write_result({"step": 7, "best_step": 5})
+  assert workdir.tested_step() == 5
+
+
+def test_a_changed_copy_of_the_users_code_is_refused(tmp_path):
+  source = tmp_path / "net.py"
+  source.write_text("class Net: pass\n")
+  workdir = Workdir(tmp_path / "run")
+  with workdir.opened():
+    workdir.begin(Config(model=f"{source}:Net"), devices=[], step=0)
+  assert workdir.trained_config().model.model.endswith("run/source/net.py:Net")
+  (workdir.sources / "net.py").write_text("class Net: fast = True\n")
+  with pytest.raises(UserError, match=r"source/net\.py differs from its digest; put it back"):
+    workdir.trained_config()
+
+
+# ---- Hostile files ----
+
+
+def _as_pipe(path: Path) -> None:
+  os.mkfifo(path)
+
+
+def _as_device(path: Path) -> None:
+  path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [_as_pipe, _as_device, Path.mkdir])
+@pytest.mark.parametrize(
+  "name", ["config.cfg", "metrics.jsonl", "predictions-test.npz", "result.json"]
+)
+def test_what_is_no_file_is_refused_unopened(tmp_path, name, make):
+  make(tmp_path / name)
+  with pytest.raises(UserError, match=rf"{name}.*no ordinary file"):
+    workdir = Workdir(tmp_path)
+    workdir.read_config()
+    workdir.read_metrics()
+    workdir.read_result()
+    workdir.read_predictions()
+
+
+def _predictions_file(path: Path, **arrays) -> None:
+  np.savez(path / "predictions-test.npz", **{**_predictions()._asdict(), **arrays})
+
+
+def _with_header(path: Path, shape: tuple[int, ...], kind: str) -> None:
+  """Writes predictions whose labels claim a shape that no memory holds."""
+  header = io.BytesIO()
+  described = {"descr": kind, "fortran_order": False, "shape": shape}
+  np.lib.format.write_array_header_1_0(header, described)
+  with zipfile.ZipFile(path / "predictions-test.npz", "w") as archive:
+    archive.writestr("labels.npy", header.getvalue() + bytes(8))
+
+
+@pytest.mark.parametrize(
+  "write",
+  [
+    lambda path: np.save((path / "predictions-test.npz").open("wb"), np.zeros(3)),
+    lambda path: np.save((path / "predictions-test.npz").open("wb"), np.float32(3)),
+    lambda path: _predictions_file(path, labels=np.int32(3)),
+    lambda path: _predictions_file(path, label_names=np.array("no")),
+    lambda path: _predictions_file(path, probabilities=np.float32(0.5)),
+    lambda path: _with_header(path, (10**13,), "<i4"),
+    lambda path: _with_header(path, (10**13,), "<U0"),
+    lambda path: _with_header(path, (-1, 10**13), "<i4"),
+    lambda path: _with_header(path, (1,), "|O"),
+    lambda path: np.savez_compressed(path / "predictions-test.npz", **_predictions()._asdict()),
+  ],
+)
+def test_predictions_of_any_other_kind_are_damaged(tmp_path, write):
+  write(tmp_path)
+  with pytest.raises(UserError, match=r"predictions-test\.npz is damaged: .*; delete it"):
+    Workdir(tmp_path).read_predictions()

@@ -1,6 +1,5 @@
 """Tests of replicas and workers: the same science, launching, faults, and other numbers of them."""
 
-import dataclasses
 import importlib.util
 import json
 import os
@@ -17,12 +16,15 @@ import pytest
 import replicas
 from tensorflow.python.framework import config as framework
 
-from mnist_research import config as config_lib
-from mnist_research import distribution, input_pipeline, loop
+from mnist_research import distribution
 from mnist_research.config import Config
-from mnist_research.errors import UserError
-from mnist_research.loop import train
+from mnist_research.config import flags as config_flags
+from mnist_research.data import input_pipeline
+from mnist_research.runtime.errors import UserError
+from mnist_research.training import session
+from mnist_research.training.loop import train
 from mnist_research.workdir import Workdir
+from mnist_research.workers import Workers
 
 _LAUNCHER = commands.REPOSITORY / "scripts" / "launch_local.py"
 _spec = importlib.util.spec_from_file_location("launch_local", _LAUNCHER)
@@ -40,7 +42,7 @@ def devices():
   for case in replicas.CASES:
     for count in (1, 2, 4):
       config = replicas.settings(case, device_count=count)
-      told[case, count] = replicas.train(config, distribution.create_strategy(config))
+      told[case, count] = replicas.train(config, distribution.create_strategy(config, Workers()))
   framework.disable_op_determinism()
   return told
 
@@ -104,10 +106,10 @@ def test_the_parts_of_replicas_make_up_the_batch_of_one_device(case, count):
 
 def _first_block(config: Config) -> list[list[np.ndarray]]:
   """Images and labels of each replica in the first three steps."""
-  strategy = distribution.create_strategy(config)
+  strategy = distribution.create_strategy(config, Workers())
   framework.disable_op_determinism()
   (block,) = input_pipeline.train_blocks(
-    replicas.digits(), config, first_steps=[0], room=3, strategy=strategy, num_classes=10
+    replicas.digits(), config, first_steps=[0], steps_per_block=3, strategy=strategy, num_classes=10
   )
   columns = [strategy.experimental_local_results(values) for values in block]
   return [[values.numpy() for values in part] for part in zip(*columns, strict=True)]
@@ -158,7 +160,7 @@ class _Job:
 
 @pytest.fixture(scope="module")
 def undisturbed(prepared, tmp_path_factory):
-  """A job that nothing befell, and what its launcher said."""
+  """An uninterrupted job, and its launcher's output."""
   job = _Job(tmp_path_factory.mktemp("pair") / "undisturbed", *_FLAGS, f"--data_dir={prepared}")
   return job, job.finish()
 
@@ -174,8 +176,8 @@ def test_a_job_ends_with_the_bits_of_two_devices(undisturbed, prepared, tmp_path
   device = "/job:worker/replica:0/task:{}/device:CPU:0"
   assert environment["devices"] == [device.format(index) for index in range(2)]
   (tmp_path / "flags").write_text("\n".join((*_FLAGS, f"--data_dir={prepared}")))
-  config = config_lib.from_flagfile(tmp_path / "flags")
-  train(dataclasses.replace(config, device_count=2, workdir=str(tmp_path / "mirrored")))
+  config = config_flags.from_flagfile(tmp_path / "flags")
+  train(config.replace(device_count=2, workdir=str(tmp_path / "mirrored")))
   commands.assert_same_run(job.workdir, tmp_path / "mirrored")
   # The chief saw that nothing became better, and both stopped.
   assert 240 <= result["best_step"] + 180 == result["step"] < _STEPS
@@ -222,18 +224,44 @@ def test_a_run_goes_on_with_another_number_of_workers(prepared, tmp_path):
   job.send(signal.SIGTERM, worker=1)
   finished = job.finish()
   assert finished.returncode == 128 + signal.SIGTERM
-  assert "going on: step 100 of 300, 51 examples of synthetic_digits/2000_500" in finished.stderr
+  assert "resuming: step 100 of 300, 51 examples of synthetic_digits/2000_500" in finished.stderr
   stopped = commands.last_step(workdir)
   assert 130 <= stopped < 300
   for text in (finished.stderr, job.log()):
-    assert f"stopped at step {stopped}, saved; the same command goes on from there" in text
+    assert f"stopped at step {stopped}, saved; the same command resumes there" in text
   assert max(path.name for path in (workdir / "checkpoints").iterdir()) == f"{stopped:08d}"
-  assert train(dataclasses.replace(config, workdir=str(workdir)))["step"] == 300
+  assert train(config.replace(workdir=str(workdir)))["step"] == 300
   records, expected = commands.read_metrics(workdir), commands.read_metrics(tmp_path / "alone")
   assert [(r["step"], r["split"]) for r in records] == [(r["step"], r["split"]) for r in expected]
   for record, other in zip(records, expected, strict=True):
     assert record["loss"] == pytest.approx(other["loss"], rel=1e-3)
     assert record["accuracy"] == pytest.approx(other["accuracy"], abs=0.005)
+
+
+@pytest.mark.usefixtures("signals_heard")
+def test_a_terminal_that_closes_stops_all_workers_saved(prepared, tmp_path):
+  flags = [*commands.SMALL, f"--data_dir={prepared}", "--steps=2000", "--steps_per_loop=20"]
+  job = _Job(tmp_path / "run", *flags)
+  job.train_to(40)
+  job.send(signal.SIGHUP)
+  finished = job.finish()
+  assert finished.returncode == 128 + signal.SIGHUP
+  stopped = commands.last_step(tmp_path / "run")
+  assert f"stopped at step {stopped}, saved; the same command resumes there" in job.log()
+  assert max(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == f"{stopped:08d}"
+
+
+def test_two_workers_train_a_model_of_the_user_s_own(prepared, tmp_path):
+  own = commands.REPOSITORY / "tests" / "own" / "my_net.py"
+  flags = [
+    *commands.SMALL, f"--data_dir={prepared}", f"--model={own}:MyNet", "--model_settings=width=4",
+    "--steps=40", "--steps_per_loop=10", "--checkpoint_every=20",
+  ]  # fmt: skip
+  runs = [tmp_path / name for name in ("one", "two")]
+  for workdir in runs:
+    assert _Job(workdir, *flags).finish().returncode == 0
+  commands.assert_same_run(*runs)
+  assert (runs[0] / "source" / "my_net.py").read_bytes() == own.read_bytes()
 
 
 def _go_back(workdir: Path, step: int) -> None:
@@ -252,33 +280,33 @@ def _go_back(workdir: Path, step: int) -> None:
 class _Others:
   """An exchange with a worker that gives another value."""
 
-  def gather(self, value: int) -> list[int]:
-    return [value, value + 1]
+  def gather(self, numbers: list[int]) -> list[tuple[int, ...]]:
+    return [tuple(numbers), tuple(number + 1 for number in numbers)]
 
 
 def test_workers_with_other_settings_are_refused():
   with pytest.raises(UserError, match="the workers have different settings or datasets: start all"):
-    loop._check_same_settings(Config(), _Others())
+    session.check_same_settings(Config(), _Others())
 
 
 def test_workers_that_see_another_workdir_are_refused():
   with pytest.raises(UserError, match=r"different steps, 40, 41: --workdir=runs/a must be one dir"):
-    loop._check_same_checkpoint(40, Workdir("runs/a"), _Others())
+    session.check_same_checkpoint(40, Workdir("runs/a"), _Others())
 
 
 def test_what_decides_the_result_is_what_workers_compare():
   seen = []
 
   class Note:
-    def gather(self, value: int) -> list[int]:
-      seen.append(value)
-      return [value]
+    def gather(self, numbers: list[int]) -> list[tuple[int, ...]]:
+      seen.extend(numbers)
+      return [tuple(numbers)]
 
   for config in (
     Config(), Config(data_dir="here", device="cpu", device_count=2, workdir="there"),
     Config(seed=1), Config(dataset="kmnist"),
   ):  # fmt: skip
-    loop._check_same_settings(config, Note())
+    session.check_same_settings(config, Note())
   assert seen[0] == seen[1]
   assert len(set(seen)) == 3
 
@@ -289,7 +317,18 @@ def test_the_launcher_refuses_no_workers(tmp_path):
     capture_output=True, text=True, check=False,
   )  # fmt: skip
   assert finished.returncode == 2
-  assert "--workers=0: must be at least 1" in finished.stderr
+  assert "--workers=0: must be" in finished.stderr
+
+
+def test_a_worker_that_was_killed_is_named_before_those_that_miss_it():
+  # The chief may notice and end between two looks of the launcher.
+  chief = subprocess.Popen([sys.executable, "-c", "import sys; sys.exit(2)"])
+  killed = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+  killed.kill()
+  for process in (chief, killed):
+    process.wait()
+  assert launch_local.wait([chief, killed], []) == 1
+  assert launch_local.exit_code(killed) == 128 + signal.SIGKILL
 
 
 def test_a_worker_that_hangs_is_ended_with_the_job(tmp_path, capfd, monkeypatch):

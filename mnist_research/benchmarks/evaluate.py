@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mnist_research import steps
 from mnist_research.benchmarks.limit import compile_limit, limit_turns
 from mnist_research.benchmarks.products import network_products
 from mnist_research.benchmarks.report import (
@@ -17,6 +16,7 @@ from mnist_research.benchmarks.report import (
 )
 from mnist_research.benchmarks.timing import ratios, spread, take_turns
 from mnist_research.benchmarks.training import Training
+from mnist_research.training import steps
 
 _NOTES = [
   "Timed: the test images, from memory to their logits in memory.",

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from mnist_research import losses, models, optimizers
 from mnist_research.benchmarks.training import Bench
-from mnist_research.errors import UserError
+from mnist_research.models.creation import create_model
+from mnist_research.models.layers import step_randomness
+from mnist_research.models.networks import whiten
+from mnist_research.runtime.errors import UserError
+from mnist_research.training import losses, optimizers
 
 # Steps between two returns to Python, of a tuned `fit`.
 _TUNED_STEPS = 125
@@ -23,11 +26,11 @@ class _Network(tf.keras.Model):
 
   def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
     if not training:
-      return self.network(images)
+      return self.network(images, training=False)
     first = tf.cast(self.optimizer.iterations, tf.int64) * self._batch_size
     positions = first + tf.range(tf.shape(images)[0], dtype=tf.int64)
-    randomness = models.StepRandomness(seed=0, positions=positions)
-    return self.network(images, randomness=randomness)
+    with step_randomness(seed=0, positions=positions):
+      return self.network(images, training=True)
 
 
 class _EpochClock(tf.keras.callbacks.Callback):
@@ -46,7 +49,7 @@ def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
   """Returns the network, compiled as Keras means it.
 
   Network, initial weights, optimizer, schedule and loss are the config's. Averages of the weights
-  and gradient clipping are left out, which favours `fit`.
+  and gradient clipping are left out, which favors `fit`.
 
   Args:
     bench: gives config and examples.
@@ -58,15 +61,17 @@ def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
   config = bench.config
   if bench.replicas > 1:
     raise UserError("--baseline is measured on one device: leave --device_count and --strategy out")
-  if config.augment:
+  if config.augmentation.augment:
     raise UserError("--baseline has no augmentation: leave --augment out")
   # Deterministic operations ask for it: fit draws its order from a generator.
-  tf.random.set_seed(config.seed)
-  network = models.create_model(config, len(bench.plan.label_names))
-  if config.whitens:
-    models.whiten(network, bench.train.images)
-  model = _Network(network, config.batch_size)
-  loss_function = losses.create_loss(config.loss, config.label_smoothing)
+  tf.random.set_seed(config.run.seed)
+  network = create_model(
+    config, image_shape=bench.plan.image_shape, num_classes=len(bench.plan.label_names)
+  )
+  if config.model.whitens:
+    whiten(network, bench.train.images)
+  model = _Network(network, config.optimization.batch_size)
+  loss_function = losses.loss_of(config.optimization)
   tuning = {"steps_per_execution": _TUNED_STEPS, "jit_compile": bench.xla} if tuned else {}
   model.compile(
     optimizer=optimizers.create_optimizer(config, bench.plan.total_steps),
@@ -84,7 +89,7 @@ def keras_turns(bench: Bench, *, tuned: bool) -> Iterator[float]:
   Raises:
     UserError: the config asks for what `fit` doesn't do.
   """
-  batch_size = bench.config.batch_size
+  batch_size = bench.config.optimization.batch_size
   model = create_fitted(bench, tuned=tuned)
   # Whole batches: another shape would be compiled once more in the middle of an epoch.
   num_batches = min(bench.turn_steps, bench.train.num_examples // batch_size)

@@ -10,8 +10,8 @@ import tensorflow as tf
 from mnist_research.benchmarks.report import Report, write_bytes, write_rate, write_share
 from mnist_research.benchmarks.timing import ratios, spread, take_turns
 from mnist_research.benchmarks.training import Bench
-from mnist_research.input_pipeline import Block
-from mnist_research.models import IMAGE_SHAPE
+from mnist_research.data import input_pipeline
+from mnist_research.training.blocks import Block
 
 # What the pipeline has ready, and one more.
 _FIRST_BLOCKS = 3
@@ -23,21 +23,21 @@ _NOTES = [
 
 def measure(bench: Bench, *, rounds: int) -> Report:
   """Lets the pipeline, and a copy of as many bytes, take turns."""
-  block_examples = bench.plan.room * bench.config.batch_size
-  turn_blocks = max(1, bench.turn_steps // bench.plan.room)
+  steps_per_block, image_shape = bench.plan.steps_per_block, bench.plan.image_shape
+  block_shape = (steps_per_block * bench.config.optimization.batch_size, *image_shape)
+  turn_blocks = max(1, bench.turn_steps // steps_per_block)
   turns = take_turns(
     {
       "pipeline": pipeline_turns(bench, rounds, turn_blocks),
-      "copy": _copy_turns(block_examples, turn_blocks),
+      "copy": _copy_turns(block_shape, turn_blocks),
     },
     rounds,
   )
-  return report(turns["pipeline"], turns["copy"])
+  return report(turns["pipeline"], turns["copy"], example_bytes=int(np.prod(image_shape)))
 
 
-def report(rates: list[float], copy_rates: list[float]) -> Report:
+def report(rates: list[float], copy_rates: list[float], *, example_bytes: int) -> Report:
   """Reports the examples a second of each turn of the pipeline, and of copying."""
-  example_bytes = int(np.prod(IMAGE_SHAPE))
   rate, share = spread(rates), spread(ratios(rates, copy_rates))
   return Report(
     {
@@ -58,10 +58,13 @@ def report(rates: list[float], copy_rates: list[float]) -> Report:
 
 def pipeline_turns(bench: Bench, count: int, turn_blocks: int) -> Iterator[float]:
   """Yields the examples a second of `count` turns, of `turn_blocks` whole blocks each."""
-  room = bench.plan.room
-  blocks = [(index * room, room) for index in range(count * (_FIRST_BLOCKS + turn_blocks))]
+  block_steps = bench.plan.steps_per_block
+  blocks = [
+    Block(index * block_steps, (index + 1) * block_steps)
+    for index in range(count * (_FIRST_BLOCKS + turn_blocks))
+  ]
   batches = bench.batches(blocks)
-  turn_examples = turn_blocks * room * bench.config.batch_size
+  turn_examples = turn_blocks * block_steps * bench.config.optimization.batch_size
   for _ in range(count):
     _use_up(batches, _FIRST_BLOCKS, bench.strategy)
     began = time.perf_counter()
@@ -69,19 +72,21 @@ def pipeline_turns(bench: Bench, count: int, turn_blocks: int) -> Iterator[float
     yield turn_examples / (time.perf_counter() - began)
 
 
-def _use_up(blocks: Iterator[Block], count: int, strategy: tf.distribute.Strategy) -> None:
+def _use_up(
+  blocks: Iterator[input_pipeline.Batches], count: int, strategy: tf.distribute.Strategy
+) -> None:
   """Takes blocks, and waits until each is on its device."""
   for images, _ in itertools.islice(blocks, count):
     for part in strategy.experimental_local_results(images):
       part[0, 0, 0, 0, 0].numpy()
 
 
-def _copy_turns(block_examples: int, turn_blocks: int) -> Iterator[float]:
+def _copy_turns(block_shape: tuple[int, ...], turn_blocks: int) -> Iterator[float]:
   """Yields the examples a second of a copy, block by block, into memory that is there."""
-  source = np.ones([block_examples, *IMAGE_SHAPE], np.uint8)
+  source = np.ones(block_shape, np.uint8)
   target = np.zeros_like(source)
   while True:
     began = time.perf_counter()
     for _ in range(turn_blocks):
       np.copyto(target, source)
-    yield turn_blocks * block_examples / (time.perf_counter() - began)
+    yield turn_blocks * block_shape[0] / (time.perf_counter() - began)

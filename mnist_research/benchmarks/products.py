@@ -1,7 +1,7 @@
 """The matrix products and convolutions of a network, and the floating-point operations in them.
 
 A multiplication and an addition are two operations. Nothing else is counted: not biases,
-activations, pooling, normalisation, the loss or the optimizer, which is the custom where the speed
+activations, pooling, normalization, the loss or the optimizer, which is the custom where the speed
 of networks is compared (Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
 
 A layer whose output has M x N numbers, each a sum of K products, does three such products in a
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from mnist_research.errors import UserError
+from mnist_research.runtime.errors import UserError
 
 
 class Product(NamedTuple):

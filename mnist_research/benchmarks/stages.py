@@ -13,9 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mnist_research import app, config
+from absl import flags
+
 from mnist_research.config import Config
-from mnist_research.errors import UserError
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app
+from mnist_research.runtime.errors import UserError
 
 
 def run_stages(settings: Config, *, train: bool) -> dict[str, Any]:
@@ -36,13 +39,13 @@ def run_stages(settings: Config, *, train: bool) -> dict[str, Any]:
   with tempfile.TemporaryDirectory() as directory:
     path = Path(directory) / "config.cfg"
     path.write_text(settings.to_flagfile(), encoding="utf-8")
-    command = [sys.executable, "-m", "mnist_research.benchmarks.stages", str(path), str(train)]
+    command = [sys.executable, "-m", "mnist_research.benchmarks.stages", "--"]
     # A clock of the machine: the same for the new process.
-    command.append(repr(time.perf_counter()))
+    command += [str(path), str(train), repr(time.perf_counter())]
     # Alone, also where this process is one of several workers.
     environment = {name: text for name, text in os.environ.items() if name != "TF_CONFIG"}
     finished = subprocess.run(command, capture_output=True, text=True, env=environment)
-  if finished.returncode == 2:  # One line names what the user can mend.
+  if finished.returncode == 2:  # One line names what the user can fix.
     raise UserError(finished.stderr.splitlines()[-1].removeprefix("error: "))
   sys.stderr.write(finished.stderr)
   finished.check_returncode()
@@ -69,11 +72,12 @@ def _peak_bytes() -> int:
   return int(peak) * 1024
 
 
-def main(arguments: list[str]) -> None:
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Goes through the stages in the order of a training, as `run_stages` asks for it."""
+  del flag_values
   path, train, began = arguments
   stages = _Stages(float(began))
-  settings = config.from_flagfile(Path(path))
+  settings = config_flags.from_flagfile(Path(path))
   stages.end("python")
   app.load_tensorflow()
   stages.end("tensorflow")

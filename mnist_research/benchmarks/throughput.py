@@ -52,7 +52,7 @@ def measure(training: Training, *, rounds: int, baseline: str | None = None) -> 
   compile_seconds = training.compile()
   turns = take_turns(contestants, rounds)
 
-  step_seconds = [bench.config.batch_size / rate for rate in turns["training"]]
+  step_seconds = [bench.config.optimization.batch_size / rate for rate in turns["training"]]
   reports = [
     report_training(turns["training"], step_seconds, products),
     Report({"compile_seconds": compile_seconds}, [("compilation", write_seconds(compile_seconds))]),

@@ -7,22 +7,23 @@ from typing import NamedTuple
 import tensorflow as tf
 from absl import logging
 
-from mnist_research import data, steps
 from mnist_research.benchmarks import training as training_lib
 from mnist_research.benchmarks.limit import compile_limit, limit_turns
 from mnist_research.benchmarks.products import network_products
 from mnist_research.benchmarks.report import Report, Rows, write_seconds, write_share
 from mnist_research.benchmarks.timing import spread
 from mnist_research.benchmarks.training import Bench, Training
-from mnist_research.errors import UserError
-from mnist_research.evaluation import evaluate_logits
+from mnist_research.data import splits
+from mnist_research.metrics.evaluation import evaluate_logits
+from mnist_research.runtime.errors import UserError
+from mnist_research.training import steps
 
 _NOTES = [
   "Timed: from the initial weights to the end of the last step of the config's run, without a",
   "pause: order, gathering and augmentation of the examples, whitening, every step.",
   "Not timed: imports, reading the data, drawing the initial weights, compilation, evaluation.",
   "Each seed has its own initial weights and order of examples. The test split is scored once,",
-  "after the last step; nothing is chosen by it.",
+  "after the last step, and never with --score_test=false, which is for making choices.",
 ]
 
 
@@ -31,13 +32,13 @@ class SeedRun(NamedTuple):
 
   Attributes:
     train_seconds: from the initial weights to the last step.
-    test_accuracy: after the last step.
+    test_accuracy: after the last step; None where the test split is left out.
     validation_accuracy: the same; None where no examples were held out.
     limit_seconds: what the bare products of all its steps would have taken at that time.
   """
 
   train_seconds: float
-  test_accuracy: float
+  test_accuracy: float | None
   validation_accuracy: float | None
   limit_seconds: float
 
@@ -48,7 +49,7 @@ def measure(bench: Bench, *, num_seeds: int) -> Report:
   Raises:
     UserError: the config doesn't use the weights of its last step.
   """
-  if bench.config.select != "last" or bench.config.early_stopping:
+  if bench.config.run.select != "last" or bench.config.run.early_stopping:
     raise UserError(
       "--benchmark=time_to_accuracy trains to the last step: leave out --select=best and "
       "--early_stopping"
@@ -57,7 +58,7 @@ def measure(bench: Bench, *, num_seeds: int) -> Report:
   tf.get_logger().setLevel("ERROR")
   limit = None
   runs = []
-  for seed in range(bench.config.seed, bench.config.seed + num_seeds):
+  for seed in range(bench.config.run.seed, bench.config.run.seed + num_seeds):
     training = training_lib.build(bench.with_config(seed=seed))
     limit = limit or compile_limit(
       network_products(training.state.model),
@@ -69,32 +70,38 @@ def measure(bench: Bench, *, num_seeds: int) -> Report:
     train_seconds = training.run()
     limit_seconds = bench.plan.total_steps * bench.replicas_in_turn * sum(next(limit_turns(limit)))
     runs.append(SeedRun(train_seconds, *_accuracies(training), limit_seconds))
-    logging.info(
-      "seed %d: %.2f%% after %s", seed, 100 * runs[-1].test_accuracy, write_seconds(train_seconds)
-    )
+    accuracy = next(each for each in _accuracies_of(runs[-1]) if each is not None)
+    logging.info("seed %d: %.2f%% after %s", seed, 100 * accuracy, write_seconds(train_seconds))
   return report(runs)
 
 
-def _accuracies(training: Training) -> tuple[float, float | None]:
-  """Returns the accuracy on the test split, and on the examples held out if there are any."""
+def _accuracies_of(run: SeedRun) -> tuple[float | None, float | None]:
+  return run.test_accuracy, run.validation_accuracy
+
+
+def _accuracies(training: Training) -> tuple[float | None, float | None]:
+  """Returns the accuracy on the test split, and on the examples held out; None for either not."""
   bench = training.bench
   score = steps.create_scorer(training.state.evaluated_model)
 
-  def accuracy(split: data.Split) -> float:
+  def accuracy(split: splits.Split) -> float:
     return evaluate_logits(score(split.images), split.labels).accuracy
 
   held_out = bench.validation
-  return accuracy(bench.test), accuracy(held_out) if held_out.num_examples else None
+  tested = accuracy(bench.test) if bench.config.run.score_test else None
+  return tested, accuracy(held_out) if held_out.num_examples else None
 
 
 def report(runs: Sequence[SeedRun]) -> Report:
   """Reports the times and accuracies of the seeds: mean, deviation (n - 1) and lowest."""
   seconds = spread([run.train_seconds for run in runs])
   share = spread([run.limit_seconds / run.train_seconds for run in runs])
-  accuracies = [_accuracy_report("test_accuracy", [run.test_accuracy for run in runs])]
-  held_out = [run.validation_accuracy for run in runs if run.validation_accuracy is not None]
-  if held_out:
-    accuracies.append(_accuracy_report("validation_accuracy", held_out))
+  tested, held_out = zip(*map(_accuracies_of, runs), strict=True)
+  accuracies = [
+    _accuracy_report(f"{split}_accuracy", [each for each in found if each is not None])
+    for split, found in (("test", tested), ("validation", held_out))
+    if None not in found
+  ]
   times = Report(
     {
       "num_seeds": len(runs),

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from mnist_research import data, distribution, losses, models, steps
-from mnist_research import state as state_lib
 from mnist_research.benchmarks.report import Report
 from mnist_research.config import Config
-from mnist_research.errors import writing
-from mnist_research.input_pipeline import Block
-from mnist_research.plan import Plan, make_plan
-from mnist_research.state import TrainState
+from mnist_research.data import input_pipeline, splits
+from mnist_research.models.networks import whiten
+from mnist_research.runtime.errors import writing
+from mnist_research.training import losses, steps
+from mnist_research.training.blocks import Block
+from mnist_research.training.plan import Plan, make_plan
+from mnist_research.training.state import TrainState, create_state
+from mnist_research.workers import read_workers
 
 # Blocks before each timed turn: the input pipeline, which went on while others had their turns,
 # keeps two ready. After them it is as busy as in the middle of a run.
@@ -37,16 +39,16 @@ class Bench:
   """
 
   plan: Plan
-  train: data.Split
-  validation: data.Split
-  test: data.Split
+  train: splits.Split
+  validation: splits.Split
+  test: splits.Split
 
   def with_config(self, **changes: Any) -> "Bench":
     """Returns it with other settings, on the same devices and examples."""
-    config = dataclasses.replace(self.config, **changes)
+    config = self.config.replace(**changes)
     return dataclasses.replace(self, plan=dataclasses.replace(self.plan, config=config))
 
-  def with_train(self, examples: data.Split) -> "Bench":
+  def with_train(self, examples: splits.Split) -> "Bench":
     """Returns it with other training examples."""
     plan = dataclasses.replace(self.plan, num_examples=examples.num_examples)
     return dataclasses.replace(self, plan=plan, train=examples)
@@ -55,8 +57,8 @@ class Bench:
     """Reports what was decided by the machine, and not by the flags alone."""
     name = self.device.rpartition("device:")[2]
     record = {
-      "dataset": self.config.dataset,
-      "precision": self.config.precision,
+      "dataset": self.config.data.dataset,
+      "precision": self.config.devices.precision,
       "train_examples": self.train.num_examples,
       "device": name,
       "replicas": self.replicas,
@@ -66,8 +68,8 @@ class Bench:
     return Report(
       record,
       [
-        ("network", f"{config.model}, batches of {config.batch_size}"),
-        ("data", f"{self.train.num_examples:,} examples of {config.dataset}"),
+        ("network", f"{config.model.model}, batches of {config.optimization.batch_size}"),
+        ("data", f"{self.train.num_examples:,} examples of {config.data.dataset}"),
         ("device", self.plan.describe()),
       ],
     )
@@ -95,7 +97,7 @@ class Bench:
   @property
   def replica_batch(self) -> int:
     """Examples of a step for each replica, for some of them one less."""
-    return -(-self.config.batch_size // self.replicas)
+    return -(-self.config.optimization.batch_size // self.replicas)
 
   @property
   def replicas_in_turn(self) -> int:
@@ -112,8 +114,8 @@ class Bench:
     """Steps of a turn: an epoch, or the run where that is shorter."""
     return min(self.plan.epoch_steps, self.plan.total_steps)
 
-  def batches(self, blocks: list[tuple[int, int]]) -> Iterator[Block]:
-    """The input pipeline of `blocks`, each a first step and a number of steps."""
+  def batches(self, blocks: Sequence[Block]) -> Iterator[input_pipeline.Batches]:
+    """The input pipeline of `blocks`."""
     return self.plan.batches(self.train, blocks)
 
 
@@ -123,14 +125,9 @@ def read(config: Config) -> Bench:
   Raises:
     UserError: a setting or the data isn't as it must be.
   """
-  plan = make_plan(config, distribution.read_workers(config))
-  examples = data.read(plan.source, "train")
-  return Bench(
-    plan,
-    train=examples[: plan.num_examples],
-    validation=examples[plan.num_examples :],
-    test=data.read(plan.source, "test"),
-  )
+  plan = make_plan(config, read_workers(config.devices.strategy))
+  train, validation = splits.read_train(plan.source, plan.config)
+  return Bench(plan, train=train, validation=validation, test=splits.read(plan.source, "test"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +150,7 @@ class Training:
     self.train_block(*self.bench.plan.empty_block(), tf.constant(0))
     return time.perf_counter() - began
 
-  def do(self, block: Block, num_steps: int) -> np.ndarray:
+  def do(self, block: input_pipeline.Batches, num_steps: int) -> np.ndarray:
     """Does the steps of a block and returns when they are done, with the loss of each."""
     block_losses, _ = self.train_block(*block, tf.constant(num_steps))
     return block_losses.numpy()[:num_steps]
@@ -168,10 +165,10 @@ class Training:
     blocks = self.bench.plan.blocks()
     batches = self.bench.batches(blocks)
     began = time.perf_counter()
-    if self.bench.config.whitens:
-      models.whiten(self.state.model, self.bench.train.images)
-    for (_, num_steps), block in zip(blocks, batches, strict=True):
-      self.do(block, num_steps)
+    if self.bench.config.model.whitens:
+      whiten(self.state.model, self.bench.train.images)
+    for block, examples in zip(blocks, batches, strict=True):
+      self.do(examples, block.num_steps)
     return time.perf_counter() - began
 
   def turns(self, count: int, turn_steps: int) -> Iterator[float]:
@@ -185,11 +182,11 @@ class Training:
       turn_steps: steps of a turn; it ends with the block in which they are done.
     """
     bench = self.bench
-    room = bench.plan.room
-    longest = turn_steps + (_REFILLED_BLOCKS + 1) * room
-    # Past the last turn the pipeline goes on, or it would have nothing to do while that one ends.
-    blocks = bench.plan.blocks(total_steps=count * longest + _REFILLED_BLOCKS * room)
-    stream = zip((num_steps for _, num_steps in blocks), bench.batches(blocks), strict=True)
+    block_steps = bench.plan.steps_per_block
+    longest = turn_steps + (_REFILLED_BLOCKS + 1) * block_steps
+    # Past the last turn the pipeline continues, or it would have nothing to do while that one ends.
+    blocks = bench.plan.blocks(total_steps=count * longest + _REFILLED_BLOCKS * block_steps)
+    stream = zip((block.num_steps for block in blocks), bench.batches(blocks), strict=True)
     for _ in range(count):
       for num_steps, block in itertools.islice(stream, _REFILLED_BLOCKS):
         self.do(block, num_steps)
@@ -198,17 +195,20 @@ class Training:
         num_steps, block = next(stream)
         self.do(block, num_steps)
         done += num_steps
-      yield done * bench.config.batch_size / (time.perf_counter() - began)
+      yield done * bench.config.optimization.batch_size / (time.perf_counter() - began)
 
 
 def build(bench: Bench) -> Training:
   """Returns a network with its initial weights, and its steps, not compiled yet."""
   config = bench.config
   with bench.strategy.scope():
-    state = state_lib.create_state(
-      config, label_names=bench.plan.label_names, total_steps=bench.plan.total_steps
+    state = create_state(
+      config,
+      label_names=bench.plan.label_names,
+      image_shape=bench.plan.image_shape,
+      total_steps=bench.plan.total_steps,
     )
-  loss_function = losses.create_loss(config.loss, config.label_smoothing)
+  loss_function = losses.loss_of(config.optimization)
   train_block = steps.create_train_block(
     config, state, loss_function, bench.strategy, xla=bench.xla
   )

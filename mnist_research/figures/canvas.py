@@ -2,7 +2,6 @@
 
 import io
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.image import imsave
 
+from mnist_research.runtime import files
+
 DPI = 120
 POINTS_PER_INCH = 72
 
-# Blue, vermilion and green of the Okabe-Ito palette: told apart with every common colour blindness.
+# Blue, vermilion and green of the Okabe-Ito palette: people with any common color blindness can
+# distinguish them.
 BLUE = "#0072B2"
 VERMILION = "#D55E00"
 GREEN = "#007F5F"
@@ -115,8 +117,7 @@ def to_array(figure: Figure) -> np.ndarray:
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
   """Writes the figure as a PNG, whole or not at all.
 
-  The picture goes to a temporary name in the same directory, which then replaces `path`. The file
-  holds neither time nor version, so equal figures give equal bytes.
+  The file holds neither time nor version, so equal figures give equal bytes.
 
   Args:
     figure: the figure.
@@ -129,10 +130,5 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
   encoded = io.BytesIO()
   no_version: dict[str, Any] = {"Software": None}
   imsave(encoded, to_array(figure), format="png", dpi=figure.dpi, metadata=no_version)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-  try:
-    temporary.write_bytes(encoded.getbuffer())
-    os.replace(temporary, path)
-  except BaseException:
-    temporary.unlink(missing_ok=True)
-    raise
+  with files.whole(path, shared=True) as partial:
+    partial.write_bytes(encoded.getbuffer())

@@ -36,7 +36,7 @@ from mnist_research.figures.curves import (
   write_panel_name,
 )
 
-# The best configs are told apart by colour, the others are grey: more colours nobody tells apart.
+# The best configs have colors, the others are grey: nobody distinguishes more colors.
 COLOURS = (BLUE, VERMILION, GREEN, "#B5568F", "#C98500", "#3AA0D8", "#6B4C9A", "#7A5230")
 OTHERS = "#A9B2BD"
 # In inches.
@@ -48,7 +48,7 @@ class Compared(NamedTuple):
 
   Attributes:
     name: its settings in a few words.
-    test: accuracy of each seed, a fraction.
+    accuracies: of each seed, a fraction.
     interval: 95% interval of their mean; None for a single seed.
     validation: mean accuracy on the validation examples; None where there are none.
     losses: for each seed the training loss by epoch.
@@ -56,19 +56,20 @@ class Compared(NamedTuple):
   """
 
   name: str
-  test: Sequence[float]
+  accuracies: Sequence[float]
   interval: tuple[float, float] | None
   validation: float | None
   losses: Sequence[Series]
   errors: Sequence[Series]
 
 
-def compared_accuracies(configs: Sequence[Compared], *, title: str) -> Figure:
-  """Draws the test accuracy of every seed of each config, with the mean and its 95% interval.
+def compared_accuracies(configs: Sequence[Compared], *, title: str, split: str = "test") -> Figure:
+  """Draws the accuracy of every seed of each config, with the mean and its 95% interval.
 
   Args:
     configs: one at least; the first is drawn at the top.
     title: written above.
+    split: whose accuracy it is.
 
   Returns:
     The figure.
@@ -87,7 +88,7 @@ def compared_accuracies(configs: Sequence[Compared], *, title: str) -> Figure:
     _draw_accuracies(axes, config, y, colour)
     place = NAMES - 0.15, bottom + (y + 0.5) * pitch
     write(figure, *place, text, color=INK, fontsize=size, ha="right", va="center")
-    mean = f"{np.mean(config.test):.2%}"
+    mean = f"{np.mean(config.accuracies):.2%}" if config.accuracies else "-"
     write(
       figure, NAMES + WIDTH + 0.2, place[1], mean, color=MUTED if colour == OTHERS else colour,
       fontsize=TEXT_POINTS, weight="bold", va="center",
@@ -98,7 +99,7 @@ def compared_accuracies(configs: Sequence[Compared], *, title: str) -> Figure:
   axes.tick_params(labelbottom=True)
   axes.xaxis.set_major_locator(MaxNLocator(6, steps=TICK_STEPS))
   axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
-  axes.set_xlabel("test accuracy", color=MUTED, fontsize=TEXT_POINTS)
+  axes.set_xlabel(f"{split} accuracy", color=MUTED, fontsize=TEXT_POINTS)
   note = "dots: seeds · tick: mean · band: its 95% interval"
   if any(config.validation is not None for config in configs):
     note += " · diamond: mean validation accuracy"
@@ -109,7 +110,7 @@ def compared_accuracies(configs: Sequence[Compared], *, title: str) -> Figure:
 def _accuracy_limits(configs: Sequence[Compared]) -> tuple[float, float]:
   """Returns what holds every accuracy; an interval of two seeds, often wide, may end outside."""
   validation = [config.validation for config in configs if config.validation is not None]
-  seen = [*validation, *(accuracy for config in configs for accuracy in config.test)]
+  seen = [*validation, *(accuracy for config in configs for accuracy in config.accuracies)]
   low, high = min(seen), max(seen)
   room = 0.35 * (high - low) or 0.005
   ends = [end for config in configs for end in config.interval or ()]
@@ -121,10 +122,12 @@ def _draw_accuracies(axes: Axes, config: Compared, y: int, colour: str) -> None:
   if config.interval:
     low, high = config.interval
     axes.barh(y, high - low, 0.62, left=low, color=colour, alpha=0.18, label="interval", zorder=2)
-  mean = float(np.mean(config.test))
+  if not config.accuracies:
+    return
+  mean = float(np.mean(config.accuracies))
   axes.plot([mean, mean], [y - 0.31, y + 0.31], color=colour, linewidth=2, label="mean", zorder=3)
   axes.plot(
-    config.test, [y] * len(config.test), "o", color=colour, markersize=5, alpha=0.85,
+    config.accuracies, [y] * len(config.accuracies), "o", color=colour, markersize=5, alpha=0.85,
     markeredgewidth=0, label="seeds", zorder=4,
   )  # fmt: skip
   if config.validation is not None:

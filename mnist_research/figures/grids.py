@@ -1,7 +1,7 @@
 """Pictures in rows and columns: examples with their labels, predictions with their probabilities.
 
-A grid is laid out in units of one image pixel, drawn as PIXEL_SCALE x PIXEL_SCALE screen pixels: a
-whole number keeps the pixels of the digits equally large.
+A grid is laid out in units of PIXEL_SCALE x PIXEL_SCALE screen pixels. A pixel of a picture takes a
+whole number of units, which keeps all of them equally large; only large pictures are scaled.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 
 from mnist_research.figures.canvas import (
   DPI,
@@ -30,13 +31,15 @@ RIGHT_MARK, WRONG_MARK = "✓", "✗"
 # The check marks exist in this font, which matplotlib ships; another default font may lack them.
 MARK_FONT = "DejaVu Sans"
 
-IMAGE_SIZE = 28
 MAX_PICTURES = 80
 MAX_COLUMNS = 10
 
 PIXEL_SCALE = 4
 POINTS_PER_UNIT = PIXEL_SCALE * POINTS_PER_INCH / DPI
-# In units of the grid, from here on. A frame of 2 is drawn 1 wide where the prediction is right.
+# In units of the grid, from here on. The longer side of a small picture is between the first two.
+SMALL_SIDE = 28
+LARGE_SIDE = 56
+# A frame of 2 is drawn 1 wide where the prediction is right.
 MARGIN = 7
 GAP = 5
 MIN_WIDTH = 170
@@ -52,7 +55,7 @@ def example_grid(
   """Draws pictures with their labels.
 
   Args:
-    images: uint8, or float in [0, 1], [N, 28, 28, 1]; the first 80 are drawn.
+    images: uint8, or float in [0, 1], [N, height, width, 1 or 3]; the first 80 are drawn.
     labels: int [N], indices into `label_names`.
     label_names: one name for each class.
     title: written above the pictures.
@@ -61,7 +64,7 @@ def example_grid(
     The figure.
 
   Raises:
-    ValueError: shapes or lengths disagree, there is no picture, or a value is out of range.
+    ValueError: shapes or lengths disagree, the grid would be empty, or a value is out of range.
   """
   pixels, labels = _checked_pictures(images, labels, label_names)
   captions = [[(label_names[label], INK)] for label in labels]
@@ -84,7 +87,7 @@ def prediction_grid(
   Right and wrong differ in colour, in the mark before the label and in the width of the frame.
 
   Args:
-    images: uint8, or float in [0, 1], [N, 28, 28, 1]; the first 80 are drawn.
+    images: uint8, or float in [0, 1], [N, height, width, 1 or 3]; the first 80 are drawn.
     labels: int [N], the true classes.
     probabilities: float [N, C].
     label_names: C names.
@@ -94,7 +97,7 @@ def prediction_grid(
     The figure.
 
   Raises:
-    ValueError: shapes or lengths disagree, there is no picture, or a value is out of range.
+    ValueError: shapes or lengths disagree, the grid would be empty, or a value is out of range.
   """
   pixels, labels = _checked_pictures(images, labels, label_names)
   probabilities = np.asarray(probabilities)
@@ -126,11 +129,11 @@ def prediction_grid(
 def _checked_pictures(
   images: np.ndarray, labels: np.ndarray, label_names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the pictures to draw as uint8 [n, 28, 28], and their labels [n]."""
+  """Returns the pictures to draw as uint8 [n, height, width, 3], and their labels [n]."""
   images, labels = np.asarray(images), np.asarray(labels)
-  if images.ndim != 4 or images.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE, 1) or not len(images):
+  if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
     raise ValueError(
-      f"images have shape {images.shape}, expected (N, {IMAGE_SIZE}, {IMAGE_SIZE}, 1) with N >= 1"
+      f"images have shape {images.shape}, expected (N, height, width, 1 or 3) with N >= 1"
     )
   if labels.shape != images.shape[:1]:
     raise ValueError(f"labels have shape {labels.shape}, but images have shape {images.shape}")
@@ -140,7 +143,8 @@ def _checked_pictures(
     raise ValueError(
       f"labels range from {labels.min()} to {labels.max()}, but there are {len(label_names)} names"
     )
-  return _as_uint8(images[:MAX_PICTURES, ..., 0]), labels[:MAX_PICTURES]
+  pixels = np.broadcast_to(_as_uint8(images[:MAX_PICTURES]), (*images[:MAX_PICTURES].shape[:3], 3))
+  return pixels, labels[:MAX_PICTURES]
 
 
 def _as_uint8(images: np.ndarray) -> np.ndarray:
@@ -155,6 +159,24 @@ def _as_uint8(images: np.ndarray) -> np.ndarray:
   return np.rint(images.astype(np.float32) * 255).astype(np.uint8)
 
 
+def _scaled(pixels: np.ndarray) -> tuple[np.ndarray, int, int]:
+  """Scales pictures, uint8 [n, h, w, 3], to the screen.
+
+  Returns:
+    The pixels of the screen, uint8 [n, ..., 3], and the height and width that they take in units.
+  """
+  height, width = pixels.shape[1:3]
+  side = max(height, width)
+  if side <= LARGE_SIDE:
+    units = max(1, SMALL_SIDE // side)
+    large = pixels.repeat(units * PIXEL_SCALE, axis=1).repeat(units * PIXEL_SCALE, axis=2)
+    return large, height * units, width * units
+  rows, columns = (max(1, round(length * LARGE_SIDE / side)) for length in (height, width))
+  size = columns * PIXEL_SCALE, rows * PIXEL_SCALE
+  scaled = [np.asarray(Image.fromarray(each).resize(size)) for each in pixels]
+  return np.stack(scaled), rows, columns
+
+
 def _picture_grid(
   pixels: np.ndarray,
   captions: Sequence[Sequence[tuple[str, str]]],
@@ -167,35 +189,34 @@ def _picture_grid(
   """Draws all pictures as one image: 80 axes would cost some 20 times as much.
 
   Args:
-    pixels: uint8 [n, 28, 28].
-    captions: for each picture, lines of text and their colours.
+    pixels: uint8 [n, height, width, 3].
+    captions: for each picture, lines of text and their colors.
     title: written at the top.
-    summary: texts below the title, side by side, and their colours.
+    summary: texts below the title, side by side, and their colors.
     footer: text at the bottom.
     right: bool [n], which predictions are right; None draws no frames.
   """
   columns = _columns(len(pixels))
-  outer = IMAGE_SIZE + (0 if right is None else 2 * FRAME)
-  pitch = outer + GAP
+  pixels, rows_high, columns_wide = _scaled(pixels)
+  frames = 0 if right is None else 2 * FRAME
+  tall, wide = rows_high + frames, columns_wide + frames
+  # Wide enough for a caption below a narrow picture.
+  pitch = max(wide, SMALL_SIDE + frames) + GAP
   lines = [
     max(map(len, captions[start : start + columns])) for start in range(0, len(captions), columns)
   ]
-  row_heights = [outer + CAPTION_LINE * count + GAP for count in lines]
+  row_heights = [tall + CAPTION_LINE * count + GAP for count in lines]
   tops = (25 if summary else 16) + np.cumsum([0, *row_heights])
   width = max(MIN_WIDTH, columns * pitch - GAP + 2 * MARGIN)
   height = int(tops[-1]) + (7 if footer else 0)
-  inches = PIXEL_SCALE / DPI
-  figure = new_figure(width * inches, height * inches)
-  axes = figure.add_axes((0, 0, 1, 1))
-  axes.set_axis_off()
-  canvas = np.full((height, width, 3), 255, np.uint8)
+  figure, axes, canvas = _blank(width, height)
   for index, caption in enumerate(captions):
     x, y = MARGIN + index % columns * pitch, int(tops[index // columns])
-    cell = canvas[y : y + outer, x : x + outer]
+    cell = _window(canvas, x, y, wide, tall)
     if right is not None:
       cell = _painted_frame(cell, right=bool(right[index]))
-    cell[:] = pixels[index, ..., None]
-    _write_caption(axes, x + outer / 2, y + outer, caption, room=pitch - 1)
+    cell[:] = pixels[index]
+    _write_caption(axes, x + wide / 2, y + tall, caption, room=pitch - 1)
   indent = 0
   if right is not None:
     _paint_legend(canvas)
@@ -206,6 +227,21 @@ def _picture_grid(
     axes.text(x, 20, text, color=colour, fontsize=LABEL_POINTS, weight="bold", family=MARK_FONT)
   _write_title_and_footer(axes, width, height, title=title, footer=footer)
   return figure
+
+
+def _blank(width: int, height: int) -> tuple[Figure, Axes, np.ndarray]:
+  """Returns a figure of a size in units, its axes, and its white pixels, uint8 [h, w, 3]."""
+  inches = PIXEL_SCALE / DPI
+  figure = new_figure(width * inches, height * inches)
+  axes = figure.add_axes((0, 0, 1, 1))
+  axes.set_axis_off()
+  return figure, axes, np.full((height * PIXEL_SCALE, width * PIXEL_SCALE, 3), 255, np.uint8)
+
+
+def _window(canvas: np.ndarray, x: int, y: int, width: int, height: int) -> np.ndarray:
+  """Returns the pixels of a rectangle given in units."""
+  left, top, right, bottom = (PIXEL_SCALE * edge for edge in (x, y, x + width, y + height))
+  return canvas[top:bottom, left:right]
 
 
 def _columns(count: int) -> int:
@@ -219,22 +255,23 @@ def _painted_frame(cell: np.ndarray, *, right: bool) -> np.ndarray:
 
   What a thin frame leaves over stays white.
   """
-  framed = cell[1:-1, 1:-1] if right else cell
+  thin, thick = PIXEL_SCALE, PIXEL_SCALE * FRAME
+  framed = cell[thin:-thin, thin:-thin] if right else cell
   framed[:] = np.rint(255 * np.array(to_rgb(RIGHT_COLOUR if right else WRONG_COLOUR)))
-  return cell[FRAME:-FRAME, FRAME:-FRAME]
+  return cell[thick:-thick, thick:-thick]
 
 
 def _paint_legend(canvas: np.ndarray) -> None:
   """Paints a small frame of either kind where the texts of the summary begin."""
   for number, right in enumerate((True, False)):
     x = MARGIN + number * SUMMARY_PITCH
-    _painted_frame(canvas[14 : 14 + SWATCH, x : x + SWATCH], right=right)[:] = 0
+    _painted_frame(_window(canvas, x, 14, SWATCH, SWATCH), right=right)[:] = 0
 
 
 def _write_caption(
   axes: Axes, x: float, y: float, caption: Sequence[tuple[str, str]], *, room: float
 ) -> None:
-  """Writes lines centred below a point, in units of the grid."""
+  """Writes lines centerd below a point, in units of the grid."""
   for number, (line, colour) in enumerate(caption, start=1):
     text, size = fitted(line, room * POINTS_PER_UNIT, LABEL_POINTS)
     axes.text(

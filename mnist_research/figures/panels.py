@@ -52,9 +52,9 @@ class Panel(NamedTuple):
 
   Attributes:
     caption: written above the picture.
-    picture: float32 [h, w] in [0, 1], the whole picture, reduced.
+    picture: float32 [h, w] in [0, 1], for colors [h, w, 3]: the whole picture, reduced.
     box: where the digit stands: left, top, right, bottom in its pixels.
-    image: uint8 [28, 28], what the network saw.
+    image: uint8 [height, width], for colors [height, width, 3]: what the network saw.
     probabilities: float64 [C].
   """
 
@@ -104,7 +104,7 @@ def recognition(
     _write(axes, MARGIN, top, drawable(panel.caption), room)
     top += CAPTION_LINE
     _draw_picture(axes, MARGIN, top, panel)
-    _draw_image(axes, panel.image, seen_left, top, HEIGHT, HEIGHT)
+    _draw_seen(axes, seen_left, top, panel.image)
     _draw_bars(axes, bars_left, top, panel.probabilities, label_names)
     top += HEIGHT + GAP
   return figure
@@ -143,26 +143,34 @@ def _write(
 
 def _draw_picture(axes: Axes, left: float, top: float, panel: Panel) -> None:
   """Draws the picture with a frame about the digit."""
-  height, width = panel.picture.shape
+  height, width = panel.picture.shape[:2]
   scale = min(PICTURE_WIDTH / width, HEIGHT / height)
   y = top + (HEIGHT - scale * height) / 2
-  grey = np.rint(panel.picture * 255).astype(np.uint8)
-  _draw_image(axes, grey, left, y, scale * width, scale * height)
+  pixels = np.rint(panel.picture * 255).astype(np.uint8)
+  _draw_image(axes, pixels, left, y, scale * width, scale * height)
   x0, y0, x1, y1 = scale * np.array(panel.box)
   sides = x1 - x0, y1 - y0
   outline = Rectangle((left + x0, y + y0), *sides, fill=False, linewidth=1.5, edgecolor=VERMILION)
   axes.add_patch(outline)
 
 
+def _draw_seen(axes: Axes, left: float, top: float, image: np.ndarray) -> None:
+  """Draws what the network saw in the middle of a square of HEIGHT."""
+  rows, columns = image.shape[:2]
+  scale = HEIGHT / max(rows, columns)
+  x, y = left + (HEIGHT - scale * columns) / 2, top + (HEIGHT - scale * rows) / 2
+  _draw_image(axes, image, x, y, scale * columns, scale * rows)
+
+
 def _draw_image(
   axes: Axes, image: np.ndarray, left: float, top: float, width: float, height: float
 ) -> None:
-  """Draws grey values, uint8 [h, w], with a rule about them."""
-  # As colours: through a colour map they would come out a little other than they went in.
-  colours = np.repeat(image[..., None], 3, axis=-1)
+  """Draws grey values, uint8 [h, w], or colors, uint8 [h, w, 3], with a rule about them."""
+  # As colors: through a color map they would come out a little other than they went in.
+  colors = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
   extent = (left, left + width, top + height, top)
-  small = max(image.shape) <= HEIGHT
-  axes.imshow(colours, aspect="auto", extent=extent, interpolation="nearest" if small else "auto")
+  small = max(image.shape[:2]) <= HEIGHT
+  axes.imshow(colors, aspect="auto", extent=extent, interpolation="nearest" if small else "auto")
   rule = Rectangle((left, top), width, height, fill=False, linewidth=0.8, edgecolor=RULE)
   axes.add_patch(rule)
 

@@ -5,8 +5,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from mnist_research.calibration import Reliability
-from mnist_research.evaluation import wilson_interval
 from mnist_research.figures.canvas import (
   BLUE,
   INK,
@@ -21,6 +19,8 @@ from mnist_research.figures.canvas import (
   write_header,
 )
 from mnist_research.figures.curves import write_panel_name
+from mnist_research.metrics.calibration import Reliability
+from mnist_research.metrics.evaluation import wilson_interval
 
 
 def reliability_diagram(reliability: Reliability, *, title: str) -> Figure:

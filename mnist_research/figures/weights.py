@@ -19,42 +19,48 @@ from mnist_research.figures.canvas import (
 MAX_WEIGHTS = 64
 COLUMNS = 16
 _CELL_PIXELS = 60
-# An odd number of colours: 0 is white.
+# An odd number of colors: 0 is white.
 _COLOURS = LinearSegmentedColormap.from_list("weights", [BLUE, "white", VERMILION], N=255)
 
 
 def weight_grid(weights: np.ndarray, *, title: str) -> Figure:
-  """Draws weight images, blue below zero and orange above it, all on one scale.
+  """Draws weight images, all on one scale: blue below zero and orange above it.
+
+  Those of colored images are drawn in their colors, grey at zero.
 
   Args:
-    weights: floats [N, height, width], the weights of one unit or filter each; the first 64 are
-      drawn.
+    weights: floats [N, height, width, 1 or 3], the weights of one unit or filter each; the first
+      64 are drawn.
     title: written above them.
 
   Returns:
     The figure.
   """
-  shown = weights[:MAX_WEIGHTS]
+  shown = weights[:MAX_WEIGHTS, ..., 0] if weights.shape[-1] == 1 else weights[:MAX_WEIGHTS]
   columns = min(COLUMNS, len(shown))
   rows = -(-len(shown) // columns)
   limit = float(np.abs(shown).max()) or 1.0
   # One image: an axes for each would cost some 20 times as much. NaN leaves the gaps white.
-  tiles = np.full((rows * columns, *(side + 1 for side in shown.shape[1:])), np.nan)
+  height, breadth = (side + 1 for side in shown.shape[1:3])
+  tiles = np.full((rows * columns, height, breadth, *shown.shape[3:]), np.nan)
   tiles[: len(shown), :-1, :-1] = shown
-  height, breadth = tiles.shape[1:]
   # A whole number of pixels for each weight keeps them equally large.
   scale = max(1, _CELL_PIXELS // max(height, breadth)) / DPI
   across, up = columns * breadth * scale, rows * height * scale
   figure = new_figure(max(across + 0.3, 5.2), up + 1.25)
   axes = add_axes(figure, 0.15, 0.4, across, up)
   axes.set_axis_off()
-  picture = tiles.reshape(rows, columns, height, breadth).swapaxes(1, 2)
+  picture = tiles.reshape(rows, columns, height, breadth, *shown.shape[3:]).swapaxes(1, 2)
+  picture = picture.reshape(rows * height, columns * breadth, *shown.shape[3:])
+  legend = f"blue: down to -{limit:.2g}    white: 0    orange: up to {limit:.2g}"
+  if shown.ndim == 4:
+    picture = np.nan_to_num(0.5 + 0.5 * picture / limit, nan=1.0)
+    legend = f"each color: dark down to -{limit:.2g}, grey 0, bright up to {limit:.2g}"
   axes.imshow(
-    picture.reshape(rows * height, columns * breadth),
+    picture,
     cmap=_COLOURS, vmin=-limit, vmax=limit, interpolation="nearest", aspect="auto",
   )  # fmt: skip
   count = f"the first {len(shown)} of {len(weights):,}" if len(shown) < len(weights) else "all"
   write_header(figure, title, f"{count}, each {breadth - 1} x {height - 1}")
-  legend = f"blue: down to -{limit:.2g}    white: 0    orange: up to {limit:.2g}"
   write(figure, 0.15, 0.15, legend, color=MUTED, fontsize=NOTE_POINTS)
   return figure

@@ -7,10 +7,12 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from mnist_research.errors import UserError
 from mnist_research.images.boxes import Box
 from mnist_research.images.digits import Prepared, find_digits
+from mnist_research.images.mnist_style import MNIST_SHAPE
 from mnist_research.images.reading import FORMATS, read
+from mnist_research.images.resizing import crop_and_scale
+from mnist_research.runtime.errors import UserError
 
 STANDARD_INPUT = "-"
 # How the names of pictures in a folder end.
@@ -22,26 +24,26 @@ class Picture(NamedTuple):
 
   Attributes:
     file: as it is named.
-    grey: float32 [height, width] in [0, 1].
-    digits: what was found on it, from left to right; one at least.
+    pixels: float32 in [0, 1]: grey values [height, width], or colors [height, width, 3].
+    prepared: what a network is to see of it: the digits from left to right, one at least.
   """
 
   file: str
-  grey: np.ndarray
-  digits: list[Prepared]
+  pixels: np.ndarray
+  prepared: list[Prepared]
 
 
 def as_picture(name: str, image: np.ndarray) -> Picture:
-  """Returns an image, uint8 [height, width, 1], as a picture that is one digit, as it is."""
-  height, width, _ = image.shape
-  whole = Prepared(image[..., 0], Box(0, 0, width, height))
-  return Picture(name, image[..., 0].astype(np.float32) / 255, [whole])
+  """Returns an image, uint8 [height, width, 1 or 3], as a picture that is prepared as it is."""
+  height, width, channels = image.shape
+  seen = image[..., 0] if channels == 1 else image
+  return Picture(name, seen.astype(np.float32) / 255, [Prepared(seen, Box(0, 0, width, height))])
 
 
 def list_files(names: Sequence[str]) -> tuple[list[str], list[str]]:
   """Puts the pictures in a folder, sorted by name, in the folder's place.
 
-  Folders within it, and names that begin with a full stop, are passed over.
+  Folders within it, and names that begin with a full stop, are skipped.
 
   Args:
     names: paths of files and folders; `-` for standard input.
@@ -71,28 +73,44 @@ def _is_picture(path: Path) -> bool:
 
 
 def read_files(
-  files: Sequence[str], problems: list[str], *, several_digits: bool
+  files: Sequence[str],
+  problems: list[str],
+  *,
+  image_shape: tuple[int, int, int] = MNIST_SHAPE,
+  several_digits: bool = False,
 ) -> Iterator[Picture]:
-  """Reads pictures and finds what is on each, one after the other.
+  """Reads pictures and prepares each for a network, one after the other.
+
+  For images as MNIST's the digits are found and prepared; for others the picture is cropped and
+  scaled.
 
   Args:
     files: paths, or `-` for standard input.
-    problems: what is wrong with a file that is passed over is added here.
+    problems: what is wrong with a file that is skipped is added here.
+    image_shape: height, width and channels of the images that the network takes.
     several_digits: whether a picture may hold several.
   """
   for file in files:
     try:
-      grey = read(_standard_input() if file == STANDARD_INPUT else file)
+      source = _standard_input() if file == STANDARD_INPUT else file
+      pixels = read(source, colors=image_shape[2] == 3)
+      if image_shape == MNIST_SHAPE:
+        prepared = _digits(file, pixels, several=several_digits)
+      else:
+        prepared = [crop_and_scale(pixels, image_shape)]
     except UserError as error:
       problems.append(str(error))
-      continue
-    digits = find_digits(grey)
-    if not digits:
-      problems.append(f"{file} is blank; give a picture of a digit")
-    elif len(digits) > 1 and not several_digits:
-      problems.append(f"{file} shows {len(digits)} digits; --digits reads them as a number")
     else:
-      yield Picture(file, grey, digits)
+      yield Picture(file, pixels, prepared)
+
+
+def _digits(file: str, grey: np.ndarray, *, several: bool) -> list[Prepared]:
+  digits = find_digits(grey)
+  if not digits:
+    raise UserError(f"{file} is blank; give a picture of a digit")
+  if len(digits) > 1 and not several:
+    raise UserError(f"{file} shows {len(digits)} digits; --digits reads them as a number")
+  return digits
 
 
 def _standard_input() -> BinaryIO:

@@ -74,9 +74,16 @@ def find_ink(picture: np.ndarray) -> Ink:
 def reduce(picture: np.ndarray, side: int) -> tuple[np.ndarray, int]:
   """Averages blocks of pixels so that no side is longer than `side`.
 
+  Args:
+    picture: float [height, width], or [height, width, 3].
+    side: the most pixels of a side.
+
   Returns:
-    float32 [h, w], and the side of a block in pixels of the picture.
+    float32 [h, w] or [h, w, 3], and the side of a block in pixels of the picture.
   """
+  if picture.ndim == 3:
+    channels = [reduce(channel, side) for channel in np.moveaxis(picture, -1, 0)]
+    return np.stack([reduced for reduced, _ in channels], axis=-1), channels[0][1]
   factor = -(-max(picture.shape) // side)
   image = Image.fromarray(np.ascontiguousarray(picture, np.float32))
   return np.asarray(image.reduce(factor) if factor > 1 else image), factor

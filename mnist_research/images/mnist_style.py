@@ -6,11 +6,14 @@ from scipy import ndimage
 
 from mnist_research.images.boxes import find_boxes
 
-# MNIST: the frame, the box within it that the digit fills, and the pixel of its centre of mass.
-# Rounded, that pixel is 14 in both directions throughout MNIST: its shifts were whole pixels.
-_FRAME = 28
+# Height, width and channels of MNIST's images, and so of what is made of people's digits.
+MNIST_SHAPE = (28, 28, 1)
+
+# The frame, the box within it that the digit fills, and the pixel of its center of mass. Rounded,
+# that pixel is 14 in both directions throughout MNIST: its shifts were whole pixels.
+_FRAME = MNIST_SHAPE[0]
 _BOX = 20
-_CENTRE = 14
+_CENTER = 14
 
 # Pixels of the canvas on which strokes are thickened for each of the 20 x 20.
 _OVERSAMPLING = 5
@@ -22,7 +25,7 @@ def already_mnist(picture: np.ndarray) -> np.ndarray | None:
   """Returns a picture, or its negative, as uint8 [28, 28] if that already is in MNIST's style.
 
   That is: 28 x 28, black but for a minority of pixels, the others in a box of which the longer side
-  is 20, their centre of mass where MNIST has it, and white among them. It holds for all but 18 of
+  is 20, their center of mass where MNIST has it, and white among them. It holds for all but 18 of
   MNIST's 70,000.
   """
   if picture.shape != (_FRAME, _FRAME):
@@ -33,8 +36,8 @@ def already_mnist(picture: np.ndarray) -> np.ndarray | None:
   if np.median(image) > 0 or image.max() < 254:
     return None
   (box,) = find_boxes((image > 0).astype(int))
-  centre = ndimage.center_of_mass(image.astype(np.float64))
-  if box.side != _BOX or np.abs(np.subtract(centre, _CENTRE)).max() > 0.5:
+  center = ndimage.center_of_mass(image.astype(np.float64))
+  if box.side != _BOX or np.abs(np.subtract(center, _CENTER)).max() > 0.5:
     return None
   return image
 
@@ -86,7 +89,7 @@ def _resize(image: np.ndarray, side: int, method: Image.Resampling) -> np.ndarra
 def _stroke(mask: np.ndarray) -> float:
   """Estimates the width of strokes: in one w pixels wide, distances to its edge average w / 4."""
   distances = ndimage.distance_transform_edt(np.pad(mask, 1))
-  # Distances are to the next pixel's centre, half a pixel beyond the edge.
+  # Distances are to the next pixel's center, half a pixel beyond the edge.
   return 4 * (float(distances[distances > 0].mean()) - 0.5) if mask.any() else 0.0
 
 
@@ -99,13 +102,13 @@ def _thicken(image: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _frame(digit: np.ndarray) -> np.ndarray:
-  """Puts a digit's centre of mass at MNIST's, and its darkest ink at white."""
+  """Puts a digit's center of mass at MNIST's, and its darkest ink at white."""
   image = np.zeros((_FRAME, _FRAME), np.uint8)
-  centre = ndimage.center_of_mass(digit)
+  center = ndimage.center_of_mass(digit)
   # A whole shift, as in MNIST: the grey values stay those of the anti-aliasing.
   top, left = (
-    int(np.clip(round(_CENTRE - middle), 0, _FRAME - size))
-    for middle, size in zip(centre, digit.shape, strict=True)
+    int(np.clip(round(_CENTER - middle), 0, _FRAME - size))
+    for middle, size in zip(center, digit.shape, strict=True)
   )
   window = np.s_[top : top + digit.shape[0], left : left + digit.shape[1]]
   image[window] = np.rint(digit * (255 / digit.max()))

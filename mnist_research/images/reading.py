@@ -1,4 +1,4 @@
-"""From a file to grey values."""
+"""From a file to grey values or colors."""
 
 import contextlib
 import io
@@ -10,10 +10,11 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from mnist_research.errors import UserError
+from mnist_research.runtime.errors import UserError
+from mnist_research.runtime.files import stderr_to
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
-# The size of the largest cameras' pictures. In colour they take half a gigabyte while they are
+# The size of the largest cameras' pictures. In color they take half a gigabyte while they are
 # read, and a whole one with transparency.
 _MAX_PIXELS = 50_000_000
 # Of 16 bits and four channels, uncompressed: the most that is taken from a pipe.
@@ -24,17 +25,19 @@ _WIDE_MODES = ("I", "F")
 _OWN_PAPER_SPREAD = 0.1
 
 
-def read(source: str | os.PathLike[str] | BinaryIO) -> np.ndarray:
+def read(source: str | os.PathLike[str] | BinaryIO, *, colors: bool = False) -> np.ndarray:
   """Reads a picture: PNG, JPEG, BMP, GIF, TIFF or WebP, the first frame if there are several.
 
   The EXIF orientation is applied. A transparent drawing is laid on whichever of black and white
-  paper it stands out from.
+  paper it stands out from; in colors, on white. (Of CIELAB only the lightness is taken.)
 
   Args:
     source: the path of a file or a pipe, or a binary stream.
+    colors: whether to return red, green and blue in place of grey values.
 
   Returns:
-    Grey values as photographed: float32 [height, width] between 0, black, and 1, white.
+    Grey values as photographed: float32 [height, width] between 0, black, and 1, white. With
+    `colors`, float32 [height, width, 3].
 
   Raises:
     UserError: the file can't be read, holds no picture, or one of more than 50 million pixels.
@@ -48,7 +51,7 @@ def read(source: str | os.PathLike[str] | BinaryIO) -> np.ndarray:
         _check_size(name, image.size)
         with _silent_stderr() if image.format == "TIFF" else contextlib.nullcontext():
           ImageOps.exif_transpose(image, in_place=True)
-          return _to_grey(name, image)
+          return _to_colors(name, image) if colors else _to_grey(name, image)
   except UserError:
     raise
   except Image.DecompressionBombError:
@@ -103,14 +106,8 @@ def _silent_stderr() -> Iterator[None]:
   libtiff tells of broken data there by itself, and Pillow has no way to stop it. Whatever other
   threads write meanwhile, some milliseconds, is lost as well.
   """
-  saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-  try:
-    os.dup2(nowhere, 2)
+  with open(os.devnull, "wb") as nowhere, stderr_to(nowhere):
     yield
-  finally:
-    os.dup2(saved, 2)
-    os.close(saved)
-    os.close(nowhere)
 
 
 def _check_size(name: str, size: tuple[int, int]) -> None:
@@ -134,6 +131,17 @@ def _to_grey(name: str, image: Image.Image) -> np.ndarray:
     return _on_paper(_scaled(layers.convert("RGB").convert("L")), _scaled(layers.getchannel("A")))
   # Pillow has no way from some modes to grey but through RGB.
   return _scaled(image if image.mode == "L" else image.convert("RGB").convert("L"))
+
+
+def _to_colors(name: str, image: Image.Image) -> np.ndarray:
+  """Returns red, green and blue as float32 [height, width, 3] in [0, 1]."""
+  is_grey = image.mode in ("1", "L", "LA", "LAB") or image.mode.startswith("I;16")
+  if is_grey or image.mode in _WIDE_MODES:
+    return np.repeat(_to_grey(name, image)[..., None], 3, axis=-1)
+  if image.has_transparency_data:
+    paper = Image.new("RGBA", image.size, "white")
+    image = Image.alpha_composite(paper, image.convert("RGBA"))
+  return _scaled(image.convert("RGB"))
 
 
 def _scaled(image: Image.Image) -> np.ndarray:

@@ -7,16 +7,21 @@ holds for other seeds on the same test examples, not for other test examples.
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
+from mnist_research import protocol
 from mnist_research.reports.runs import Group
+from mnist_research.runtime.errors import UserError
 
 LEVEL = 0.95
 # With two pairs the t distribution is so wide that hardly anything could be found.
 _FEWEST_PAIRS = 3
+# As many as fit an error.
+_NAMED_CONFIGS = 8
 
 
 class Summary(NamedTuple):
@@ -53,29 +58,50 @@ class PairedTest(NamedTuple):
   reason: str = ""
 
 
+_NOT_COMPARABLE = PairedTest(0, math.nan, None, None, "judged by other examples")
+
+
 class Row(NamedTuple):
   """A config in a comparison.
 
   Attributes:
     group: its runs.
     validation: accuracy on the validation examples; None where a run has none.
-    test: accuracy on the test examples.
+    test: accuracy on the test examples; None where a run left them alone.
     parameters: of the network.
     train_seconds: median over the runs.
-    against_first: its test accuracies against those of the first row; None in the first row.
-    adjusted_p_value: of that test, adjusted for the number of rows that were tested.
+    against_reference: its accuracies against those of the reference; None in the reference's row.
+    adjusted_p_value: of that test, adjusted for the tests that were made or could have been.
   """
 
   group: Group
   validation: Summary | None
-  test: Summary
+  test: Summary | None
   parameters: int
   train_seconds: float
-  against_first: PairedTest | None
+  against_reference: PairedTest | None
   adjusted_p_value: float | None
 
 
-def summarise(values: Sequence[float]) -> Summary:
+class Comparison(NamedTuple):
+  """Configs, from the best to the worst, each held against a reference.
+
+  Attributes:
+    rows: of the configs.
+    ranked: the split whose accuracy orders them: validation or test.
+    judged: the split whose accuracies are tested.
+    named: whether the reference was named; else it is the first row, which the accuracies chose.
+    num_tests: how many tests the p values are adjusted for.
+  """
+
+  rows: Sequence[Row]
+  ranked: str
+  judged: str
+  named: bool
+  num_tests: int
+
+
+def summarize(values: Sequence[float]) -> Summary:
   """Returns mean, deviation and 95% interval of at least one value.
 
   The interval is mean +- t(0.975, n - 1) deviation / sqrt(n).
@@ -130,31 +156,137 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def ranked_by(groups: Sequence[Group]) -> str:
-  """Returns the split whose accuracy orders `groups`: validation where every run has it."""
+  """Returns the split whose accuracy orders `groups`.
+
+  It is validation where every run has it, and they held the same examples out.
+  """
+  configs = [run.config for group in groups for run in group.runs]
   validated = all(group.values("validation_accuracy") for group in groups)
-  return "validation" if validated else "test"
+  if validated and protocol.same_cut(configs):
+    return "validation"
+  return judged_by(groups)
 
 
-def compare(groups: Sequence[Group]) -> list[Row]:
-  """Returns the groups from the best to the worst, each tested against the first."""
-  key = f"{ranked_by(groups)}_accuracy"
-  ordered = sorted(groups, key=lambda group: -statistics.fmean(group.values(key).values()))
-  accuracies = [group.values("test_accuracy") for group in ordered]
-  tests = [paired_test(values, accuracies[0]) for values in accuracies[1:]]
-  adjusted = iter(holm([test.p_value for test in tests if test.p_value is not None]))
-  rows = []
-  for number, (group, values) in enumerate(zip(ordered, accuracies, strict=True)):
-    test = tests[number - 1] if number else None
-    validation = group.values("validation_accuracy")
-    rows.append(
-      Row(
-        group=group,
-        validation=summarise(list(validation.values())) if validation else None,
-        test=summarise(list(values.values())),
-        parameters=int(group.values("parameters")[group.runs[0].config.seed]),
-        train_seconds=statistics.median(group.values("train_seconds").values()),
-        against_first=test,
-        adjusted_p_value=next(adjusted) if test and test.p_value is not None else None,
-      )
+def judged_by(groups: Sequence[Group]) -> str:
+  """Returns the split whose accuracies are compared: test, unless only validation is in all."""
+  tested, validated = (
+    all(group.values(f"{split}_accuracy") for group in groups) for split in ("test", "validation")
+  )
+  return "validation" if validated and not tested else "test"
+
+
+def find_reference(groups: Sequence[Group], name: str) -> Group:
+  """Returns the config that `--reference` names: by its settings, or by the workdir of a run.
+
+  Raises:
+    UserError: there is none, or several.
+  """
+  wanted = {part.strip() for part in name.split(",")}
+  found = [group for group in groups if group.name == name] or [
+    group
+    for group in groups
+    if wanted <= {part.strip() for part in group.name.split(",")}
+    or any(run.path.resolve() == Path(name).resolve() for run in group.runs)
+  ]
+  if len(found) == 1:
+    return found[0]
+  names = "; ".join(group.name for group in groups[:_NAMED_CONFIGS])
+  problem = f"names {len(found)} of the configs" if found else "names none of the configs"
+  raise UserError(f"--reference={name} {problem}; choose one of: {names}, or the DIR of a run")
+
+
+def compare(groups: Sequence[Group], reference: Group | None = None) -> Comparison:
+  """Returns the groups from the best to the worst, each tested against one of them.
+
+  Those that lack the accuracy which orders them come last.
+
+  A reference that was named beforehand leaves as many tests as there are other groups. Without one
+  it is the first row, and since the accuracies put it there, any pair could have been tested: the p
+  values are adjusted for all pairs. (Adjusted for the others alone, one of several configs that are
+  alike has a p below 5% in 8.5 to 13.5% of the tables.)
+
+  Args:
+    groups: one at least.
+    reference: one of them; None: the first in order.
+  """
+  ranked, judged = ranked_by(groups), judged_by(groups)
+  key = f"{ranked}_accuracy"
+  ordered = sorted(
+    groups, key=lambda group: -statistics.fmean(group.values(key).values() or [-math.inf])
+  )
+  accuracies = [group.values(f"{judged}_accuracy") for group in ordered]
+  examples = [_judging_examples(group, judged) for group in ordered]
+  place = ordered.index(reference) if reference else 0
+  tests = [
+    paired_test(values, accuracies[place]) if examples[n] == examples[place] else _NOT_COMPARABLE
+    for n, values in enumerate(accuracies)
+  ]
+  own = [n for n, test in enumerate(tests) if n != place and test.p_value is not None]
+  p_values = [tests[number].p_value or 0.0 for number in own]
+  others = [] if reference else _other_p_values(accuracies, examples, place)
+  adjusted = dict(zip(own, holm([*p_values, *others])[: len(own)], strict=True))
+  rows = [
+    _row(group, None if number == place else tests[number], adjusted.get(number))
+    for number, group in enumerate(ordered)
+  ]
+  return Comparison(rows, ranked, judged, reference is not None, len(own) + len(others))
+
+
+def _judging_examples(group: Group, judged: str) -> protocol.Cut:
+  """Returns what tells the examples that a config was judged by from others."""
+  cut = protocol.cut_by_name(group.runs[0].config)
+  return cut if judged == "validation" else cut._replace(held_out=0)
+
+
+def _row(group: Group, test: PairedTest | None, adjusted: float | None) -> Row:
+  def summary(split: str) -> Summary | None:
+    values = group.values(f"{split}_accuracy")
+    return summarize(list(values.values())) if values else None
+
+  return Row(
+    group=group,
+    validation=summary("validation"),
+    test=summary("test"),
+    parameters=int(group.values("parameters")[group.runs[0].config.run.seed]),
+    train_seconds=statistics.median(group.values("train_seconds").values()),
+    against_reference=test,
+    adjusted_p_value=adjusted,
+  )
+
+
+def _other_p_values(
+  accuracies: Sequence[Mapping[int, float]], examples: Sequence[protocol.Cut], place: int
+) -> list[float]:
+  """Returns the p values of the pairs without `place` that were judged by the same examples."""
+  p_values: list[float] = []
+  for same in set(examples):
+    p_values += _p_values_of_pairs(
+      [
+        values
+        for number, values in enumerate(accuracies)
+        if examples[number] == same and number != place
+      ]
     )
-  return rows
+  return p_values
+
+
+def _p_values_of_pairs(accuracies: Sequence[Mapping[int, float]]) -> list[float]:
+  """Returns the p values of the paired tests of all pairs of configs."""
+  seeds = sorted(set().union(*accuracies))
+  table = np.array([[values.get(seed, math.nan) for seed in seeds] for values in accuracies])
+  p_values: list[float] = []
+  # A config at a time: all pairs at once would be a hundred million numbers for a large sweep.
+  for number in range(len(table) - 1 if len(seeds) >= _FEWEST_PAIRS else 0):
+    differences = table[number + 1 :] - table[number]
+    there = ~np.isnan(differences)
+    counts = there.sum(axis=1)
+    differences, counts = differences[counts >= _FEWEST_PAIRS], counts[counts >= _FEWEST_PAIRS]
+    if not len(counts):
+      continue
+    means = np.nanmean(differences, axis=1)
+    squares = np.nansum((differences - means[:, None]) ** 2, axis=1)
+    deviations = np.sqrt(squares / (counts - 1))
+    varied = deviations > 1e-12 * np.nanmax(np.abs(differences), axis=1)
+    t = np.abs(means[varied]) / (deviations[varied] / np.sqrt(counts[varied]))
+    p_values += (2 * special.stdtr(counts[varied] - 1, -t)).tolist()
+  return p_values

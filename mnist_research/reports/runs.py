@@ -3,26 +3,26 @@
 Neither TensorFlow nor the dataset is needed: a run's figures are in its plain files.
 """
 
-import math
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mnist_research import protocol
 from mnist_research.config import Config
-from mnist_research.errors import UserError
-from mnist_research.workdir import Workdir
+from mnist_research.runtime.errors import UserError
+from mnist_research.workdir import SPLITS, Workdir
 
 # What a report leaves in its directory: that one is no run, and nothing foreign.
 REPORT_NAME = "report.html"
 # A folder of sweeps, a sweep, its trials: deeper nobody looks, in a home directory for instance.
 _DEPTH = 3
 _RUN_FILES = ("config.cfg", "metrics.jsonl", "result.json", "checkpoints")
-_SPLITS = ("train", "validation", "test")
+# Of each split: more than any screen has pixels.
+_MOST_LINES = 20_000
 # What `train` writes into every result.
-_RESULT_NUMBERS = (
-  "step", "test_accuracy", "test_loss", "train_examples", "parameters", "train_seconds"
-)  # fmt: skip
+_RESULT_NUMBERS = ("train_examples", "parameters", "train_seconds")
 
 
 class Run(NamedTuple):
@@ -32,7 +32,7 @@ class Run(NamedTuple):
     workdir: its directory.
     config: its settings.
     result: the content of result.json; None while it is unfinished.
-    metrics: the lines of metrics.jsonl.
+    metrics: the lines of metrics.jsonl, of very many some.
   """
 
   workdir: Workdir
@@ -49,6 +49,15 @@ class Run(NamedTuple):
   def last_step(self) -> int:
     """The step of the last line of metrics; 0 before the first."""
     return max((record["step"] for record in self.metrics), default=0)
+
+  @property
+  def test_scorings(self) -> str:
+    """How often its dataset's test split was scored by it; - where nothing was written down."""
+    try:
+      count = protocol.count_test_scorings(self.path, self.config.data.dataset)
+    except UserError:
+      return "?"
+    return "-" if count is None else str(count)
 
 
 class SetAside(NamedTuple):
@@ -80,11 +89,13 @@ class Group(NamedTuple):
   def name(self) -> str:
     """The group in words, as flags would be written."""
     named = (f"{name}={value or 'none'}" for name, value in self.settings.items())
-    return ", ".join(named) or f"{self.runs[0].config.model} on {self.runs[0].config.dataset}"
+    return (
+      ", ".join(named) or f"{self.runs[0].config.model.model} on {self.runs[0].config.data.dataset}"
+    )
 
   def values(self, key: str) -> dict[int, float]:
     """Returns a figure of the result by seed; empty unless every run has it."""
-    found = {run.config.seed: (run.result or {}).get(key) for run in self.runs}
+    found = {run.config.run.seed: (run.result or {}).get(key) for run in self.runs}
     if any(value is None for value in found.values()):
       return {}
     return {seed: float(value) for seed, value in found.items() if value is not None}
@@ -143,24 +154,35 @@ def _read_run(workdir: Workdir) -> Run:
     raise UserError("config.cfg is missing")
   result = workdir.read_result()
   if result is not None:
-    _check_result(result)
-  metrics = workdir.read_metrics()
+    # `--score_test=false` leaves the figures of validation alone.
+    split = "validation" if "validation_accuracy" in result else "test"
+    names = (*_RESULT_NUMBERS, f"{split}_accuracy", f"{split}_loss")
+    missing = [name for name in names if name not in result]
+    if missing:
+      raise UserError(f"result.json is damaged: its {missing[0]} is None")
+  return Run(workdir, config, result, thinned(workdir.metrics()))
+
+
+def thinned(metrics: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+  """Returns the metrics of a run, of very long ones some of each split at even distances.
+
+  The last of each split is always among them.
+  """
+  kept: dict[str, list[Mapping[str, Any]]] = {split: [] for split in SPLITS}
+  last, stride, seen = {}, dict.fromkeys(SPLITS, 1), dict.fromkeys(SPLITS, 0)
   for record in metrics:
-    _check_record(record)
-  return Run(workdir, config, result, metrics)
-
-
-def _check_result(result: Mapping[str, Any]) -> None:
-  for name in _RESULT_NUMBERS:
-    value = result.get(name)
-    if not isinstance(value, int | float) or not math.isfinite(value):
-      raise UserError(f"result.json is damaged: its {name} is {value!r}")
-
-
-def _check_record(record: Mapping[str, Any]) -> None:
-  drawn = [record[name] for name in ("loss", "accuracy", "learning_rate") if name in record]
-  if record["split"] not in _SPLITS or not all(isinstance(value, int | float) for value in drawn):
-    raise UserError(f"metrics.jsonl is damaged: {record}")
+    split = record["split"]
+    last[split] = record
+    if seen[split] % stride[split] == 0:
+      kept[split].append(record)
+      if len(kept[split]) >= _MOST_LINES:
+        kept[split] = kept[split][::2]
+        stride[split] *= 2
+    seen[split] += 1
+  for split, record in last.items():
+    if kept[split][-1] is not record:
+      kept[split].append(record)
+  return sorted(itertools.chain(*kept.values()), key=lambda record: record["step"])
 
 
 def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:
@@ -176,11 +198,11 @@ def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:
     seeds = by_settings.setdefault(tuple(_deciding(run.config).values()), {})
     if run.result is None:
       left_out.append(SetAside(run.path, "unfinished", f"at step {run.last_step:,}"))
-    elif run.config.seed in seeds:
-      same = seeds[run.config.seed].path
+    elif run.config.run.seed in seeds:
+      same = seeds[run.config.run.seed].path
       left_out.append(SetAside(run.path, "duplicate", f"the same settings and seed as {same}"))
     else:
-      seeds[run.config.seed] = run
+      seeds[run.config.run.seed] = run
   held = [dict(sorted(seeds.items())) for seeds in by_settings.values() if seeds]
   settings = [_deciding(next(iter(seeds.values())).config) for seeds in held]
   differing = [

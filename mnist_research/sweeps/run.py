@@ -1,6 +1,5 @@
 """Runs the trials of a sweep, several at a time, until none is left."""
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -10,14 +9,15 @@ from typing import NamedTuple
 from absl import logging
 from optuna.trial import Trial
 
-from mnist_research import config as config_lib
-from mnist_research.errors import UserError
-from mnist_research.progress import Progress
-from mnist_research.stopping import StopSignals
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime.errors import UserError
+from mnist_research.runtime.progress import Progress
+from mnist_research.runtime.signals import StopSignals
 from mnist_research.sweeps import workers
 from mnist_research.sweeps.space import SweepPlan
-from mnist_research.sweeps.study import Record, SweepStudy, open_storage
-from mnist_research.sweeps.summary import Summary, summarise
+from mnist_research.sweeps.storage import open_storage
+from mnist_research.sweeps.study import Record, SweepStudy
+from mnist_research.sweeps.summary import Summary, summarize
 from mnist_research.sweeps.workers import Training
 
 # How late a signal may be heard.
@@ -84,9 +84,9 @@ def run_sweep(
   log = directory / "log.txt"
   workers.start_server(log)
   dataset = workers.prepare(plan.base, log)
-  if dataset != plan.base.dataset:
-    logging.warning("%s is not at hand: %s stands in for it", plan.base.dataset, dataset)
-    base = dataclasses.replace(plan.base, dataset=dataset, fallback_dataset="")
+  if dataset != plan.base.data.dataset:
+    logging.warning("%s isn't available: %s stands in for it", plan.base.data.dataset, dataset)
+    base = plan.base.replace(dataset=dataset, fallback_dataset="")
     plan = plan._replace(base=base)
   study = SweepStudy(plan, storage=opened, name=study_name, directory=directory)
   began = time.monotonic()
@@ -94,7 +94,7 @@ def run_sweep(
   seconds = time.monotonic() - began
   records = study.records()
   return Outcome(
-    records, seconds, overhead, summarise(plan, records, study.importances(), directory)
+    records, seconds, overhead, summarize(plan, records, study.importances(), directory)
   )
 
 
@@ -134,7 +134,7 @@ def _run_trials(
           progress.line(study.num_ended(), said)
           progress.update(study.num_ended(), "")
     if stop.received:  # It raises Interrupted when it is left.
-      logging.info("stopped; the same command goes on from there")
+      logging.info("stopped; the same command resumes there")
   if not overheads:
     return None
   return Overhead(*(statistics.median(seconds) for seconds in zip(*overheads, strict=True)))
@@ -147,7 +147,7 @@ def _start(
   workdir = directory / _workdir_name(trial.number, texts)
   is_new = not workdir.exists()
   workdir.mkdir(exist_ok=True)
-  config = config_lib.with_texts(plan.base, {**texts, "workdir": str(workdir)})
+  config = config_flags.with_texts(plan.base, {**texts, "workdir": str(workdir)})
   training = Training(config, cores=cores, log=workdir / "log.txt")
   return training, _Running(trial, texts, cores, is_new)
 
@@ -189,7 +189,7 @@ def _ended(
     study.fail(trial, event.error)
     said = f"failed: {event.error}"
   elif stopping:
-    said = "stopped"  # It stays as running in the study, and this directory goes on with it.
+    said = "stopped"  # It stays as running in the study, and this directory resumes it.
   else:
     how = event.how if isinstance(event, workers.Died) else "a signal"
     study.fail(trial, f"its process was ended by {how}")

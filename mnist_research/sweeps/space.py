@@ -5,17 +5,15 @@ commas itself, `hidden_units=64|128,64`; whole numbers from one to another, `see
 search a range, `learning_rate=log(1e-4,1e-2)` or `dropout_rate=linear(0,0.5)`.
 """
 
-import dataclasses
 import itertools
 import math
 import re
-import typing
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mnist_research import config as config_lib
-from mnist_research.config import Config
-from mnist_research.errors import UserError
+from mnist_research.config import FIELDS, KINDS, Config
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime.errors import UserError
 
 # More would be a mistake in writing, and take days.
 _MOST_TRIALS = 10_000
@@ -104,8 +102,8 @@ def parse_sweep(text: str, base: Config) -> list[Values]:
   size = math.prod(len(axis.texts) for axis in space)
   if size > _MOST_TRIALS:
     raise UserError(f"--sweep: {size:,} trials; at most {_MOST_TRIALS:,} are taken")
-  configs = [config_lib.with_texts(base, point) for point in points(space)]
-  if len({dataclasses.astuple(config) for config in configs}) < len(configs):
+  configs = [config_flags.with_texts(base, point) for point in points(space)]
+  if len(set(configs)) < len(configs):
     raise UserError(f"--sweep={text}: two of its values are the same")
   return space
 
@@ -128,7 +126,7 @@ def parse_search(text: str, base: Config) -> list[Values | Range]:
     axis = _range(name, values, *matched.groups()) if matched else _values("--search", name, values)
     ends = axis.texts if isinstance(axis, Values) else (str(axis.low), str(axis.high))
     for end in ends:
-      config_lib.with_texts(base, {name: end})
+      config_flags.with_texts(base, {name: end})
     space.append(axis)
   return space
 
@@ -154,7 +152,7 @@ def to_texts(space: Space, values: Mapping[str, str | int | float]) -> dict[str,
 
 def _settings(flag: str, text: str) -> list[tuple[str, str]]:
   """Splits `name=values;name=values`, and checks the names."""
-  known = {f.name: f for f in dataclasses.fields(Config)}
+  known = FIELDS
   settings: list[tuple[str, str]] = []
   for part in filter(None, (part.strip() for part in text.split(";"))):
     name, equals, values = (piece.strip() for piece in part.partition("="))
@@ -196,7 +194,7 @@ def _values(flag: str, name: str, text: str) -> Values:
 
 
 def _range(name: str, text: str, scale: str, low_text: str, high_text: str) -> Range:
-  kind = typing.get_type_hints(Config)[name]
+  kind = KINDS[name]
   if kind not in (int, float):
     raise UserError(f"--search: {name}={text} is a range of numbers, and {name} is none")
   try:

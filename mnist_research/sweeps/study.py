@@ -1,14 +1,12 @@
 """The trials of a sweep in an Optuna study: which is next, what came of each.
 
 The study's storage is the only record: a sweep that was killed reads there what is done. Several
-machines may share it; each goes on with the trials that it began itself.
+machines may share it; each resumes the trials that it began.
 """
 
-import contextlib
 import json
 import socket
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -16,18 +14,20 @@ from typing import NamedTuple
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from mnist_research.errors import UserError
+from mnist_research.runtime import records
+from mnist_research.runtime.errors import UserError
+from mnist_research.runtime.flagfiles import shortened
 from mnist_research.sweeps import space as space_lib
+from mnist_research.sweeps import storage as storage_lib
 from mnist_research.sweeps.space import Range, SweepPlan, Values
+from mnist_research.sweeps.storage import Storage
 
 # Attributes of the study and of its trials.
 _SETTINGS, _SPACE = "settings", "space"
 _POINT, _OWNER, _ERROR = "settings", "owner", "error"
 # Trials that are scored to their end before the first may be pruned.
 _UNPRUNED_TRIALS = 5
-_OPENINGS = 3
 
 
 class Record(NamedTuple):
@@ -59,46 +59,6 @@ _STATES = {
 }
 
 
-class Storage(NamedTuple):
-  """A database of studies.
-
-  Attributes:
-    url: as `--storage` has it.
-    opened: what Optuna reads and writes.
-  """
-
-  url: str
-  opened: optuna.storages.BaseStorage
-
-
-def open_storage(url: str) -> Storage:
-  """Opens any database that Optuna takes, and makes its tables where there are none.
-
-  Raises:
-    UserError: it can't be used.
-  """
-  optuna.logging.set_verbosity(optuna.logging.ERROR)
-  # Of two machines that make the tables at once, one fails.
-  for _ in range(_OPENINGS - 1):
-    with contextlib.suppress(SQLAlchemyError):
-      return Storage(url, optuna.storages.get_storage(url))
-    time.sleep(1)
-  with _reading(url):
-    return Storage(url, optuna.storages.get_storage(url))
-
-
-@contextlib.contextmanager
-def _reading(url: str) -> Iterator[None]:
-  """Turns a storage that fails into a UserError that names it."""
-  try:
-    yield
-  except (SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError) as error:
-    raise UserError(
-      f"--storage={url} can't be used: {str(error).splitlines()[0]}; mend that, and the same "
-      "command goes on"
-    ) from error
-
-
 class SweepStudy:
   """The study of one sweep, as seen from one directory on one machine."""
 
@@ -126,8 +86,8 @@ class SweepStudy:
         load_if_exists=True,
         pruner=pruner if plan.pruning else optuna.pruners.NopPruner(),
       )
-    self._check_plan(name)
-    trials = self._trials()
+      self._check_plan(name)
+      trials = self._trials()
     # What this directory began and did not end; and what somebody claimed and never put a name to.
     self._abandoned = {
       trial.number
@@ -136,7 +96,8 @@ class SweepStudy:
       and trial.user_attrs.get(_OWNER, self._owner) == self._owner
     }
     if not plan.is_search:
-      self._enqueue(trials)
+      with self._reading():
+        self._enqueue(trials)
 
   def next(self) -> Trial | None:
     """Claims a trial for this process; None where none is left."""
@@ -166,7 +127,7 @@ class SweepStudy:
       accuracy: on the validation examples.
     """
     with self._reading():
-      # A trial that goes on from a checkpoint does its last steps again.
+      # A trial that resumes from a checkpoint does its last steps again.
       if scoring not in self._trials()[trial.number].intermediate_values:
         trial.report(accuracy, scoring)
       return trial.should_prune()
@@ -187,30 +148,30 @@ class SweepStudy:
 
   def texts(self, trial: Trial) -> dict[str, str]:
     """Returns a claimed trial's settings, as flags take them."""
-    if not self._plan.is_search:
-      return trial.user_attrs[_POINT]
     with self._reading():
+      if not self._plan.is_search:
+        return trial.user_attrs[_POINT]
       # Those that the trial has come back; those it lacks are proposed.
       values = {axis.name: _suggest(trial, axis) for axis in self._plan.space}
-    return space_lib.to_texts(self._plan.space, values)
+      return space_lib.to_texts(self._plan.space, values)
 
   def records(self) -> list[Record]:
     """Returns what is known of every trial of the plan, by its number."""
     with self._reading():
       trials = self._trials()
-    if not self._plan.is_search:
-      trials = sorted(self._planned(trials).values(), key=lambda trial: trial.number)
-    return [
-      Record(
-        number=trial.number,
-        state=_STATES[trial.state],
-        texts=trial.user_attrs.get(_POINT) or space_lib.to_texts(self._plan.space, trial.params),
-        accuracy=trial.value if trial.state == TrialState.COMPLETE else None,
-        error=trial.user_attrs.get(_ERROR, ""),
-        owner=trial.user_attrs.get(_OWNER, ""),
-      )
-      for trial in trials
-    ]
+      if not self._plan.is_search:
+        trials = sorted(self._planned(trials).values(), key=lambda trial: trial.number)
+      return [
+        Record(
+          number=trial.number,
+          state=_STATES[trial.state],
+          texts=trial.user_attrs.get(_POINT) or space_lib.to_texts(self._plan.space, trial.params),
+          accuracy=trial.value if trial.state == TrialState.COMPLETE else None,
+          error=trial.user_attrs.get(_ERROR, ""),
+          owner=trial.user_attrs.get(_OWNER, ""),
+        )
+        for trial in trials
+      ]
 
   def num_ended(self) -> int:
     """The number of trials that finished, failed or were pruned."""
@@ -221,10 +182,11 @@ class SweepStudy:
 
     By PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255), Optuna's default.
     """
-    finished = [trial for trial in self._trials() if trial.state == TrialState.COMPLETE]
-    if len({trial.value for trial in finished}) < 2 * len(self._plan.space) + 2:
-      return {}
-    return optuna.importance.get_param_importances(self._study)
+    with self._reading():
+      finished = [trial for trial in self._trials() if trial.state == TrialState.COMPLETE]
+      if len({trial.value for trial in finished}) < 2 * len(self._plan.space) + 2:
+        return {}
+      return optuna.importance.get_param_importances(self._study)
 
   # ---- The study ----
 
@@ -238,7 +200,7 @@ class SweepStudy:
     space = space if self._plan.is_search else dict.fromkeys(space, "values")
     with self._reading():
       stored = self._study.user_attrs
-      if _SPACE not in stored and not self._trials():
+      if _SPACE not in stored and not self._study.get_trials(deepcopy=False):
         self._study.set_user_attr(_SETTINGS, settings)
         self._study.set_user_attr(_SPACE, space)
         return
@@ -247,13 +209,15 @@ class SweepStudy:
         f"the study {name} in {self._storage.url} is no sweep of this command; choose another "
         "--study_name"
       )
+    if not isinstance(stored.get(_SETTINGS), dict):
+      raise ValueError("the study has no settings")
     if stored[_SPACE] != space:
       raise UserError(
         f"the study {name} in {self._storage.url} varies {json.dumps(stored[_SPACE])}, and not "
         f"{json.dumps(space)}; give those, or another --workdir"
       )
     differing = [
-      f"--{key}={text}, not {stored[_SETTINGS][key]}"
+      f"--{key}={text}, not {shortened(str(stored[_SETTINGS][key]))}"
       for key, text in settings.items()
       if stored[_SETTINGS].get(key, text) != text
     ]
@@ -264,7 +228,26 @@ class SweepStudy:
       )
 
   def _trials(self) -> list[FrozenTrial]:
-    return self._study.get_trials(deepcopy=False)
+    """Returns all trials by their numbers; raises ValueError where one is none of this sweep's."""
+    trials = self._study.get_trials(deepcopy=False)
+    for number, trial in enumerate(trials):
+      self._check_trial(number, trial)
+    return trials
+
+  def _check_trial(self, number: int, trial: FrozenTrial) -> None:
+    attributes = trial.user_attrs
+    point = attributes.get(_POINT)
+    is_point = isinstance(point, dict) and all(
+      isinstance(point.get(axis.name), str) for axis in self._plan.space
+    )
+    if (
+      trial.number != number
+      or not (is_point or (self._plan.is_search and point is None))
+      or not all(isinstance(attributes.get(name, ""), str) for name in (_OWNER, _ERROR))
+    ):
+      raise ValueError(f"its trial {number} is none of this sweep")
+    if trial.state == TrialState.COMPLETE and not records.is_number(trial.value, least=0, most=1):
+      raise ValueError(f"its trial {number} has the accuracy {shortened(repr(trial.value))}")
 
   def _planned(self, trials: Sequence[FrozenTrial]) -> dict[tuple[str, ...], FrozenTrial]:
     """Returns the trial of each combination: the first that didn't fail, else the last.
@@ -293,8 +276,8 @@ class SweepStudy:
     return space_lib.points([axis for axis in self._plan.space if isinstance(axis, Values)])
 
   def _ask(self, number: int) -> Trial:
-    # Seeded by the number of the trial: a sweep that goes on doesn't repeat its first proposals.
-    (seed,) = np.random.SeedSequence([self._plan.base.seed, number]).generate_state(1)
+    # Seeded by the number of the trial: a resumed sweep doesn't repeat its first proposals.
+    (seed,) = np.random.SeedSequence([self._plan.base.run.seed, number]).generate_state(1)
     # Those still running count as bad: else several processes would propose the same.
     self._study.sampler = optuna.samplers.TPESampler(seed=int(seed), constant_liar=True)
     return self._named(self._study.ask())
@@ -312,7 +295,7 @@ class SweepStudy:
       self._study.tell(trial, accuracy, state=state, skip_if_finished=True)
 
   def _reading(self) -> AbstractContextManager[None]:
-    return _reading(self._storage.url)
+    return storage_lib.reading(self._storage.url)
 
 
 def _describe(axis: Values | Range) -> str:

@@ -10,16 +10,18 @@ from typing import NamedTuple
 import numpy as np
 
 from mnist_research import figures
-from mnist_research.errors import UserError, writing
-from mnist_research.reports import page, runs, writer
-from mnist_research.reports.page import Table
+from mnist_research.reports import html, runs
+from mnist_research.reports.comparison_page import write_comparison_page
+from mnist_research.reports.output import drawn, make_directory
+from mnist_research.reports.tables import Table
+from mnist_research.runtime.errors import UserError
+from mnist_research.runtime.files import write_atomically
 from mnist_research.sweeps.space import Range, Space, SweepPlan, Values
 from mnist_research.sweeps.study import Record
-from mnist_research.workdir import write_atomically
 
 _CHOICE = (
-  "The sweep chooses by the accuracy on the validation examples alone. The accuracy on the test "
-  "examples is shown beside it, and has no part in the order."
+  "The sweep chooses by the accuracy on the validation examples alone. Its trials never score the "
+  "test examples."
 )
 
 
@@ -39,7 +41,7 @@ class Summary(NamedTuple):
   validation_accuracy: float
 
 
-def summarise(
+def summarize(
   plan: SweepPlan, records: Sequence[Record], importances: Mapping[str, float], directory: Path
 ) -> Summary:
   """Writes the page of a sweep into `directory/sweep-report`.
@@ -63,19 +65,18 @@ def summarise(
     owners = ", ".join(sorted({record.owner for record in finished}))
     raise UserError(f"nothing was left to train here: the trials are in {owners}; report there")
   output = directory / "sweep-report"
-  with writing(output):
-    output.mkdir(exist_ok=True)
-  first = [page.paragraph(_CHOICE), page.note(_count(records))]
+  make_directory(output)
+  first = [html.paragraph(_CHOICE), html.note(_count(records))]
   elsewhere = len(finished) - sum(len(group.runs) for group in groups)
   if elsewhere > 0:
-    first.append(page.note(f"{elsewhere} of them finished elsewhere, and are not in the table."))
+    first.append(html.note(f"{elsewhere} of them finished elsewhere, and are not in the table."))
   first += _pictures(plan, records, importances, output)
   # What the study tells better: a pruned trial is no unfinished run.
   told = {f"{record.number:04d}-" for record in records}
   others = [aside for aside in [*set_aside, *left_out] if aside.path.name[:5] not in told]
   varied = [axis.name for axis in plan.space if axis.name != "seed"]
   title = f"{'Search' if plan.is_search else 'Sweep'}: {', '.join(varied) or 'seed'}"
-  path, table = writer.report_runs(
+  path, table = write_comparison_page(
     groups, others, output, title=title, first_parts=first, last_parts=_failures(records)
   )
   return Summary(path, table, *_best(varied, records))
@@ -135,8 +136,8 @@ def _pictures(
       title="Which settings matter",
       summary="importance for the validation accuracy, by PED-ANOVA (arXiv:2304.10255)",
     )
-    parts.append(writer.drawn(figure, output / "importances.png", "Importance of each setting"))
-  return [page.section("Settings and validation accuracy", *parts)] if parts else []
+    parts.append(drawn(figure, output / "importances.png", "Importance of each setting"))
+  return [html.section("Settings and validation accuracy", *parts)] if parts else []
 
 
 class _Cell(NamedTuple):
@@ -189,8 +190,8 @@ def _heat_map(space: Space, records: Sequence[Record], output: Path) -> str:
     1,
   )
   write_atomically(output / "heat_map.md", table.to_markdown())
-  drawn = writer.drawn(figure, output / "heat_map.png", "Validation accuracy by two settings")
-  return drawn + table.to_html()
+  picture = drawn(figure, output / "heat_map.png", "Validation accuracy by two settings")
+  return picture + table.to_html()
 
 
 def _best_cell(
@@ -220,9 +221,9 @@ def _parallel_coordinates(space: Space, records: Sequence[Record], path: Path) -
   accuracies = [math.nan if r.accuracy is None else r.accuracy for r in whole]
   figure = figures.parallel_coordinates(
     settings, accuracies, title="Every trial, from its settings to its error",
-    summary="blue: finished, the better the darker · grey: pruned or failed",
+    summary="blue: finished, the better the darker · gray: pruned or failed",
   )  # fmt: skip
-  return writer.drawn(figure, path, "Settings and validation error of every trial")
+  return drawn(figure, path, "Settings and validation error of every trial")
 
 
 def _failures(records: Sequence[Record]) -> list[str]:
@@ -233,4 +234,4 @@ def _failures(records: Sequence[Record]) -> list[str]:
     [str(r.number), ", ".join(f"{name}={text}" for name, text in r.texts.items()), r.error]
     for r in failed
   ]
-  return [page.section("Failed trials", Table(["trial", "settings", "error"], rows, 3).to_html())]
+  return [html.section("Failed trials", Table(["trial", "settings", "error"], rows, 3).to_html())]

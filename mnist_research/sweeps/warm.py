@@ -4,7 +4,7 @@ import gc
 
 import tensorflow_datasets as tfds
 
-from mnist_research import loop  # noqa: F401 - TensorFlow comes with it.
+from mnist_research.training import loop  # noqa: F401 - TensorFlow comes with it.
 
 # TFDS imports all that it knows when the first dataset is asked for: 0.4 s.
 tfds.builder_cls("mnist")

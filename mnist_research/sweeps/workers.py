@@ -9,11 +9,10 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,9 +20,9 @@ from typing import Any, NamedTuple
 
 from absl import flags, logging
 
-from mnist_research import app
 from mnist_research.config import Config
-from mnist_research.errors import Interrupted, UserError
+from mnist_research.runtime import app, files
+from mnist_research.runtime.errors import Interrupted, UserError
 from mnist_research.workdir import Workdir
 
 # What `start_server` has the server import.
@@ -63,7 +62,7 @@ class Stopped(NamedTuple):
 
 
 class Died(NamedTuple):
-  """The process ended without a word.
+  """The process ended without a message.
 
   Attributes:
     how: the signal or the exit code.
@@ -149,7 +148,7 @@ def start_server(log: Path) -> None:
   # A launcher that starts a sweep on each machine may have set it: a training takes one machine.
   os.environ.pop("TF_CONFIG", None)
   multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOADED)
-  with _stderr_to(log):
+  with log.open("ab") as file, files.stderr_to(file):
     forkserver.ensure_running()
 
 
@@ -170,7 +169,7 @@ def prepare(config: Config, log: Path) -> str:
   try:
     outcome = mine.recv()
   except EOFError:
-    raise UserError(f"the preparation of {config.dataset} died; {log} says more") from None
+    raise UserError(f"the preparation of {config.data.dataset} died; {log} says more") from None
   process.join()
   if isinstance(outcome, Failed):
     raise UserError(outcome.error)
@@ -189,27 +188,13 @@ def cores_of_jobs(jobs: int) -> list[list[int]]:
   return [cores[len(cores) * job // jobs : len(cores) * (job + 1) // jobs] for job in range(jobs)]
 
 
-@contextlib.contextmanager
-def _stderr_to(log: Path) -> Iterator[None]:
-  sys.stderr.flush()
-  stderr = os.dup(2)
-  with log.open("ab") as file:
-    os.dup2(file.fileno(), 2)
-  try:
-    yield
-  finally:
-    os.dup2(stderr, 2)
-    os.close(stderr)
-
-
 # ---- In the processes ----
 
 
 def _begin(log: Path) -> None:
   """Sends all output to `log`, and ends this process when the sweep's is gone."""
   with log.open("ab") as file:
-    os.dup2(file.fileno(), 1)
-    os.dup2(file.fileno(), 2)
+    files.send_output_to(file)
   flags.FLAGS.mark_as_parsed()  # There are none: absl would complain of it in the log.
   app.set_up_log()
   logging.set_verbosity(logging.INFO)
@@ -227,9 +212,9 @@ def _train(config: Config, cores: Sequence[int], log: Path, answers: Connection)
   _begin(log)
   # TensorFlow makes as many threads as the process may use cores.
   os.sched_setaffinity(0, cores)
-  from mnist_research import loop
+  from mnist_research.training import loop
 
-  workdir = Workdir(config.workdir)
+  workdir = Workdir(config.run.workdir)
 
   def on_validation(step: int, accuracy: float) -> None:
     del step  # Batches of another size have other steps: the scorings are counted.
@@ -257,13 +242,12 @@ def _train(config: Config, cores: Sequence[int], log: Path, answers: Connection)
 
 def _prepare(config: Config, log: Path, answers: Connection) -> None:
   _begin(log)
-  from mnist_research import data
+  from mnist_research.data import datasets, splits
 
   try:
-    source = data.prepare(config)
-    data.num_train_examples(source, config)
-    for split in ("train", "test"):
-      data.read(source, split)
+    source = datasets.prepare(config)
+    splits.num_train_examples(source, config)
+    splits.read(source, "train")
     answers.send(source.name)
   except UserError as error:
     answers.send(Failed(str(error)))

@@ -1,5 +1,11 @@
-"""JAX: a whole epoch is one compiled `lax.scan` over arrays that are held on the device."""
+"""JAX: a whole epoch is one compiled `lax.scan` over arrays that are held on the device.
 
+The weights' buffers are donated. `--gather=epoch` takes the images of an epoch in their order
+before the scan, `--gather=step` a batch at a time within it; `--unroll` puts several steps into one
+turn of the loop.
+"""
+
+import functools
 import itertools
 
 import numpy as np
@@ -18,7 +24,11 @@ OPTIMIZER = optax.adam(1e-3)
 
 def main() -> None:
   """Trains for as many turns as are asked for."""
-  arguments = turns.parse_arguments(__doc__)
+  arguments = turns.parse_arguments(
+    __doc__,
+    gather=["step", "epoch"],
+    unroll=["1", "2", "4", "8"],
+  )
   arrays = np.load(arguments.arrays)
   images, labels = jnp.asarray(arrays["images"]), jnp.asarray(arrays["labels"])
   steps = arguments.steps or len(labels) // arguments.batch
@@ -27,20 +37,28 @@ def main() -> None:
   state = weights, OPTIMIZER.init(weights)
   keys = iter(jax.random.split(jax.random.key(1), 10_000))
 
-  def mean_loss(weights, index):
-    logits = forward(weights, images[index].astype(jnp.float32) / 255)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels[index]).mean()
+  def mean_loss(weights, batch, labels):
+    logits = forward(weights, batch.astype(jnp.float32) / 255)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-  def step(state, index):
+  def update(state, batch, labels):
     weights, slots = state
-    loss, gradients = jax.value_and_grad(mean_loss)(weights, index)
+    loss, gradients = jax.value_and_grad(mean_loss)(weights, batch, labels)
     updates, slots = OPTIMIZER.update(gradients, slots)
     return (optax.apply_updates(weights, updates), slots), loss
 
-  @jax.jit
+  def update_by_index(state, index):
+    return update(state, images[index], labels[index])
+
+  @functools.partial(jax.jit, donate_argnums=0)
   def scanned(state, key):
     order = jax.random.permutation(key, len(labels))[: steps * arguments.batch]
-    return lax.scan(step, state, order.reshape(steps, arguments.batch))
+    order = order.reshape(steps, arguments.batch)
+    unroll = int(arguments.unroll)
+    if arguments.gather == "step":
+      return lax.scan(update_by_index, state, order, unroll=unroll)
+    batches = images[order], labels[order]
+    return lax.scan(lambda state, batch: update(state, *batch), state, batches, unroll=unroll)
 
   def epoch() -> float:
     nonlocal state

@@ -3,19 +3,19 @@
 import turns
 from absl import flags
 
-from mnist_research import app, config
-
-flags.adopt_module_key_flags(config)
-
-
-# More than anybody asks for.
-_MOST_TURNS = 1000
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app
 
 
-def main(arguments: list[str]) -> None:
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: all settings."""
+  config_flags.define(flag_values)
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Trains for as many turns as are asked for."""
   app.refuse_arguments(arguments)
-  settings = config.from_flags()
+  settings = config_flags.from_flags(flag_values)
   app.load_tensorflow()
   import tensorflow as tf
 
@@ -23,9 +23,9 @@ def main(arguments: list[str]) -> None:
 
   training = training_lib.build(training_lib.read(settings))
   training.compile()
-  rates = training.turns(_MOST_TURNS, training.bench.turn_steps)
+  rates = training.turns(turns.MOST, training.bench.turn_steps)
   turns.serve(({"examples_per_second": rate} for rate in rates), {"tensorflow": tf.__version__})
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, define_flags)

@@ -1,4 +1,9 @@
-"""PyTorch: an eager loop whose batches come by index from one tensor, or from a DataLoader."""
+"""PyTorch: a step that is eager, or eager about a compiled network, or compiled whole.
+
+All images are floats already, and an epoch's order is gathered at once: batches are slices of it.
+`--step=compiled` makes one graph of forward, backward and Adam; `torch.func` gives the gradients,
+so that neither autograd's engine nor an optimizer's Python runs between two steps.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -12,12 +17,15 @@ try:
 except ImportError:
   turns.absent("torch==2.13.0")
 
+LEARNING_RATE, BETA_1, BETA_2, EPSILON = 1e-3, 0.9, 0.999, 1e-8
+
 
 def main() -> None:
   """Trains for as many turns as are asked for."""
   arguments = turns.parse_arguments(
     __doc__,
-    input=["index", "loader"],
+    step=["eager", "model", "compiled"],
+    input=["epoch", "loader"],
     precision=["float32", "bfloat16"],
     # For products this small the second thread can cost more than it does.
     threads=["all", "one"],
@@ -25,44 +33,87 @@ def main() -> None:
   if arguments.threads == "one":
     torch.set_num_threads(1)
   arrays = np.load(arguments.arrays)
-  images = torch.from_numpy(np.ascontiguousarray(arrays["images"].transpose(0, 3, 1, 2)))
+  # Converted once: a float for each pixel fits in memory.
+  images = torch.from_numpy(arrays["images"].transpose(0, 3, 1, 2) / np.float32(255))
   labels = torch.from_numpy(arrays["labels"].astype(np.int64))
-  batches = {"index": IndexedBatches, "loader": loaded_batches}[arguments.input](
+  batches = {"epoch": GatheredEpochs, "loader": loaded_batches}[arguments.input](
     images, labels, arguments.batch
   )
   steps = arguments.steps or len(labels) // arguments.batch
   model = create_model(arguments.model, arguments.hidden)
-  optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
-  criterion = nn.CrossEntropyLoss()
-  mixed = arguments.precision == "bfloat16"
+  if arguments.step == "model":
+    model.compile(dynamic=False)
+  create_step = create_compiled_step if arguments.step == "compiled" else create_eager_step
+  step = create_step(model, mixed=arguments.precision == "bfloat16")
 
   def epoch() -> float:
     for inputs, targets in itertools.islice(batches, steps):
-      with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        loss = criterion(model(inputs), targets)
-      optimizer.zero_grad(set_to_none=True)
-      loss.backward()
-      optimizer.step()
+      loss = step(inputs, targets)
     return loss.item()
 
   turns.serve(turns.timed_epochs(epoch, steps * arguments.batch), {"torch": torch.__version__})
 
 
-class IndexedBatches:
-  """Batches cut from a new permutation every time: no worker, no collation."""
+class GatheredEpochs:
+  """Slices of all examples in a new order every time: no worker, no collation."""
 
   def __init__(self, images: torch.Tensor, labels: torch.Tensor, batch: int):
     self._images, self._labels, self._batch = images, labels, batch
 
   def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    for index in torch.randperm(len(self._labels)).split(self._batch):
-      yield self._images[index].float() / 255, self._labels[index]
+    order = torch.randperm(len(self._labels))
+    return zip(
+      self._images[order].split(self._batch), self._labels[order].split(self._batch), strict=True
+    )
 
 
 def loaded_batches(images: torch.Tensor, labels: torch.Tensor, batch: int):
-  """The DataLoader of the tutorials, on images that are floats already."""
-  dataset = torch.utils.data.TensorDataset(images.float() / 255, labels)
+  """The DataLoader of the tutorials."""
+  dataset = torch.utils.data.TensorDataset(images, labels)
   return torch.utils.data.DataLoader(dataset, batch, shuffle=True)
+
+
+def create_eager_step(model: nn.Module, *, mixed: bool):
+  """Returns a step as tutorials write it, but for Adam in one kernel."""
+  optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
+
+  def step(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+      loss = nn.functional.cross_entropy(model(inputs), targets)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss
+
+  return step
+
+
+def create_compiled_step(model: nn.Module, *, mixed: bool):
+  """Returns a step that is one graph of Inductor, called from C++."""
+  torch._inductor.config.cpp_wrapper = True
+  weights = {name: value.detach() for name, value in model.named_parameters()}
+  means = {name: torch.zeros_like(value) for name, value in weights.items()}
+  squares = {name: torch.zeros_like(value) for name, value in weights.items()}
+  count = torch.zeros(())
+
+  def mean_loss(weights, inputs, targets):
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+      logits = torch.func.functional_call(model, weights, (inputs,))
+      return nn.functional.cross_entropy(logits, targets)
+
+  @torch.compile(fullgraph=True, dynamic=False)
+  def step(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    gradients, loss = torch.func.grad_and_value(mean_loss)(weights, inputs, targets)
+    count.add_(1)
+    # Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1.
+    rate = LEARNING_RATE * torch.sqrt(1 - BETA_2**count) / (1 - BETA_1**count)
+    for name, gradient in gradients.items():
+      means[name].lerp_(gradient, 1 - BETA_1)
+      squares[name].lerp_(gradient * gradient, 1 - BETA_2)
+      weights[name].sub_(rate * means[name] / (squares[name].sqrt() + EPSILON))
+    return loss
+
+  return step
 
 
 def create_model(name: str, hidden: list[int]) -> nn.Module:

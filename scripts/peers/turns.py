@@ -14,6 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+# Turns: more than anybody asks for.
+MOST = 1000
+
 
 def parse_arguments(description: str, **choices: list[str]) -> argparse.Namespace:
   """Parses what all peers take, and an argument for each list of choices, by default its first.

@@ -1,0 +1,53 @@
+"""Lists the commands: `python -m mnist_research`."""
+
+import ast
+import sys
+from pathlib import Path
+
+from mnist_research import __version__
+from mnist_research.runtime import app
+from mnist_research.runtime.errors import UserError, did_you_mean
+
+COMMANDS = (
+  "train", "evaluate", "predict", "report", "sweep", "benchmark", "export", "demo", "camera"
+)  # fmt: skip
+
+
+def summary(command: str) -> str:
+  """Returns the first line of a command's help, without importing it."""
+  source = Path(__file__).with_name(f"{command}.py").read_text(encoding="utf-8")
+  return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+
+
+def listing() -> str:
+  """Returns the commands with a line each, and how one is run."""
+  lines = [f"  python -m mnist_research.{name:<10} {summary(name)}" for name in COMMANDS]
+  return "\n".join(
+    [
+      f"mnist_research {__version__} trains networks that read handwritten digits, and uses them.",
+      "",
+      *lines,
+      "",
+      "Each tells its flags with --help: python -m mnist_research.train --help",
+    ]
+  )
+
+
+def main(arguments: list[str]) -> None:
+  """Prints the list, or raises UserError where something else is asked for."""
+  asked = arguments[0] if arguments else "--help"
+  if asked == "--version":
+    print(__version__, flush=True)
+  elif asked in ("-h", "--help"):
+    print(listing(), flush=True)
+  elif asked in COMMANDS:
+    raise UserError(
+      f"{asked!r} is a command of its own: write python -m mnist_research.{asked} ..."
+    )
+  else:
+    hint = did_you_mean(asked, COMMANDS) or ";"
+    raise UserError(f"there is no command {asked!r}{hint} python -m mnist_research lists them")
+
+
+if __name__ == "__main__":
+  sys.exit(app.exit_code(lambda: main(sys.argv[1:])))

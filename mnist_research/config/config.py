@@ -1,0 +1,188 @@
+"""`Config`: all settings of a run."""
+
+import dataclasses
+import hashlib
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+from mnist_research.config.setting import to_text
+from mnist_research.config.subjects import (
+  AugmentationConfig,
+  DataConfig,
+  DeviceConfig,
+  ModelConfig,
+  OptimizationConfig,
+  RunConfig,
+)
+from mnist_research.runtime import extensions, flagfiles
+from mnist_research.runtime.errors import UserError, did_you_mean
+from mnist_research.runtime.extensions import is_builder, is_reference
+
+# The classes of settings, by the attribute of `Config` that holds each.
+SUBJECTS: dict[str, type] = {
+  "data": DataConfig,
+  "augmentation": AugmentationConfig,
+  "model": ModelConfig,
+  "optimization": OptimizationConfig,
+  "run": RunConfig,
+  "devices": DeviceConfig,
+}
+# Every setting by its name, in the order of config.cfg, and its type.
+FIELDS: dict[str, dataclasses.Field] = {
+  field.name: field for subject in SUBJECTS.values() for field in dataclasses.fields(subject)
+}
+KINDS: dict[str, Any] = {
+  name: kind
+  for subject in SUBJECTS.values()
+  for name, kind in typing.get_type_hints(subject).items()
+}
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Config:
+  """Everything that decides a training run.
+
+  It is made of single settings, named as the flags are, and read by subject:
+  `Config(batch_size=64).optimization.batch_size`.
+
+  Raises:
+    UserError: a value is out of its range, or of another type; the message names the flag.
+    TypeError: there is no setting of that name.
+  """
+
+  data: DataConfig
+  augmentation: AugmentationConfig
+  model: ModelConfig
+  optimization: OptimizationConfig
+  run: RunConfig
+  devices: DeviceConfig
+
+  def __init__(self, **settings: Any) -> None:
+    for name in settings:
+      if name not in FIELDS:
+        hint = did_you_mean(name, FIELDS)
+        raise TypeError(f"there is no setting {name!r}{hint}")
+    for subject, kind in SUBJECTS.items():
+      names = [field.name for field in dataclasses.fields(kind)]
+      own = {name: settings[name] for name in names if name in settings}
+      object.__setattr__(self, subject, kind(**own))
+    self._check_together()
+
+  def _check_together(self) -> None:
+    run, optimization = self.run, self.optimization
+    if not self.data.validation_examples and (run.select == "best" or run.early_stopping):
+      raise UserError(
+        f"--select={run.select} and --early_stopping={run.early_stopping} choose by validation "
+        "examples: --validation_examples must be more than 0"
+      )
+    if not self.data.validation_examples and not run.score_test:
+      raise UserError(
+        "--score_test=false: --validation_examples=0 leaves nothing to score; hold some out, such "
+        "as --validation_examples=5000"
+      )
+    if self.augmentation.mixes_examples and optimization.loss == "sparse_categorical_crossentropy":
+      raise UserError(
+        f"--augment={to_text(self.augmentation.augment)} mixes labels: use "
+        "--loss=categorical_crossentropy"
+      )
+
+  def to_dict(self) -> dict[str, Any]:
+    """Returns every setting by its name."""
+    return {
+      name: value for subject in SUBJECTS for name, value in vars(getattr(self, subject)).items()
+    }
+
+  def replace(self, **changes: Any) -> "Config":
+    """Returns these settings with some in place of their own."""
+    return Config(**{**self.to_dict(), **changes})
+
+  def default_workdir(self) -> str:
+    """Returns a name under runs/ for these settings: the same for the same, another for others."""
+    changed = {
+      name: value for name, value in self.deciding().items() if value != FIELDS[name].default
+    }
+    # Another content of a user's file is another run.
+    for flag, text in self.references():
+      changed[f"source of {flag}"] = extensions.identity(flag, text)
+    # 5 epochs are 5.0 epochs.
+    numbers = {name: float(v) for name, v in changed.items() if isinstance(v, int)}
+    digest = hashlib.sha256(repr({**changed, **numbers}).encode()).hexdigest()[:8]
+    names = [_without_directories(name) for name in (self.data.dataset, self.model.model)]
+    names = [re.sub(r"[/:]", "-", name) for name in names]
+    return f"runs/{'-'.join(names)}-seed{self.run.seed}-{digest}"
+
+  def deciding(self) -> dict[str, Any]:
+    """Returns the settings on which the result depends, by name."""
+    return {
+      name: value
+      for name, value in self.to_dict().items()
+      if not FIELDS[name].metadata["may_change"]
+    }
+
+  def references(self) -> list[tuple[str, str]]:
+    """Returns the settings that name a user's own code: each flag and the reference in it."""
+    named = [
+      *(("augment", kind) for kind in self.augmentation.augment),
+      ("model", self.model.model),
+      ("loss", self.optimization.loss),
+      ("optimizer", self.optimization.optimizer),
+      ("learning_rate_schedule", self.optimization.learning_rate_schedule),
+    ]
+    if is_builder(self.data.dataset):
+      named.append(("dataset", self.data.dataset))
+    return [(flag, text) for flag, text in named if is_reference(text)]
+
+  def with_kept_sources(self, directory: Path) -> "Config":
+    """Returns these settings with a user's own code read from the copies that a workdir keeps.
+
+    Raises:
+      UserError: a copy is missing, or a module has changed since.
+    """
+    changes: dict[str, Any] = {}
+    for flag, text in self.references():
+      kept = extensions.kept(flag, text, directory)
+      if flag == "augment":
+        kinds = changes.get(flag, self.augmentation.augment)
+        changes[flag] = tuple(kept if kind == text else kind for kind in kinds)
+      else:
+        changes[flag] = kept
+    return self.replace(**changes) if changes else self
+
+  def to_texts(self) -> dict[str, str]:
+    """Returns every setting as a flag takes it."""
+    return {name: to_text(value) for name, value in self.to_dict().items()}
+
+  def deciding_texts(self) -> dict[str, str]:
+    """Returns the settings on which the result depends, as flags take them."""
+    return {name: to_text(value) for name, value in self.deciding().items()}
+
+  def to_flagfile(self) -> str:
+    """Returns the text of a flagfile that repeats this run in another workdir."""
+    texts = self.to_texts()
+    del texts["workdir"]
+    return "".join(f"--{name}={flagfiles.escaped(text)}\n" for name, text in texts.items())
+
+  def hyperparameters(self) -> dict[str, bool | float | str]:
+    """Returns the settings on which the result depends, lists as text."""
+    return {
+      name: to_text(value) if isinstance(value, tuple) else value
+      for name, value in self.deciding().items()
+    }
+
+  def differences(self, other: "Config") -> list[str]:
+    """Describes each setting on which the result depends and that differs, as `--flag=a, not b`."""
+    others = other.deciding()
+    return [
+      f"--{name}={to_text(value)}, not {to_text(others[name])}"
+      for name, value in self.deciding().items()
+      if _without_directories(value) != _without_directories(others[name])
+    ]
+
+
+def _without_directories(value: Any) -> Any:
+  """Returns a setting with a user's own files by their names alone: a file may move."""
+  if isinstance(value, tuple):
+    return tuple(map(_without_directories, value))
+  return Path(value).name if isinstance(value, str) and is_reference(value) else value

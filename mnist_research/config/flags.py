@@ -1,0 +1,178 @@
+"""The settings as flags of a command, as lines of a flagfile, and as texts of a sweep."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from mnist_research.config import setting as setting_lib
+from mnist_research.config.config import FIELDS, KINDS, SUBJECTS, Config
+from mnist_research.config.setting import INTEGER_LIMIT
+from mnist_research.runtime import command_line, flagfiles, help_text
+from mnist_research.runtime.errors import UserError, did_you_mean
+from mnist_research.runtime.extensions import is_builder
+from mnist_research.runtime.flagfiles import Argument, shortened
+
+# What may be chosen anew when a trained network is used.
+AFTER_TRAINING = ("workdir", "dataset", "data_dir", "manual_dir", "device")
+# What is said of the other settings to whoever gives them then.
+OF_TRAINING = dict.fromkeys(
+  FIELDS, "belongs to training: this command takes it from the workdir"
+)  # fmt: skip
+# The part of --help in which a setting stands.
+_PARTS = {
+  field.name: subject.capitalize() + help_text.SETTINGS
+  for subject, kind in SUBJECTS.items()
+  for field in dataclasses.fields(kind)
+}
+
+
+# What --step takes beside numbers.
+LATEST_WHOLE = "latest_whole"
+
+
+# A name in a namespace of TFDS's, such as huggingface:mnist, but no version, such as mnist:3.0.1.
+_REMOTE = re.compile(r"^[^/:]+:(?![\d*])|://")
+
+
+class _StepParser(flags.ArgumentParser):
+  """Parses nothing, `latest_whole`, or a whole number as it stands."""
+
+  syntactic_help = f"{LATEST_WHOLE}, or a whole number from 0 that is below {INTEGER_LIMIT}"
+
+  def parse(self, argument: str) -> str:
+    argument = argument.strip()
+    if argument and argument != LATEST_WHOLE:
+      if not (argument.isascii() and argument.isdecimal() and len(argument) <= 10):
+        raise ValueError
+      if int(argument) >= INTEGER_LIMIT:
+        raise ValueError
+    return argument
+
+
+class _NumbersParser(flags.ArgumentParser):
+  """Parses `128,64` into (128, 64)."""
+
+  syntactic_help = "whole numbers with commas between them"
+
+  def parse(self, argument: str | tuple[int, ...]) -> tuple[int, ...]:
+    return argument if isinstance(argument, tuple) else setting_lib.to_numbers(argument)
+
+
+class _NumbersSerializer(flags.ArgumentSerializer):
+  def serialize(self, value: tuple[int, ...]) -> str:
+    return setting_lib.to_text(value)
+
+
+def define(flag_values: flags.FlagValues, names: Iterable[str] = tuple(FIELDS)) -> None:
+  """Defines the flags of some settings: all, for a command that trains."""
+  chosen = set(names)
+  for name in FIELDS:
+    if name in chosen:
+      _define(name, flag_values)
+
+
+def _define(name: str, flag_values: flags.FlagValues) -> None:
+  field, kind = FIELDS[name], KINDS[name]
+  default: Any = field.default
+  help_text, choices = field.metadata["help"], list(field.metadata["choices"])
+  options: Any = {"flag_values": flag_values, "module_name": _PARTS[name]}
+  if kind == tuple[str, ...]:
+    flags.DEFINE_list(name, list(default), help_text, **options)
+  elif kind == tuple[int, ...]:
+    options["serializer"] = _NumbersSerializer()
+    flags.DEFINE(_NumbersParser(), name, default, help_text, **options)
+  elif choices and not field.metadata["open_to"]:
+    flags.DEFINE_enum(name, default, choices, help_text, **options)
+  elif field.metadata["is_path"]:
+    command_line.define_path(name, default, help_text, **options)
+  elif kind is bool:
+    flags.DEFINE_bool(name, default, help_text, **options)
+  elif kind is int:
+    flags.DEFINE_integer(name, default, help_text, **options)
+  elif kind is float:
+    flags.DEFINE_float(name, default, help_text, **options)
+  else:
+    flags.DEFINE_string(name, default, help_text, **options)
+
+
+def define_step(flag_values: flags.FlagValues) -> None:
+  """Defines `--step`, which chooses one of a run's networks."""
+  flags.DEFINE(
+    _StepParser(), "step", "", "which of the run's networks, by its step; empty: the one that its "
+    "result is of, or the newest of an unfinished run; latest_whole: where that checkpoint is "
+    "damaged, the newest that isn't", flag_values, flags.ArgumentSerializer(),
+  )  # fmt: skip
+
+
+def from_flags(flag_values: flags.FlagValues) -> Config:
+  """Makes the `Config` that parsed flags describe; a setting without a flag has its default.
+
+  Raises:
+    UserError: a value is out of its range, or some don't go together.
+  """
+  return Config(**{name: flag_values[name].value for name in FIELDS if name in flag_values})
+
+
+def from_flags_over(stored: Config, flag_values: flags.FlagValues) -> Config:
+  """Returns `stored`, the settings of a run, with the flags that were given in their place.
+
+  Raises:
+    UserError: a value is out of its range.
+  """
+  given = [name for name in AFTER_TRAINING if name in flag_values and flag_values[name].present]
+  return stored.replace(**{name: flag_values[name].value for name in given})
+
+
+def check_dataset(stored: Config, flag_values: flags.FlagValues) -> None:
+  """Raises UserError where a run's own settings would have TFDS ask the network for its dataset.
+
+  The workdir may be somebody else's: what it names is fetched if the command line names it, too.
+  """
+  if "dataset" in flag_values and flag_values["dataset"].present:
+    return
+  for name in (stored.data.dataset, stored.data.fallback_dataset):
+    if _REMOTE.search(name) and not is_builder(name):
+      raise UserError(
+        f"the run's config.cfg names the dataset {shortened(name)}, which TFDS asks the network "
+        "for: give it by --dataset if that is wanted"
+      )
+
+
+def with_texts(config: Config, texts: Mapping[str, str]) -> Config:
+  """Returns `config` with some settings in place of its own, as flags take them.
+
+  Raises:
+    UserError: a value is out of its range, or some don't go together.
+  """
+  all_texts = {**config.to_texts(), **texts}
+  return from_flags(_assigned(Argument(f"--{n}={text}") for n, text in all_texts.items()))
+
+
+def from_flagfile(path: Path) -> Config:
+  """Reads a `Config` from a flagfile that holds settings alone, such as a workdir's config.cfg.
+
+  No other file is opened: the workdir may be somebody else's.
+
+  Raises:
+    UserError: the file is missing, unreadable, or holds anything but settings of good values.
+  """
+  flag_values = _assigned(flagfiles.read(path, follow=False))
+  try:
+    return from_flags(flag_values)
+  except UserError as error:
+    raise UserError(f"{path} can't be read as settings: {error}") from error
+
+
+def _assigned(arguments: Iterable[Argument]) -> flags.FlagValues:
+  flag_values = flags.FlagValues()
+  define(flag_values)
+  for argument in arguments:
+    if not command_line.assign(flag_values, argument):
+      name = argument.text.partition("=")[0]
+      hint = did_you_mean(name, [f"--{each}" for each in FIELDS])
+      raise argument.error(f"{shortened(name)} is no setting{hint}")
+  return flag_values

@@ -1,0 +1,211 @@
+"""What a setting is: its type, default, range and help text, and its form as the text of a flag."""
+
+import ast
+import dataclasses
+import math
+import numbers
+import operator
+import os
+import re
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mnist_research.runtime.errors import UserError, did_you_mean
+from mnist_research.runtime.extensions import is_reference
+
+# TensorFlow counts in 32 bits in places.
+INTEGER_LIMIT = 2**31
+
+# Layers, of which a network of more could not be compiled.
+_MOST_ENTRIES = 1000
+
+# A class of Keras is named as in Python, which tells it from the names of this package.
+_CLASS_NAME = re.compile(r"[A-Z]\w*")
+# TFDS would ask the network for gs://bucket.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+")
+
+
+def setting(
+  default: Any,
+  help_text: str,
+  *,
+  choices: Iterable[str] = (),
+  open_to: Iterable[str] = (),
+  at_least: float | None = None,
+  at_most: float | None = None,
+  more_than: float | None = None,
+  below: float | None = None,
+  may_change: bool = False,
+  is_path: bool = False,
+) -> Any:
+  """Makes a field of a dataclass of settings.
+
+  Args:
+    default: its value where none is given; its type is the setting's.
+    help_text: what it is, its unit and its range, as `--help` shows it.
+    choices: the names that it takes.
+    open_to: what it takes besides: `references` to a user's own file or module, the class names of
+      `keras`.
+    at_least: lowest number.
+    at_most: highest number.
+    more_than: number below all that are allowed.
+    below: number above all that are allowed.
+    may_change: whether a resumed run may have another value, on which its result doesn't depend.
+    is_path: whether it names a file or directory, in which `~` is the home directory.
+  """
+  metadata = {
+    "help": help_text, "choices": tuple(choices), "open_to": tuple(open_to), "at_least": at_least,
+    "at_most": at_most, "more_than": more_than, "below": below, "may_change": may_change,
+    "is_path": is_path,
+  }  # fmt: skip
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+def to_text(value: Any) -> str:
+  """Returns a value as a flag takes it."""
+  if isinstance(value, bool):
+    return str(value).lower()
+  return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def to_numbers(text: str) -> tuple[int, ...]:
+  """Returns the whole numbers in a text such as `128,64`; empty: none.
+
+  Raises:
+    ValueError: the text is something else.
+  """
+  return tuple(int(part) for part in text.split(",")) if text.strip() else ()
+
+
+def coerced(field: dataclasses.Field, kind: Any, value: Any) -> Any:
+  """Returns `value` as the type of a setting, where it is one in another guise.
+
+  A list is taken for a tuple, a single entry for a tuple of one, a path for its text, and a number
+  of NumPy's for Python's.
+
+  Args:
+    field: the setting.
+    kind: its type.
+    value: as a caller gave it.
+
+  Raises:
+    UserError: it is of another type.
+  """
+  try:
+    value = _coerced(kind, value)
+    return os.path.expanduser(value) if field.metadata["is_path"] else value
+  except (TypeError, ValueError):
+    wanted = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
+    described = wanted.get(kind) or "a sequence of " + (
+      "whole numbers" if typing.get_args(kind)[0] is int else "texts"
+    )
+    raise UserError(f"--{field.name}={value!r}: must be {described}") from None
+
+
+def _coerced(kind: Any, value: Any) -> Any:
+  if typing.get_origin(kind) is tuple:
+    (entry, _) = typing.get_args(kind)
+    if isinstance(value, str):
+      value = [part.strip() for part in value.split(",") if part.strip()]
+      value = map(int, value) if entry is int else value
+    elif isinstance(value, numbers.Number):
+      value = (value,)
+    return tuple(_coerced(entry, each) for each in value)
+  if kind is str:
+    return os.fspath(value)
+  if kind is bool:
+    if isinstance(value, bool) or type(value).__name__ == "bool":  # NumPy's has that name, too.
+      return bool(value)
+    raise TypeError
+  if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    raise TypeError
+  if kind is int:
+    return (
+      int(value)
+      if isinstance(value, float) and value.is_integer()
+      else operator.index(typing.cast(Any, value))
+    )
+  return float(value)
+
+
+def check(field: dataclasses.Field, value: Any) -> None:
+  """Raises UserError unless `value` is one that a setting allows."""
+  if isinstance(value, tuple) and len(value) > _MOST_ENTRIES:
+    raise UserError(f"--{field.name}: {len(value):,} entries; {_MOST_ENTRIES:,} are the most")
+  flag = f"--{field.name}={to_text(value)}"
+  for each in value if isinstance(value, tuple) else (value,):
+    if isinstance(each, str):
+      _check_text(field, flag, each)
+    else:
+      _check_number(field.metadata, flag, each)
+
+
+def _check_text(field: dataclasses.Field, flag: str, text: str) -> None:
+  if not text.isprintable():
+    raise UserError(f"--{field.name}={text!r}: must hold printable characters only")
+  if field.metadata["is_path"] and _URL.match(text):
+    raise UserError(f"{flag}: must be a directory of this machine, and no address")
+  choices, open_to = field.metadata["choices"], field.metadata["open_to"]
+  if not choices or text in choices:
+    return
+  if "references" in open_to and is_reference(text):
+    return
+  if "keras" in open_to and _CLASS_NAME.fullmatch(text):
+    return
+  own = ["or your own: path/to/file.py:name"] if "references" in open_to else []
+  raise UserError(
+    f"{flag}: choose one of {', '.join([*choices, *own])}{did_you_mean(text, choices)}"
+  )
+
+
+def _check_number(limits: Mapping[str, Any], flag: str, number: float) -> None:
+  if isinstance(number, float) and not math.isfinite(number):
+    raise UserError(f"{flag}: must be a finite number")
+  if limits["at_least"] is not None and number < limits["at_least"]:
+    raise UserError(f"{flag}: must be at least {limits['at_least']}")
+  if limits["more_than"] is not None and number <= limits["more_than"]:
+    raise UserError(f"{flag}: must be more than {limits['more_than']}")
+  if limits["at_most"] is not None and number > limits["at_most"]:
+    raise UserError(f"{flag}: must be at most {limits['at_most']}")
+  below = limits["below"]
+  if below is None and isinstance(number, int):
+    below = INTEGER_LIMIT
+  if below is not None and number >= below:
+    raise UserError(f"{flag}: must be below {below}")
+
+
+def parse_keywords(flag: str, text: str) -> dict[str, Any]:
+  """Returns the keyword arguments in a text such as `width=64,rates=(0.1,0.2),kind=wide`.
+
+  Values are Python literals; `true` and `false` are booleans, and any other word is a text.
+
+  Args:
+    flag: the name of the flag, for the error.
+    text: what it holds; empty: no arguments.
+
+  Raises:
+    UserError: the text is something else.
+  """
+  values: dict[str, Any] = {}
+  for part in _split_at_commas(text):
+    name, equals, value = (piece.strip() for piece in part.partition("="))
+    if not equals or not name.isidentifier() or not value or name in values:
+      raise UserError(f'--{flag}={text}: write it as "name=value,other=value", each name once')
+    values[name] = _literal(value)
+  return values
+
+
+def _split_at_commas(text: str) -> list[str]:
+  """Splits at the commas outside of brackets and quotes."""
+  parts = re.findall(r"""(?:[^,(\['"]|\([^)]*\)|\[[^\]]*\]|'[^']*'|"[^"]*")+""", text)
+  return [part for part in parts if part.strip()]
+
+
+def _literal(text: str) -> Any:
+  if text in ("true", "false"):
+    return text == "true"
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError, MemoryError, RecursionError):
+    return text

@@ -1,0 +1,331 @@
+"""The settings by subject: each class is a group of flags, each field one of them."""
+
+import dataclasses
+import math
+import typing
+from fractions import Fraction
+from typing import Any
+
+from mnist_research.config import setting as setting_lib
+from mnist_research.config.setting import INTEGER_LIMIT, setting, to_text
+from mnist_research.runtime.errors import UserError
+
+ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "elu", "selu", "sigmoid", "leaky_relu")
+LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
+AUGMENTATIONS = (
+  "shift", "rotation", "scale", "shear", "elastic", "erasing", "mixup", "cutmix"
+)  # fmt: skip
+# The models of this package. Each is named by its class as a user's own is, so that nothing of
+# TensorFlow is loaded to check a flag.
+MODELS = {
+  "dense": "mnist_research.models.networks:DenseNetwork",
+  "cnn": "mnist_research.models.networks:ConvolutionalNetwork",
+}
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lamb", "muon")
+SCHEDULES = ("constant", "cosine", "linear", "one_cycle", "exponential")
+
+
+class _Settings:
+  """Checks the values of a dataclass of settings when one is made."""
+
+  def __post_init__(self) -> None:
+    kinds = typing.get_type_hints(type(self))
+    for field in dataclasses.fields(typing.cast(Any, self)):
+      value = setting_lib.coerced(field, kinds[field.name], getattr(self, field.name))
+      setting_lib.check(field, value)
+      object.__setattr__(self, field.name, value)
+      if field.name.endswith("_settings"):
+        setting_lib.parse_keywords(field.name, value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig(_Settings):
+  """Which examples are trained on, and where they come from."""
+
+  dataset: str = setting(
+    "mnist",
+    "TFDS dataset of labelled images of one size: mnist, fashion_mnist, kmnist, emnist/digits, "
+    "synthetic_digits; or a builder of your own, path/to/file.py:MyBuilder",
+  )
+  fallback_dataset: str = setting(
+    "",
+    "dataset to take, with a warning, where --dataset is neither prepared nor reachable",
+    may_change=True,
+  )
+  data_dir: str = setting(
+    "", "where TFDS keeps prepared datasets; empty: its default", may_change=True, is_path=True
+  )
+  manual_dir: str = setting(
+    "",
+    "directory with the dataset's original files, used instead of a download",
+    may_change=True,
+    is_path=True,
+  )
+  validation_examples: int = setting(
+    5000, "the last N examples of train, held out to choose by; 0: none", at_least=0
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentationConfig(_Settings):
+  """How training examples are changed, anew every time that they come."""
+
+  augment: tuple[str, ...] = setting(
+    (),
+    f"changes made to each training example anew: {', '.join(AUGMENTATIONS)}, or a function of "
+    "your own, path/to/file.py:warp",
+    choices=AUGMENTATIONS,
+    open_to=["references"],
+  )
+  augment_settings: str = setting("", "arguments for an augmentation of your own: strength=2")
+  shift_pixels: float = setting(2.0, "most that `shift` moves, each way", at_least=0)
+  rotation_degrees: float = setting(10.0, "most that `rotation` turns", at_least=0)
+  scale_range: float = setting(
+    0.1, "most that `scale` stretches or shrinks each side, as a share", at_least=0
+  )
+  shear_degrees: float = setting(10.0, "most that `shear` slants", at_least=0, below=90)
+  elastic_pixels: float = setting(
+    1.0, "standard deviation of the displacements of `elastic`", at_least=0
+  )
+  erasing_probability: float = setting(
+    0.5, "share of the images from which `erasing` takes a rectangle", at_least=0, at_most=1
+  )
+  mixing_alpha: float = setting(
+    1.0, "mixup and cutmix draw their shares from Beta(alpha, alpha)", more_than=0
+  )
+
+  @property
+  def mixes_examples(self) -> bool:
+    """Whether training examples are mixtures, with targets in place of labels."""
+    return "mixup" in self.augment or "cutmix" in self.augment
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig(_Settings):
+  """The network.
+
+  The settings after `model_settings` are of the models of this package: each is given to the
+  classes that take an argument of its name.
+  """
+
+  model: str = setting(
+    "dense",
+    "network: dense, cnn (convolutions before the hidden layers), or a class of your own, "
+    "path/to/file.py:MyNet or package.module:MyNet",
+    choices=MODELS,
+    open_to=["references"],
+  )
+  model_settings: str = setting("", "arguments for a model of your own: width=64,depth=3")
+  filters: tuple[int, ...] = setting((24, 32), "cnn: filters of each convolution", at_least=1)
+  kernel_sizes: tuple[int, ...] = setting(
+    (5, 3), "cnn: side of each convolution's kernel", at_least=1
+  )
+  pool_sizes: tuple[int, ...] = setting(
+    (2, 2), "cnn: side of the max pooling after each convolution; 1: none", at_least=1
+  )
+  padding: str = setting("valid", "cnn: of the convolutions", choices=("valid", "same"))
+  global_pooling: bool = setting(False, "cnn: average each map before the hidden layers")
+  whitening: bool = setting(
+    False,
+    "cnn: the first convolution is not trained: its kernels are the principal components of the "
+    "training examples, whitened, and their negatives",
+  )
+  batch_norm: bool = setting(False, "batch normalization before each activation")
+  hidden_units: tuple[int, ...] = setting(
+    (128, 128), "units of each hidden layer; empty: none", at_least=1
+  )
+  activation: str = setting("relu", "activation of the hidden layers", choices=ACTIVATIONS)
+  dropout_rate: float = setting(
+    0.0,
+    "share of the inputs of each layer after the first dropped in training; of the maps of a cnn, "
+    "those that its hidden layers see",
+    at_least=0,
+    below=1,
+  )
+  input_dropout_rate: float = setting(
+    0.0, "share of the pixels dropped in training", at_least=0, below=1
+  )
+  noise: float = setting(
+    0.0,
+    "standard deviation of the normal noise added in training to the pixels, which go from 0 to 1, "
+    "and before the activations of the dense layers",
+    at_least=0,
+  )
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if len({len(self.filters), len(self.kernel_sizes), len(self.pool_sizes)}) > 1:
+      raise UserError(
+        f"--filters={to_text(self.filters)}, --kernel_sizes={to_text(self.kernel_sizes)} and "
+        f"--pool_sizes={to_text(self.pool_sizes)} must be as many: one for each convolution"
+      )
+    if self.whitens:
+      most = 2 * self.kernel_sizes[0] ** 2
+      if self.filters[0] % 2 or self.filters[0] > most:
+        raise UserError(
+          f"--whitening: --filters={to_text(self.filters)} must begin with an even number up to "
+          f"{most}: each principal component and its negative"
+        )
+
+  @property
+  def whitens(self) -> bool:
+    """Whether the network's first layer is made of the training examples."""
+    return self.whitening and self.model == "cnn"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizationConfig(_Settings):
+  """What is minimized, how, and for how long."""
+
+  loss: str = setting(
+    LOSSES[0],
+    f"loss: {', '.join(LOSSES)}, or a function of your own, path/to/file.py:my_loss",
+    choices=LOSSES,
+    open_to=["references"],
+  )
+  loss_settings: str = setting("", "arguments for a loss of your own: gamma=2")
+  label_smoothing: float = setting(
+    0.0, "share of the target spread evenly over all classes", at_least=0, below=1
+  )
+  optimizer: str = setting(
+    "adam",
+    f"optimizer: {', '.join(OPTIMIZERS)}, a class of tf.keras.optimizers such as Lion, or of your "
+    "own, path/to/file.py:MyOptimizer",
+    choices=OPTIMIZERS,
+    open_to=["references", "keras"],
+  )
+  optimizer_settings: str = setting("", "more arguments for the optimizer: beta_1=0.8,epsilon=1e-6")
+  learning_rate: float = setting(1e-3, "highest learning rate", more_than=0)
+  learning_rate_schedule: str = setting(
+    "cosine",
+    f"learning rate by step: {', '.join(SCHEDULES)}, a class of tf.keras.optimizers.schedules such "
+    "as PolynomialDecay, or of your own, path/to/file.py:MySchedule",
+    choices=SCHEDULES,
+    open_to=["references", "keras"],
+  )
+  learning_rate_schedule_settings: str = setting(
+    "", "arguments for a schedule of Keras or your own: decay_steps=1000,power=2"
+  )
+  warmup_steps: int = setting(
+    0,
+    "steps over which the learning rate rises linearly, that of one_cycle too; 0: none, for "
+    "one_cycle 30% of the run. A schedule of Keras or your own is multiplied by the rise",
+    at_least=0,
+  )
+  weight_decay: float = setting(
+    0.0, "decoupled weight decay of the kernels, times the learning rate", at_least=0
+  )
+  clip_norm: float = setting(0.0, "longest gradient over all weights together; 0: any", at_least=0)
+  ema_decay: float = setting(
+    0.0,
+    "decay of the exponential moving average of the weights that is evaluated; 0: none",
+    at_least=0,
+    below=1,
+  )
+  batch_size: int = setting(32, "examples of a step, over all replicas together", at_least=1)
+  epochs: float = setting(
+    10.0, "passes over the training examples", more_than=0, below=INTEGER_LIMIT
+  )
+  steps: int = setting(0, "length of the run in steps; 0: from --epochs", at_least=0)
+
+  def total_steps(self, num_examples: int) -> int:
+    """Returns the length of the run in steps: every example is seen at least `epochs` times.
+
+    Raises:
+      UserError: there are more than can be counted.
+    """
+    # In whole numbers: the decimal that was written, not the float beside it, is what counts.
+    steps = self.steps or math.ceil(Fraction(str(self.epochs)) * num_examples / self.batch_size)
+    if steps >= INTEGER_LIMIT:
+      raise UserError(f"--epochs={self.epochs}: {steps} steps, which must be below {INTEGER_LIMIT}")
+    return steps
+
+  def epoch_steps(self, num_examples: int) -> int:
+    """Returns the steps after which each of `num_examples` was seen, rounded up."""
+    return math.ceil(num_examples / self.batch_size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig(_Settings):
+  """The course of a run, and what it leaves."""
+
+  steps_per_loop: int = setting(
+    0, "steps of one compiled block; 0: as many as take about a second, or fewer", at_least=0
+  )
+  evaluate_every: int = setting(
+    0, "steps from one scoring of the validation examples to the next; 0: an epoch", at_least=0
+  )
+  checkpoint_every: int = setting(
+    0, "steps from one checkpoint to the next; 0: an epoch", at_least=0
+  )
+  select: str = setting(
+    "last",
+    "weights that are tested and used: the last, or the best on the validation examples",
+    choices=("last", "best"),
+  )
+  early_stopping: int = setting(
+    0,
+    "scorings of the validation examples without a better one that end the run; 0: none do",
+    at_least=0,
+  )
+  score_test: bool = setting(
+    True,
+    "score the test split, once, after the last step; without it the run leaves validation figures "
+    "alone, to choose by",
+    may_change=True,
+  )
+  seed: int = setting(
+    0,
+    "seed of the initial weights, the order of examples, augmentation and dropout",
+    at_least=0,
+    below=2**63,
+  )
+  deterministic: bool = setting(False, "same bits in every run on the same machine")
+  summaries: str = setting(
+    "basic",
+    "what is written for TensorBoard: none, basic: metrics, settings, pictures, or all: "
+    "histograms, curves, graph and embedding too",
+    choices=("none", "basic", "all"),
+    may_change=True,
+  )
+  profile_steps: int = setting(
+    0,
+    "steps, after the first block, that TensorFlow's profiler traces, in whole blocks; 0: none",
+    at_least=0,
+    may_change=True,
+  )
+  workdir: str = setting(
+    "",
+    "directory of the run; empty: to train, a name under runs/ made from the settings; to use, "
+    "the network that comes with the package",
+    may_change=True,
+    is_path=True,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeviceConfig(_Settings):
+  """Where a run computes, and how."""
+
+  precision: str = setting(
+    "float32", "arithmetic of the layers; auto: 16 bits where that is faster", choices=PRECISIONS
+  )
+  xla: str = setting(
+    "auto", "compile the steps with XLA; auto: where it pays", choices=("auto", "on", "off")
+  )
+  device: str = setting(
+    "auto", "auto: GPUs where there are any", choices=("auto", "cpu", "gpu"), may_change=True
+  )
+  strategy: str = setting(
+    "auto",
+    "tf.distribute strategy; auto: by TF_CONFIG and the number of devices",
+    choices=("auto", "one_device", "mirrored", "multi_worker"),
+    may_change=True,
+  )
+  device_count: int = setting(
+    0,
+    "devices to use; on a CPU that many logical ones; 0: all GPUs, or one CPU",
+    at_least=0,
+    may_change=True,
+  )

@@ -1,0 +1,1 @@
+"""From TFDS to blocks of batches: datasets, the order of examples, augmentation."""

@@ -1,0 +1,292 @@
+"""TFDS datasets: made ready on this machine, from the network, from files or by a user's code.
+
+`splits.py` reads them into memory.
+"""
+
+import contextlib
+import importlib
+import inspect
+import io
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import requests
+import tensorflow_datasets as tfds
+from absl import logging
+from google.protobuf import json_format
+
+from mnist_research.config import Config
+from mnist_research.runtime import extensions, progress
+from mnist_research.runtime.errors import UserError
+from mnist_research.runtime.files import locked
+
+# Long enough for a slow host, short enough for somebody who waits.
+_REACH_SECONDS = 5
+# What TFDS raises for names and files that it can't make a builder of.
+_BUILDER_ERRORS = (
+  ValueError, KeyError, TypeError, AttributeError, ImportError, AssertionError, RecursionError,
+  OSError, json_format.ParseError,
+)  # fmt: skip
+
+
+# Height, width, channels.
+ImageShape = tuple[int, int, int]
+
+
+class Source(NamedTuple):
+  """A dataset prepared on this machine.
+
+  Attributes:
+    name: as `--dataset` takes it.
+    builder: the TFDS builder that reads it; its images are of one size and uint8.
+  """
+
+  name: str
+  builder: tfds.core.DatasetBuilder
+
+  @property
+  def short_name(self) -> str:
+    """For titles: of a builder in a file, the name of its class."""
+    return short_name(self.name)
+
+  @property
+  def image_shape(self) -> ImageShape:
+    """Height, width and channels, one or three, of each image."""
+    return self.builder.info.features["image"].shape
+
+  @property
+  def num_classes(self) -> int:
+    """The number of classes."""
+    return self.builder.info.features["label"].num_classes
+
+  @property
+  def label_names(self) -> list[str]:
+    """The name of each class, in the order of the labels."""
+    return list(self.builder.info.features["label"].names)
+
+  def num_examples(self, split: str) -> int:
+    """The number of examples of `split`, train or test, without reading them."""
+    return self.builder.info.splits[split].num_examples
+
+
+def short_name(name: str) -> str:
+  """Returns a dataset's name for titles: of `path/to/file.py:MyBuilder`, `MyBuilder`."""
+  return name.rpartition(":")[2] if extensions.is_builder(name) else name
+
+
+def prepare(config: Config) -> Source:
+  """Makes sure that the dataset is on this machine, by download or from `manual_dir`.
+
+  Raises:
+    UserError: the dataset is unknown, of another shape, or can't be had; its remedies are named.
+  """
+  try:
+    return _prepare(config, config.data.dataset)
+  except _UnreachableError as error:
+    if not config.data.fallback_dataset:
+      raise
+    banner = "!" * 100
+    logging.warning(
+      "%s isn't available: %s\n%s\n!!! TRAINING ON %s INSTEAD OF %s. Its figures are not those of "
+      "%s.\n%s", config.data.dataset, error, banner, config.data.fallback_dataset.upper(),
+      config.data.dataset.upper(), config.data.dataset, banner,
+    )  # fmt: skip
+    return _prepare(config, config.data.fallback_dataset)
+
+
+def prepared(config: Config) -> Source | None:
+  """Returns the dataset where it is on this machine already, else None: nothing is fetched.
+
+  Raises:
+    UserError: the dataset is unknown.
+  """
+  builder = _create_builder(config.data.dataset, config.data.data_dir)
+  return Source(config.data.dataset, builder) if builder.is_prepared() else None
+
+
+class _UnreachableError(UserError):
+  """The dataset is neither prepared nor given as files, and its host doesn't answer."""
+
+
+def _prepare(config: Config, name: str) -> Source:
+  builder = _create_builder(name, config.data.data_dir)
+  _check_features(name, builder)
+  if not builder.is_prepared():
+    with _blamed(name):
+      _download_and_prepare(Source(name, builder), config.data.manual_dir)
+    # Another process may have prepared it, while this one waited: then `builder` doesn't know.
+    builder = _create_builder(name, config.data.data_dir)
+  missing = {"train", "test"} - set(builder.info.splits)
+  if missing:
+    raise UserError(f"--dataset={name} has no split {' and no '.join(sorted(missing))}")
+  return Source(name, builder)
+
+
+def _blamed(name: str) -> contextlib.AbstractContextManager[None]:
+  """Blames a user's own builder for what goes wrong inside; another's errors pass."""
+  if extensions.is_builder(name):
+    return extensions.blamed("dataset", name)
+  return contextlib.nullcontext()
+
+
+def _create_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+  if extensions.is_builder(name):
+    return _create_own_builder(name, data_dir)
+  if name.split("/")[0] == "synthetic_digits":
+    importlib.import_module("mnist_research.data.synthetic_digits")  # Registers it with TFDS.
+  try:
+    return tfds.builder(name, data_dir=data_dir or None)
+  except tfds.core.DatasetNotFoundError:
+    raise UserError(f"--dataset={name}: TFDS knows no such dataset") from None
+  except _BUILDER_ERRORS as error:
+    files = Path(data_dir or tfds.core.constants.DATA_DIR) / name.partition(":")[0]
+    remedy = f"; if its files are damaged, delete {files} and run again" if files.is_dir() else ""
+    reason = str(error).partition("\n")[0]
+    raise UserError(f"--dataset={name}: {reason}{remedy}") from error
+
+
+def _create_own_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+  """Returns the builder of a class of the user's.
+
+  What it prepares is kept by the content of its file, in `<data_dir>/own/<digest>`: files whose
+  classes share a name don't share data, and a changed file is prepared anew. What the file reads or
+  imports in its turn is not looked at: where that changes, the class needs another `VERSION`.
+
+  Raises:
+    UserError: the class can't be loaded or made, or is no builder.
+  """
+  # TFDS knows a class by its name alone and refuses a second: one of a changed file, say.
+  with tfds.core.registered.skip_registration():
+    builder_class: Any = extensions.load("dataset", name)
+  is_class = inspect.isclass(builder_class)
+  if not is_class or not issubclass(builder_class, tfds.core.DatasetBuilder):
+    raise UserError(f"--dataset={name}: must be a class made of tfds.core.GeneratorBasedBuilder")
+  # TFDS would look for its README.md and the like in a package called as the module.
+  if "pkg_dir_path" not in vars(builder_class):
+    builder_class.pkg_dir_path = Path(inspect.getfile(builder_class)).parent
+  root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+  digest = extensions.read_source("dataset", name).digest[:12]
+  with extensions.blamed("dataset", name):
+    return builder_class(data_dir=root / "own" / digest)
+
+
+def _check_features(name: str, builder: tfds.core.DatasetBuilder) -> None:
+  """Raises UserError unless the examples are images of one size with labels."""
+  with _blamed(name):
+    features = builder.info.features
+  known = dict(features) if isinstance(features, tfds.features.FeaturesDict) else {}
+  image: Any = known.get("image")
+  label, shape = known.get("label"), getattr(image, "shape", None)
+  if not isinstance(shape, tuple):
+    problem = "its images are absent" if image is None else f"its `image` is {image}"
+  elif len(shape) != 3 or not all(shape) or shape[2] not in (1, 3):
+    problem = f"its images are {shape}"
+  elif np.dtype(image.np_dtype) != np.uint8:
+    problem = f"its images are of {np.dtype(image.np_dtype)}"
+  elif not isinstance(label, tfds.features.ClassLabel) or not label.num_classes:
+    problem = f"its labels are {'absent' if label is None else label}"
+  else:
+    return
+  raise UserError(
+    f"--dataset={name}: {problem}; choose one of images of one size, uint8 (height, width, 1 or "
+    "3), with a ClassLabel `label`"
+  )
+
+
+def _download_and_prepare(source: Source, manual_dir: str) -> None:
+  builder = source.builder
+  files = {Path(info.filename).name: url for url, info in (builder.url_infos or {}).items()}
+  if manual_dir:
+    _check_manual_files(source.name, Path(manual_dir), files)
+  elif files:
+    _check_hosts(source.name, list(files.values()))
+  data_dir = Path(builder.data_dir).parent
+  data_dir.mkdir(parents=True, exist_ok=True)
+  if not progress.shows_bars():
+    tfds.disable_progress_bar()
+  logging.info("preparing %s in %s", source.name, data_dir)
+  config = tfds.download.DownloadConfig(
+    manual_dir=manual_dir or None, try_download_gcs=False, register_checksums=False
+  )
+  # TFDS announces itself on stdout, which is the programs'.
+  announcements = sys.stderr if logging.level_info() else io.StringIO()
+  with (
+    locked(data_dir / ".preparing", wait=True),
+    contextlib.redirect_stdout(announcements),
+    progress.waiting(f"preparing {source.name}"),
+  ):
+    if builder.is_prepared():  # By another process, while this one waited.
+      return
+    try:
+      builder.download_and_prepare(
+        # Datasets use the same file names for other files: each has a directory of its own.
+        download_dir=str(data_dir / "downloads"),
+        download_config=config,
+      )
+    except tfds.download.download_manager.NonMatchingChecksumError as error:
+      where = f"--manual_dir={manual_dir}" if manual_dir else "the download"
+      raise UserError(
+        f"--dataset={source.name}: a file of {where} has a wrong checksum: {error}"
+      ) from error
+    except (requests.exceptions.RequestException, tfds.download.DownloadError) as error:
+      raise _UnreachableError(_remedies(source.name, f"its download failed: {error}")) from error
+
+
+def _check_manual_files(name: str, manual_dir: Path, files: dict[str, str]) -> None:
+  missing = sorted(file for file in files if not (manual_dir / file).is_file())
+  if missing:
+    raise UserError(
+      f"--manual_dir={manual_dir}: --dataset={name} needs {', '.join(missing)} there, or no "
+      "--manual_dir"
+    )
+
+
+def _check_hosts(name: str, urls: Sequence[str]) -> None:
+  """Asks each host once: TFDS itself tries again for minutes before it gives up."""
+  by_host = {urlsplit(url).netloc: url for url in urls}
+  for host, url in by_host.items():
+    answers: list[requests.Response] = []
+
+    def ask(url: str = url, answers: list[requests.Response] = answers) -> None:
+      with contextlib.suppress(requests.exceptions.RequestException):
+        answers.append(requests.head(url, timeout=_REACH_SECONDS, allow_redirects=True))
+
+    # In a thread, since no time-out of requests covers the look-up of the name.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(2 * _REACH_SECONDS)
+    if not answers:
+      raise _UnreachableError(_remedies(name, f"{host} doesn't answer"))
+
+
+def _remedies(name: str, problem: str) -> str:
+  return (
+    f"--dataset={name} is not prepared here and {problem}: give its original files with "
+    "--manual_dir=DIR, a directory where TFDS has prepared it with --data_dir=DIR, or take "
+    "--dataset=synthetic_digits, which needs no network"
+  )
+
+
+def check_fits(source: Source, label_names: Sequence[str], image_shape: ImageShape) -> None:
+  """Raises UserError unless a network fits the dataset.
+
+  Args:
+    source: the dataset.
+    label_names: what the network tells apart.
+    image_shape: of the images that it takes.
+  """
+  if source.num_classes != len(label_names):
+    raise UserError(
+      f"--dataset={source.name} has {source.num_classes} classes, and this network "
+      f"{len(label_names)}"
+    )
+  if source.image_shape != tuple(image_shape):
+    raise UserError(
+      f"--dataset={source.name} has images of {source.image_shape}, and this network takes "
+      f"{tuple(image_shape)}"
+    )

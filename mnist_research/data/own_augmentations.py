@@ -1,0 +1,82 @@
+"""Augmentations of the user's own: `--augment=my_file.py:warp`.
+
+Each is a function `warp(images, draw, **settings)` of TensorFlow operations, which is traced, not
+called for each batch. `images` are uint8 [N, height, width, channels], as the augmentations before
+it left them; `draw(count)` returns float32 [N, count], even in [0, 1) and other numbers at each
+call; `settings` are those of `--augment_settings`. It returns the new images, in the same shape.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from mnist_research.config import AugmentationConfig
+from mnist_research.config.setting import parse_keywords
+from mnist_research.data import randomness
+from mnist_research.runtime import extensions
+from mnist_research.runtime.errors import UserError
+
+
+def references(config: AugmentationConfig) -> list[str]:
+  """Returns those of the user's own among the augmentations, in their order."""
+  return [kind for kind in config.augment if extensions.is_reference(kind)]
+
+
+def apply(
+  images: tf.Tensor, positions: tf.Tensor, config: AugmentationConfig, seed: int
+) -> tf.Tensor:
+  """Applies the user's own augmentations, in the order in which they are listed.
+
+  Args:
+    images: uint8 [N, height, width, channels].
+    positions: int64 [N], of the examples in the run's stream.
+    config: names the functions and holds their settings, which all of them get.
+    seed: the run's.
+
+  Returns:
+    uint8 [N, height, width, channels]; other numbers than whole ones are rounded, and all are
+    clipped to 0 and 255.
+
+  Raises:
+    UserError: a function is missing, fails, or returns something else.
+  """
+  settings = parse_keywords("augment_settings", config.augment_settings)
+  for place, reference in enumerate(references(config)):
+    draw = _create_draw(positions, seed, randomness.OWN_AUGMENTATION + place)
+    images = _changed(images, reference, draw, settings)
+  return images
+
+
+def _create_draw(positions: tf.Tensor, seed: int, stream: int) -> Callable[[int], tf.Tensor]:
+  """Returns the function that gives the next numbers of a stream for each position."""
+  taken = 0
+
+  def draw(count: int) -> tf.Tensor:
+    nonlocal taken
+    first, taken = taken, taken + count
+    return randomness.uniform(positions, taken, seed=seed, name=stream)[:, first:]
+
+  return draw
+
+
+def _changed(
+  images: tf.Tensor,
+  reference: str,
+  draw: Callable[[int], tf.Tensor],
+  settings: dict[str, Any],
+) -> tf.Tensor:
+  function = extensions.load("augment", reference)
+  with extensions.blamed("augment", reference):
+    result = tf.convert_to_tensor(function(images, draw, **settings))
+  is_number = result.dtype.is_floating or result.dtype.is_integer
+  if not is_number or not result.shape.is_compatible_with(images.shape):
+    raise UserError(
+      f"--augment={reference}: returned {result.dtype.name} {result.shape}; it must return images "
+      f"in the shape of those it gets, {images.shape}"
+    )
+  if result.dtype.is_floating:
+    result = tf.round(result)
+  if result.dtype != tf.uint8:
+    result = tf.cast(tf.clip_by_value(result, 0, 255), tf.uint8)
+  return tf.ensure_shape(result, images.shape)

@@ -1,0 +1,12 @@
+"""`synthetic_digits`: an MNIST-like dataset that is drawn, not downloaded.
+
+Importing this package registers the dataset with TensorFlow Datasets, after which
+``tfds.builder("synthetic_digits")`` finds it.
+"""
+
+from mnist_research.data.synthetic_digits.synthetic_digits_dataset_builder import (
+  SyntheticDigits,
+  SyntheticDigitsConfig,
+)
+
+__all__ = ["SyntheticDigits", "SyntheticDigitsConfig"]

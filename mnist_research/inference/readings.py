@@ -1,0 +1,124 @@
+"""What a network read in a picture, for programs and people: records, panels, an outline."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mnist_research import figures, images
+from mnist_research.inference.recognizer import Recognizer
+from mnist_research.runtime.errors import UserError
+
+# The outline's distance from the ink, in shares of the digit's longer side.
+_MARGIN = 0.15
+# The longest side of a picture in a figure: twice the pixels that it takes there.
+_SHOWN_SIDE = 480
+
+
+class Reading(NamedTuple):
+  """One thing that was read in a picture: a digit, or the picture as a whole.
+
+  Attributes:
+    label: its most probable class.
+    probabilities: of each class, float64 [classes].
+    image: uint8 [height, width], for colors [height, width, 3]: what the network saw.
+    box: where it stands, in pixels of the picture.
+    num_digits: how many digits the picture shows, this one among them.
+  """
+
+  label: int
+  probabilities: np.ndarray
+  image: np.ndarray
+  box: images.Box
+  num_digits: int
+
+  @property
+  def probability(self) -> float:
+    """That of the label."""
+    return float(self.probabilities[self.label])
+
+  def record(self, label_names: Sequence[str]) -> dict[str, Any]:
+    """Returns the label and the probabilities, as JSON takes them."""
+    return {
+      "label": self.label,
+      "label_name": label_names[self.label],
+      "probability": self.probability,
+      "probabilities": self.probabilities.tolist(),
+    }
+
+
+def read(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[Reading]:
+  """Reads what was prepared of a picture, in its order.
+
+  Args:
+    recognizer: a trained network.
+    prepared: one at least, of the network's image shape.
+  """
+  seen = np.stack([each.image for each in prepared])
+  probabilities = recognizer.probabilities(seen.reshape(-1, *recognizer.image_shape))
+  return [
+    Reading(int(row.argmax()), row, each.image, each.box, len(prepared))
+    for each, row in zip(prepared, probabilities, strict=True)
+  ]
+
+
+def read_digit(recognizer: Recognizer, picture: np.ndarray) -> Reading | None:
+  """Finds the tallest digit of a picture, prepares it as MNIST was, and reads it.
+
+  Args:
+    recognizer: a trained network of MNIST's image shape.
+    picture: grey values, float32 [height, width] between 0, black, and 1, white.
+
+  Returns:
+    What was read; None if there is nothing on the picture.
+  """
+  digits = images.find_digits(picture)
+  if not digits:
+    return None
+  tallest = max(digits, key=lambda digit: digit.box.height)
+  (reading,) = read(recognizer, [tallest])
+  return reading._replace(num_digits=len(digits))
+
+
+def check_reads_digits(recognizer: Recognizer, what: str) -> None:
+  """Raises UserError unless the network takes images as those of MNIST, as people's digits become.
+
+  Args:
+    recognizer: a trained network.
+    what: what needs it, as the error begins.
+  """
+  if recognizer.image_shape != images.MNIST_SHAPE:
+    raise UserError(
+      f"{what} prepares digits as MNIST's images of {images.MNIST_SHAPE}, and this network takes "
+      f"{recognizer.image_shape}; give the --workdir of another"
+    )
+
+
+def number(readings: Sequence[Reading], label_names: Sequence[str]) -> dict[str, Any]:
+  """Returns a number, and each of its digits with its box, as JSON takes them."""
+  digits = [{**each.record(label_names), "box": each.box.place()} for each in readings]
+  # A text: the zeros of 007 count.
+  return {"number": "".join(digit["label_name"] for digit in digits), "digits": digits}
+
+
+def panels(picture: images.Picture, readings: Sequence[Reading]) -> list[figures.Panel]:
+  """Returns what is drawn of a picture, a panel for each reading."""
+  small, factor = images.reduce(picture.pixels, _SHOWN_SIDE)
+  result = []
+  for place, reading in enumerate(readings, start=1):
+    several = len(readings) > 1
+    caption = f"{picture.file}: {place} of {len(readings)}" if several else picture.file
+    left, top, right, bottom = (edge / factor for edge in reading.box)
+    box = (left, top, right, bottom)
+    result.append(figures.Panel(caption, small, box, reading.image, reading.probabilities))
+  return result
+
+
+def outline(reading: Reading) -> images.Box:
+  """Returns the rectangle that shows which digit was read: its box with a margin.
+
+  It may reach beyond the picture.
+  """
+  left, top, right, bottom = reading.box
+  margin = max(2, round(_MARGIN * reading.box.side))
+  return images.Box(left - margin, top - margin, right + margin, bottom + margin)

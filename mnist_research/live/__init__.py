@@ -1,0 +1,1 @@
+"""Recognition while somebody watches: the page and the camera."""

@@ -1,0 +1,7 @@
+"""The page on which a person draws, shows or uploads a digit and sees it read.
+
+It is served to this machine alone, loads nothing from another one, and keeps nothing: a picture
+is in memory while it is read. `guard` says who is answered and how much is taken, `app` has the
+routes, `answer` makes an answer of a picture, `server` runs until a signal, `static/` is what the
+browser gets.
+"""

@@ -1,0 +1,69 @@
+// The panel with an answer: the digit, what the network saw, a bar for each probability, a note.
+const template = document.querySelector("#answer");
+
+// Certainty is never shown: a network has none.
+function percent(share) {
+  if (share >= 0.9995) return ">99.9%";
+  if (share < 0.0005) return "<0.1%";
+  return `${(100 * share).toFixed(1)}%`;
+}
+
+export class Answer {
+  #root;
+  #hint;
+
+  // `root` is an empty element; its data-hint says what to do while there is nothing to read.
+  constructor(root) {
+    root.append(template.content.cloneNode(true));
+    this.#root = root;
+    this.#hint = root.dataset.hint;
+    this.blank();
+  }
+
+  // Shows what the server answered.
+  show({ state, digits, note }) {
+    this.#fill(state, digits[0], note);
+  }
+
+  blank() {
+    this.#fill("blank", undefined, this.#hint);
+  }
+
+  // Shows why there is no answer.
+  problem(sentence) {
+    this.#fill("problem", undefined, sentence);
+  }
+
+  #fill(state, digit, note) {
+    this.#root.dataset.state = state;
+    const label = this.#find(".label");
+    const name = digit?.label_name ?? "?";
+    // Text that stays the same must not be set: it would be read aloud again.
+    if (label.textContent !== name) label.textContent = name;
+    label.classList.toggle("word", name.length > 1);
+    this.#find(".probability").textContent = digit ? percent(digit.probability) : "";
+    this.#see(digit?.image);
+    this.#root.querySelectorAll(".bars li").forEach((bar, index) => this.#bar(bar, digit, index));
+    const line = this.#find(".note");
+    line.role = state === "problem" ? "alert" : null;
+    line.textContent = note;
+  }
+
+  #see(image) {
+    const seen = this.#find(".seen");
+    if (!image) return seen.replaceChildren();
+    if (!seen.firstChild) seen.append(Object.assign(new Image(), { alt: "What the network saw" }));
+    seen.firstChild.src = image;
+  }
+
+  #bar(bar, digit, index) {
+    const share = digit?.probabilities[index] ?? 0;
+    bar.classList.toggle("best", digit !== undefined && share === digit.probability);
+    bar.querySelector("b").style.width = `${100 * share}%`;
+    bar.lastElementChild.textContent = digit ? percent(share) : "";
+  }
+
+  #find(selector) {
+    return this.#root.querySelector(selector);
+  }
+}

@@ -1,0 +1,57 @@
+// A camera, of whose frames the newest is read again and again.
+const WIDTH = 640; // Digits are found on less.
+const INTERVAL = 100; // Milliseconds from one frame that is read to the next.
+const QUALITY = 0.9;
+
+// Makes the camera in `root` alive. Returns the function stop.
+export function createCamera(root, reader) {
+  const video = root.querySelector("video");
+  const button = root.querySelector("[name=camera]");
+  const note = root.querySelector(".tools .note");
+  const hint = note.textContent;
+  const frame = document.createElement("canvas");
+  let timer = null;
+
+  function take() {
+    frame.width = Math.min(WIDTH, video.videoWidth);
+    frame.height = Math.round((frame.width * video.videoHeight) / video.videoWidth);
+    frame.getContext("2d").drawImage(video, 0, 0, frame.width, frame.height);
+    return new Promise((done) => frame.toBlob(done, "image/jpeg", QUALITY));
+  }
+
+  async function show() {
+    video.srcObject = await navigator.mediaDevices.getUserMedia({
+      video: { width: { ideal: WIDTH } },
+    });
+    await video.play();
+  }
+
+  async function start() {
+    button.disabled = true;
+    note.textContent = hint;
+    try {
+      await show();
+      timer = setInterval(() => reader.read(take), INTERVAL);
+      button.textContent = "Stop the camera";
+      for (const track of video.srcObject.getTracks()) track.addEventListener("ended", stop);
+      // The user may have turned to another tab while the browser asked for leave.
+      if (root.hidden) stop();
+    } catch (error) {
+      stop();
+      note.textContent = `No camera: ${error.message}. Plug one in, or allow it, and start again.`;
+    }
+    button.disabled = false;
+  }
+
+  function stop() {
+    clearInterval(timer);
+    timer = null;
+    for (const track of video.srcObject?.getTracks() ?? []) track.stop();
+    video.srcObject = null;
+    button.textContent = "Start the camera";
+    reader.forget();
+  }
+
+  button.addEventListener("click", () => (timer === null ? start() : stop()));
+  return { stop };
+}

@@ -1,0 +1,75 @@
+// The tabs, and what goes from one to another: the keys, and pictures that are dropped or pasted.
+import { Answer } from "./answer.js";
+import { createCamera } from "./camera.js";
+import { Reader } from "./reader.js";
+import { createSketch } from "./sketch.js";
+import { createUpload } from "./upload.js";
+
+const tabs = [...document.querySelectorAll("[role=tab]")];
+const maxBytes = Number(document.querySelector("main").dataset.maxBytes);
+const panels = Object.fromEntries(
+  ["draw", "camera", "upload"].map((name) => {
+    const root = document.getElementById(name);
+    const answer = new Answer(root.querySelector(".answer"));
+    return [name, { root, answer, reader: new Reader(answer, root.querySelector(".outline")) }];
+  }),
+);
+const { draw, camera, upload } = panels;
+const sketch = createSketch(draw.root, draw.reader);
+const { stop } = createCamera(camera.root, camera.reader);
+const { show } = createUpload(upload.root, upload.reader, upload.answer, maxBytes);
+
+function open(name) {
+  for (const tab of tabs) {
+    const isOpen = tab.getAttribute("aria-controls") === name;
+    tab.setAttribute("aria-selected", isOpen);
+    tab.tabIndex = isOpen ? 0 : -1;
+  }
+  for (const [other, { root }] of Object.entries(panels)) root.hidden = other !== name;
+  if (name !== "camera") stop();
+}
+
+function moveFocus(event) {
+  const steps = { ArrowRight: 1, ArrowLeft: -1 };
+  if (!(event.key in steps)) return;
+  const place = tabs.indexOf(event.target) + steps[event.key];
+  const tab = tabs.at(place % tabs.length);
+  tab.focus();
+  open(tab.getAttribute("aria-controls"));
+}
+
+for (const tab of tabs) {
+  tab.addEventListener("click", () => open(tab.getAttribute("aria-controls")));
+  tab.addEventListener("keydown", moveFocus);
+}
+
+document.addEventListener("keydown", (event) => {
+  if (draw.root.hidden || !(event.ctrlKey || event.metaKey)) return;
+  const key = event.key.toLowerCase();
+  if (key !== "z" && key !== "y") return;
+  event.preventDefault();
+  if (key === "y" || event.shiftKey) sketch.redo();
+  else sketch.undo();
+});
+
+// A picture may be pasted and dropped anywhere.
+function showFirst(event, { files }) {
+  if (files.length === 0) return;
+  event.preventDefault();
+  open("upload");
+  show(files[0]);
+}
+
+document.addEventListener("paste", (event) => showFirst(event, event.clipboardData));
+document.addEventListener("drop", (event) => {
+  document.body.classList.remove("dragging");
+  showFirst(event, event.dataTransfer);
+});
+document.addEventListener("dragover", (event) => {
+  if (!event.dataTransfer.types.includes("Files")) return;
+  event.preventDefault();
+  document.body.classList.add("dragging");
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("dragging");
+});

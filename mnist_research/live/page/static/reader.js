@@ -1,0 +1,91 @@
+// Asks the server what is on pictures, one after another, and shows its answers.
+const BUSY = 503;
+const SECONDS_TO_RETRY = 1;
+const GONE = "The page's command doesn't answer. Start it again, then reload the page.";
+
+async function ask(picture) {
+  const response = await fetch("read", {
+    method: "POST",
+    headers: { "Content-Type": "application/octet-stream" },
+    credentials: "omit",
+    body: picture,
+  });
+  return { status: response.status, ...(await response.json()) };
+}
+
+export class Reader {
+  #answer;
+  #outline;
+  #next = null; // The newest request that is not sent yet.
+  #isAsking = false;
+  #round = 0;
+
+  // `answer` shows what is read; `outline`, if given, is an SVG element that lies over the picture.
+  constructor(answer, outline = null) {
+    this.#answer = answer;
+    this.#outline = outline;
+  }
+
+  // Reads a picture as soon as the answer to the one before has come, unless there is a newer one
+  // by then. `take` returns it, a Blob or a promise of one; `name` is what a problem is told of.
+  read(take, name = "The file") {
+    this.#next = { take, name };
+    if (!this.#isAsking) this.#askAll();
+  }
+
+  // Shows no answer any more; one that is on its way is dropped.
+  forget() {
+    this.#round += 1;
+    this.#next = null;
+    this.#answer.blank();
+    this.#draw({ digits: [] });
+  }
+
+  async #askAll() {
+    this.#isAsking = true;
+    while (this.#next) {
+      const request = this.#next;
+      const round = this.#round;
+      this.#next = null;
+      const reply = await this.#reply(request);
+      if (round !== this.#round) continue;
+      this.#show(reply, request.name);
+      if (reply.status !== BUSY) continue;
+      await new Promise((done) => setTimeout(done, 1000 * SECONDS_TO_RETRY));
+      if (round === this.#round) this.#next ??= request;
+    }
+    this.#isAsking = false;
+  }
+
+  async #reply({ take }) {
+    try {
+      return await ask(await take());
+    } catch {
+      return { error: GONE };
+    }
+  }
+
+  #show(reply, name) {
+    if (reply.error) {
+      this.#answer.problem(reply.error.replace(/^The file/, () => name));
+      this.#draw({ digits: [] });
+    } else {
+      this.#answer.show(reply);
+      this.#draw(reply);
+    }
+  }
+
+  // Draws a rectangle about each digit that was read, in pixels of the picture.
+  #draw({ width, height, digits }) {
+    if (!this.#outline) return;
+    this.#outline.setAttribute("viewBox", `0 0 ${width ?? 1} ${height ?? 1}`);
+    this.#outline.replaceChildren(
+      ...digits.map(({ box }) => {
+        const shape = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+        const attributes = { ...box, rx: (width / 80).toFixed(1) };
+        for (const [key, value] of Object.entries(attributes)) shape.setAttribute(key, value);
+        return shape;
+      }),
+    );
+  }
+}

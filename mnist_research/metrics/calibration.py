@@ -1,0 +1,101 @@
+"""Whether probabilities mean what they say: reliability, and the temperature that corrects it.
+
+Of 100 predictions made with a probability of 0.8, 80 should be right. The definitions are those of
+Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv:1706.04599).
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from mnist_research.metrics.evaluation import log_softmax
+
+# As many as the paper has.
+NUM_BINS = 15
+# Examples that are all predicted correctly have no best temperature: colder is better, until the
+# loss rounds to 0.
+_TEMPERATURES = (0.01, 100.0)
+
+
+class Reliability(NamedTuple):
+  """Predictions in bins of equal width by their confidence: the probability of the predicted class.
+
+  Bin i holds the confidences above i / bins, up to and with (i + 1) / bins.
+
+  Attributes:
+    counts: int64 [bins], the predictions in each bin.
+    confidence: float64 [bins], their mean confidence; NaN in an empty bin.
+    accuracy: float64 [bins], the share of them that is right; NaN in an empty bin.
+  """
+
+  counts: np.ndarray
+  confidence: np.ndarray
+  accuracy: np.ndarray
+
+  @property
+  def expected_calibration_error(self) -> float:
+    """Mean distance of accuracy from confidence over the bins, weighted by their counts."""
+    held = self.counts > 0
+    gaps = np.abs(self.accuracy[held] - self.confidence[held])
+    return float(np.average(gaps, weights=self.counts[held]))
+
+
+def reliability(
+  probabilities: np.ndarray, labels: np.ndarray, *, bins: int = NUM_BINS
+) -> Reliability:
+  """Sorts predictions into bins by their confidence.
+
+  Args:
+    probabilities: [N, classes].
+    labels: integers [N].
+    bins: how many.
+
+  Raises:
+    ValueError: the lengths differ, or there is no example.
+  """
+  if len(probabilities) != len(labels) or not len(labels):
+    raise ValueError(f"{len(probabilities)} rows of probabilities for {len(labels)} labels")
+  confidences = probabilities.max(axis=1).astype(np.float64)
+  right = probabilities.argmax(axis=1) == labels
+  # The upper edge belongs to the bin. Rounding may carry a probability past 1.
+  indices = np.clip(np.ceil(confidences * bins).astype(np.int64) - 1, 0, bins - 1)
+  counts = np.bincount(indices, minlength=bins)
+  empty = np.where(counts, 1.0, np.nan) / np.maximum(counts, 1)
+  return Reliability(
+    counts=counts,
+    confidence=np.bincount(indices, confidences, minlength=bins) * empty,
+    accuracy=np.bincount(indices, right, minlength=bins) * empty,
+  )
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+  """Returns the temperature T for which softmax(logits / T) has the least cross-entropy.
+
+  Temperature scaling (section 4.2 of the paper) changes no prediction, only its probability. Fit it
+  on validation examples: on those trained on it would praise the network, and the test examples
+  are there to judge by.
+
+  Args:
+    logits: [N, classes].
+    labels: integers [N].
+
+  Returns:
+    T, from 0.01 to 100; above 1 where the network is too sure of itself.
+
+  Raises:
+    ValueError: the lengths differ, or there is no example.
+  """
+  if len(logits) != len(labels) or not len(labels):
+    raise ValueError(f"{len(logits)} rows of logits for {len(labels)} labels")
+  rows = np.arange(len(labels))
+
+  def cross_entropy(log_temperature: float) -> float:
+    scaled = logits.astype(np.float64) / math.exp(log_temperature)
+    return float(-log_softmax(scaled)[rows, labels].mean())
+
+  # It is convex in 1 / T: there is one lowest point, and a search between bounds finds it.
+  low, high = map(math.log, _TEMPERATURES)
+  found = minimize_scalar(cross_entropy, bounds=(low, high), method="bounded")
+  return math.exp(found.x)

@@ -1,0 +1,112 @@
+"""Metrics of a whole split, from the predictions of every example, in float64."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp
+
+
+class Evaluation(NamedTuple):
+  """How well a split was predicted.
+
+  Attributes:
+    num_examples: the number of examples, each counted once.
+    loss: mean cross-entropy in nats, without label smoothing.
+    accuracy: share predicted correctly.
+    confusion: int64 [classes, classes]: rows are labels, columns predictions.
+    probabilities: float64 [num_examples, classes].
+  """
+
+  num_examples: int
+  loss: float
+  accuracy: float
+  confusion: np.ndarray
+  probabilities: np.ndarray
+
+  @property
+  def metrics(self) -> dict[str, float]:
+    """What is recorded of a split: in metrics.jsonl, TensorBoard, result.json and the report."""
+    return {"loss": self.loss, "accuracy": self.accuracy}
+
+  @property
+  def accuracy_per_class(self) -> list[float | None]:
+    """Share of each label's examples predicted correctly; None for a label without examples."""
+    totals = self.confusion.sum(axis=1)
+    return [
+      float(hits / total) if total else None
+      for hits, total in zip(np.diag(self.confusion), totals, strict=True)
+    ]
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+  """Returns the logarithms of the probabilities, float64 [N, classes], of `logits`."""
+  shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+  return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def mean_probabilities(log_probabilities: Sequence[np.ndarray]) -> np.ndarray:
+  """Returns the logarithms of the mean of several predictions' probabilities.
+
+  Args:
+    log_probabilities: of each prediction, float64 [N, classes].
+  """
+  return logsumexp(log_probabilities, axis=0) - np.log(len(log_probabilities))
+
+
+def evaluate(log_probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
+  """Returns the metrics of predictions, float64 [N, classes], against `labels`, integers [N].
+
+  Raises:
+    ValueError: the lengths differ, or there is no example.
+  """
+  if len(log_probabilities) != len(labels) or not len(labels):
+    raise ValueError(f"{len(log_probabilities)} rows of predictions for {len(labels)} labels")
+  num_examples = len(labels)
+  predictions = log_probabilities.argmax(axis=1)
+  return Evaluation(
+    num_examples=num_examples,
+    loss=float(-log_probabilities[np.arange(num_examples), labels].mean()),
+    accuracy=float((predictions == labels).mean()),
+    confusion=confusion_matrix(log_probabilities, labels),
+    probabilities=np.exp(log_probabilities),
+  )
+
+
+def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """Counts the examples by label and prediction.
+
+  Args:
+    probabilities: of each class, or their logarithms, [N, classes].
+    labels: integers [N].
+
+  Returns:
+    int64 [classes, classes]: rows are labels, columns predictions.
+  """
+  num_classes = probabilities.shape[1]
+  confusion = np.zeros((num_classes, num_classes), np.int64)
+  np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
+  return confusion
+
+
+def evaluate_logits(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
+  """Returns the metrics of `logits` [N, classes], as `evaluate` does."""
+  return evaluate(log_softmax(logits), labels)
+
+
+def wilson_interval(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the ends of the 95% interval of a share of which `successes` in `trials` were seen.
+
+  Wilson's (1927, doi:10.1080/01621459.1927.10502953): it holds near 0 and 1 and for few trials,
+  where mean +- 1.96 deviations doesn't.
+
+  Args:
+    successes: counts, of any shape.
+    trials: counts of that shape, each at least 1.
+  """
+  z = 1.959963984540054  # 97.5% of a normal distribution lie below.
+  share = np.asarray(successes) / trials
+  scale = 1 + z**2 / trials
+  center = (share + z**2 / (2 * trials)) / scale
+  margin = z / scale * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+  return np.maximum(center - margin, 0.0), np.minimum(center + margin, 1.0)

@@ -1,0 +1,152 @@
+"""How a model is made by its name: one of this package, or from a user's own file."""
+
+import contextlib
+import dataclasses
+import inspect
+import random
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from mnist_research.config import MODELS, Config, ModelConfig
+from mnist_research.config.setting import parse_keywords
+from mnist_research.models import precision as precision_lib
+from mnist_research.models.layers import layer_seed
+from mnist_research.runtime import extensions
+from mnist_research.runtime.errors import UserError
+
+# The settings that have flags of their own.
+_FLAGS = {field.name for field in dataclasses.fields(ModelConfig)}
+
+
+class Recipe(NamedTuple):
+  """What a model is made from.
+
+  Attributes:
+    config: the settings that name it.
+    network: its class.
+    settings: what it is called with besides `num_classes` and `seed`.
+  """
+
+  config: ModelConfig
+  network: type[tf.keras.Model]
+  settings: dict[str, Any]
+
+  @property
+  def xla_pays(self) -> bool:
+    """Whether its steps gain from XLA on one device."""
+    return bool(getattr(self.network, "xla_pays", False))
+
+  def half_precision_pays(self, batch_size: int) -> bool:
+    """Whether 16 bits pay where the device multiplies them faster."""
+    pays = getattr(self.network, "half_precision_pays", None)
+    if pays is None:
+      return False
+    with extensions.blamed("model", self.config.model):
+      return bool(pays(batch_size, **self.settings))
+
+  def multiplications(self, image_shape: tuple[int, ...], num_classes: int) -> int:
+    """Returns about how many numbers are multiplied when the model sees an image."""
+    count = getattr(self.network, "multiplications", None)
+    if count is not None:
+      with extensions.blamed("model", self.config.model):
+        return int(count(image_shape, num_classes, **self.settings))
+    with tf.init_scope():
+      model = self.create(image_shape, num_classes, precision="float32", seed=0)
+    return sum(_layer_multiplications(layer) for layer in model._flatten_layers())
+
+  def create(
+    self, image_shape: tuple[int, ...], num_classes: int, *, precision: str, seed: int
+  ) -> tf.keras.Model:
+    """Returns the model with its initial weights.
+
+    Raises:
+      UserError: a model of the user's own can't be made, or doesn't return logits.
+    """
+    takes_seed = "seed" in _parameters(self.network)
+    given = {"seed": seed} if takes_seed else {}
+    with (
+      extensions.blamed("model", self.config.model),
+      _seeded(layer_seed(seed, 0)),
+      precision_lib.default_policy(precision),
+    ):
+      model = self.network(num_classes=num_classes, **given, **self.settings)
+      logits = model(tf.zeros([1, *image_shape], tf.uint8))
+      shape = getattr(logits, "shape", None)
+      if shape is None or tuple(shape) != (1, num_classes):
+        raise UserError(
+          f"--model={self.config.model}: called with images {[1, *image_shape]} it returns "
+          f"{f'shape {list(shape)}' if shape is not None else type(logits).__name__}, not logits "
+          f"of shape {[1, num_classes]}"
+        )
+    return model
+
+
+def create_recipe(config: ModelConfig) -> Recipe:
+  """Returns what the model that `config` names is made from.
+
+  Raises:
+    UserError: it is not there, or its settings can't be read.
+  """
+  settings = parse_keywords("model_settings", config.model_settings)
+  network = extensions.load("model", MODELS.get(config.model, config.model))
+  if not (isinstance(network, type) and issubclass(network, tf.keras.Model)):
+    raise UserError(f"--model={config.model}: it must be a subclass of tf.keras.Model")
+  if config.model not in MODELS:
+    return Recipe(config, network, settings)
+  for name in settings:
+    if name in _FLAGS:
+      raise UserError(f"--model_settings={config.model_settings}: use --{name}, which is a flag")
+  taken = _FLAGS & _parameters(network)
+  return Recipe(config, network, {**{name: getattr(config, name) for name in taken}, **settings})
+
+
+def create_model(
+  config: Config, *, image_shape: tuple[int, ...], num_classes: int
+) -> tf.keras.Model:
+  """Returns the model that `config` names, its weights drawn from the run's seed.
+
+  Args:
+    config: the settings; the precision must have been chosen.
+    image_shape: (height, width, channels).
+    num_classes: how many logits it returns.
+
+  Raises:
+    UserError: it can't be made.
+  """
+  return create_recipe(config.model).create(
+    image_shape, num_classes, precision=config.devices.precision, seed=config.run.seed
+  )
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+  """Has Keras draw the seeds of initializers that were given none from `seed`.
+
+  Keras takes them from Python's generator, which is put back as it was.
+  """
+  state = random.getstate()
+  random.seed(seed)
+  try:
+    yield
+  finally:
+    random.setstate(state)
+
+
+def _layer_multiplications(layer: tf.keras.layers.Layer) -> int:
+  """Returns about how many numbers one layer with a kernel multiplies for an image."""
+  kernel = getattr(layer, "kernel", getattr(layer, "depthwise_kernel", None))
+  if not isinstance(kernel, tf.keras.Variable):
+    return 0
+  output_shape = layer.compute_output_shape(layer.get_build_config()["input_shape"])
+  places = [side or 1 for side in output_shape[1:-1]]
+  size = 1
+  for side in (*places, *kernel.shape):
+    size *= side
+  return size
+
+
+def _parameters(network: Any) -> set[str]:
+  """Returns the names of the arguments that a class of networks takes."""
+  return {*inspect.signature(network.__init__).parameters}

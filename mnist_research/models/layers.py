@@ -1,0 +1,307 @@
+"""The layers that the networks of this package are made of, and their random numbers."""
+
+import contextlib
+import contextvars
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_research.data import randomness
+
+# Keras's 0.99 remembers the statistics of hundreds of steps, in which these networks change much.
+_NORM_MOMENTUM = 0.9
+# The fused operation takes longer than Keras's for channels in other numbers.
+_FUSED_CHANNELS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class StepRandomness:
+  """What the random numbers of a training step are made of: no layer keeps a generator of its own.
+
+  Attributes:
+    seed: of the run.
+    positions: int64 [batch], place of each example in the run's stream of examples.
+  """
+
+  seed: int
+  positions: tf.Tensor
+
+  def bits(self, inputs: tf.Tensor, name: int) -> tf.Tensor:
+    """Returns a number, uint32, for each of `inputs` [batch, ...], other ones for another `name`.
+
+    Those of an example are the same on any number of replicas, and in a run that was interrupted.
+    """
+    count = math.prod(inputs.shape[1:])
+    drawn = randomness.bits(self.positions, count, seed=self.seed, name=name)
+    return tf.reshape(drawn, tf.shape(inputs))
+
+
+# A context of Python's, so that replicas, each traced in a thread, have their own; and a network is
+# called with `training` alone, as any network of Keras.
+_STEP: contextvars.ContextVar[StepRandomness] = contextvars.ContextVar("step_randomness")
+
+
+@contextlib.contextmanager
+def step_randomness(*, seed: int, positions: tf.Tensor) -> Iterator[None]:
+  """Gives the layers that are called inside, with `training=True`, their random numbers.
+
+  Args:
+    seed: of the run.
+    positions: int64 [batch], place of each example in the run's stream of examples.
+  """
+  token = _STEP.set(StepRandomness(seed, positions))
+  try:
+    yield
+  finally:
+    _STEP.reset(token)
+
+
+def _current_step() -> StepRandomness:
+  try:
+    return _STEP.get()
+  except LookupError:
+    raise ValueError(
+      "a network with dropout or noise was called with training=True outside of step_randomness, "
+      "from which these layers draw"
+    ) from None
+
+
+class Dropout(tf.keras.layers.Layer):
+  """Dropout (Srivastava et al. 2014) whose mask is a function of seed, example and layer.
+
+  `tf.keras.layers.Dropout` advances a generator instead, so its masks depend on the number of
+  replicas.
+  """
+
+  def __init__(self, rate: float, *, stream: int, name: str):
+    """Makes the layer.
+
+    Args:
+      rate: share of the units that is dropped.
+      stream: its stream of random numbers, of `data.randomness`.
+      name: of the layer.
+    """
+    super().__init__(name=name)
+    self.rate = rate
+    self._stream = stream
+
+  def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape stays."""
+    return input_shape
+
+  def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    """Drops units of `inputs` [batch, ...] in training, else returns them."""
+    if not training or not self.rate:
+      return inputs
+    dropped = tf.constant(int(self.rate * 2**32), tf.uint32)
+    kept = _current_step().bits(inputs, self._stream) >= dropped
+    # In float32: a scale of 1 / 0.9 would be 0.16% too large in bfloat16.
+    scaled = tf.cast(tf.cast(inputs, tf.float32) / (1 - self.rate), inputs.dtype)
+    return tf.where(kept, scaled, tf.zeros_like(inputs))
+
+
+class Noise(tf.keras.layers.Layer):
+  """Adds normal noise in training (Sietsma and Dow 1991, doi:10.1016/0893-6080(91)90033-2).
+
+  It is to `tf.keras.layers.GaussianNoise` what `Dropout` is to Keras's.
+  """
+
+  def __init__(self, deviation: float, *, stream: int, name: str):
+    """Makes the layer.
+
+    Args:
+      deviation: standard deviation of the noise.
+      stream: its stream of random numbers, of `data.randomness`.
+      name: of the layer.
+    """
+    super().__init__(name=name)
+    self.deviation = deviation
+    self._stream = stream
+
+  def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape stays."""
+    return input_shape
+
+  def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    """Adds noise to `inputs` [batch, ...] in training, else returns them."""
+    if not training or not self.deviation:
+      return inputs
+    # As many bits as leave the shares exact, above 0 and below 1.
+    drawn = _current_step().bits(inputs, self._stream)
+    bits = tf.bitwise.right_shift(drawn, tf.constant(9, tf.uint32))
+    shares = (tf.cast(tf.cast(bits, tf.int32), tf.float32) + 0.5) / 2.0**23
+    return inputs + tf.cast(self.deviation * tf.math.ndtri(shares), inputs.dtype)
+
+
+class BatchNorm(tf.keras.layers.BatchNormalization):
+  """Batch normalization (Ioffe and Szegedy 2015, arXiv:1502.03167) over the global batch.
+
+  It is Keras's, except for a training step on one replica: there TensorFlow's own operation does
+  the same in a third of the time, unless the channels are few or don't come in sixteens.
+  """
+
+  def __init__(self) -> None:
+    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    super().__init__(momentum=_NORM_MOMENTUM, synchronized=several, name="norm")
+
+  def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    """Returns `inputs` [batch, ..., channels] normalized; in training by their own statistics."""
+    if not training or self.synchronized or inputs.shape[-1] % _FUSED_CHANNELS:
+      return super().call(inputs, training=training)
+    maps = inputs if inputs.shape.rank == 4 else inputs[:, None, None]
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+      x=maps, scale=self.gamma, offset=self.beta, mean=[], variance=[], epsilon=self.epsilon
+    )
+    # The operation gives the variance of the population that the batch was drawn from.
+    count = tf.cast(tf.size(maps) // maps.shape[-1], tf.float32)
+    self._move(self.moving_mean, mean)
+    self._move(self.moving_variance, variance * (count - 1) / count)
+    return tf.reshape(outputs, tf.shape(inputs))
+
+  def _move(self, average: tf.keras.Variable, value: tf.Tensor) -> None:
+    average.assign(self.momentum * average.value + (1 - self.momentum) * value)
+
+
+class DenseBlock(tf.keras.layers.Layer):
+  """A fully connected layer, batch normalization if asked for, noise, activation, dropout."""
+
+  def __init__(
+    self,
+    units: int,
+    *,
+    index: int,
+    seed: int,
+    activation: str,
+    batch_norm: bool,
+    noise: float,
+    dropout_rate: float,
+  ):
+    """Makes the tf.keras.layers.
+
+    Args:
+      units: outputs.
+      index: place among the hidden layers: masks differ between them.
+      seed: of the initial weights.
+      activation: name of Keras's function.
+      batch_norm: whether to normalize before the activation.
+      noise: standard deviation of the noise before the activation.
+      dropout_rate: share of the outputs dropped in training.
+    """
+    super().__init__(name=f"hidden_{index}")
+    self.dense = tf.keras.layers.Dense(
+      units,
+      use_bias=not batch_norm,
+      kernel_initializer=_hidden_initializer(activation, seed),
+      name="dense",
+    )
+    self.norm = BatchNorm() if batch_norm else None
+    self.noise = Noise(noise, stream=randomness.HIDDEN_NOISE + index, name="noise")
+    self.activation = tf.keras.activations.get(activation)
+    self.dropout = Dropout(dropout_rate, stream=randomness.HIDDEN_DROPOUT + index, name="dropout")
+
+  def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    """Returns [batch, units] for `inputs` [batch, features]."""
+    x = self.dense(inputs)
+    if self.norm is not None:
+      x = self.norm(x, training=training)
+    x = self.noise(x, training=training)
+    return self.dropout(self.activation(x), training=training)
+
+
+class ConvolutionBlock(tf.keras.layers.Layer):
+  """A convolution, max pooling if asked for, a bias or batch normalization, activation.
+
+  The pooling comes first: what follows has a quarter of the values then. A bias added before it
+  would give the same maps, and its gradient alone took as long as that of a convolution. An
+  activation commutes with max pooling where it never falls as its input rises; gelu and silu fall
+  for some negative inputs, so with them the order matters.
+
+  A fixed one has kernels that are not trained, and neither bias nor normalization.
+  """
+
+  def __init__(
+    self,
+    *,
+    index: int,
+    filters: int,
+    kernel_size: int,
+    pool_size: int,
+    padding: str,
+    seed: int,
+    activation: str,
+    batch_norm: bool,
+    fixed: bool = False,
+  ):
+    """Makes the tf.keras.layers.
+
+    Args:
+      index: place among the convolutions.
+      filters: maps that it returns.
+      kernel_size: side of the kernel.
+      pool_size: side of the max pooling; 1: none.
+      padding: of the convolution, valid or same.
+      seed: of the initial weights.
+      activation: name of Keras's function.
+      batch_norm: whether to normalize before the activation.
+      fixed: whether the kernels stay as they are made.
+    """
+    super().__init__(name=f"convolution_{index}")
+    self.convolution = tf.keras.layers.Conv2D(
+      filters,
+      kernel_size,
+      padding=padding,
+      data_format="channels_last",
+      use_bias=False,
+      kernel_initializer=_hidden_initializer(activation, seed),
+      name="convolution",
+    )
+    self.pool = (
+      tf.keras.layers.MaxPooling2D(pool_size, data_format="channels_last")
+      if pool_size > 1
+      else None
+    )
+    self.is_fixed = fixed
+    # Nothing before it needs gradients, which would take a third of a small network's step.
+    self.convolution.trainable = not fixed
+    self.norm = BatchNorm() if batch_norm and not fixed else None
+    self.activation = tf.keras.activations.get(activation)
+
+  def build(self, input_shape: tuple[int, ...]) -> None:
+    """Makes the bias."""
+    if self.norm is None and not self.is_fixed:
+      self.bias = self.add_weight(
+        shape=[self.convolution.filters], initializer="zeros", name="bias"
+      )
+    super().build(input_shape)
+
+  def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    """Returns maps [batch, height, width, filters] of maps `inputs`."""
+    x = self.convolution(inputs)
+    if self.pool is not None:
+      x = self.pool(x)
+    if self.norm is not None:
+      x = self.norm(x, training=training)
+    elif not self.is_fixed:
+      x = x + self.bias
+    return self.activation(x)
+
+
+def layer_seed(seed: int, layer: int) -> int:
+  """Returns a seed for each layer of each run: neighboring ones share no weights."""
+  return int(np.random.SeedSequence([seed, layer]).generate_state(1)[0] >> 1)
+
+
+def _hidden_initializer(activation: str, seed: int) -> tf.keras.Initializer:
+  """Returns the initializer that keeps the variance of activations from layer to layer.
+
+  Glorot and Bengio 2010 for the symmetric ones, Klambauer et al. 2017 (arXiv:1706.02515) for selu,
+  He et al. 2015 (arXiv:1502.01852) for relu and what resembles it.
+  """
+  if activation in ("tanh", "sigmoid"):
+    return tf.keras.initializers.GlorotUniform(seed)
+  if activation == "selu":
+    return tf.keras.initializers.LecunNormal(seed)
+  return tf.keras.initializers.HeNormal(seed)

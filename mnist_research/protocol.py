@@ -1,0 +1,172 @@
+"""Which examples a run may be judged by, and the count of what it was judged by.
+
+Two rules that keep a choice from leaking into what it is judged by. A network is scored on
+validation examples, and a temperature is fitted on them, only where it was not trained on them. And
+each time that a run's test split is scored is written down in its workdir.
+"""
+
+import datetime
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mnist_research.config import Config
+from mnist_research.runtime import extensions
+from mnist_research.runtime.errors import UserError
+
+TEST_SCORES = "test_scores.jsonl"
+# Datasets that are made of the same handwriting: examples of one may be among those of another.
+_NIST = ("mnist", "emnist", "mnist_corrupted")
+
+
+class Cut(NamedTuple):
+  """How a run divides the train split: its last examples are held out, the others trained on.
+
+  Attributes:
+    dataset: what tells it from other datasets.
+    held_out: how many examples are held out.
+  """
+
+  dataset: str
+  held_out: int
+
+
+def cut_of(config: Config) -> Cut:
+  """Returns how the run of `config` divides the train split of its dataset."""
+  dataset = config.data.dataset
+  if extensions.is_builder(dataset):
+    # The same code is the same dataset, wherever its file is.
+    dataset = extensions.identity("dataset", dataset)
+  return Cut(dataset, config.data.validation_examples)
+
+
+def check_held_out(
+  scored: Config, members: Iterable[tuple[Path, Config]], *, purpose: str = "--split=validation"
+) -> None:
+  """Raises UserError unless every member held out the validation examples of `scored`.
+
+  Args:
+    scored: gives the dataset, and how many of the last examples of train are meant.
+    members: the workdir of each network, and the settings that it was trained with.
+    purpose: the flag that asks for these examples.
+
+  Raises:
+    UserError: a member was trained on some of them, or may have been; it is named.
+  """
+  dataset, wanted = cut_of(scored)
+  if not wanted:
+    raise UserError(f"{purpose}: this run held no validation examples out")
+  for path, config in members:
+    trained_on, held_out = cut_of(config)
+    if trained_on != dataset:
+      if _may_overlap(trained_on, dataset):
+        raise UserError(
+          f"{purpose}: {path} was trained on {config.data.dataset}, which may hold validation "
+          f"examples of {scored.data.dataset}; leave it out, or choose another --dataset"
+        )
+    elif held_out < wanted:
+      raise UserError(
+        f"{purpose}: {path} was trained on {wanted - held_out:,} of the {wanted:,} validation "
+        f"examples (its --validation_examples={held_out}); leave it out, or train it with "
+        f"--validation_examples={wanted}"
+      )
+
+
+def _may_overlap(first: str, second: str) -> bool:
+  """Whether one dataset may hold examples of another; of a user's own nobody knows."""
+  if any(extensions.is_builder(name) or "SHA-256" in name for name in (first, second)):
+    return True
+  families = [name.split("/")[0].split(":")[0] for name in (first, second)]
+  return families[0] == families[1] or all(family in _NIST for family in families)
+
+
+def cut_by_name(config: Config) -> Cut:
+  """Returns `cut_of(config)`; by the dataset's name where a user's file of it is gone."""
+  try:
+    return cut_of(config)
+  except UserError:
+    return Cut(config.data.dataset, config.data.validation_examples)
+
+
+def same_cut(configs: Sequence[Config]) -> bool:
+  """Whether runs held the same examples out, so that their validation accuracies compare."""
+  return len({cut_by_name(config) for config in configs}) == 1
+
+
+class TestScoring(NamedTuple):
+  """One scoring of a test split.
+
+  Attributes:
+    time: when, in UTC.
+    command: that scored: train or evaluate.
+    dataset: whose test split.
+    step: of the weights.
+    members: how many networks were scored together.
+  """
+
+  time: str
+  command: str
+  dataset: str
+  step: int
+  members: int = 1
+
+
+def record_test_scoring(
+  directory: Path, command: str, *, dataset: str, step: int, members: int = 1
+) -> None:
+  """Writes down, in a workdir, that the test split of `dataset` is scored.
+
+  A workdir that can't be written gets a warning: what somebody else keeps may be looked at.
+  """
+  time = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+  line = json.dumps(TestScoring(time, command, dataset, step, members)._asdict()) + "\n"
+  path = directory / TEST_SCORES
+  try:
+    with path.open("a", encoding="utf-8") as file:
+      file.write(line)
+  except OSError as error:
+    from absl import logging  # It defines flags when it is imported.
+
+    logging.warning("%s: %s; this scoring of the test split is not counted", path, error.strerror)
+
+
+def read_test_scorings(directory: Path) -> list[TestScoring] | None:
+  """Returns the scorings of test splits by the network of a workdir, in their order.
+
+  Returns:
+    None where nothing was written down: the run didn't score, or it is of an earlier version.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  path = directory / TEST_SCORES
+  try:
+    lines = path.read_text(encoding="utf-8").splitlines()
+  except FileNotFoundError:
+    return None
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f"{path} can't be read: {error}") from error
+  return [_parsed(path, number, line) for number, line in enumerate(lines, start=1) if line]
+
+
+def _parsed(path: Path, number: int, line: str) -> TestScoring:
+  try:
+    record: dict[str, Any] = json.loads(line)
+    texts = [record[name] for name in ("time", "command", "dataset")]
+    counts = [record["step"], record.get("members", 1)]
+    if not all(isinstance(text, str) for text in texts):
+      raise TypeError
+    return TestScoring(*texts, *map(int, counts))
+  except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    raise UserError(f"{path} is damaged in line {number}; delete that line") from error
+
+
+def count_test_scorings(directory: Path, dataset: str) -> int | None:
+  """Returns how often the test split of `dataset` was scored; None where nothing was written down.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  scorings = read_test_scorings(directory)
+  return None if scorings is None else sum(each.dataset == dataset for each in scorings)

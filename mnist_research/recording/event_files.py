@@ -1,0 +1,131 @@
+"""TensorBoard's event files: read as TensorBoard reads them, and written to go on where it does.
+
+TensorBoard reads the files of a directory in the order of their names, which begin with the second;
+at a `SessionLog.START` it forgets what it read of that step and later ones. So a new one
+is named after all that are there, whatever the clock says, and what still counts of them is not
+written a second time.
+"""
+
+import contextlib
+import os
+import platform
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+from tensorboard.compat.proto import event_pb2
+
+from mnist_research.runtime.errors import writing
+
+_NAME = re.compile(r"events\.out\.tfevents\.(\d{1,10})\.")
+_VERSION = "brain.Event:2"
+# The tag under which TensorBoard shows a graph.
+_GRAPH = "__run_graph__"
+# How late somebody who watches sees what was written.
+_FLUSH_SECONDS = 2.0
+# Longest step forward of the clock from one event to the next of the same time.
+_TICK = 1e-6
+
+
+class EventFile:
+  """An event file that this process writes, from any thread."""
+
+  def __init__(self, directory: Path, *, first_step: int):
+    """Opens the file; what was written past `first_step` is disowned: those steps are done again.
+
+    Args:
+      directory: of this file and those before it; made where it is missing.
+      first_step: where the run resumes. At 0 all is disowned.
+
+    Raises:
+      UserError: the file can't be written.
+    """
+    self._directory = directory
+    self._lock = threading.Lock()
+    start = first_step + 1 if first_step else 0
+    with self._writing():
+      directory.mkdir(parents=True, exist_ok=True)
+      self._shown, self._wall_time, second = _read_before(directory, start)
+      second = max(int(time.time()), second + 1)
+      name = f"events.out.tfevents.{second:010d}.{platform.node()}.{os.getpid()}.v2"
+      self._file = tf.io.TFRecordWriter(str(directory / name))
+      self._flushed = time.monotonic()
+    self._add(event_pb2.Event(file_version=_VERSION))
+    log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._add(event_pb2.Event(step=start, session_log=log))
+    self.flush()
+
+  def add(self, summary: bytes, *, step: int) -> None:
+    """Writes a serialized `Summary`, but what an earlier process wrote of this step and counts."""
+    event = event_pb2.Event(step=step)
+    event.summary.ParseFromString(summary)
+    new = [value for value in event.summary.value if (value.tag, step) not in self._shown]
+    if not new:
+      return
+    del event.summary.value[:]
+    event.summary.value.extend(new)
+    self._add(event)
+
+  def add_graph(self, graph: bytes) -> None:
+    """Writes a serialized `GraphDef`, unless there is one."""
+    if (_GRAPH, 0) not in self._shown:
+      self._add(event_pb2.Event(graph_def=graph))
+
+  def flush(self) -> None:
+    """Sends what was written to the disk."""
+    with self._lock, self._writing():
+      self._flush()
+
+  def close(self) -> None:
+    """Sends what was written to the disk, and closes the file."""
+    with self._lock, self._writing():
+      self._file.close()
+
+  def _add(self, event: event_pb2.Event) -> None:
+    with self._lock, self._writing():
+      # Never before what is there already, though the clock was set back.
+      self._wall_time = max(time.time(), self._wall_time + _TICK)
+      event.wall_time = self._wall_time
+      self._file.write(event.SerializeToString())
+      if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+        self._flush()
+
+  def _flush(self) -> None:
+    self._file.flush()
+    self._flushed = time.monotonic()
+
+  def _writing(self) -> contextlib.AbstractContextManager[None]:
+    return writing(self._directory, (OSError, tf.errors.OpError))
+
+
+def _read_before(directory: Path, start: int) -> tuple[set[tuple[str, int]], float, int]:
+  """Reads the event files that are there.
+
+  Returns:
+    The tag and step of all that counts before step `start`; the time of the latest event; and the
+    second in the last file's name.
+  """
+  shown: set[tuple[str, int]] = set()
+  wall_time, second = 0.0, 0
+  for path in sorted(directory.iterdir()):
+    named = _NAME.match(path.name)
+    if not named or not path.is_file():
+      continue
+    second = max(second, int(named[1]))
+    for event in _events(path):
+      wall_time = max(wall_time, event.wall_time)
+      if event.session_log.status == event_pb2.SessionLog.START:
+        shown = {(tag, step) for tag, step in shown if step < event.step}
+      tags = [value.tag for value in event.summary.value]
+      shown.update((tag, event.step) for tag in ([_GRAPH] if event.graph_def else tags))
+  return {(tag, step) for tag, step in shown if step < start}, wall_time, second
+
+
+def _events(path: Path) -> Iterator[event_pb2.Event]:
+  """Yields the events of a file, as far as they are whole: a process may have been killed."""
+  with contextlib.suppress(tf.errors.DataLossError):
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+      yield event_pb2.Event.FromString(record)

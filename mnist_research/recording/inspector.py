@@ -1,0 +1,242 @@
+"""What `--summaries=all` shows of a run beyond its metrics and first pictures.
+
+Everything here is computed from copies: no step of training depends on it.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_research import figures
+from mnist_research.config import Config
+from mnist_research.data.splits import Split
+from mnist_research.metrics.calibration import reliability
+from mnist_research.metrics.evaluation import Evaluation
+from mnist_research.metrics.mistakes import confident_mistakes, doubtful_hits
+from mnist_research.models.variables import variables_by_name
+from mnist_research.recording import projector
+from mnist_research.recording.summaries import Summaries
+
+_INSPECTED_EXAMPLES = 256
+_EMBEDDED_EXAMPLES = 1000
+_PICTURED_EXAMPLES = 40
+
+
+class Inspected(NamedTuple):
+  """What is looked at.
+
+  Attributes:
+    model: the network that is trained.
+    loss_function: whose gradients are shown.
+    examples: of train; the first 256 are what gradients and activations are taken on.
+    label_names: what each logit stands for.
+  """
+
+  model: tf.keras.Model
+  loss_function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+  examples: Split
+  label_names: tuple[str, ...]
+
+
+class Inspector:
+  """Writes to TensorBoard while a run trains; the writing is done in another thread."""
+
+  def __init__(self, summaries: Summaries, background: Executor, inspected: Inspected):
+    """Takes what is looked at.
+
+    Args:
+      summaries: where it is written.
+      background: does the writing, in order.
+      inspected: what is looked at.
+    """
+    self._summaries = summaries
+    self._background = background
+    self._model = inspected.model
+    self._gradients = create_gradients(inspected.model, inspected.loss_function)
+    self._examples = inspected.examples[:_INSPECTED_EXAMPLES]
+    self._label_names = inspected.label_names
+    self._jobs: list[Future[None]] = []
+
+  def run(self, config: Config, environment: Mapping[str, Any], *, step: int) -> None:
+    """Writes what is known before the first step: config, environment, graph and layout."""
+
+    def write() -> None:
+      self._summaries.layout("loss", "accuracy", step=0)
+      self._summaries.text("run/config", _code(config.to_flagfile()), step=step)
+      self._summaries.text("run/environment", _code(json.dumps(environment, indent=1)), step=step)
+      shape = [None, *self._examples.images.shape[1:]]
+      images = tf.TensorSpec(shape, tf.uint8, name="images")
+      self._summaries.graph(tf.function(self._model).get_concrete_function(images).graph)
+
+    self._submit(write)
+
+  def network(self, *, step: int) -> None:
+    """Writes histograms of the weights, and of gradients and activations on the fixed examples."""
+    weights = {name: v.numpy() for name, v in variables_by_name(self._model).items() if v.trainable}
+    gradients = self._gradients(self._examples.images, self._examples.labels)
+    activations = layer_outputs(self._model, self._examples.images)
+
+    def write() -> None:
+      kinds = {"weights": weights, "gradients": gradients, "activations": activations}
+      for kind, arrays in kinds.items():
+        for name, values in arrays.items():
+          self._summaries.histogram(f"train/{kind}/{name}", values, step=step)
+
+    self._submit(write)
+
+  def evaluation(
+    self, split: str, evaluation: Evaluation, labels: np.ndarray, *, step: int
+  ) -> None:
+    """Writes accuracy, and precision against recall, of each class."""
+
+    def write() -> None:
+      classes = zip(self._label_names, evaluation.accuracy_per_class, strict=True)
+      for index, (name, accuracy) in enumerate(classes):
+        if accuracy is None:  # No example has this label.
+          continue
+        self._summaries.scalars(split, {f"accuracy_per_class/{name}": accuracy}, step=step)
+        probabilities = evaluation.probabilities[:, index]
+        self._summaries.pr_curve(
+          f"{split}/pr_curve/{name}", labels == index, np.minimum(probabilities, 1.0), step=step
+        )
+
+    self._submit(write)
+
+  def result(
+    self,
+    directory: Path,
+    model: tf.keras.Model,
+    test: Split,
+    evaluation: Evaluation,
+  ) -> None:
+    """Writes the projector's files.
+
+    Args:
+      directory: of the event files; the projector looks there.
+      model: the network that was tested; the projector shows its last layer before the logits.
+      test: the examples that it was tested on; the projector shows the first 1,000.
+      evaluation: how.
+    """
+    shown = test[:_EMBEDDED_EXAMPLES]
+    outputs = layer_outputs(model, shown.images)
+    # A network without hidden layers has its logits alone.
+    name, vectors = list(outputs.items())[-2:][0]
+    predictions = evaluation.probabilities[: shown.num_examples].argmax(axis=1)
+    projector.write(
+      directory, f"test/embedding/{name}", vectors.reshape(len(vectors), -1), shown, predictions,
+      label_names=self._label_names,
+    )  # fmt: skip
+    self.wait()
+
+  def pictures(
+    self, name: str, model: tf.keras.Model, test: Split, evaluation: Evaluation
+  ) -> Iterator[tuple[str, figures.Figure]]:
+    """Draws pictures of a tested network; those of mistakes where there are any.
+
+    Args:
+      name: of network and dataset, for the titles.
+      model: the network.
+      test: the examples that it was tested on.
+      evaluation: how.
+
+    Yields:
+      The tag and the picture.
+    """
+    weights = first_weights(model, test.images.shape[1:])
+    if weights is not None:
+      yield "test/weights", figures.weight_grid(weights, title=f"{name}: first weights")
+    yield (
+      "test/reliability",
+      figures.reliability_diagram(
+        reliability(evaluation.probabilities, test.labels), title=f"{name}: test examples"
+      ),
+    )
+    for tag, kind, indices in (
+      (
+        "confident_mistakes",
+        "most confident mistakes",
+        confident_mistakes(evaluation.probabilities, test.labels),
+      ),
+      (
+        "doubtful_hits",
+        "least confident hits",
+        doubtful_hits(evaluation.probabilities, test.labels),
+      ),
+    ):
+      shown = indices[:_PICTURED_EXAMPLES]
+      if len(shown):
+        yield f"test/{tag}", figures.prediction_grid(
+          test.images[shown], test.labels[shown], evaluation.probabilities[shown],
+          label_names=self._label_names, title=f"{name}: {kind}",
+        )  # fmt: skip
+
+  def wait(self) -> None:
+    """Waits until all is written; raises what went wrong meanwhile."""
+    while self._jobs:
+      self._jobs.pop(0).result()
+
+  def _submit(self, write: Callable[[], None]) -> None:
+    self._jobs.append(self._background.submit(write))
+
+
+def first_weights(model: tf.keras.Model, image_shape: tuple[int, ...]) -> np.ndarray | None:
+  """Returns the first kernel as images, float32 [units or filters, height, width, channels].
+
+  None where the first layer with a kernel neither convolves nor sees the whole image.
+  """
+  kernels = [v for name, v in variables_by_name(model).items() if name.endswith("/kernel")]
+  if not kernels:
+    return None
+  kernel = kernels[0].numpy()
+  if kernel.ndim == 2 and len(kernel) == math.prod(image_shape):
+    kernel = kernel.reshape(*image_shape, -1)
+  if kernel.ndim != 4 or kernel.shape[2] not in (1, 3):
+    return None
+  return np.moveaxis(kernel, -1, 0)
+
+
+def layer_outputs(model: tf.keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns what each layer makes of `images`, uint8 [N, ...]: float32 [N, ...] by its name.
+
+  A network that doesn't tell (it has no method `layer_outputs`) has its logits alone.
+  """
+  outputs = (
+    model.layer_outputs(tf.constant(images))
+    if hasattr(model, "layer_outputs")
+    else {"logits": model(tf.constant(images), training=False)}
+  )
+  return {name: tf.cast(output, tf.float32).numpy() for name, output in outputs.items()}
+
+
+def create_gradients(
+  model: tf.keras.Model, loss_function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+) -> Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
+  """Returns the function from examples to the gradients of their mean loss, float32, by weight.
+
+  It is for looking at a network: nothing is dropped, and no weight or statistic changes. A weight's
+  name is its layer and role, as in `hidden_0/dense/kernel`.
+  """
+  trained = {name: v for name, v in variables_by_name(model).items() if v.trainable}
+
+  @tf.function(autograph=False)
+  def compute(images, labels):
+    with tf.GradientTape() as tape:
+      loss = tf.reduce_mean(loss_function(labels, model(images, training=False)))
+    return tape.gradient(loss, list(trained.values()))
+
+  def gradients(images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    values = compute(tf.constant(images), tf.constant(labels))
+    return {name: value.numpy() for name, value in zip(trained, values, strict=True)}
+
+  return gradients
+
+
+def _code(text: str) -> str:
+  """Markdown that shows `text` as it is: indented by four."""
+  return "".join(f"    {line}\n" for line in text.splitlines())

@@ -1,0 +1,72 @@
+"""The files from which TensorBoard's projector shows vectors of examples as points in space."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tensorboard.plugins import projector
+
+from mnist_research.data.splits import Split
+from mnist_research.runtime.errors import writing
+
+VECTORS, METADATA, SPRITE = "embedding.tsv", "embedding_labels.tsv", "embedding_sprite.png"
+
+
+def write(
+  directory: Path,
+  name: str,
+  vectors: np.ndarray,
+  split: Split,
+  predictions: np.ndarray,
+  *,
+  label_names: Sequence[str],
+) -> None:
+  """Writes the vectors, the examples' labels and pictures, and the file that names them.
+
+  Args:
+    directory: of the event files.
+    name: what the projector calls the vectors.
+    vectors: floats [N, dimensions].
+    split: the N examples.
+    predictions: integers [N].
+    label_names: what labels and predictions stand for.
+
+  Raises:
+    UserError: a file can't be written.
+  """
+  config = projector.ProjectorConfig()
+  embedding = config.embeddings.add()
+  embedding.tensor_name = name
+  embedding.tensor_shape.extend(vectors.shape)
+  embedding.tensor_path, embedding.metadata_path = VECTORS, METADATA
+  embedding.sprite.image_path = SPRITE
+  embedding.sprite.single_image_dim.extend(split.images.shape[2:0:-1])  # Width before height.
+  rows = ["label\tprediction\tright"]
+  for label, prediction in zip(split.labels, predictions, strict=True):
+    answer = "right" if label == prediction else "wrong"
+    rows.append(f"{label_names[label]}\t{label_names[prediction]}\t{answer}")
+  with writing(directory):
+    np.savetxt(directory / VECTORS, vectors, fmt="%.5g", delimiter="\t")
+    (directory / METADATA).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    Image.fromarray(sprite(split.images)).save(directory / SPRITE)
+    projector.visualize_embeddings(str(directory), config)
+
+
+def sprite(images: np.ndarray) -> np.ndarray:
+  """Returns images as one, of as many rows of them as columns, filled row by row.
+
+  Args:
+    images: uint8 [N, height, width, channels], one or three.
+
+  Returns:
+    uint8 [rows * height, rows * width], for colors with a third dimension of 3.
+  """
+  count, height, width, channels = images.shape
+  side = math.ceil(math.sqrt(count))
+  filled = np.zeros((side * side, height, width, channels), np.uint8)
+  filled[:count] = images
+  rows = filled.reshape(side, side, height, width, channels).swapaxes(1, 2)
+  whole = rows.reshape(side * height, side * width, channels)
+  return whole[..., 0] if channels == 1 else whole

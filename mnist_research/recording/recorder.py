@@ -1,0 +1,220 @@
+"""What a run leaves of itself as it trains: each figure goes everywhere that it belongs."""
+
+import contextlib
+import gc
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, Future
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_research import figures
+from mnist_research.config import Config
+from mnist_research.data import datasets, input_pipeline, splits
+from mnist_research.metrics.evaluation import Evaluation
+from mnist_research.recording.inspector import Inspected, Inspector
+from mnist_research.recording.summaries import Summaries
+from mnist_research.runtime.errors import writing
+from mnist_research.runtime.progress import Progress
+from mnist_research.workdir import Workdir
+
+_PICTURED_EXAMPLES = 40
+
+
+class Recorder:
+  """Writes figures and pictures to metrics.jsonl, `figures/`, TensorBoard and the progress."""
+
+  def __init__(
+    self,
+    config: Config,
+    workdir: Workdir,
+    summaries: Summaries,
+    progress: Progress,
+    inspector: Inspector | None,
+    background: Executor,
+    label_names: tuple[str, ...],
+  ):
+    """Takes where things go.
+
+    Args:
+      config: the run's settings.
+      workdir: of the run.
+      summaries: what goes to TensorBoard.
+      progress: what people see.
+      inspector: what looks at the network for TensorBoard, with `--summaries=all`.
+      background: draws the first picture meanwhile.
+      label_names: what each class is called.
+    """
+    self._config = config
+    self._workdir = workdir
+    self._summaries = summaries
+    self._progress = progress
+    self._inspector = inspector
+    self._background = background
+    self._label_names = label_names
+    self._examples_drawn: Future[None] | None = None
+
+  @property
+  def _name(self) -> str:
+    return f"{self._config.model.model} on {datasets.short_name(self._config.data.dataset)}"
+
+  def train(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Records a block of steps, and moves the progress to `step`."""
+    self._scalars("train", step, metrics)
+    rate = f"{metrics['examples_per_second']:,.0f} examples/s"
+    self._progress.update(step, f"epoch {metrics['epoch']:.1f}  {_figures(metrics)}  {rate}")
+
+  def evaluation(self, split: str, step: int, evaluation: Evaluation, labels: np.ndarray) -> None:
+    """Records the loss and accuracy of a whole split."""
+    self._scalars(split, step, evaluation.metrics)
+    self._progress.line(step, f"{split}  {_figures(evaluation.metrics)}")
+    if self._inspector:
+      self._inspector.evaluation(split, evaluation, labels, step=step)
+
+  def network(self, step: int) -> None:
+    """Records what the inspector sees in the network, if there is one."""
+    if self._inspector:
+      self._inspector.network(step=step)
+
+  def examples(self, split: splits.Split) -> None:
+    """Draws, in the background, the first examples in the order in which they are trained on."""
+    self._examples_drawn = self._background.submit(self._draw_examples, split)
+
+  def flush(self) -> None:
+    """Returns when all that was recorded is on the disk: a checkpoint vouches for it."""
+    if self._inspector:
+      self._inspector.wait()
+    self._summaries.flush()
+
+  def result(
+    self, step: int, model: tf.keras.Model, test: splits.Split, evaluation: Evaluation
+  ) -> None:
+    """Draws what came of the run: predictions, confusion, curves, and what the inspector has.
+
+    Args:
+      step: the number of steps done.
+      model: the network that was tested.
+      test: the examples that it was tested on.
+      evaluation: of them.
+    """
+    if self._examples_drawn:
+      self._examples_drawn.result()
+    self.draw_predictions(step, test, evaluation)
+    self._draw_curves(step)
+    if self._inspector:
+      self._inspector.result(self._workdir.tensorboard, model, test, evaluation)
+      for tag, picture in self._inspector.pictures(self._name, model, test, evaluation):
+        self._picture(tag, step, picture)
+    self._summaries.finished(step=step)
+
+  def untested_result(self, step: int) -> None:
+    """Draws what came of a run that left the test split alone: its curves."""
+    if self._examples_drawn:
+      self._examples_drawn.result()
+    self._draw_curves(step)
+    self._summaries.finished(step=step)
+
+  def _scalars(self, split: str, step: int, values: Mapping[str, float]) -> None:
+    self._workdir.append_metrics({"step": step, "split": split, **values})
+    self._summaries.scalars(split, values, step=step)
+
+  def _picture(self, tag: str, step: int, figure: figures.Figure) -> None:
+    """Records a picture in TensorBoard, and as `figures/<split>_<name>.png`."""
+    self._summaries.image(tag, figures.to_array(figure), step=step)
+    path = self._workdir.figures / f"{tag.replace('/', '_')}.png"
+    with writing(path):
+      figures.save(figure, path)
+    # The parts of a figure hold each other: without this, those of some ten wait for the collector,
+    # 50 MB of them.
+    gc.collect()
+
+  def _draw_examples(self, split: splits.Split) -> None:
+    first = input_pipeline.first_batch(split, self._config, _PICTURED_EXAMPLES)
+    title = f"{datasets.short_name(self._config.data.dataset)}: the first training examples"
+    # Of step 0 wherever the run resumes: they are the same.
+    self._picture("train/examples", 0, figures.example_grid(
+      first.images, first.labels, label_names=self._label_names, title=title
+    ))  # fmt: skip
+
+  def draw_predictions(self, step: int, test: splits.Split, evaluation: Evaluation) -> None:
+    """Draws some predictions, the first mistakes among them, and the confusion matrix."""
+    wrong = np.flatnonzero(evaluation.probabilities.argmax(axis=1) != test.labels)
+    shown = np.arange(test.num_examples)[: _PICTURED_EXAMPLES // 2]
+    shown = np.union1d(shown, wrong[: _PICTURED_EXAMPLES // 2])
+    self._picture("test/predictions", step, figures.prediction_grid(
+      test.images[shown], test.labels[shown], evaluation.probabilities[shown],
+      label_names=self._label_names,
+      title=f"{self._name}: the first test examples, and the first mistakes",
+    ))  # fmt: skip
+    self._picture("test/confusion_matrix", step, figures.confusion_matrix(
+      evaluation.confusion, label_names=self._label_names, title=f"{self._name}: test examples"
+    ))  # fmt: skip
+
+  def _draw_curves(self, step: int) -> None:
+    """Draws loss and accuracy of all the run."""
+    # The other splits are scored without it: their losses would seem lower than they are.
+    smoothing = self._config.optimization.label_smoothing
+    smoothed = f", trained with label smoothing {smoothing:g}"
+    title = self._name + (smoothed if smoothing else "")
+    self._picture(
+      "train/curves", step, figures.training_curves(self._workdir.read_metrics(), title=title)
+    )
+
+
+class NullRecorder:
+  """Records nothing: that of a worker which isn't the chief."""
+
+  def train(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Does nothing."""
+
+  def network(self, step: int) -> None:
+    """Does nothing."""
+
+  def evaluation(self, split: str, step: int, evaluation: Evaluation, labels: np.ndarray) -> None:
+    """Does nothing."""
+
+  def examples(self, split: splits.Split) -> None:
+    """Does nothing."""
+
+  def flush(self) -> None:
+    """Does nothing."""
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+  return f"loss {metrics['loss']:.4f}  accuracy {metrics['accuracy']:.4f}"
+
+
+@contextlib.contextmanager
+def open_recorder(
+  config: Config,
+  workdir: Workdir,
+  inspected: Inspected,
+  background: Executor,
+  *,
+  first_step: int,
+  total_steps: int,
+) -> Iterator[Recorder]:
+  """Opens what a run writes while it trains; all is on the disk at the end.
+
+  Args:
+    config: the run's settings.
+    workdir: of the run.
+    inspected: what `--summaries=all` looks at.
+    background: where what takes long is drawn and written.
+    first_step: where the run begins or resumes.
+    total_steps: its length.
+  """
+  enabled = config.run.summaries != "none"
+  with (
+    Summaries(workdir.tensorboard, first_step=first_step, enabled=enabled) as summaries,
+    Progress(first=first_step, total=total_steps) as progress,
+  ):
+    # The HParams dashboard compares runs by their settings.
+    summaries.hyperparameters(config.hyperparameters(), step=0)
+    inspector = None
+    if config.run.summaries == "all":
+      inspector = Inspector(summaries, background, inspected)
+      inspector.run(config, workdir.read_environment(), step=first_step)
+    yield Recorder(
+      config, workdir, summaries, progress, inspector, background, inspected.label_names
+    )

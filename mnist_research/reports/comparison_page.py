@@ -1,0 +1,164 @@
+"""The page of several runs: a table of their configs, curves, and what they share."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mnist_research import figures
+from mnist_research.reports import comparison, html
+from mnist_research.reports.comparison import Row
+from mnist_research.reports.comparison_tables import comparison_table, table_notes, write_csvs
+from mnist_research.reports.output import drawn, make_directory, write_page
+from mnist_research.reports.runs import Group, Run, SetAside
+from mnist_research.reports.tables import Table, settings_table
+from mnist_research.runtime.errors import UserError
+from mnist_research.runtime.files import write_atomically
+
+# More rows than this make a picture that nobody reads.
+_PICTURED_CONFIGS = 40
+
+
+def write_comparison_page(
+  groups: Sequence[Group],
+  set_aside: Sequence[SetAside],
+  output: Path,
+  *,
+  title: str = "",
+  first_parts: Sequence[str] = (),
+  last_parts: Sequence[str] = (),
+  reference: str = "",
+) -> tuple[Path, Table]:
+  """Writes the page of several runs, with `configs.csv`, `runs.csv`, `table.md` and pictures.
+
+  Args:
+    groups: from `runs.group`; one at least.
+    set_aside: what is listed as giving no figures.
+    output: the directory to write into, made where it is missing.
+    title: of the page; empty: what is compared.
+    first_parts: HTML that stands before the table.
+    last_parts: HTML that stands at the end.
+    reference: names the config that the others are held against; empty: the first in order.
+
+  Returns:
+    The page, and the table of the configs from the best to the worst.
+
+  Raises:
+    UserError: a file can't be written, or there is no such reference.
+  """
+  named = comparison.find_reference(groups, reference) if reference else None
+  results = comparison.compare(groups, named)
+  make_directory(output)
+  rows, judged = results.rows, results.judged
+  table = comparison_table(results)
+  num_runs = sum(len(group.runs) for group in groups)
+  datasets = sorted({run.config.data.dataset for group in groups for run in group.runs})
+  counted = f"{_counted(len(rows), 'config')}, {_counted(num_runs, 'run')}"
+  title = title or f"{_counted(len(rows), 'config')} on {' and '.join(datasets)}"
+  accuracies, curves = _figures(rows, judged)
+  write_csvs(results, output)
+  write_atomically(output / "table.md", table.to_markdown())
+  parts = [
+    *first_parts,
+    html.section(
+      "Configs, best to worst",
+      table.to_html(),
+      *(html.note(text) for text in table_notes(results, datasets)),
+      drawn(accuracies, output / "accuracies.png", f"The {judged} accuracy of each run"),
+    ),
+    html.section("Curves", drawn(curves, output / "curves.png", "Curves of the configs")),
+    html.section("Runs", _runs_table(rows), _common_settings(groups)),
+  ]
+  if set_aside:
+    rows_left_out = [[str(aside.path), aside.kind, aside.reason] for aside in set_aside]
+    listed = Table(["directory", "", "reason"], rows_left_out, texts=3)
+    parts.append(html.section("Left out", listed.to_html()))
+  lead = f"{counted} · {_machines(groups)}"
+  path = write_page(output, html.page(title, lead, *parts, *last_parts))
+  return path, table
+
+
+def _figures(rows: Sequence[Row], judged: str) -> tuple[figures.Figure, figures.Figure]:
+  """Draws the accuracies and the curves of the best configs."""
+  compared = [_compared(row, judged) for row in rows[:_PICTURED_CONFIGS]]
+  best = f": the best {len(compared)}" if len(compared) < len(rows) else ""
+  with_accuracies = [each for each in compared if each.accuracies] or compared
+  return (
+    figures.compared_accuracies(
+      with_accuracies, title=f"{judged.capitalize()} accuracy of every seed{best}", split=judged
+    ),
+    figures.compared_curves(compared, title=f"Training loss and validation error{best}"),
+  )
+
+
+def _compared(row: Row, judged: str) -> figures.Compared:
+  summary = row.test if judged == "test" else row.validation
+  return figures.Compared(
+    name=row.group.name,
+    accuracies=list(row.group.values(f"{judged}_accuracy").values()),
+    interval=summary.interval if summary else None,
+    validation=row.validation.mean if row.validation and judged == "test" else None,
+    losses=[_series(run, "train", "loss") for run in row.group.runs if _has(run, "train")],
+    errors=[
+      _series(run, "validation", "accuracy") for run in row.group.runs if _has(run, "validation")
+    ],
+  )
+
+
+def _has(run: Run, split: str) -> bool:
+  return any(record["split"] == split for record in run.metrics)
+
+
+def _series(run: Run, split: str, key: str) -> tuple[np.ndarray, np.ndarray]:
+  """Returns epochs and values of a run; an accuracy as an error rate in percent."""
+  assert run.result is not None
+  records = [r for r in run.metrics if r["split"] == split]
+  steps = np.array([record["step"] for record in records], np.float64)
+  values = np.array([record.get(key, math.nan) for record in records], np.float64)
+  epochs = steps * run.config.optimization.batch_size / run.result["train_examples"]
+  return epochs, 100 * (1 - values) if key == "accuracy" else values
+
+
+def _runs_table(rows: Sequence[Row]) -> str:
+  header = [
+    "workdir", "config", "seed", "test accuracy", "test loss", "test scored", "training"
+  ]  # fmt: skip
+  cells = [
+    [
+      str(run.path), row.group.name, str(run.config.run.seed),
+      *([f"{run.result['test_accuracy']:.2%}", f"{run.result['test_loss']:.4f}"]
+        if "test_accuracy" in run.result else ["-", "-"]),
+      run.test_scorings, f"{run.result['train_seconds']:.1f} s",
+    ]
+    for row in rows
+    for run in row.group.runs
+    if run.result is not None
+  ]  # fmt: skip
+  return html.folded(_counted(len(cells), "run"), Table(header, cells, texts=2).to_html())
+
+
+def _common_settings(groups: Sequence[Group]) -> str:
+  texts = groups[0].runs[0].config.to_texts()
+  differing = {"seed", "workdir", *groups[0].settings}
+  common = {name: text for name, text in texts.items() if name not in differing}
+  return html.folded("Settings that all share", settings_table(common).to_html())
+
+
+def _machines(groups: Sequence[Group]) -> str:
+  """Names the processor of the runs, or says that times don't compare."""
+  found = set()
+  for run in (run for group in groups for run in group.runs):
+    try:
+      environment = run.workdir.read_environment()
+    except UserError:
+      continue
+    found.add((str(environment.get("processor")), str(environment.get("tensorflow"))))
+  if len(found) == 1:
+    processor, version = found.pop()
+    return f"{processor}, TensorFlow {version}"
+  return f"{len(found)} different machines or versions of TensorFlow: times don't compare"
+
+
+def _counted(number: int, thing: str) -> str:
+  return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -1,0 +1,146 @@
+"""The tables of a comparison: one that people read, with its notes, and two for programs."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from mnist_research.config import FIELDS
+from mnist_research.reports.comparison import Comparison, Row, Summary
+from mnist_research.reports.tables import Table, write_csv
+
+
+def comparison_table(compared: Comparison) -> Table:
+  """Returns the table of the configs, from the best to the worst."""
+  rows = compared.rows
+  settings = list(rows[0].group.settings)
+  validated, scored = any(row.validation for row in rows), any(row.test for row in rows)
+  judged = [row.test if compared.judged == "test" else row.validation for row in rows]
+  several = len(rows) > 1
+  tested = any(row.adjusted_p_value is not None for row in rows)
+  header = [
+    *(settings or ["config"]), "seeds", *(["validation"] if validated else []),
+    *(["test"] if scored else []), "95% interval", "parameters", "training",
+    *(["difference"] if several else []), *(["p"] if tested else []),
+  ]  # fmt: skip
+  cells = [
+    [
+      *([value or "none" for value in row.group.settings.values()] or [row.group.name]),
+      str(len(row.group.runs)),
+      *([_mean(row.validation)] if validated else []),
+      *([_mean(row.test)] if scored else []),
+      _interval(summary.interval if summary else None),
+      f"{row.parameters:,}",
+      f"{row.train_seconds:.1f} s",
+      *([_difference(row)] if several else []),
+      *([_p_value(row)] if tested else []),
+    ]
+    for row, summary in zip(rows, judged, strict=True)
+  ]
+  return Table(header, cells, texts=len(settings) or 1, strong=frozenset({0} if several else ()))
+
+
+def _mean(summary: Summary | None) -> str:
+  if summary is None:
+    return "-"
+  deviation = f" ± {100 * summary.deviation:.2f}" if summary.deviation is not None else ""
+  return f"{100 * summary.mean:.2f}{deviation}%"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+  return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}%" if interval else "-"
+
+
+def _difference(row: Row) -> str:
+  if row.against_reference is None:
+    return "reference"
+  difference = row.against_reference.difference
+  return "-" if math.isnan(difference) else f"{100 * difference:+.2f}%"
+
+
+def _p_value(row: Row) -> str:
+  if row.against_reference is None:
+    return ""
+  return "-" if row.adjusted_p_value is None else f"{row.adjusted_p_value:.2g}"
+
+
+def table_notes(compared: Comparison, datasets: Sequence[str]) -> list[str]:
+  """Says how the table is to be read, and what it can't say."""
+  ranked, judged, rows = compared.ranked, compared.judged, compared.rows
+  order = "never by test" if ranked == "validation" else (
+    "and to choose by it would be to choose on the test set"
+  )  # fmt: skip
+  texts = [
+    f"Accuracies, ordered by mean {ranked} accuracy, {order}. ± is the standard deviation over "
+    f"seeds; the interval is that of the mean {judged} accuracy, by Student's t: it tells of other "
+    "seeds, not of other examples. Training is the median of the seconds spent in steps. The "
+    f"difference is that of the {judged} accuracy from the reference's."
+  ]
+  tests = [row.against_reference for row in rows if row.against_reference]
+  if any(test.p_value is not None for test in tests):
+    texts.append(_tests_note(compared))
+  reasons = sorted({test.reason for test in tests if test.reason})
+  if reasons:
+    applicable = any(test.p_value is not None for test in tests)
+    where = "Where p is -, the test does not apply" if applicable else "No test of the differences"
+    texts.append(f"{where}: {'; '.join(reasons)}.")
+  if len(datasets) > 1:
+    texts.append("The configs were tested on different datasets: their accuracies don't compare.")
+  return texts
+
+
+def _tests_note(compared: Comparison) -> str:
+  """Says what p is, and what it is adjusted for."""
+  text = (
+    f"p: two-sided paired t-test (scipy.stats.ttest_rel) of the {compared.judged} accuracies of "
+    "the seeds that a config shares with the reference"
+  )
+  if compared.num_tests > 1:
+    text += f", adjusted for {compared.num_tests} tests (Holm 1979)"
+  if compared.named:
+    return f"{text}. The reference was named by --reference: only the tests against it count."
+  return (
+    f"{text}. The reference is the first row, which the accuracies chose: hence the tests of all "
+    "pairs count. --reference names one beforehand, and leaves fewer."
+  )
+
+
+def write_csvs(compared: Comparison, output: Path) -> None:
+  """Writes `configs.csv` and `runs.csv`: a line for each config, and for each run.
+
+  Raises:
+    UserError: a file can't be written.
+  """
+  rows = compared.rows
+  settings = list(rows[0].group.settings)
+  write_csv(
+    output / "configs.csv",
+    [
+      *settings, "seeds", "validation_accuracy_mean", "validation_accuracy_std",
+      "test_accuracy_mean", "test_accuracy_std", "test_accuracy_low", "test_accuracy_high",
+      "parameters", "train_seconds_median", "difference", "p_value", "p_value_holm",
+    ],
+    [
+      [
+        *row.group.settings.values(), len(row.group.runs),
+        *((row.validation.mean, row.validation.deviation) if row.validation else (None, None)),
+        *((row.test.mean, row.test.deviation, *(row.test.interval or (None, None))) if row.test
+          else (None,) * 4),
+        row.parameters, row.train_seconds,
+        *((row.against_reference.difference, row.against_reference.p_value)
+          if row.against_reference else (None, None)),
+        row.adjusted_p_value,
+      ]
+      for row in rows
+    ],
+  )  # fmt: skip
+  names = list(FIELDS)
+  results = [(run, run.result) for row in rows for run in row.group.runs if run.result is not None]
+  keys = list(dict.fromkeys(key for _, result in results for key in result if key not in names))
+  write_csv(
+    output / "runs.csv",
+    [*names, *keys],
+    [
+      [*{**run.config.to_texts(), "workdir": str(run.path)}.values(), *map(result.get, keys)]
+      for run, result in results
+    ],
+  )

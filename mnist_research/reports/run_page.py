@@ -1,0 +1,205 @@
+"""The page of one run: its figures, curves, confusion, mistakes, calibration and settings."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnist_research import figures
+from mnist_research.config import Config
+from mnist_research.metrics.calibration import reliability
+from mnist_research.metrics.evaluation import confusion_matrix, wilson_interval
+from mnist_research.metrics.mistakes import confident_mistakes
+from mnist_research.reports import html
+from mnist_research.reports.html import Tile
+from mnist_research.reports.output import drawn, make_directory, write_page
+from mnist_research.reports.runs import Run
+from mnist_research.reports.tables import Table, settings_table, write_csv
+from mnist_research.runtime.errors import UserError
+from mnist_research.workdir import Predictions
+
+_SHOWN_MISTAKES = 40
+
+
+def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Path:
+  """Writes the page of one run, and its pictures as PNG beside it.
+
+  Args:
+    run: finished or not.
+    test_images: uint8 [N, height, width, channels], the images that it was tested on; or why there
+      are none.
+    output: the directory to write into, made where it is missing.
+
+  Returns:
+    The page.
+
+  Raises:
+    UserError: a file can't be read or written.
+  """
+  make_directory(output)
+  name = f"{run.config.model.model} on {run.config.data.dataset}"
+  predictions = run.workdir.read_predictions()
+  parts = [html.tiles(*_tiles(run, predictions))]
+  if run.result is None:
+    parts.append(
+      html.paragraph(f"This run is not finished: its last line is step {run.last_step:,}.")
+    )
+  curves = figures.training_curves(run.metrics, title=name)
+  parts.append(html.section("Curves", drawn(curves, output / "curves.png", "Curves of the run")))
+  if run.config.optimization.label_smoothing:
+    parts.append(html.note("The loss of train is that with label smoothing, the others without."))
+  if predictions is not None:
+    parts += _prediction_sections(name, predictions, test_images, output)
+  elif run.result is not None and "test_accuracy" not in run.result:
+    parts.append(html.note("This run left the test examples alone: --score_test=false."))
+  elif run.result is not None:
+    parts.append(html.note("This run left no predictions-test.npz: its mistakes aren't known."))
+  parts += [_settings_section(run.config), _environment_section(run)]
+  return write_page(output, html.page(name, f"{run.path} · seed {run.config.run.seed}", *parts))
+
+
+def _tiles(run: Run, predictions: Predictions | None) -> list[Tile]:
+  if run.result is None:
+    return []
+  result = run.result
+  tiles = []
+  if predictions is not None:
+    bins = reliability(predictions.probabilities, predictions.labels)
+    count = len(predictions.labels)
+    right = int(np.trace(confusion_matrix(predictions.probabilities, predictions.labels)))
+    low, high = wilson_interval(np.array(right), np.array(count))
+    tiles = [
+      Tile(
+        "test accuracy", f"{right / count:.2%}",
+        f"{low:.2%} to {high:.2%}: 95% interval for {count:,} test examples (Wilson)",
+      ),
+      Tile("errors", f"{count - right:,}", f"of {count:,}"),
+      Tile(
+        "calibration error",
+        f"{bins.expected_calibration_error:.2%}",
+        "expected, 15 bins",
+      ),
+    ]  # fmt: skip
+  elif "test_accuracy" in result:
+    tiles = [Tile("test accuracy", f"{result['test_accuracy']:.2%}")]
+  if "validation_accuracy" in result:
+    tiles.append(Tile("validation accuracy", f"{result['validation_accuracy']:.2%}"))
+  rate = result["step"] * run.config.optimization.batch_size / max(result["train_seconds"], 1e-9)
+  split = "test" if "test_loss" in result else "validation"
+  return [
+    *tiles,
+    Tile(f"{split} loss", f"{result[f'{split}_loss']:.4f}", "nats, without label smoothing"),
+    *_other_metrics(result),
+    Tile("test scored", run.test_scorings, "times, by train and evaluate: test_scores.jsonl"),
+    Tile("parameters", f"{int(result['parameters']):,}"),
+    Tile("training steps", f"{result['train_seconds']:.1f} s", f"{rate:,.0f} examples a second"),
+  ]
+
+
+def _other_metrics(result: Mapping[str, Any]) -> list[Tile]:
+  """Returns a tile for each metric of the test split that has none of its own."""
+  shown = ("test_accuracy", "test_loss")
+  return [
+    Tile(name.replace("_", " "), f"{value:.4f}")
+    for name, value in result.items()
+    if name.startswith("test_") and name not in shown and isinstance(value, float)
+  ]
+
+
+def _prediction_sections(
+  name: str, predictions: Predictions, test_images: np.ndarray | str, output: Path
+) -> list[str]:
+  labels, probabilities, names = predictions
+  confusion = confusion_matrix(probabilities, labels)
+  matrix = figures.confusion_matrix(confusion, label_names=names, title=f"{name}: test examples")
+  bins = reliability(probabilities, labels)
+  diagram = figures.reliability_diagram(bins, title=f"{name}: test examples")
+  mistakes = confident_mistakes(probabilities, labels)
+  return [
+    html.section(
+      "Confusion", drawn(matrix, output / "confusion_matrix.png", "Confusion matrix")
+    ),
+    html.section(
+      "Mistakes", *_mistakes(name, predictions, mistakes, test_images, output)
+    ),
+    html.section(
+      "Calibration",
+      html.paragraph(
+        "Whether a prediction made with a probability of 80% is right in 80 of 100 cases. The "
+        "expected calibration error is the mean distance of accuracy from confidence, over 15 bins "
+        "of equal width, weighted by their counts (Guo et al. 2017, arXiv:1706.04599)."
+      ),
+      drawn(diagram, output / "reliability_diagram.png", "Reliability diagram"),
+    ),
+  ]  # fmt: skip
+
+
+def _mistakes(
+  name: str,
+  predictions: Predictions,
+  mistakes: np.ndarray,
+  test_images: np.ndarray | str,
+  output: Path,
+) -> list[str]:
+  """Returns the pictures and the list of the mistakes, given by index, the most confident first."""
+  labels, probabilities, names = predictions
+  rows: list[list[Any]] = [
+    [
+      int(index),
+      names[labels[index]],
+      names[probabilities[index].argmax()],
+      float(probabilities[index].max()),
+      float(probabilities[index, labels[index]]),
+    ]
+    for index in mistakes
+  ]
+  header = ["test example", "true label", "predicted", "its probability", "that of the true label"]
+  write_csv(output / "mistakes.csv", header, rows)
+  if not rows:
+    return [html.paragraph("None: every test example was predicted correctly.")]
+  shown = mistakes[:_SHOWN_MISTAKES]
+  listed = Table(
+    header,
+    [[str(row[0]), *row[1:3], f"{row[3]:.1%}", f"{row[4]:.2g}"] for row in rows[: len(shown)]],
+    texts=3,
+  )
+  if isinstance(test_images, str):
+    pictures = html.note(f"Their pictures are left out: {test_images}.")
+  else:
+    grid = figures.prediction_grid(
+      test_images[shown], labels[shown], probabilities[shown], label_names=names,
+      title=f"{name}: the {len(shown)} most confident of {len(mistakes):,} mistakes",
+    )  # fmt: skip
+    pictures = drawn(grid, output / "mistakes.png", "The most confident mistakes")
+  return [pictures, html.folded(f"The first {len(shown)} in a table", listed.to_html())]
+
+
+def _settings_section(config: Config) -> str:
+  texts, defaults = config.to_texts(), Config().to_texts()
+  del texts["workdir"]
+  changed = {name: text for name, text in texts.items() if text != defaults[name]}
+  return html.section(
+    "Settings",
+    html.note("Those other than the default:"),
+    settings_table(changed).to_html(),
+    html.folded("All settings", settings_table(texts).to_html()),
+  )
+
+
+def _environment_section(run: Run) -> str:
+  try:
+    environment = run.workdir.read_environment()
+  except UserError as error:
+    return html.section("Environment", html.note(str(error)))
+  rows = [
+    [name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)]
+    for name, value in environment.items()
+    if name != "command"
+  ]
+  command = environment.get("command", [])
+  return html.section(
+    "Environment",
+    Table(["", ""], rows, 2).to_html(),
+    html.code(" ".join(map(str, command)) if isinstance(command, list) else str(command)),
+  )

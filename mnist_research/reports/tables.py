@@ -1,0 +1,87 @@
+"""Tables, as HTML for a page, as Markdown and as CSV."""
+
+import csv
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mnist_research.runtime.files import write_atomically
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-?(inf|nan)")
+
+
+class Table(NamedTuple):
+  """Texts in rows.
+
+  Attributes:
+    header: a name for each column; all empty: none is shown.
+    rows: as many texts in each.
+    texts: how many columns, from the left, are words; those after them are numbers.
+    strong: the rows to set off.
+  """
+
+  header: Sequence[str]
+  rows: Sequence[Sequence[str]]
+  texts: int
+  strong: frozenset[int] = frozenset()
+
+  def to_markdown(self) -> str:
+    """The table as Markdown, its columns aligned for those who read it as it is."""
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in [self.header, *self.rows]]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    rules = [
+      "-" * width if column < self.texts else "-" * (width - 1) + ":"
+      for column, width in enumerate(widths)
+    ]
+    lines = [cells[0], rules, *cells[1:]]
+    return "".join(f"| {' | '.join(self._aligned(line, widths))} |\n" for line in lines)
+
+  def _aligned(self, line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [
+      cell.ljust(width) if column < self.texts else cell.rjust(width)
+      for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ]
+
+  def to_html(self) -> str:
+    """The table as HTML."""
+    head = "".join(self._cell("th", column, text) for column, text in enumerate(self.header))
+    head = f"<thead><tr>{head}</tr></thead>" if any(self.header) else ""
+    body = ""
+    for number, row in enumerate(self.rows):
+      cells = "".join(self._cell("td", column, text) for column, text in enumerate(row))
+      body += f'<tr class="strong">{cells}</tr>' if number in self.strong else f"<tr>{cells}</tr>"
+    return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
+
+  def _cell(self, tag: str, column: int, text: str) -> str:
+    kind = ' class="number"' if column >= self.texts else ""
+    return f"<{tag}{kind}>{html.escape(text)}</{tag}>"
+
+
+def settings_table(texts: Mapping[str, str]) -> Table:
+  """Returns a table of settings, given as flags take them."""
+  return Table(["", ""], [[name, text or "(empty)"] for name, text in texts.items()], 2)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+  """Writes rows of anything as CSV; None becomes an empty cell.
+
+  A text that a spreadsheet would take for a formula has an apostrophe before it, which those show
+  as text; a number stays a number.
+
+  Raises:
+    UserError: the file can't be written.
+  """
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerows([map(_as_text, row) for row in (header, *rows)])
+  write_atomically(path, text.getvalue())
+
+
+def _as_text(cell: Any) -> Any:
+  if not isinstance(cell, str) or _NUMBER.fullmatch(cell):
+    return cell
+  mark = "'" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else ""
+  return mark + cell.replace("\r", " ")  # Python's writer doesn't quote it.

@@ -1,0 +1,217 @@
+"""How every command starts and ends: flags, the log, and the exit code."""
+
+import errno
+import importlib.util
+import json
+import logging as python_logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from mnist_research import __version__
+from mnist_research.runtime import command_line, environment, help_text
+from mnist_research.runtime.errors import Interrupted, UserError, without_passwords
+from mnist_research.runtime.noise import without_noise as without_noise
+from mnist_research.runtime.signals import ended_by_signals
+
+# A command: it takes its flags, and the arguments that are no flags. It imports TensorFlow inside,
+# so that a bad flag is answered at once.
+Main = Callable[[flags.FlagValues, list[str]], None]
+DefineFlags = Callable[[flags.FlagValues], None]
+
+# What a full, read-only, forbidden or vanished disk raises: the user's to fix, not a bug.
+_DISK_ERRORS = frozenset(
+  {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT}
+  | {errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP}
+)
+
+
+class _OwnNotes(python_logging.Filter):
+  """Passes the notes of this package, and the warnings of others.
+
+  TFDS warns of every dataset that is not prepared yet: of its messages only errors pass.
+  """
+
+  def filter(self, record: python_logging.LogRecord) -> bool:
+    path = Path(record.pathname)
+    if Path(__file__).parents[1] in path.parents:
+      return True
+    from_tfds = "tensorflow_datasets" in path.parts
+    return record.levelno >= (python_logging.ERROR if from_tfds else python_logging.WARNING)
+
+
+class _PlainFormatter(python_logging.Formatter):
+  """Messages as people read them: bare, with the level in front only where it is a warning."""
+
+  def format(self, record: python_logging.LogRecord) -> str:
+    message = without_passwords(record.getMessage())
+    if record.levelno >= python_logging.WARNING:
+      return f"{record.levelname.lower()}: {message}"
+    return message
+
+
+def fail(message: str) -> int:
+  """Prints `error: message` as one line on stderr and returns the exit code 2."""
+  line = without_passwords(" ".join(message.split()))
+  try:
+    print("error:", line, file=sys.stderr, flush=True)
+  except OSError:  # A full disk: Python would fail once more as it flushes at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+  return 2
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+  """Prints `record` as one line of JSON on stdout: what programs read."""
+  print(json.dumps(record), flush=True)
+
+
+def refuse_arguments(arguments: list[str]) -> None:
+  """Raises UserError where a command that takes flags alone was given something else."""
+  if arguments:
+    raise UserError(f"{arguments[0]!r} is not a flag: flags begin with --; --help lists them")
+
+
+def required(flag_values: flags.FlagValues, name: str) -> str:
+  """Returns the flag called `name`; raises UserError where it was not given."""
+  value = flag_values[name].value
+  if not value:
+    raise UserError(f"--{name} is missing: this command needs it; --help lists the flags")
+  return value
+
+
+def require_extra(module: str, extra: str) -> None:
+  """Raises UserError where `module`, which comes with an extra of this package, is missing."""
+  if importlib.util.find_spec(module) is None:
+    raise UserError(
+      f"{module} is not installed: python -m pip install -e '.[{extra}]' in the repository adds it"
+    )
+
+
+def _reader_left() -> int:
+  """Returns the exit code for a reader of stdout that left, as `head` does."""
+  # Python would complain once more when it flushes at exit.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  return 128 + signal.SIGPIPE
+
+
+def exit_code(body: Callable[[], None]) -> int:
+  try:
+    body()
+  except UserError as error:
+    return fail(str(error))
+  except Interrupted as interruption:
+    return 128 + interruption.signal_number
+  except KeyboardInterrupt:
+    return 128 + signal.SIGINT
+  except BrokenPipeError:
+    return _reader_left()
+  except OSError as error:
+    if error.errno not in _DISK_ERRORS:
+      raise
+    code = fail(f"{error.filename or 'the output'}: {error.strerror}; fix that and run again")
+    try:
+      sys.stdout.flush()
+    except OSError:
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+  return 0
+
+
+def load_tensorflow() -> None:
+  """Imports TensorFlow and Keras and finds the devices, without the notes that they write.
+
+  Raises:
+    UserError: TensorFlow can't be loaded here.
+  """
+  with without_noise():
+    try:
+      import tensorflow as tf
+
+      environment.set_up_keras()
+      tf.config.list_physical_devices()
+    except (ImportError, MemoryError, OSError, SystemError) as error:
+      reason = (str(error) or type(error).__name__).splitlines()[0]
+      raise UserError(
+        f"TensorFlow can't be loaded: {reason}; check its installation, and that there is enough "
+        "memory"
+      ) from error
+
+
+def set_up_log(verbosity: int = 0) -> None:
+  """Sends the notes of this package to stderr, plainly, and keeps those of others away."""
+  from absl import logging
+
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # A command has its own; absl would complain in the log.
+  logging.use_absl_handler()
+  logging.get_absl_handler().setFormatter(_PlainFormatter())
+  logging.get_absl_handler().addFilter(_OwnNotes())
+  logging.set_verbosity(verbosity)
+
+
+def call(
+  main: Main,
+  define_flags: DefineFlags,
+  arguments: list[str],
+  foreign: Mapping[str, str] | None = None,
+  *,
+  begin: DefineFlags | None = None,
+) -> int:
+  """Does what a command line asks of a command, in this process.
+
+  Args:
+    main: the command; the docstring of its module is the beginning of its help.
+    define_flags: defines the flags that it accepts.
+    arguments: the command line, without the name of the program.
+    foreign: flags of other commands, and what is said to whoever gives them here.
+    begin: what is done between the reading of the flags and `main`.
+
+  Returns:
+    The exit code: 0 done; 2 for anything the user can fix, with one line on stderr; 128 + n after
+    signal n.
+  """
+
+  def body() -> None:
+    flag_values = flags.FlagValues()
+    command_line.define_general(flag_values)
+    define_flags(flag_values)
+    asked = command_line.asked(arguments)
+    if asked == "help":
+      description = sys.modules[main.__module__].__doc__ or ""
+      print(help_text.write(description, flag_values), end="", flush=True)
+    elif asked == "version":
+      print(__version__, flush=True)
+    else:
+      rest = command_line.parse(flag_values, arguments, foreign)
+      if begin is not None:
+        begin(flag_values)
+      main(flag_values, rest)
+
+  return exit_code(body)
+
+
+def run(
+  main: Main,
+  define_flags: DefineFlags = lambda _: None,
+  foreign: Mapping[str, str] | None = None,
+) -> None:
+  """Does what the command line of this process asks of a command, and exits.
+
+  Exit codes: those of `call`; 1 with a traceback for a bug of this package.
+  """
+  environment.prepare_command()
+
+  def begin(flag_values: flags.FlagValues) -> None:
+    import faulthandler
+
+    faulthandler.enable()
+    set_up_log(flag_values.verbosity)
+
+  with ended_by_signals():
+    code = call(main, define_flags, sys.argv[1:], foreign, begin=begin)
+  sys.exit(code)

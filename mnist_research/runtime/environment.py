@@ -1,0 +1,30 @@
+"""What of the environment decides how libraries behave, set right before they load."""
+
+import os
+import sys
+
+
+def prepare_command() -> None:
+  """Sets what a process needs that runs one command and nothing of a caller's."""
+  # TensorFlow's own notes and warnings about the machine; its errors still show.
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  # No command opens a window with matplotlib, which Keras loads, too.
+  os.environ["MPLBACKEND"] = "agg"
+
+
+def prepare_keras() -> None:
+  """Has Keras 3 run on TensorFlow, where Keras is not loaded yet.
+
+  This package's networks are TensorFlow's. A Keras that the caller has loaded stays as it is.
+  """
+  if "keras" not in sys.modules:
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)
+
+
+def set_up_keras() -> None:
+  """Undoes for this process what a user's keras.json says of the layout and type of arrays."""
+  import keras
+
+  keras.config.set_image_data_format("channels_last")
+  keras.config.set_floatx("float32")

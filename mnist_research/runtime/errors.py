@@ -1,0 +1,68 @@
+"""The two ways in which a command ends early on purpose; `app.py` turns them into exit codes."""
+
+import contextlib
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# The password in an address such as postgresql://user:password@host/name.
+_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
+
+
+class UserError(Exception):
+  """Something the user can fix: a flag, a file, a full disk.
+
+  The message is one line that names the thing and the remedy. A command prints it behind `error:`
+  and exits with 2.
+  """
+
+
+class Interrupted(KeyboardInterrupt):
+  """The process was told to stop by a signal; a run that was in its steps has saved its state.
+
+  Like `KeyboardInterrupt`, it isn't an `Exception`, so handlers of errors don't catch it.
+
+  Attributes:
+    signal_number: the signal, as in the `signal` module; the exit code is 128 more.
+  """
+
+  def __init__(self, signal_number: int):
+    super().__init__(f"stopped by signal {signal_number}")
+    self.signal_number = signal_number
+
+
+def without_passwords(text: str) -> str:
+  """Returns a text with *** for the passwords of the addresses in it."""
+  return _PASSWORD.sub(r"\1:***@", text)
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+  """Returns a question that names the known text nearest to `text`; empty where none is near."""
+  near = difflib.get_close_matches(text, list(known), n=1)
+  return f"; did you mean {near[0]}?" if near else ""
+
+
+@contextlib.contextmanager
+def writing(path: Path, kinds: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
+  """Turns a disk that is full, read-only or gone into a UserError that names `path`.
+
+  Args:
+    path: what is being written.
+    kinds: what the writer raises; TensorFlow's writers have errors of their own.
+  """
+  try:
+    yield
+  except kinds as error:
+    raise UserError(
+      f"{path} can't be written: {reason_of(error)}; fix that and run the same command again"
+    ) from error
+
+
+def reason_of(error: Exception) -> str:
+  """Returns what an error of the system or of TensorFlow says, in few words."""
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
+  # TensorFlow: "{{function_node ...}} path; No space left on device [Op:SaveV2]".
+  text = re.sub(r"\{\{.*?\}\}\s*| \[Op:.*", "", (str(error) or repr(error)).splitlines()[0])
+  return text.rpartition("; ")[2]

@@ -1,0 +1,134 @@
+"""Flagfiles, the files of flags that `--flagfile` names and that workdirs keep as config.cfg.
+
+- Each line holds one flag, as it is typed on a command line, but without the shell's quotes.
+- Empty lines are skipped, and so are comments: lines that begin with `#`. A comment has a line of
+  its own. In a value, a `#` after a space is written `\\#`.
+- Of two lines that set the same flag the later one wins, in the same file or in another.
+- A line `--flagfile=FILE` stands for the lines of that file; a relative name begins in the folder
+  of the file that holds the line, and `~` is the home directory.
+- Flags on the command line win over those of every flagfile.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from mnist_research.runtime.errors import UserError
+
+RULES = (
+  "file with a flag on each line; lines that begin with # are comments; flags on the command line "
+  "win over it, and later flagfiles over earlier ones; a --flagfile in it is found from its folder"
+)
+_MAX_BYTES = 1_000_000
+_MAX_LINE = 64_000
+_MAX_DEPTH = 20
+_NAME = "--flagfile="
+# A # that would begin a comment, were it not for the backslashes before it.
+_MARK = re.compile(r"(?<=\s)(\\*)#")
+
+
+class Argument(NamedTuple):
+  """A flag with its value.
+
+  Attributes:
+    text: as it is typed: `--seed=1`.
+    place: the file and the line that hold it; empty for the command line.
+  """
+
+  text: str
+  place: str = ""
+
+  def error(self, message: str) -> UserError:
+    """Returns the error that names this flag's place before the message."""
+    return UserError(f"{self.place}: {message}" if self.place else message)
+
+
+def escaped(value: str) -> str:
+  """Returns a value as a flagfile holds it."""
+  return _MARK.sub(r"\1\\#", value)
+
+
+def read(path: Path, *, follow: bool = True) -> list[Argument]:
+  """Returns the flags of a flagfile, in the order in which they are set.
+
+  Args:
+    path: the file.
+    follow: whether a `--flagfile` in it is replaced by the flags of that file; else it is a flag
+      like any other, and the file is one of settings.
+
+  Raises:
+    UserError: the file, or one that it names, can't be read, or holds a line that isn't a flag.
+  """
+  return _read(path, follow, ())
+
+
+def _read(path: Path, follow: bool, outer: tuple[Path, ...]) -> list[Argument]:
+  arguments = []
+  for number, line in enumerate(_text(path).split("\n"), start=1):
+    place = (
+      f"{path}, line {number}" if follow else f"{path} can't be read as settings: line {number}"
+    )
+    if len(line) > _MAX_LINE:
+      raise UserError(f"{place} is longer than {_MAX_LINE:,} characters; shorten it")
+    line = line.strip()
+    if not line or line.startswith("#"):
+      continue
+    argument = Argument(_unescaped(line, place), place)
+    if follow and argument.text.startswith(_NAME):
+      inner = _inner(path, argument, (*outer, path))
+      arguments += _read(inner, follow, (*outer, path))
+    else:
+      arguments.append(argument)
+  return arguments
+
+
+def _unescaped(line: str, place: str) -> str:
+  if not line.startswith("-"):
+    raise UserError(
+      f"{place}: {shortened(line)!r} is not a flag: flags begin with --, and comments with #"
+    )
+  for mark in _MARK.finditer(line):
+    if not mark[1]:
+      raise UserError(
+        f"{place}: a comment has a line of its own: move it there, or write \\# for a # in a value"
+      )
+  return _MARK.sub(lambda mark: mark[0][1:], line)
+
+
+def _inner(path: Path, argument: Argument, outer: tuple[Path, ...]) -> Path:
+  """Returns the file that a `--flagfile` line of `path` names."""
+  name = argument.text.removeprefix(_NAME)
+  if not name:
+    raise argument.error("--flagfile= names no file: write --flagfile=FILE")
+  inner = path.parent / os.path.expanduser(name)
+  if os.path.realpath(inner) in map(os.path.realpath, outer):
+    raise argument.error(f"--flagfile={name} leads back to {inner}: take the line out")
+  if len(outer) > _MAX_DEPTH:
+    raise argument.error(f"--flagfile={name} is nested more than {_MAX_DEPTH} deep: join the files")
+  return inner
+
+
+def _text(path: Path) -> str:
+  """Returns what a flagfile holds, with `\\n` at the ends of lines."""
+  try:
+    with path.open("rb") as file:
+      content = file.read(_MAX_BYTES + 1)
+  except OSError as error:
+    raise UserError(f"{path} can't be read: {error.strerror}; name a file of flags") from error
+  except ValueError as error:  # A name with a zero byte.
+    raise UserError(f"{str(path)!r} can't be read: {error}; name a file of flags") from error
+  if len(content) > _MAX_BYTES:
+    raise UserError(f"{path} can't be read: it has more than {_MAX_BYTES:,} bytes; name a flagfile")
+  try:
+    text = content.decode("utf-8-sig")
+  except UnicodeDecodeError:
+    text = "\0"
+  if "\0" in text:
+    raise UserError(f"{path} can't be read: it is no UTF-8 text; save it as UTF-8")
+  return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def shortened(text: str, length: int = 200) -> str:
+  """Returns a text that may come from any file at a length that fits a message."""
+  return text if len(text) <= length else f"{text[:length]}..."

@@ -1,0 +1,82 @@
+"""Keeps back what TensorFlow notes on stderr, and passes on all else, also when the process dies.
+
+TensorFlow writes from C++, and may end the process there: so stderr goes through a pipe to a small
+process, this module as a program, which outlives it.
+"""
+
+import contextlib
+import os
+import re
+import select
+import sys
+from collections.abc import Iterator
+
+# What TensorFlow 2.21 writes to stderr as it loads or converts, whatever TF_CPP_MIN_LOG_LEVEL says.
+_NOISE = re.compile(
+  rb"[IW]\d{4} |WARNING: All log messages before absl|To enable the following|fully_quantize: "
+)
+# An error that only says that a machine without NVIDIA devices has no NVIDIA driver.
+_NO_DRIVER = re.compile(rb"E\d{4} .*failed call to cuInit")
+_SECONDS_TO_END = 10
+
+
+@contextlib.contextmanager
+def without_noise() -> Iterator[None]:
+  """Keeps back what TensorFlow notes on stderr meanwhile; what else is written there is shown."""
+  import subprocess
+
+  sys.stderr.flush()
+  stderr = os.dup(2)
+  # The filter ends when the first pipe is closed: the second may be held open by other processes.
+  alive_reader, alive_writer = os.pipe()
+  reader, writer = os.pipe()
+  try:
+    process = subprocess.Popen(
+      [sys.executable, "-I", "-S", __file__, str(reader)],
+      stdin=alive_reader, stdout=subprocess.DEVNULL, stderr=stderr, pass_fds=(reader,),
+      start_new_session=True,
+    )  # fmt: skip
+  except OSError:  # No process can be started: better noise than nothing.
+    for descriptor in (stderr, alive_reader, alive_writer, reader, writer):
+      os.close(descriptor)
+    yield
+    return
+  os.close(reader)
+  os.close(alive_reader)
+  os.dup2(writer, 2)
+  os.close(writer)
+  try:
+    yield
+  finally:
+    sys.stderr.flush()
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    os.close(alive_writer)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      process.wait(_SECONDS_TO_END)
+
+
+def _filter(reader: int, alive: int) -> None:
+  """Copies the lines that come from `reader` to stderr, without noise, until `alive` is closed."""
+  rest = b""
+  while True:
+    ready, _, _ = select.select([reader, alive], [], [])
+    if reader not in ready:
+      break
+    received = os.read(reader, 65536)
+    if not received:
+      break
+    *lines, rest = (rest + received).split(b"\n")
+    os.write(2, b"".join(line + b"\n" for line in lines if not _is_noise(line)))
+  if rest and not _is_noise(rest):
+    os.write(2, rest)
+
+
+def _is_noise(line: bytes) -> bool:
+  if _NO_DRIVER.match(line):
+    return not os.path.exists("/dev/nvidiactl")
+  return _NOISE.match(line) is not None
+
+
+if __name__ == "__main__":
+  _filter(int(sys.argv[1]), 0)

@@ -1,0 +1,179 @@
+"""Records that carry a checksum of themselves, so that no altered figure is taken for the truth.
+
+A record of its own file has the SHA-256 of its other entries as its last one; a line of many has a
+CRC-32; a text has the SHA-256 of its lines in a comment, the last line. Files come from anywhere:
+what is too large, too deep or no file at all is a `ValueError`, like everything that is damaged.
+"""
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+SHA256, CRC32 = "sha256", "crc32"
+# Of a record that is read at once, and of a line.
+_MOST_BYTES = 1_000_000
+_MOST_LINE = 100_000
+_LINE = re.compile(rb'(\{.+), "crc32": "([0-9a-f]{8})"\}', re.DOTALL)
+_TEXT = re.compile(rb"(.*)# sha256: ([0-9a-f]{64})\n", re.DOTALL)
+_DIFFERS = "it differs from its digest"
+
+
+def digest(content: bytes) -> str:
+  """Returns the SHA-256 of `content`."""
+  return hashlib.sha256(content).hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+  """Returns the SHA-256 of an ordinary file, of any size.
+
+  Raises:
+    OSError, ValueError: it can't be read, or is no ordinary file.
+  """
+  _check_ordinary(path)
+  found = hashlib.sha256()
+  with path.open("rb") as file:
+    while part := file.read(_MOST_BYTES):
+      found.update(part)
+  return found.hexdigest()
+
+
+def read(path: Path) -> bytes:
+  """Returns what a file holds that can't be long.
+
+  Raises:
+    OSError, ValueError: it can't be read, is no ordinary file, or is too large.
+  """
+  _check_ordinary(path)
+  with path.open("rb") as file:
+    content = file.read(_MOST_BYTES + 1)
+  if len(content) > _MOST_BYTES:
+    raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+  return content
+
+
+def parse(content: bytes) -> dict[str, Any]:
+  """Returns the JSON object in `content`.
+
+  Raises:
+    ValueError: it holds something else.
+  """
+  try:
+    record = json.loads(content)
+  except RecursionError:
+    raise ValueError("it is nested too deep") from None
+  if not isinstance(record, dict):
+    raise ValueError("it is no JSON object")
+  return record
+
+
+def is_number(value: Any, *, least: float = -1e39, most: float = 1e39) -> bool:
+  """Returns whether a value from a file is a number in a range; true, false and NaN are none."""
+  return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_whole(value: Any, *, least: int = 0, most: int = 2**53) -> bool:
+  """Returns whether a value from a file is a whole number in a range."""
+  return isinstance(value, int) and is_number(value, least=least, most=most)
+
+
+# ---- A record of its own file ----
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns `record` with its digest, which replaces an older one."""
+  bare = {name: value for name, value in record.items() if name != SHA256}
+  return {**bare, SHA256: digest(json.dumps(bare).encode())}
+
+
+def to_text(record: Mapping[str, Any]) -> str:
+  """Returns a record as its file holds it."""
+  return json.dumps(record, indent=1) + "\n"
+
+
+def unsealed(content: bytes, *, must_have: bool) -> dict[str, Any]:
+  """Returns the record that a file holds, with its digest, which is checked.
+
+  Args:
+    content: of the file.
+    must_have: whether a record without a digest is damaged; else it is of a former version.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  record = parse(content)
+  if (must_have or SHA256 in record) and sealed(record)[SHA256] != record.get(SHA256):
+    raise ValueError(_DIFFERS)
+  return record
+
+
+# ---- A record that is one line of many ----
+
+
+def to_line(record: Mapping[str, Any]) -> str:
+  """Returns a record, which has entries, as a line with its checksum."""
+  text = json.dumps(record)
+  return f'{text[:-1]}, "{CRC32}": "{zlib.crc32(text[:-1].encode()):08x}"}}\n'
+
+
+def from_line(line: bytes, *, must_have: bool) -> dict[str, Any]:
+  """Returns the record of a line, without its checksum, which is checked.
+
+  Raises:
+    ValueError: it is damaged.
+  """
+  found = _LINE.fullmatch(line.rstrip(b"\r\n"))
+  if found and zlib.crc32(found[1]) != int(found[2], 16):
+    raise ValueError("it differs from its checksum")
+  record = parse(line)
+  if (must_have or CRC32 in record) and not found:
+    raise ValueError("it has lost its checksum")
+  record.pop(CRC32, None)
+  return record
+
+
+def lines(path: Path) -> Iterator[bytes]:
+  """Yields the lines of a file one by one, however long it is, as far as they end.
+
+  Raises:
+    OSError, ValueError: it can't be read, is no ordinary file, or has a line that is too long.
+  """
+  _check_ordinary(path)
+  with path.open("rb") as file:
+    while line := file.readline(_MOST_LINE):
+      if not line.endswith(b"\n"):
+        if len(line) == _MOST_LINE:
+          raise ValueError(f"a line has more than {_MOST_LINE:,} bytes")
+        return  # The process was killed while it wrote this line.
+      yield line
+
+
+# ---- A text ----
+
+
+def with_digest(text: str) -> str:
+  """Returns a text with its digest in a comment, the last line."""
+  return f"{text}# {SHA256}: {digest(text.encode())}\n"
+
+
+def check_text(content: bytes, *, must_have: bool) -> None:
+  """Compares a text with the digest in its last line.
+
+  Raises:
+    ValueError: they differ, or it has none and must have.
+  """
+  content = content.replace(b"\r\n", b"\n")
+  found = _TEXT.fullmatch(content)
+  if found and digest(found[1]) != found[2].decode():
+    raise ValueError(_DIFFERS)
+  if must_have and not found:
+    raise ValueError("it has lost its digest, the last line")
+
+
+def _check_ordinary(path: Path) -> None:
+  """Raises ValueError for a directory, a pipe or a device: to read those may never end."""
+  if not path.is_file() and path.exists():
+    raise ValueError("it is no ordinary file")

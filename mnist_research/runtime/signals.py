@@ -1,0 +1,128 @@
+"""Signals that ask to stop: the loop answers between two blocks of steps; elsewhere they end it.
+
+Python's own handlers wait for the main thread, which may be inside a compiled block for seconds:
+the signal's number goes through a pipe to a thread as well.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from mnist_research.runtime.errors import Interrupted
+
+# The last two are a terminal that closes, and Ctrl-\\; not every system has them.
+_SIGNALS = tuple(
+  getattr(signal, name)
+  for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+  if hasattr(signal, name)
+)
+# Clearing up takes less, unless the main thread is inside a long call.
+_SECONDS_TO_END = 3.0
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+  """Lets a signal end this process with 128 more than its number; for a whole command.
+
+  `Interrupted` is raised in the main thread, so that what is half done is cleared up: TFDS removes
+  the files that it had begun. Where that takes longer than three seconds, as inside a compilation,
+  or at a second signal, the process ends where it is. That loses no more than SIGKILL does: every
+  file is written under another name and renamed.
+  """
+  reader, writer = _pipe()
+  for number in heard():
+    signal.signal(number, _interrupt)
+  signal.set_wakeup_fd(writer)
+  threading.Thread(target=_end_late, args=(reader,), daemon=True).start()
+  try:
+    yield
+  finally:
+    _raise_no_more()  # What is left is the interpreter's own end.
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+  del frame
+  _raise_no_more()
+  raise Interrupted(number)
+
+
+def _raise_no_more() -> None:
+  """Leaves signals to the thread: another exception would only disturb the end."""
+  for number in heard():
+    signal.signal(number, lambda *_: None)
+
+
+def heard() -> list[int]:
+  """Returns the signals that are answered: nohup has a process ignore that of its terminal."""
+  return [
+    number
+    for number in _SIGNALS
+    if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN
+  ]
+
+
+def _end_late(reader: int) -> None:
+  number = next(_received(reader))
+  select.select([reader], [], [], _SECONDS_TO_END)
+  os._exit(128 + number)
+
+
+class StopSignals:
+  """While it is entered, the first signal asks to stop and a second SIGINT stops at once.
+
+  Attributes:
+    received: the number of the first signal, or None.
+  """
+
+  def __init__(self) -> None:
+    self.received: int | None = None
+
+  def __enter__(self) -> "StopSignals":
+    # Signals belong to the main thread; a run in another (a notebook's, say) has none.
+    self._active = threading.current_thread() is threading.main_thread()
+    if self._active:
+      self._pipe = _pipe()
+      self._previous = {number: signal.signal(number, lambda *_: None) for number in heard()}
+      self._previous_fd = signal.set_wakeup_fd(self._pipe[1])
+      self._thread = threading.Thread(target=self._listen, daemon=True)
+      self._thread.start()
+    return self
+
+  def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+    if self._active:
+      signal.set_wakeup_fd(self._previous_fd)
+      for number, handler in self._previous.items():
+        signal.signal(number, handler)
+      os.close(self._pipe[1])
+      self._thread.join()
+      os.close(self._pipe[0])
+    if self.received and kind is None:  # It came after the last block.
+      raise Interrupted(self.received)
+
+  def _listen(self) -> None:
+    for number in _received(self._pipe[0]):
+      if self.received is None:
+        self.received = number
+        print("\nstopping after this block of steps; Ctrl-C again stops at once", file=sys.stderr)
+      elif number == signal.SIGINT:
+        # Every file is written under another name and renamed: what was saved stays whole.
+        os._exit(128 + number)
+
+
+def _pipe() -> tuple[int, int]:
+  """Returns the ends to read from and to write to of a pipe for `signal.set_wakeup_fd`."""
+  reader, writer = os.pipe()
+  os.set_blocking(writer, False)
+  return reader, writer
+
+
+def _received(reader: int) -> Iterator[int]:
+  """Yields each of `_SIGNALS` that comes, until the pipe is closed."""
+  while received := os.read(reader, 1):
+    if received[0] in _SIGNALS:
+      yield received[0]

@@ -1,0 +1,79 @@
+"""The database that holds a sweep's study: opened, and its failures told in one line."""
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import optuna
+from alembic.util.exc import CommandError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from mnist_research.runtime.errors import UserError
+from mnist_research.runtime.flagfiles import shortened
+
+_OPENINGS = 3
+# What SQLAlchemy and Optuna raise for a database that fails, or whose rows are none of a study.
+_DAMAGE = (
+  SQLAlchemyError, sqlite3.Error, CommandError, optuna.exceptions.OptunaError, ImportError,
+  ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+
+
+class Storage(NamedTuple):
+  """A database of studies.
+
+  Attributes:
+    url: as `--storage` has it.
+    opened: what Optuna reads and writes.
+  """
+
+  url: str
+  opened: optuna.storages.BaseStorage
+
+
+def open_storage(url: str) -> Storage:
+  """Opens any database that Optuna takes, and makes its tables where there are none.
+
+  Raises:
+    UserError: it can't be used.
+  """
+  optuna.logging.set_verbosity(optuna.logging.ERROR)
+  # Of two machines that make the tables at once, one fails.
+  with reading(url):
+    _check_file(url)
+    for _ in range(_OPENINGS - 1):
+      with contextlib.suppress(SQLAlchemyError):
+        return Storage(url, optuna.storages.get_storage(url))
+      time.sleep(1)
+    return Storage(url, optuna.storages.get_storage(url))
+
+
+@contextlib.contextmanager
+def reading(url: str) -> Iterator[None]:
+  """Turns a storage that fails into a UserError that names it."""
+  try:
+    yield
+  except _DAMAGE as error:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    raise UserError(
+      f"--storage={url} can't be used: {shortened(reason)}; fix that, or restore a copy, and the "
+      "same command resumes"
+    ) from error
+
+
+def _check_file(url: str) -> None:
+  """Looks through the file of a SQLite database; raises ValueError where it is damaged."""
+  address = make_url(url)
+  if address.get_backend_name() != "sqlite" or not address.database:
+    return
+  path = Path(address.database)
+  if not path.is_file():
+    return
+  with contextlib.closing(sqlite3.connect(path)) as connection:
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+  if found != "ok":
+    raise ValueError(f"the file is damaged: {found}")

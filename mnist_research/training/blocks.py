@@ -1,0 +1,104 @@
+"""How a run is cut into blocks: the steps that are done between two returns to Python."""
+
+import itertools
+import math
+from typing import NamedTuple
+
+from mnist_research.config import Config
+
+# A block has as many steps as hold these examples, at least these steps, and at most this work,
+# which takes two cores some two seconds.
+_BLOCK_EXAMPLES = 20_000
+_BLOCK_STEPS = 100
+_BLOCK_FLOPS = 300 * 10**9
+
+
+class Block(NamedTuple):
+  """Steps that are done in one call, and what happens after them.
+
+  Attributes:
+    start: its first step, from 0.
+    end: the number of steps that are done after it.
+    evaluate: whether the validation examples are scored after it.
+    checkpoint: whether a checkpoint is due after it.
+    last: whether it is the run's last.
+  """
+
+  start: int
+  end: int
+  evaluate: bool = False
+  checkpoint: bool = False
+  last: bool = False
+
+  @property
+  def num_steps(self) -> int:
+    """How many steps it has."""
+    return self.end - self.start
+
+
+def cut_blocks(
+  first_step: int,
+  total_steps: int,
+  *,
+  steps_per_block: int,
+  evaluate_every: int,
+  checkpoint_every: int,
+) -> list[Block]:
+  """Cuts a run at the multiples of both intervals, and what lies between into even blocks.
+
+  Even, since each block is a point of the training curves: the mean of a single step left over
+  would stand out. The cuts depend on the step alone, so a resumed run has the same ones.
+
+  Args:
+    first_step: where the run resumes; 0 at its start.
+    total_steps: where it ends.
+    steps_per_block: of a block at most.
+    evaluate_every: steps between two scorings of the validation examples.
+    checkpoint_every: steps between two checkpoints.
+
+  Returns:
+    The blocks that are still to do, from `first_step` on.
+  """
+  intervals = (evaluate_every, checkpoint_every)
+  due = {step for every in intervals for step in range(0, total_steps, every)} | {total_steps}
+  ends = [
+    end
+    for start, stop in itertools.pairwise(sorted(due))
+    for end in _even_ends(start, stop, steps_per_block)
+    if end > first_step
+  ]
+  return [
+    Block(
+      start,
+      end,
+      evaluate=end == total_steps or end % evaluate_every == 0,
+      checkpoint=end == total_steps or end % checkpoint_every == 0,
+      last=end == total_steps,
+    )
+    for start, end in zip([first_step, *ends], ends, strict=False)
+  ]
+
+
+def _even_ends(start: int, stop: int, longest: int) -> list[int]:
+  """Returns the ends of the fewest blocks from `start` to `stop`; their lengths differ by 1."""
+  count = math.ceil((stop - start) / longest)
+  return [start + (stop - start) * number // count for number in range(1, count + 1)]
+
+
+def steps_per_block(config: Config, multiplications: int) -> int:
+  """Returns the steps of one compiled block, where no evaluation or checkpoint cuts it short.
+
+  Each block costs about three milliseconds, and its losses are one point of the curves. It must be
+  short enough to stop in time: a large network has few steps in one.
+
+  Args:
+    config: the settings.
+    multiplications: how many numbers the network multiplies for an image.
+  """
+  if config.run.steps_per_loop:
+    return config.run.steps_per_loop
+  batch_size = config.optimization.batch_size
+  # A step goes forwards once and backwards twice; a multiplication comes with an addition.
+  step_flops = max(1, 6 * multiplications * batch_size)
+  enough = max(_BLOCK_EXAMPLES // batch_size, _BLOCK_STEPS)
+  return max(1, min(enough, _BLOCK_FLOPS // step_flops))

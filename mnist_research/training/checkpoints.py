@@ -1,0 +1,294 @@
+"""Checkpoints: written whole or not at all, verified by digests, restored bit for bit."""
+
+import contextlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from mnist_research.config import Config
+from mnist_research.models.creation import create_model
+from mnist_research.models.variables import variables_by_name
+from mnist_research.runtime import files
+from mnist_research.runtime.errors import UserError, reason_of, writing
+from mnist_research.training import manifests, optimizers
+from mnist_research.training.manifests import PREFIX
+from mnist_research.training.state import TrainState
+
+# The newest, and two to fall back on where it is damaged.
+_KEPT_CHECKPOINTS = 3
+# What TensorFlow takes for a pattern in a path.
+_PATTERN = re.compile(r"[*?\[\]\\]")
+
+
+class Restored(NamedTuple):
+  """What came back with a checkpoint.
+
+  Attributes:
+    step: the number of steps done.
+    train_seconds: the time that they took, over all the runs that led to it.
+  """
+
+  step: int
+  train_seconds: float
+
+
+class Trained(NamedTuple):
+  """A network to use.
+
+  Attributes:
+    model: the averages where they were kept, else the model.
+    label_names: what each logit stands for.
+    image_shape: height, width and channels of the images that it takes.
+    step: the number of steps that it was trained.
+  """
+
+  model: tf.keras.Model
+  label_names: tuple[str, ...]
+  image_shape: tuple[int, ...]
+  step: int
+
+
+def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
+  """Writes a checkpoint that is there whole or not at all, and removes the oldest.
+
+  It is written under a name that no reader looks at, with a manifest of digests, and renamed when
+  every byte is on the disk.
+
+  Args:
+    state: what to save.
+    directory: the workdir's `checkpoints`.
+    train_seconds: the training time until now.
+
+  Returns:
+    The checkpoint's directory, `directory/<step>`.
+
+  Raises:
+    UserError: a weight isn't finite, or the disk is full or refuses; the checkpoints that were
+      there stay.
+  """
+  step = int(state.step.numpy())
+  # Those that are trained have one value; to read another takes all workers.
+  for variable in state.model.trainable_variables:
+    if not np.isfinite(variable.numpy()).all():
+      raise diverged(state, step - 1, f"{variable.path} is not finite after step {step}")
+  about = {
+    "step": step,
+    "train_seconds": train_seconds,
+    "label_names": state.label_names,
+    "image_shape": state.image_shape,
+  }
+  final = _write(state.checkpoint(), directory, about)
+  for old in checkpoint_directories(directory)[_KEPT_CHECKPOINTS:]:
+    shutil.rmtree(old)
+  return final
+
+
+def save_with_chief(state: TrainState) -> None:
+  """Does the part of another worker in the chief's `save`; what it writes is thrown away.
+
+  A variable that differs between replicas is reduced as it is saved, which takes every worker.
+
+  Raises:
+    UserError: the disk for temporary files is full or refuses.
+  """
+  with (
+    writing(Path(tempfile.gettempdir()), (OSError, tf.errors.OpError)),
+    tempfile.TemporaryDirectory(prefix="mnist_research-") as directory,
+  ):
+    state.checkpoint().write(str(Path(directory) / PREFIX))
+
+
+def save_trained(
+  trained: Trained, config: Config, directory: Path, *, train_seconds: float
+) -> Path:
+  """Writes a checkpoint from which `load_trained` reads, but no training resumes.
+
+  It holds the weights of the evaluated network alone: for Adam, a third of a whole one.
+
+  Args:
+    trained: from `load_trained`.
+    config: the run's settings.
+    directory: the `checkpoints` of another workdir.
+    train_seconds: the training time of the run.
+
+  Returns:
+    The checkpoint's directory, `directory/<step>`.
+
+  Raises:
+    UserError: the disk is full or refuses.
+  """
+  about = {
+    "step": trained.step,
+    "train_seconds": train_seconds,
+    "label_names": trained.label_names,
+    "image_shape": trained.image_shape,
+  }
+  return _write(_evaluated(config, trained.model), directory, about)
+
+
+def restore_latest(state: TrainState, directory: Path) -> Restored | None:
+  """Sets `state` to the newest whole checkpoint; each damaged one is named in a warning.
+
+  Returns:
+    What was restored, or None where there is no checkpoint.
+
+  Raises:
+    UserError: there are checkpoints and every one is damaged.
+  """
+  found = _newest_whole(directory)
+  if found is None:
+    return None
+  path, manifest = found
+  with _fitting(path), _readable(path) as prefix:
+    state.checkpoint().read(prefix).assert_consumed()
+  return Restored(manifest["step"], manifest["train_seconds"])
+
+
+def load_trained(
+  config: Config, directory: Path, *, step: int | None = None, fall_back: bool = False
+) -> Trained:
+  """Returns the network of a checkpoint under `directory`, made as `config` says.
+
+  Args:
+    config: the run's settings.
+    directory: of the checkpoints.
+    step: of the checkpoint; None: the newest.
+    fall_back: whether the newest may be damaged, and the newest whole one is taken, with a warning.
+
+  Raises:
+    UserError: there is no such checkpoint, or it is damaged.
+  """
+  found = _newest_whole(directory) if fall_back else _whole(directory, step)
+  if found is None:
+    raise UserError(f"{directory} holds no checkpoint yet: train until the first one is saved")
+  path, manifest = found
+  label_names = tuple(manifest["label_names"])
+  image_shape = tuple(manifest.get("image_shape", manifests.FORMER_SHAPE))
+  model = create_model(config, image_shape=image_shape, num_classes=len(label_names))
+  with _fitting(path), _readable(path) as prefix:
+    status = _evaluated(config, model).read(prefix)
+    status.expect_partial().assert_existing_objects_matched()
+  return Trained(model, label_names, image_shape, manifest["step"])
+
+
+def checkpoint_directories(directory: Path) -> list[Path]:
+  """Returns the checkpoints under `directory`, the newest first."""
+  if not directory.is_dir():
+    return []
+  found = [path for path in directory.iterdir() if path.name.isdecimal()]
+  return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
+def drop_after(step: int, directory: Path) -> None:
+  """Removes the checkpoints under `directory` of steps later than `step`: they are done again."""
+  for path in checkpoint_directories(directory):
+    if int(path.name) > step:
+      shutil.rmtree(path)
+
+
+def diverged(state: TrainState, step: int, problem: str) -> UserError:
+  """Returns the error that ends a run which diverged in `step`."""
+  return UserError(
+    f"{problem}, at learning rate {optimizers.learning_rate(state.optimizer, step):.3g}: try a "
+    "lower --learning_rate or more --warmup_steps in another --workdir; the checkpoints before it "
+    "are kept"
+  )
+
+
+def _write(checkpoint: tf.train.Checkpoint, directory: Path, about: dict) -> Path:
+  """Writes a checkpoint, and a manifest of what it is `about`, to `directory/<step>`."""
+  final = directory / f"{about['step']:08d}"
+  with writing(final, (OSError, tf.errors.OpError)), contextlib.ExitStack() as opened:
+    directory.mkdir(exist_ok=True)  # Without its parents: a workdir that is gone stays gone.
+    files.remove_leftovers(directory)
+    # One of the same step is damaged and was skipped, or the twin of a resumed run.
+    partial = opened.enter_context(files.whole(final, over_directory=True))
+    partial.mkdir()
+    checkpoint.write(str(partial / PREFIX))
+    manifests.write(partial, about)
+  return final
+
+
+def _evaluated(config: Config, model: tf.keras.Model) -> tf.train.Checkpoint:
+  """Returns the part of a run's checkpoints that holds the evaluated network."""
+  part = "averages" if config.optimization.ema_decay else "model"
+  return tf.train.Checkpoint(**{part: variables_by_name(model)})
+
+
+@contextlib.contextmanager
+def _readable(checkpoint: Path) -> Iterator[str]:
+  """Yields a path by which TensorFlow reads a checkpoint, since it takes paths for patterns."""
+  if not _PATTERN.search(str(checkpoint)):
+    yield str(checkpoint / PREFIX)
+    return
+  with tempfile.TemporaryDirectory(prefix="mnist_research-") as directory:
+    link = Path(directory) / "checkpoint"
+    try:
+      link.symlink_to(checkpoint.absolute(), target_is_directory=True)
+    except (OSError, NotImplementedError):  # A system or a disk without such links.
+      shutil.copytree(checkpoint, link)
+    yield str(link / PREFIX)
+
+
+@contextlib.contextmanager
+def _fitting(checkpoint: Path) -> Iterator[None]:
+  """Turns it into a UserError where a checkpoint can't be read, or holds other variables."""
+  try:
+    yield
+  except (ValueError, AssertionError, tf.errors.InvalidArgumentError) as error:
+    raise UserError(
+      f"{checkpoint} was not written with the settings in its config.cfg; put that file back as it "
+      "was, or begin again in another --workdir"
+    ) from error
+  except (OSError, tf.errors.OpError) as error:
+    raise UserError(
+      f"{checkpoint} can't be read: {reason_of(error)}; fix that and run the same command again"
+    ) from error
+
+
+def _whole(directory: Path, step: int | None) -> tuple[Path, dict] | None:
+  """Returns the checkpoint of a step, or the newest, and its manifest; None where there is none.
+
+  Raises:
+    UserError: it is damaged, or there are others alone.
+  """
+  candidates = checkpoint_directories(directory)
+  chosen = [path for path in candidates if step is None or int(path.name) == step]
+  if not chosen:
+    if not candidates:
+      return None
+    steps = ", ".join(str(int(path.name)) for path in candidates)
+    raise UserError(
+      f"{directory} has no checkpoint of step {step}: restore it from a backup, or choose one of "
+      f"{steps} by --step"
+    )
+  try:
+    return chosen[0], manifests.verified(chosen[0])
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f"checkpoint {chosen[0]} is damaged: {reason_of(error)}; restore it from a backup, or give "
+      "--step=latest_whole for the newest that is whole"
+    ) from error
+
+
+def _newest_whole(directory: Path) -> tuple[Path, dict] | None:
+  """Returns the newest whole checkpoint and its manifest, or None where there is none at all."""
+  candidates = checkpoint_directories(directory)
+  for candidate in candidates:
+    try:
+      return candidate, manifests.verified(candidate)
+    except (OSError, ValueError) as error:
+      logging.warning("checkpoint %s is corrupt and skipped: %s", candidate, reason_of(error))
+  if candidates:
+    raise UserError(
+      f"every checkpoint under {directory} is damaged; restore one from a backup, or begin again "
+      "in another --workdir"
+    )
+  return None

@@ -1,0 +1,77 @@
+"""The training loop: plain Python around compiled blocks of steps.
+
+`train(config)` is the whole of `python -m mnist_research.train`, for a notebook or a test to call.
+What the events of the loop do is in `session.py`; what a step does, in `steps.py`.
+"""
+
+import contextlib
+from typing import Any
+
+from absl import logging
+
+from mnist_research import workers
+from mnist_research.config import Config
+from mnist_research.runtime.errors import Interrupted
+from mnist_research.runtime.signals import StopSignals
+from mnist_research.training.session import OnValidation, Session, open_session
+from mnist_research.training.settling import settle
+from mnist_research.workdir import Workdir
+
+
+def train(config: Config, *, on_validation: OnValidation | None = None) -> dict[str, Any]:
+  """Trains as `config` says, from the newest checkpoint of its workdir if there is one.
+
+  Args:
+    config: the settings.
+    on_validation: called after each scoring of the validation examples with the step and the
+      accuracy. What it raises ends the run, which then has no result.
+
+  Returns:
+    The content of `result.json`; empty in a worker other than the chief.
+
+  Raises:
+    UserError: a setting, the data or the workdir isn't as it must be, the loss isn't finite, or
+      another worker was lost.
+    Interrupted: a signal asked the run to stop; its state is saved.
+  """
+  crew = workers.read_workers(config.devices.strategy)
+  workdir = Workdir(config.run.workdir or config.default_workdir())
+  with workdir.opened() if crew.is_chief else contextlib.nullcontext():
+    config = settle(config, workdir)
+    result = workdir.read_result()
+    if result is not None:
+      logging.info("%s is finished, at step %d", workdir.path, result["step"])
+      return result
+    with (
+      workers.lost_worker_told(crew),
+      open_session(config, workdir, crew, on_validation) as session,
+    ):
+      run_blocks(session)
+      return session.finish()
+
+
+def run_blocks(session: Session) -> None:
+  """Trains block by block to the end of the run, or until it is stopped.
+
+  Every worker runs the same loop; the chief alone scores, records and writes.
+
+  Raises:
+    Interrupted: a signal asked the run to stop; its state is saved.
+  """
+  # Outside of it nothing waits to be saved, and a signal ends the process.
+  with StopSignals() as stop:
+    for block in session.blocks:
+      metrics = session.train(block)  # Raises UserError when the loss diverges.
+      session.recorder.train(block.end, metrics)
+      score = session.validate(block) if block.evaluate else None
+      verdict = session.agree(score, stop.received)  # The one exchange between workers.
+      if verdict.improved:
+        # Before the other: a run that dies between the two finds and saves its best again.
+        session.save_best()
+      if block.checkpoint or verdict.improved or verdict.exhausted or verdict.signal:
+        session.save_checkpoint()
+      if verdict.signal:
+        logging.info("stopped at step %d, saved; the same command resumes there", block.end)
+        raise Interrupted(verdict.signal)
+      if verdict.exhausted:
+        break

@@ -1,0 +1,100 @@
+"""Losses of one example each: the step sums them and divides by the global batch size.
+
+(Keras's own loss objects divide by the number of replicas as well, which would do it twice.)
+"""
+
+import functools
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from mnist_research.config import OptimizationConfig
+from mnist_research.config.setting import parse_keywords
+from mnist_research.runtime import extensions
+from mnist_research.runtime.errors import UserError
+
+LossFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def create_loss(name: str, label_smoothing: float = 0.0, settings: str = "") -> LossFunction:
+  """Returns the loss called `name`.
+
+  Smoothing mixes the target with the uniform distribution over the classes (Szegedy et al. 2015,
+  arXiv:1512.00567). Both losses of this package are the same function of labels and logits; the
+  first needs no one-hot targets.
+
+  A user's own is a function that is called as `my_loss(labels, logits, **settings)`, or a class
+  that is made with the settings and then called with labels and logits.
+
+  Args:
+    name: `sparse_categorical_crossentropy`, `categorical_crossentropy`, or a reference.
+    label_smoothing: share of the target that is uniform, in [0, 1); 0 for a user's own.
+    settings: arguments of a user's own, as `--loss_settings` has them.
+
+  Returns:
+    A function of labels, int32 [batch], and logits, floats [batch, classes], that gives the loss of
+    each example, float32 [batch]; those of this package give the cross-entropy in nats. In place of
+    labels, all but the first also take targets, float32 [batch, classes] that sum to 1: they get
+    them where examples are mixed. A user's own gets the logits in float32.
+
+  Raises:
+    UserError: there is no such loss, it can't be made, or it takes no settings or no smoothing.
+  """
+  if extensions.is_reference(name):
+    if label_smoothing:
+      raise UserError(
+        f"--label_smoothing={label_smoothing}: --loss={name} is your own, and smooths its targets "
+        "itself; use 0"
+      )
+    return _own_loss(name, settings)
+  if settings:
+    raise UserError(f"--loss_settings={settings}: --loss={name} takes none")
+
+  def sparse_categorical_crossentropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    logits = tf.cast(logits, tf.float32)
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    if label_smoothing:
+      uniform = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
+      loss = (1 - label_smoothing) * loss + label_smoothing * uniform
+    return loss
+
+  def categorical_crossentropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    logits = tf.cast(logits, tf.float32)
+    num_classes = logits.shape[-1]
+    targets = labels if labels.dtype.is_floating else tf.one_hot(labels, num_classes)
+    if label_smoothing:
+      targets = (1 - label_smoothing) * targets + label_smoothing / num_classes
+    return tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits)
+
+  losses = (sparse_categorical_crossentropy, categorical_crossentropy)
+  return {loss.__name__: loss for loss in losses}[name]
+
+
+def loss_of(optimization: OptimizationConfig) -> LossFunction:
+  """Returns the loss that the settings name, as `create_loss` does."""
+  return create_loss(optimization.loss, optimization.label_smoothing, optimization.loss_settings)
+
+
+def _own_loss(name: str, settings: str) -> LossFunction:
+  loaded = extensions.load("loss", name)
+  keywords = parse_keywords("loss_settings", settings)
+  if isinstance(loaded, type):
+    with extensions.blamed("loss", name):
+      function = loaded(**keywords)
+  else:
+    function = functools.partial(loaded, **keywords) if callable(loaded) else loaded
+  if not callable(function):
+    raise UserError(f"--loss={name}: it must be a function, or a class whose objects are called")
+
+  def own_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    with extensions.blamed("loss", name):
+      loss = tf.convert_to_tensor(function(labels, tf.cast(logits, tf.float32)))
+    if not (loss.dtype.is_floating and loss.shape.is_compatible_with(logits.shape[:1])):
+      raise UserError(
+        f"--loss={name}: it must return one loss for each example, floats of shape [batch], not "
+        f"{loss.dtype.name} of shape {loss.shape}; a loss of tf.keras.losses does with "
+        "reduction=None"
+      )
+    return tf.cast(loss, tf.float32)
+
+  return own_loss

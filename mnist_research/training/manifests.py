@@ -1,0 +1,78 @@
+"""The manifest of a checkpoint: what it is about, and a digest of each of its files."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mnist_research.runtime import records
+from mnist_research.runtime.flagfiles import shortened
+
+# What the names of TensorFlow's files begin with.
+PREFIX = "state"
+# Of checkpoints that were written before they said it.
+FORMER_SHAPE = [28, 28, 1]
+_MANIFEST = "manifest.json"
+# Of images and labels; a manifest that says more is none of a run.
+_MOST_SIDE, _MOST_LABELS = 4096, 10_000
+
+
+def write(checkpoint: Path, about: Mapping[str, Any]) -> None:
+  """Writes the manifest of a checkpoint, whose files are all there.
+
+  Raises:
+    OSError: a file can't be read or written.
+  """
+  digests = {path.name: records.digest_of_file(path) for path in sorted(checkpoint.iterdir())}
+  manifest = {**about, "sha256": digests}
+  manifest["manifest_sha256"] = records.digest(json.dumps(manifest).encode())
+  (checkpoint / _MANIFEST).write_text(records.to_text(manifest), encoding="utf-8")
+
+
+def verified(checkpoint: Path) -> dict:
+  """Reads a checkpoint's manifest and compares it, and every file there, with the digests.
+
+  Raises:
+    OSError, ValueError: a file is missing, unreadable or altered.
+  """
+  content = records.read(checkpoint / _MANIFEST)
+  try:
+    manifest = records.parse(content)
+    digest = manifest.pop("manifest_sha256")
+  except (ValueError, KeyError) as error:
+    raise ValueError(f"{_MANIFEST} can't be read") from error
+  if records.digest(json.dumps(manifest).encode()) != digest:
+    raise ValueError(f"{_MANIFEST} differs from its digest")
+  if manifest.get("step") != int(checkpoint.name):
+    raise ValueError(f"{_MANIFEST} doesn't belong to {checkpoint.name}")
+  _check(manifest)
+  held = {path.name for path in checkpoint.iterdir()} - {_MANIFEST}
+  for name, digest in manifest["sha256"].items():
+    if name not in held:
+      raise ValueError(f"{shortened(name)} is missing")
+    if records.digest_of_file(checkpoint / name) != digest:
+      raise ValueError(f"{name} differs from its digest")
+  # TensorFlow would read what isn't listed, too.
+  if {name for name in held if name.startswith(f"{PREFIX}.")} != set(manifest["sha256"]):
+    raise ValueError(f"{_MANIFEST} doesn't list every file")
+  return manifest
+
+
+def _check(manifest: dict) -> None:
+  """Raises ValueError where a manifest holds what no run writes."""
+  names, shape = manifest.get("label_names"), manifest.get("image_shape", FORMER_SHAPE)
+  for what, is_right in {
+    "step": records.is_whole(manifest["step"]),
+    "train_seconds": records.is_number(manifest.get("train_seconds"), least=0),
+    "label_names": isinstance(names, list)
+    and 0 < len(names) <= _MOST_LABELS
+    and all(isinstance(name, str) for name in names),
+    "image_shape": isinstance(shape, list)
+    and len(shape) == len(FORMER_SHAPE)
+    and all(records.is_whole(side, least=1, most=_MOST_SIDE) for side in shape),
+    "sha256": isinstance(manifest.get("sha256"), dict),
+  }.items():
+    if not is_right:
+      raise ValueError(f"{_MANIFEST} has no {what} of a run")
+  if not manifest["sha256"]:
+    raise ValueError(f"{_MANIFEST} lists no files")

@@ -1,0 +1,153 @@
+"""Optimizers: of this package, of Keras, and of a user's own."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from mnist_research.config import Config
+from mnist_research.config.setting import parse_keywords
+from mnist_research.runtime.errors import UserError
+from mnist_research.training import classes
+from mnist_research.training.muon import Muon
+from mnist_research.training.schedules import create_schedule
+
+_MOMENTUM = 0.9
+# They are made of other optimizers, which a name alone doesn't give.
+_WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer")
+
+
+def create_optimizer(config: Config, total_steps: int) -> tf.keras.optimizers.Optimizer:
+  """Returns the optimizer that `config` names, its schedule laid out over `total_steps`.
+
+  Weight decay is decoupled for every optimizer (Loshchilov and Hutter 2017, arXiv:1711.05101):
+  a kernel loses `learning_rate * weight_decay` of itself in each step; biases and the
+  scales of batch normalization are left out.
+
+  The momentum of Keras keeps the learning rate inside the velocity, `v = momentum * v - rate * g`:
+  where the rate falls, steps of earlier, higher rates go on in it. That of PyTorch multiplies the
+  whole velocity by the rate of the step, so that the same schedule acts sooner there.
+
+  A class of `tf.keras.optimizers` or of a user's own is called with `learning_rate`, a schedule,
+  `weight_decay` where it takes one, and the optimizer's settings.
+
+  Raises:
+    UserError: there is no such optimizer or schedule, it can't be made, or it has no weight decay.
+  """
+  optimization = config.optimization
+  name, text = optimization.optimizer, optimization.optimizer_settings
+  settings = parse_keywords("optimizer_settings", text)
+  for flag in ("learning_rate", "weight_decay"):
+    if flag in settings:
+      raise UserError(f"--optimizer_settings={text}: use --{flag}, which is a flag")
+  optimizers = tf.keras.optimizers
+  kind, fixed = _kind(name)
+  arguments = {
+    "learning_rate": create_schedule(optimization, total_steps),
+    **_weight_decay(name, kind, optimization.weight_decay),
+    **fixed,
+    **settings,
+  }
+  optimizer = classes.create("optimizer", name, kind, arguments)
+  if not isinstance(optimizer, optimizers.Optimizer):
+    raise UserError(f"--optimizer={name}: it must be a tf.keras.optimizers.Optimizer")
+  optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+  if config.devices.precision == "float16":
+    # Small gradients would round to 0 (Micikevicius et al. 2017, arXiv:1710.03740).
+    return optimizers.LossScaleOptimizer(optimizer)
+  return optimizer
+
+
+def learning_rate(optimizer: tf.keras.optimizers.Optimizer, step: int) -> float:
+  """Returns the learning rate that `optimizer` uses in `step` (0 is the first)."""
+  rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
+  if isinstance(rate, tf.keras.optimizers.schedules.LearningRateSchedule):
+    return float(rate(tf.constant(step, tf.int64)))
+  # An optimizer of a user's own may use the schedule itself, and tell Keras something else.
+  return float(rate() if callable(rate) else rate)
+
+
+def variables(optimizer: tf.keras.optimizers.Optimizer) -> list[tf.Variable]:
+  """Returns everything that `optimizer` keeps from one step to the next, in a fixed order.
+
+  `optimizer.variables` lacks those that an optimizer makes itself and doesn't register, as Nadam of
+  Keras does with the product of its momenta: restored without it, it would take other steps.
+
+  Args:
+    optimizer: a built one.
+  """
+  found = list(optimizer.variables)
+  inner = getattr(optimizer, "inner_optimizer", optimizer)
+  trained = [*optimizer._trainable_variables, *inner._trainable_variables]
+  known = {id(variable) for variable in (*found, *trained)}
+  unregistered: list[tf.Variable] = []
+  seen: set[int] = set()
+
+  def collect(value: Any) -> None:
+    if id(value) in known or id(value) in seen:
+      return
+    seen.add(id(value))
+    if isinstance(value, tf.Variable | tf.keras.Variable):
+      unregistered.append(value)
+    elif isinstance(value, Mapping):
+      for key in sorted(value, key=str):
+        collect(value[key])
+    elif isinstance(value, list | tuple):
+      for each in value:
+        collect(each)
+    elif isinstance(value, tf.keras.optimizers.Optimizer | tf.Module):
+      collect(vars(value))
+
+  collect(optimizer)
+  return found + unregistered
+
+
+def _kind(name: str) -> tuple[Any, dict[str, Any]]:
+  """Returns the class of an optimizer, and the arguments by which its name differs from it."""
+  optimizers = tf.keras.optimizers
+  built_in: dict[str, tuple[Any, dict[str, Any]]] = {
+    "sgd": (optimizers.SGD, {}),
+    "momentum": (optimizers.SGD, {"momentum": _MOMENTUM}),
+    "nesterov": (optimizers.SGD, {"momentum": _MOMENTUM, "nesterov": True}),
+    "adam": (optimizers.Adam, {}),
+    "adamw": (optimizers.AdamW, {}),
+    "rmsprop": (optimizers.RMSprop, {}),
+    "lamb": (optimizers.Lamb, {}),
+    "muon": (Muon, {}),
+  }
+  if name in built_in:
+    return built_in[name]
+  kind = classes.load(
+    "optimizer",
+    name,
+    built_in=built_in,
+    keras=optimizers,
+    base=optimizers.Optimizer,
+    without=_WRAPPERS,
+  )
+  return kind, {}
+
+
+def _weight_decay(name: str, kind: Any, weight_decay: float) -> dict[str, float | None]:
+  """Returns the arguments by which an optimizer takes the weight decay.
+
+  Raises:
+    UserError: it takes none, and there is to be one.
+  """
+  parameters = inspect.signature(kind).parameters
+  # That of Keras for Muon has another for the variables that it leaves to Adam.
+  taken = [each for each in parameters if each in ("weight_decay", "adam_weight_decay")]
+  if taken:
+    # None turns the decay off; classes with a rate of their own as the default refuse it.
+    off = {each: None if parameters[each].default is None else 0.0 for each in taken}
+    return {each: weight_decay or off[each] for each in taken}
+  if not weight_decay:
+    return {}
+  passed_on = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+  if not passed_on:
+    raise UserError(
+      f"--weight_decay={weight_decay}: --optimizer={name} takes no weight_decay; use 0, or another "
+      "optimizer"
+    )
+  return {"weight_decay": weight_decay}

@@ -1,0 +1,153 @@
+"""What a run will do, decided before its first step: devices, arithmetic, data, length, blocks."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+from mnist_research import distribution
+from mnist_research.config import Config
+from mnist_research.data import datasets, input_pipeline, splits
+from mnist_research.distribution import Workers
+from mnist_research.models import precision
+from mnist_research.models.creation import Recipe, create_recipe
+from mnist_research.training.blocks import Block, cut_blocks, steps_per_block
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A run as it was decided.
+
+  Attributes:
+    config: the settings, in which nothing is left to choose but by time.
+    workers: the processes that train together.
+    strategy: of this process.
+    xla: whether the block of steps goes through XLA.
+    source: the dataset, prepared.
+    num_examples: how many examples are trained on; the rest of train is held out for validation.
+  """
+
+  config: Config
+  workers: Workers
+  strategy: tf.distribute.Strategy
+  xla: bool
+  source: datasets.Source
+  num_examples: int
+
+  @property
+  def device(self) -> str:
+    """The first replica's device."""
+    return self.strategy.extended.worker_devices[0]
+
+  @property
+  def label_names(self) -> list[str]:
+    """The name of each class."""
+    return self.source.label_names
+
+  @property
+  def image_shape(self) -> datasets.ImageShape:
+    """Height, width and channels of the images."""
+    return self.source.image_shape
+
+  @property
+  def epoch_steps(self) -> int:
+    """Steps in which each example is seen about once."""
+    return self.config.optimization.epoch_steps(self.num_examples)
+
+  @property
+  def total_steps(self) -> int:
+    """The length of the run."""
+    return self.config.optimization.total_steps(self.num_examples)
+
+  @functools.cached_property
+  def recipe(self) -> Recipe:
+    """What the model is made from."""
+    return create_recipe(self.config.model)
+
+  @functools.cached_property
+  def steps_per_block(self) -> int:
+    """Steps that a block holds at most: its tensors have this many."""
+    count = self.recipe.multiplications(self.image_shape, len(self.label_names))
+    return min(
+      steps_per_block(self.config, count),
+      self._evaluate_every,
+      self._checkpoint_every,
+      self.total_steps,
+    )
+
+  @property
+  def _evaluate_every(self) -> int:
+    return self.config.run.evaluate_every or self.epoch_steps
+
+  @property
+  def _checkpoint_every(self) -> int:
+    return self.config.run.checkpoint_every or self.epoch_steps
+
+  def blocks(self, first_step: int = 0, total_steps: int | None = None) -> list[Block]:
+    """Returns the blocks from `first_step` to the end of the run.
+
+    Args:
+      first_step: where the run resumes.
+      total_steps: the end, if it is another than the run's.
+    """
+    return cut_blocks(
+      first_step,
+      self.total_steps if total_steps is None else total_steps,
+      steps_per_block=self.steps_per_block,
+      evaluate_every=self._evaluate_every,
+      checkpoint_every=self._checkpoint_every,
+    )
+
+  def empty_block(self) -> input_pipeline.Batches:
+    """Returns a block of zeros: what the steps compile with while the examples are read."""
+    return input_pipeline.empty_block(
+      self.config,
+      steps_per_block=self.steps_per_block,
+      strategy=self.strategy,
+      image_shape=self.image_shape,
+      num_classes=self.source.num_classes,
+    )
+
+  def batches(
+    self, train: splits.Split, blocks: Sequence[Block]
+  ) -> Iterator[input_pipeline.Batches]:
+    """Returns the input pipeline: the batches of each of `blocks`."""
+    return input_pipeline.train_blocks(
+      train,
+      self.config,
+      first_steps=[block.start for block in blocks],
+      steps_per_block=self.steps_per_block,
+      strategy=self.strategy,
+      num_classes=self.source.num_classes,
+    )
+
+  def describe(self) -> str:
+    """Returns where it runs, and how, for people."""
+    devices = distribution.describe(self.strategy, self.workers)
+    return f"{devices} in {self.config.devices.precision}{', compiled by XLA' if self.xla else ''}"
+
+
+def make_plan(config: Config, workers: Workers) -> Plan:
+  """Returns the run that `config` asks for on this machine; devices can be made once a process.
+
+  Raises:
+    UserError: a setting or the data isn't as it must be.
+  """
+  recipe = create_recipe(config.model)
+  strategy = distribution.create_strategy(config, workers)
+  config = config.replace(
+    precision=precision.choose(
+      config.devices.precision,
+      strategy.extended.worker_devices[0],
+      half_pays=recipe.half_precision_pays(config.optimization.batch_size),
+    )
+  )
+  xla = distribution.compiles_with_xla(
+    config.devices, strategy, pays=recipe.xla_pays and config.devices.precision == "float32"
+  )
+  source = datasets.prepare(config)
+  # A fallback is written down as the dataset of this run: the figures are its figures.
+  config = config.replace(dataset=source.name, fallback_dataset="")
+  num_examples = splits.num_train_examples(source, config)
+  return Plan(config, workers, strategy, xla, source, num_examples)

@@ -1,0 +1,90 @@
+"""The end of a run: the test split scored once, if at all, and what is left of it."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_research import protocol
+from mnist_research.config import Config
+from mnist_research.data import splits
+from mnist_research.metrics.evaluation import evaluate_logits
+from mnist_research.recording.recorder import Recorder
+from mnist_research.runtime.errors import UserError
+from mnist_research.training import selection, steps
+from mnist_research.training.checkpoints import load_trained
+from mnist_research.training.plan import Plan
+from mnist_research.training.state import TrainState
+from mnist_research.workdir import Predictions, Workdir
+
+
+def conclude(
+  plan: Plan,
+  workdir: Workdir,
+  state: TrainState,
+  score: steps.Scorer,
+  recorder: Recorder,
+  test: splits.Split | None,
+) -> dict[str, Any]:
+  """Scores the test split with the selected weights, and records it; or leaves it alone.
+
+  Args:
+    plan: of the run.
+    workdir: of the run.
+    state: after the last step.
+    score: of the state's evaluated network.
+    recorder: where metrics and pictures go.
+    test: the test split; None where it has no part in the run.
+
+  Returns:
+    What `result.json` says of the run, but for its times.
+
+  Raises:
+    UserError: the best checkpoint was lost, or a file can't be written.
+  """
+  config, step, model = plan.config, int(state.step.numpy()), state.evaluated_model
+  if config.run.select == "best":
+    model = _best_model(config, workdir)
+    score = steps.create_scorer(model)
+  figures: dict[str, Any] = {}
+  tested: dict[str, Any] = {}
+  if test is None:
+    recorder.untested_result(step)
+  else:
+    # Before anybody can see it.
+    protocol.record_test_scoring(workdir.path, "train", dataset=config.data.dataset, step=step)
+    evaluation = evaluate_logits(score(test.images), test.labels)
+    recorder.evaluation("test", step, evaluation, test.labels)
+    recorder.result(step, model, test, evaluation)
+    probabilities = evaluation.probabilities.astype(np.float32)
+    digest = workdir.write_predictions(
+      Predictions(test.labels, probabilities, tuple(plan.label_names))
+    )
+    figures = {f"test_{name}": value for name, value in evaluation.metrics.items()}
+    tested = {"predictions_sha256": digest}
+  return {
+    "step": step,
+    "dataset": config.data.dataset,
+    **figures,
+    **selection.selected(workdir.read_metrics(), config.run.select),
+    "train_examples": plan.num_examples,
+    "parameters": state.model.count_params(),
+    "seed": config.run.seed,
+    **tested,
+  }
+
+
+def _best_model(config: Config, workdir: Workdir) -> tf.keras.Model:
+  """Returns the network that was the best on validation.
+
+  Raises:
+    UserError: its checkpoint was lost.
+  """
+  step = selection.best_step(selection.scorings(workdir.read_metrics()))
+  try:
+    return load_trained(config, workdir.best, step=step).model
+  except UserError as error:
+    raise UserError(
+      f"{workdir.best} has lost step {step}, the best on validation; restore it from a backup, or "
+      "begin again in another --workdir"
+    ) from error

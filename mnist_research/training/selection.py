@@ -1,0 +1,55 @@
+"""Which step was the best on the validation examples, and when to stop looking for a better one."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+# What a line of metrics.jsonl has besides its metrics.
+_PLACE = ("step", "split", "sha256")
+# One line of metrics.jsonl.
+Record = dict[str, Any]
+
+
+class Scoring(NamedTuple):
+  """One scoring of the validation examples.
+
+  Attributes:
+    step: of the weights.
+    accuracy: from 0 to 1.
+  """
+
+  step: int
+  accuracy: float
+
+
+def scorings(metrics: Sequence[Record]) -> list[Scoring]:
+  """Returns the scorings of the validation examples that `metrics` holds, in their order."""
+  return [Scoring(r["step"], r["accuracy"]) for r in metrics if r["split"] == "validation"]
+
+
+def best_step(scored: Sequence[Scoring]) -> int:
+  """Returns the step with the highest accuracy, the first of equals."""
+  return max(scored, key=lambda scoring: scoring.accuracy).step
+
+
+def is_exhausted(scored: Sequence[Scoring], patience: int) -> bool:
+  """Returns whether the last `patience` scorings brought nothing better; 0 is endless patience."""
+  if not patience or not scored:
+    return False
+  best = best_step(scored)
+  return sum(scoring.step > best for scoring in scored) >= patience
+
+
+def selected(metrics: Sequence[Record], select: str) -> dict[str, float]:
+  """Returns what a result tells of the validation examples; nothing where none were held out.
+
+  Args:
+    metrics: all of a run.
+    select: `--select`: the weights of the last step, or of the best.
+  """
+  records = {record["step"]: record for record in metrics if record["split"] == "validation"}
+  if not records:
+    return {}
+  step = best_step(scorings(metrics)) if select == "best" else max(records)
+  scored = {key: value for key, value in records[step].items() if key not in _PLACE}
+  entries = {f"validation_{key}": value for key, value in scored.items()}
+  return {"best_step": step, **entries} if select == "best" else entries

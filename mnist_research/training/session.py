@@ -1,0 +1,316 @@
+"""A process's part of a run: what happens at each event of the loop."""
+
+import contextlib
+import dataclasses
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from mnist_research import distribution
+from mnist_research.config import Config
+from mnist_research.data import input_pipeline, splits
+from mnist_research.metrics.evaluation import Evaluation, evaluate_logits
+from mnist_research.models.networks import whiten
+from mnist_research.recording.inspector import Inspected
+from mnist_research.recording.profiler import Profiler
+from mnist_research.recording.recorder import NullRecorder, Recorder, open_recorder
+from mnist_research.runtime.errors import UserError
+from mnist_research.training import checkpoints, losses, optimizers, results, selection, steps
+from mnist_research.training.blocks import Block
+from mnist_research.training.checkpoints import Restored
+from mnist_research.training.plan import Plan, make_plan
+from mnist_research.training.selection import Scoring
+from mnist_research.training.state import TrainState, create_state
+from mnist_research.workdir import Workdir
+from mnist_research.workers import Exchange, Workers
+
+# Called after each scoring of the validation examples with the step and the accuracy.
+OnValidation = Callable[[int, float], None]
+
+
+class Verdict(NamedTuple):
+  """What the workers agreed upon after a block.
+
+  Attributes:
+    improved: whether the newest scoring is the best, and the best is to be kept.
+    exhausted: whether the scorings brought nothing better for long enough to stop.
+    signal: the number of a signal that any worker got; 0: none.
+  """
+
+  improved: bool
+  exhausted: bool
+  signal: int
+
+
+@dataclasses.dataclass
+class Session:
+  """A process's part of a run, between its start or a checkpoint and its result.
+
+  Attributes:
+    plan: what is done.
+    workdir: the run's directory.
+    exchange: with the other workers.
+    state: what is trained.
+    blocks: what is still to do.
+    batches: the examples of each block.
+    train_block: the compiled steps.
+    score: from images to the logits of the evaluated network.
+    validation: the examples held out.
+    read_test: returns the test split; None where it has no part in the run.
+    scored: the scorings of the validation examples so far, known to the chief, which decides.
+    recorder: where the metrics go; of a worker that isn't the chief, nowhere.
+    profiler: traces some blocks, if asked to.
+    train_seconds: the time spent in steps so far.
+    on_validation: called after each scoring of the validation examples.
+  """
+
+  plan: Plan
+  workdir: Workdir
+  exchange: Exchange
+  state: TrainState
+  blocks: Sequence[Block]
+  batches: Iterator[input_pipeline.Batches]
+  train_block: steps.TrainBlock
+  score: steps.Scorer
+  validation: splits.Split
+  read_test: Callable[[], splits.Split] | None
+  scored: list[Scoring]
+  recorder: Recorder | NullRecorder
+  profiler: Profiler
+  train_seconds: float
+  on_validation: OnValidation | None
+
+  def train(self, block: Block) -> dict[str, float]:
+    """Does the steps of a block, and returns what is recorded of them.
+
+    Raises:
+      UserError: a loss isn't finite; nothing of this block was saved.
+    """
+    self.profiler.at(block.start)
+    began = time.perf_counter()
+    block_losses, correct = self.train_block(*next(self.batches), tf.constant(block.num_steps))
+    step_losses = block_losses.numpy()[: block.num_steps].astype(np.float64)
+    seconds = time.perf_counter() - began
+    self.train_seconds += seconds
+    bad = np.flatnonzero(~np.isfinite(step_losses))
+    if len(bad):
+      step = block.start + int(bad[0])
+      problem = f"the loss of step {step} is {step_losses[bad[0]]}"
+      raise checkpoints.diverged(self.state, step, problem)
+    batch_size = self.plan.config.optimization.batch_size
+    examples = block.num_steps * batch_size
+    return {
+      "epoch": block.end * batch_size / self.plan.num_examples,
+      "loss": float(step_losses.mean()),
+      "accuracy": int(correct.numpy().sum()) / examples,
+      "learning_rate": optimizers.learning_rate(self.state.optimizer, block.end - 1),
+      "examples_per_second": examples / seconds,
+    }
+
+  def validate(self, block: Block) -> Scoring | None:
+    """Scores the validation examples after a block; None where there are none, or another does."""
+    self.recorder.network(block.end)
+    if not (self.plan.workers.is_chief and self.validation.num_examples):
+      return None
+    evaluation = self._evaluate(self.validation)
+    self.recorder.evaluation("validation", block.end, evaluation, self.validation.labels)
+    scoring = Scoring(block.end, evaluation.accuracy)
+    self.scored.append(scoring)
+    if self.on_validation:
+      self.on_validation(*scoring)
+    return scoring
+
+  def agree(self, scoring: Scoring | None, signal: int | None) -> Verdict:
+    """Returns what all workers do next; what one of them knows counts for all.
+
+    Args:
+      scoring: of this block, if this worker did one.
+      signal: that this worker got.
+    """
+    run = self.plan.config.run
+    improved = exhausted = False
+    if scoring is not None:
+      best = selection.best_step(self.scored)
+      improved = run.select == "best" and best == scoring.step
+      exhausted = selection.is_exhausted(self.scored, run.early_stopping)
+    told = self.exchange.gather([int(improved), int(exhausted), signal or 0])
+    any_improved, any_exhausted, any_signal = map(max, zip(*told, strict=True))
+    return Verdict(bool(any_improved), bool(any_exhausted), any_signal)
+
+  def save_best(self) -> None:
+    """Saves the state as the best on the validation examples; every worker takes part."""
+    self._save(best=True)
+
+  def save_checkpoint(self) -> None:
+    """Saves the state; returns when the checkpoint is whole, and with it what was recorded."""
+    self.recorder.flush()
+    self._save(best=False)
+    self.exchange.wait()  # No worker leaves before.
+
+  def finish(self) -> dict[str, Any]:
+    """Ends the run, and returns its result, which is written; empty in workers but the chief.
+
+    The test split is scored, once, unless `--score_test=false` leaves it out.
+
+    Raises:
+      UserError: the best checkpoint was lost, or a file can't be written.
+    """
+    if not isinstance(self.recorder, Recorder):
+      self.exchange.wait()  # For the chief: a worker that leaves ends the others.
+      return {}
+    result = results.conclude(
+      self.plan, self.workdir, self.state, self.score, self.recorder,
+      self.read_test() if self.read_test else None,
+    )  # fmt: skip
+    done = result["step"] * self.plan.config.optimization.batch_size
+    result |= {
+      "train_seconds": self.train_seconds,
+      "examples_per_second": done / self.train_seconds,
+    }
+    result = self.workdir.write_result(result)
+    self.exchange.wait()
+    return result
+
+  def _evaluate(self, split: splits.Split) -> Evaluation:
+    return evaluate_logits(self.score(split.images), split.labels)
+
+  def _save(self, *, best: bool) -> None:
+    directory = self.workdir.best if best else self.workdir.checkpoints
+    if self.plan.workers.is_chief:
+      checkpoints.save(self.state, directory, train_seconds=self.train_seconds)
+    else:
+      checkpoints.save_with_chief(self.state)
+
+
+@contextlib.contextmanager
+def open_session(
+  config: Config, workdir: Workdir, workers: Workers, on_validation: OnValidation | None = None
+) -> Iterator[Session]:
+  """Prepares a process's part of a run, from its start or a checkpoint.
+
+  When it is left, all that was recorded is on the disk.
+
+  Raises:
+    UserError: a setting, the data or the workdir isn't as it must be, or the workers disagree.
+  """
+  plan = make_plan(config, workers)
+  exchange = Exchange(plan.strategy, workers)
+  state, restored, scored = _restore(plan, workdir, exchange)
+  blocks = plan.blocks(restored.step)
+  exhausted = selection.is_exhausted(scored, plan.config.run.early_stopping)
+  if any(told for (told,) in exchange.gather([int(exhausted)])):
+    blocks = []  # It was stopped early, and then interrupted before its result was written.
+  loss_function = losses.loss_of(plan.config.optimization)
+  train_block = steps.create_train_block(
+    plan.config, state, loss_function, plan.strategy, xla=plan.xla
+  )
+  with ThreadPoolExecutor(max_workers=1) as background:
+    reading = background.submit(splits.read_train, plan.source, plan.config)
+    if blocks:  # They compile while the examples are read.
+      train_block(*plan.empty_block(), tf.constant(0))
+    train, validation = reading.result()
+    if plan.config.model.whitens and not restored.step:
+      whiten(state.model, train.images)
+    batches = plan.batches(train, blocks)
+    with _recording(
+      plan, workdir, state, loss_function, train, blocks, background, restored.step
+    ) as (recorder, profiler):
+      tested = plan.config.run.score_test
+      reading_test = background.submit(splits.read, plan.source, "test") if tested else None
+      recorder.examples(train)
+      yield Session(
+        plan, workdir, exchange, state, blocks, batches, train_block,
+        steps.create_scorer(state.evaluated_model), validation,
+        reading_test.result if reading_test else None, scored, recorder, profiler,
+        restored.train_seconds, on_validation,
+      )  # fmt: skip
+
+
+def _restore(
+  plan: Plan, workdir: Workdir, exchange: Exchange
+) -> tuple[TrainState, Restored, list[Scoring]]:
+  """Returns the state to train from, where it came from, and the scorings until then."""
+  check_same_settings(plan.config, exchange)
+  with plan.strategy.scope():
+    state = create_state(
+      plan.config,
+      label_names=plan.label_names,
+      image_shape=plan.image_shape,
+      total_steps=plan.total_steps,
+    )
+  restored = checkpoints.restore_latest(state, workdir.checkpoints) or Restored(0, 0.0)
+  check_same_checkpoint(restored.step, workdir, exchange)
+  scored: list[Scoring] = []
+  if plan.workers.is_chief:
+    devices = distribution.all_devices(plan.strategy, plan.workers)
+    workdir.begin(plan.config, devices=devices, step=restored.step)
+    checkpoints.drop_after(restored.step, workdir.best)
+    scored = selection.scorings(workdir.read_metrics())
+  _introduce(state, plan, first_step=restored.step)
+  return state, restored, scored
+
+
+@contextlib.contextmanager
+def _recording(
+  plan: Plan,
+  workdir: Workdir,
+  state: TrainState,
+  loss_function: losses.LossFunction,
+  train: splits.Split,
+  blocks: Sequence[Block],
+  background: Executor,
+  first_step: int,
+) -> Iterator[tuple[Recorder | NullRecorder, Profiler]]:
+  """Opens what a run writes while it trains; of a worker that isn't the chief, nothing."""
+  if not plan.workers.is_chief:
+    yield NullRecorder(), Profiler(workdir.tensorboard, [], 0)
+    return
+  starts = [block.start for block in blocks]
+  with (
+    open_recorder(
+      plan.config,
+      workdir,
+      Inspected(state.model, loss_function, train, tuple(plan.label_names)),
+      background,
+      first_step=first_step,
+      total_steps=plan.total_steps,
+    ) as recorder,
+    Profiler(workdir.tensorboard, starts, plan.config.run.profile_steps) as profiler,
+  ):
+    yield recorder, profiler
+
+
+def check_same_settings(config: Config, exchange: Exchange) -> None:
+  """Raises UserError where workers would train something else than this one."""
+  settings = "\n".join(config.differences(Config()))
+  told = exchange.gather([zlib.crc32(settings.encode()) >> 1])
+  if len(set(told)) > 1:
+    raise UserError(
+      "the workers have different settings or datasets: start all with the same flags and data"
+    )
+
+
+def check_same_checkpoint(step: int, workdir: Workdir, exchange: Exchange) -> None:
+  """Raises UserError where workers would resume from another step than this one."""
+  found = [told for (told,) in exchange.gather([step])]
+  if len(set(found)) > 1:
+    raise UserError(
+      f"the workers found checkpoints of different steps, {', '.join(map(str, found))}: "
+      f"--workdir={workdir.path} must be one directory, on a disk that they share"
+    )
+
+
+def _introduce(state: TrainState, plan: Plan, *, first_step: int) -> None:
+  """Says what is about to be trained, on what, and how."""
+  state.model.summary(line_length=80, print_fn=lambda text: logging.info("%s", text.rstrip()))
+  logging.info(
+    "%s: step %d of %d, %d examples of %s a step, on %s",
+    "resuming" if first_step else "beginning", first_step, plan.total_steps,
+    plan.config.optimization.batch_size, plan.config.data.dataset, plan.describe(),
+  )  # fmt: skip

@@ -1,0 +1,35 @@
+"""Whether a run may go on in a workdir: with the settings, and the code, that it began with."""
+
+from absl import logging
+
+from mnist_research.config import Config
+from mnist_research.runtime.errors import UserError
+from mnist_research.training.checkpoints import checkpoint_directories
+from mnist_research.workdir import Workdir
+
+
+def settle(config: Config, workdir: Workdir) -> Config:
+  """Returns `config` as the run in `workdir` began with it.
+
+  Raises:
+    UserError: the run there has other settings, or a user's own code has changed.
+  """
+  stored = workdir.read_config()
+  if stored is None:
+    if checkpoint_directories(workdir.checkpoints):
+      raise UserError(
+        f"--workdir={workdir.path} holds checkpoints but no config.cfg; choose another --workdir"
+      )
+    return config
+  if stored.data.dataset == config.data.fallback_dataset != config.data.dataset:
+    logging.warning("this run began on %s and resumes on it", stored.data.dataset)
+    config = config.replace(dataset=stored.data.dataset)
+  if config.devices.precision == "auto":
+    config = config.replace(precision=stored.devices.precision)
+  differences = [*config.differences(stored), *workdir.changed_sources(config)]
+  if differences:
+    raise UserError(
+      f"--workdir={workdir.path} holds a run with other settings (here {'; '.join(differences)}); "
+      "give those, or another --workdir"
+    )
+  return config

@@ -1,0 +1,189 @@
+"""What is compiled: the block of training steps, with its `GradientTape`, and the scoring."""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_research import distribution
+from mnist_research.config import Config
+from mnist_research.data import randomness
+from mnist_research.models.layers import step_randomness
+from mnist_research.models.variables import is_generator
+from mnist_research.runtime.progress import Progress
+from mnist_research.training.losses import LossFunction
+from mnist_research.training.state import TrainState
+
+# Images of one call of the network when a split is scored: large enough to fill the device.
+SCORED_BATCH = 2000
+
+# (images [steps, batch, height, width, channels], labels [steps, batch], number of steps to do [])
+#   -> (mean loss [steps], number of correct predictions [steps])
+TrainBlock = Callable[..., tuple[tf.Tensor, tf.Tensor]]
+# images, uint8 [N, height, width, channels] -> logits, float32 [N, classes]
+Scorer = Callable[[np.ndarray], np.ndarray]
+
+
+def create_train_block(
+  config: Config,
+  state: TrainState,
+  loss_function: LossFunction,
+  strategy: tf.distribute.Strategy,
+  *,
+  xla: bool,
+) -> TrainBlock:
+  """Returns the compiled function that does a block of training steps.
+
+  It takes a block as `input_pipeline.train_blocks` gives it, images and labels of as many steps as
+  the block has room for, and the number of them to do, a tensor: a Python number would compile anew
+  for each value. It advances `state` and returns, for each step, the loss of the global batch as it
+  was before the step's update, float32 [steps], and how many of its examples were predicted
+  correctly, int32 [steps]; entries past the steps done are 0.
+  """
+  replica_step = _create_replica_step(config, state, loss_function, strategy)
+
+  # Not by AutoGraph: to rewrite the source takes a quarter of a second at a start, and the parser
+  # of Python 3.11 fails, rarely, where a collection of garbage lets another thread parse between,
+  # as NumPy, it seems, when it reads the header of an array meanwhile.
+  @tf.function(jit_compile=xla, autograph=False)
+  def train_block(images, labels, num_steps):
+    size = strategy.experimental_local_results(images)[0].shape[0]
+
+    def step(index, losses, correct):
+      loss, hits = strategy.run(replica_step, args=(images, labels, index))
+      losses = losses.write(index, tf.add_n(strategy.experimental_local_results(loss)))
+      correct = correct.write(index, tf.add_n(strategy.experimental_local_results(hits)))
+      return index + 1, losses, correct
+
+    # The loop is outside `strategy.run`: an optimizer can't reduce gradients in a loop inside it.
+    _, losses, correct = tf.while_loop(
+      lambda index, *_: index < num_steps,
+      step,
+      (
+        tf.constant(0),
+        tf.TensorArray(tf.float32, size=size, element_shape=[]),
+        tf.TensorArray(tf.int32, size=size, element_shape=[]),
+      ),
+    )
+    totals = losses.stack(), correct.stack()
+    # Once a block: a message between workers takes longer than the arithmetic of a step.
+    return tuple(distribution.sum_over_workers(total, strategy) for total in totals)
+
+  return train_block
+
+
+def _create_replica_step(
+  config: Config,
+  state: TrainState,
+  loss_function: LossFunction,
+  strategy: tf.distribute.Strategy,
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+  """Returns one step of one replica: its share of the batch at an index of the block."""
+  batch_size, seed = config.optimization.batch_size, config.run.seed
+  clip_norm, replicas = config.optimization.clip_norm, strategy.num_replicas_in_sync
+  variables = state.model.trainable_variables
+
+  def replica_step(images, labels, index):
+    images, labels = images[index], labels[index]
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    first = tf.cast(state.step, tf.int64) * batch_size + distribution.first_example(
+      tf.cast(replica, tf.int64), batch_size=batch_size, replicas=replicas
+    )
+    positions = first + tf.range(images.shape[0], dtype=tf.int64)
+    _set_generators(state, first, seed=seed)
+    with tf.GradientTape() as tape, step_randomness(seed=seed, positions=positions):
+      logits = state.model(images, training=True)
+      # The optimizer sums the gradients of the replicas: each divides by the global batch.
+      loss = tf.reduce_sum(loss_function(labels, logits)) / batch_size
+      scaled_loss = state.optimizer.scale_loss(loss)  # The same but for float16.
+    gradients = tape.gradient(scaled_loss, variables)
+    # Clipping, and the loss scaling of float16, which leaves a step out where a gradient overflows,
+    # look at the gradient of the whole batch.
+    if replicas > 1 and (clip_norm or config.devices.precision == "float16"):
+      gradients = _mean_of_replicas(gradients)
+    if clip_norm:
+      norm = state.optimizer.scale_loss(clip_norm) / replicas
+      gradients, _ = tf.clip_by_global_norm(gradients, norm)
+    state.optimizer.apply(gradients, variables)
+    if state.averages is not None:
+      _update_averages(state, config.optimization.ema_decay)
+    state.step.assign_add(1)
+    if config.augmentation.mixes_examples:
+      labels = tf.argmax(labels, axis=-1, output_type=tf.int32)
+    predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
+    return loss, tf.math.count_nonzero(predictions == labels, dtype=tf.int32)
+
+  return replica_step
+
+
+def _set_generators(state: TrainState, first: tf.Tensor, *, seed: int) -> None:
+  """Sets the generators of Keras's own layers, such as its Dropout, for a step of a replica.
+
+  They are functions of the seed and of the replica's first example, so that none has to be saved,
+  and each replica has its own masks.
+  """
+  generators = [v for v in state.model.variables if is_generator(v)]
+  for index, generator in enumerate(generators):
+    bits = randomness.bits(first[None], 2, seed=seed, name=randomness.KERAS_GENERATORS + index)
+    # Keras takes the two as a seed of 31 bits and a counter.
+    generator.assign(tf.cast(tf.bitwise.right_shift(bits[0], 1), generator.dtype))
+
+
+def _mean_of_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+  """Returns what the optimizer, which sums over the replicas, makes the global batch's gradient of.
+
+  A Keras optimizer would clip (Pascanu et al. 2012, arXiv:1211.5063) and look for overflows in each
+  replica's part by itself: parts that were each shortened, or replicas at odds over a step.
+  """
+  context = tf.distribute.get_replica_context()
+  sums = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+  return [each / context.num_replicas_in_sync for each in sums]
+
+
+def _update_averages(state: TrainState, decay: float) -> None:
+  """Moves the averages towards the weights; what isn't trained is copied.
+
+  The decay rises to its value as (1 + step) / (10 + step), so that the first averages are not those
+  of the initial weights; as in `tf.train.ExponentialMovingAverage`.
+  """
+  assert state.averages is not None
+  step = tf.cast(state.step, tf.float32)
+  decay = tf.minimum(decay, (1 + step) / (10 + step))
+  trained = {id(variable) for variable in state.model.trainable_variables}
+  for average, variable in zip(state.averages.variables, state.model.variables, strict=True):
+    if id(variable) in trained:
+      average.assign(average.value + (1 - decay) * (variable.value - average.value))
+    elif not is_generator(variable):
+      average.assign(variable.value)
+
+
+def create_scorer(model: tf.keras.Model) -> Scorer:
+  """Returns the function from images, uint8 [N, height, width, channels], to logits, float32.
+
+  Every image is scored exactly once, in their order. One replica does the work: ten thousand images
+  take less than the start of a second one.
+  """
+
+  @functools.cache
+  def compiled(image_shape: tuple[int, ...]) -> Callable[[tf.Tensor], tf.Tensor]:
+    signature = [tf.TensorSpec([None, *image_shape], tf.uint8)]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def score_batch(images):
+      return tf.cast(model(images, training=False), tf.float32)
+
+    return score_batch
+
+  def score(images: np.ndarray) -> np.ndarray:
+    batches, score_batch = [], compiled(images.shape[1:])
+    with Progress(total=len(images), unit="image", task="scoring", brief=True) as progress:
+      for start in range(0, len(images), SCORED_BATCH):
+        batches.append(score_batch(tf.constant(images[start : start + SCORED_BATCH])).numpy())
+        progress.update(min(start + SCORED_BATCH, len(images)), "scored")
+    logits = np.concatenate(batches)
+    if len(logits) != len(images):
+      raise AssertionError(f"{len(images)} images gave {len(logits)} rows of logits")
+    return logits
+
+  return score

@@ -1,0 +1,85 @@
+"""Programs that stay alive and train in turn; see `peers/turns.py` for what they answer."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from comparison.rows import Row
+from mnist_research.benchmarks.report import write_ratio
+from mnist_research.benchmarks.timing import ratios, spread, take_turns
+
+# Threads of a library that has just had its turn go on looking for work.
+SETTLING_SECONDS = 0.5
+
+
+def compare_commands(work: str, commands: Mapping[str, list[str]], rounds: int) -> list[Row]:
+  """Runs programs that take turns, and holds the first against each of the others.
+
+  Args:
+    work: what they do.
+    commands: the command line of each, by its name; see `peers/turns.py`.
+    rounds: turns of each.
+
+  Returns:
+    For each but the first, the ratios of the first's examples a second to its own.
+  """
+  rows = []
+  with contextlib.ExitStack() as stack:
+    contestants = {}
+    for name, command in commands.items():
+      program = stack.enter_context(Program(command))
+      answer = program.answer()
+      if "absent" in answer:
+        rows.append(Row(work, name, f"skipped: {answer['absent']}", {"skipped": answer["absent"]}))
+      else:
+        contestants[name] = program.turns()
+    turns = take_turns(contestants, rounds)
+  ours, *others = contestants
+  for name in others:
+    pairs = ratios(turns[ours], turns[name])
+    record = {
+      "ratios": pairs,
+      **spread(pairs).record("ratio"),
+      "examples_per_second": spread(turns[ours]).median,
+      "peer_examples_per_second": spread(turns[name]).median,
+    }
+    rows.append(Row(work, name, f"{spread(pairs).text(write_ratio)} times the speed", record))
+  return rows
+
+
+class Program:
+  """A peer that runs until it is left as a context, and trains when it is asked."""
+
+  def __init__(self, command: Sequence[str]):
+    self._command = command
+
+  def __enter__(self) -> "Program":
+    self._process = subprocess.Popen(
+      self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert self._process.stdin and self._process.stdout
+    self._stdin, self._stdout = self._process.stdin, self._process.stdout
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self._process.kill()
+    self._process.communicate()
+
+  def answer(self) -> dict[str, Any]:
+    """Reads the next line; ends this script where the program has ended."""
+    line = self._stdout.readline()
+    if not line:
+      sys.exit(f"{' '.join(self._command)} ended with {self._process.wait()}")
+    return json.loads(line)
+
+  def turns(self) -> Iterator[float]:
+    """Yields the examples a second of a turn."""
+    while True:
+      time.sleep(SETTLING_SECONDS)
+      self._stdin.write("\n")
+      self._stdin.flush()
+      yield self.answer()["examples_per_second"]

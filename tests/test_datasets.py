@@ -1,0 +1,228 @@
+"""Tests of datasets: how they are prepared, found, and refused."""
+
+import gzip
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_research.config import Config
+from mnist_research.data import datasets, splits
+from mnist_research.runtime.errors import UserError
+
+_SMALL = "synthetic_digits/2000_500"
+_MNIST_FILES = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+
+
+# ---- Prepared datasets ----
+
+
+def _source(data_dir: str | Path, **settings) -> datasets.Source:
+  return datasets.prepare(Config(dataset=_SMALL, data_dir=str(data_dir), **settings))
+
+
+def _nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+  """Sends what would go over the network to a port of this machine where nobody listens."""
+  for name in ("no_proxy", "NO_PROXY"):
+    monkeypatch.delenv(name, raising=False)
+  for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
+def test_a_prepared_dataset_is_read_whole(prepared):
+  source = _source(prepared)
+  assert source.name == _SMALL
+  assert source.label_names == list("0123456789")
+  for name, count in (("train", 2000), ("test", 500)):
+    split = splits.read(source, name)
+    assert split.num_examples == source.num_examples(name) == count
+    assert (split.images.shape, split.images.dtype) == ((count, 28, 28, 1), np.uint8)
+    assert split.labels.dtype == np.int32
+    assert set(split.labels) == set(range(10))
+    assert len({image.tobytes() for image in split.images}) == count
+
+
+@pytest.mark.parametrize(
+  ("dataset", "problem"),
+  [
+    ("no_such_digits", "TFDS knows no such dataset"),
+    ("stanford_dogs", r"its images are \(None, None, 3\)"),
+    ("binarized_mnist", "its labels are absent"),
+    ("iris", "its images are absent"),
+    ("synthetic_digits/many", "many"),
+    ("no such/name", "no such"),
+    ("", "--dataset="),
+  ],
+)
+def test_a_dataset_that_does_not_fit_is_refused(tmp_path, monkeypatch, dataset, problem):
+  _nothing_answers(monkeypatch)
+  with pytest.raises(UserError, match=problem):
+    datasets.prepare(Config(dataset=dataset, data_dir=str(tmp_path)))
+  assert not list(tmp_path.iterdir())
+
+
+def test_an_unreachable_dataset_has_three_remedies(tmp_path, monkeypatch):
+  _nothing_answers(monkeypatch)
+  with pytest.raises(UserError) as raised:
+    datasets.prepare(Config(dataset="mnist", data_dir=str(tmp_path)))
+  for remedy in ("--manual_dir", "--data_dir", "--dataset=synthetic_digits", "doesn't answer"):
+    assert remedy in str(raised.value)
+
+
+def test_the_fallback_is_taken_with_a_warning(prepared, monkeypatch, caplog):
+  _nothing_answers(monkeypatch)
+  config = Config(dataset="mnist", fallback_dataset=_SMALL, data_dir=prepared)
+  assert datasets.prepare(config).name == _SMALL
+  (record,) = [record for record in caplog.records if record.filename == "datasets.py"]
+  assert record.levelno == logging.WARNING
+  assert "TRAINING ON SYNTHETIC_DIGITS/2000_500 INSTEAD OF MNIST" in record.getMessage()
+
+
+def test_a_prepared_dataset_needs_no_fallback(prepared, caplog):
+  assert _source(prepared, fallback_dataset="synthetic_digits").name == _SMALL
+  assert "INSTEAD OF" not in caplog.text
+
+
+def test_missing_original_files_are_named(tmp_path):
+  (tmp_path / "files").mkdir()
+  for name in _MNIST_FILES[1:]:
+    (tmp_path / "files" / f"{name}-ubyte.gz").touch()
+  config = Config(
+    dataset="mnist", data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path / "files")
+  )
+  with pytest.raises(UserError, match=r"needs train-images-idx3-ubyte\.gz there"):
+    datasets.prepare(config)
+
+
+def test_original_files_of_something_else_are_refused(tmp_path):
+  (tmp_path / "files").mkdir()
+  for name in _MNIST_FILES:
+    (tmp_path / "files" / f"{name}-ubyte.gz").write_bytes(b"something else")
+  config = Config(
+    dataset="mnist", data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path / "files")
+  )
+  with pytest.raises(UserError, match=r"a file of --manual_dir=.* has a wrong checksum"):
+    datasets.prepare(config)
+
+
+def _original(directory: Path, name: str, header: int) -> np.ndarray:
+  raw = gzip.decompress((directory / f"{name}-ubyte.gz").read_bytes())
+  return np.frombuffer(raw, np.uint8, offset=header)
+
+
+def test_mnist_comes_through_tfds_unchanged(mnist_dir, mnist_data_dir):
+  source = datasets.prepare(Config(dataset="mnist", data_dir=mnist_data_dir))
+  for name, images_file, labels_file in (("train", *_MNIST_FILES[:2]), ("test", *_MNIST_FILES[2:])):
+    images = _original(mnist_dir, images_file, 16).reshape(-1, 28, 28, 1)
+    labels = _original(mnist_dir, labels_file, 8)
+    split = splits.read(source, name)
+    # TFDS keeps them in another order.
+    expected = sorted(
+      (image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)
+    )
+    found = sorted(
+      (image.tobytes(), int(label)) for image, label in zip(split.images, split.labels, strict=True)
+    )
+    assert found == expected
+
+
+# ---- What fits a network ----
+
+
+def test_a_network_of_other_classes_or_images_does_not_fit(prepared):
+  source = _source(prepared)
+  datasets.check_fits(source, list("abcdefghij"), (28, 28, 1))
+  with pytest.raises(UserError, match="has 10 classes, and this network 26"):
+    datasets.check_fits(source, [""] * 26, (28, 28, 1))
+  with pytest.raises(UserError, match=r"has images of \(28, 28, 1\), and this network takes \(32"):
+    datasets.check_fits(source, [""] * 10, (32, 32, 3))
+
+
+# ---- A user's own builders ----
+
+_OWN = Path(__file__).parent / "own" / "my_data.py"
+
+
+def _own(name: str, data_dir: Path, file: Path = _OWN) -> datasets.Source:
+  return datasets.prepare(Config(dataset=f"{file}:{name}", data_dir=str(data_dir)))
+
+
+@pytest.mark.parametrize(
+  ("name", "shape", "classes"),
+  [
+    ("ColoredShapes", (32, 32, 3), ["square", "disc", "cross", "stripes"]),
+    ("GreyBars", (20, 24, 1), ["flat", "upright", "slanted"]),
+  ],
+)
+def test_a_builder_of_ones_own_is_prepared_and_read(tmp_path, name, shape, classes):
+  source = _own(name, tmp_path)
+  assert (source.name, source.short_name) == (f"{_OWN}:{name}", name)
+  assert (source.image_shape, source.num_classes) == (shape, len(classes))
+  assert source.label_names == classes
+  for _ in range(2):  # Decoded, and then from the arrays that were kept.
+    split = splits.read(source, "train")
+    assert (split.images.shape, split.images.dtype) == ((400, *shape), np.uint8)
+  again = datasets.prepared(Config(dataset=source.name, data_dir=str(tmp_path)))
+  assert again.num_examples("test") == 100
+
+
+def test_a_builder_in_a_module_is_found(tmp_path, monkeypatch):
+  shutil.copy(_OWN, tmp_path / "data_of_mine.py")
+  monkeypatch.syspath_prepend(str(tmp_path))
+  source = datasets.prepare(
+    Config(dataset="data_of_mine:GreyBars", data_dir=str(tmp_path / "data"))
+  )
+  assert source.image_shape == (20, 24, 1)
+
+
+def test_classes_of_one_name_in_different_files_do_not_share_data(tmp_path):
+  other = tmp_path / "other.py"
+  other.write_text(_OWN.read_text().replace("(20, 24, 1)", "(22, 24, 1)"))
+  first, second = _own("GreyBars", tmp_path), _own("GreyBars", tmp_path, other)
+  assert [splits.read(source, "test").images.shape[1] for source in (first, second)] == [20, 22]
+  # And a copy of a file finds what the file itself has prepared.
+  copy = shutil.copy(_OWN, tmp_path / "copy.py")
+  assert _own("GreyBars", tmp_path, Path(copy)).builder.data_dir == first.builder.data_dir
+
+
+@pytest.mark.parametrize(
+  ("name", "problem"),
+  [
+    ("BrokenShapes", r"RuntimeError: no ink left \(line \d+ of .*my_data.py\)"),
+    ("NoTest", "has no split test"),
+    ("FourChannels", r"its images are \(32, 32, 4\); choose one of images of one size, uint8"),
+    ("NotABuilder", "must be a class made of tfds.core.GeneratorBasedBuilder"),
+    ("Missing", "defines no Missing"),
+  ],
+)
+def test_a_builder_that_does_not_do_is_told(tmp_path, name, problem):
+  with pytest.raises(UserError, match=f"--dataset=.*my_data.py:{name}.* {problem}"):
+    _own(name, tmp_path)
+
+
+# ---- Several processes ----
+
+_PREPARE = """
+import sys
+from mnist_research.data import datasets, splits
+from mnist_research.config import Config
+source = datasets.prepare(Config(dataset="synthetic_digits/300_100", data_dir=sys.argv[1]))
+print(source.num_examples("train"), splits.read(source, "test").num_examples)
+"""
+
+
+def test_processes_that_prepare_at_once_all_have_the_data(tmp_path):
+  processes = [
+    subprocess.Popen(
+      [sys.executable, "-c", _PREPARE, str(tmp_path)],
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      cwd=Path(__file__).resolve().parents[1],
+    )
+    for _ in range(3)
+  ]  # fmt: skip
+  outputs = [process.communicate() for process in processes]
+  assert [stdout for stdout, _ in outputs] == ["300 100\n"] * 3, outputs

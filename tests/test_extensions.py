@@ -1,0 +1,256 @@
+"""Tests of a user's own model, loss, optimizer, schedule and augmentation, from files outside.
+
+Whole commands, as a user types them, on copies of the files of `tests/own`.
+"""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import commands
+import numpy as np
+import pytest
+
+from mnist_research.runtime import extensions
+from mnist_research.runtime.errors import UserError
+
+_OWN = Path(__file__).parent / "own"
+_RUN = (
+  "--dataset=synthetic_digits/2000_500",
+  "--validation_examples=500",
+  "--batch_size=50",
+  "--steps=90",
+  "--steps_per_loop=10",
+  "--evaluate_every=30",
+  "--checkpoint_every=20",
+  "--learning_rate=0.005",
+  "--deterministic",
+)
+
+
+def _flags(directory: Path) -> list[str]:
+  return [
+    f"--model={directory / 'my_net.py'}:MyNet",
+    "--model_settings=width=6,depth=2",
+    f"--loss={directory / 'my_parts.py'}:focal",
+    "--loss_settings=gamma=1.5",
+    f"--optimizer={directory / 'my_parts.py'}:SignMomentum",
+    "--optimizer_settings=decay=0.8",
+    f"--learning_rate_schedule={directory / 'my_parts.py'}:Halving",
+    f"--augment=shift,{directory / 'my_parts.py'}:darken",
+    "--augment_settings=strength=0.3",
+    "--ema_decay=0.9",
+    *_RUN,
+  ]
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory) -> Path:
+  """A directory of a user's with the files."""
+  return Path(shutil.copytree(_OWN, tmp_path_factory.mktemp("user") / "own"))
+
+
+@pytest.fixture(scope="module")
+def trained(own, prepared, tmp_path_factory) -> Path:
+  """A finished run of the user's own code."""
+  workdir = tmp_path_factory.mktemp("trained") / "run"
+  finished = commands.run(*_flags(own), f"--data_dir={prepared}", f"--workdir={workdir}")
+  assert finished.records[-1]["step"] == 90
+  return workdir
+
+
+def test_it_learns(trained):
+  losses = [r["loss"] for r in commands.read_metrics(trained) if r["split"] == "train"]
+  assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_killed_run_ends_with_the_same_bits(own, trained, prepared, tmp_path):
+  workdir = tmp_path / "killed"
+  arguments = [*_flags(own), f"--data_dir={prepared}", f"--workdir={workdir}"]
+  process = commands.start(*arguments)
+  commands.wait_until(lambda: commands.last_step(workdir) >= 40, process)
+  process.send_signal(signal.SIGKILL)
+  commands.finish(process)
+  assert not (workdir / "result.json").exists()
+  assert commands.run(*arguments).records[-1]["step"] == 90
+  commands.assert_same_run(workdir, trained)
+
+
+def test_a_killed_run_on_the_user_s_own_data_ends_with_the_same_bits(own, tmp_path):
+  """Images of 32x32x3, by a builder in a file."""
+  arguments = [
+    *_flags(own), f"--dataset={own / 'my_data.py'}:ColoredShapes", "--validation_examples=100",
+    f"--data_dir={tmp_path / 'data'}",
+  ]  # fmt: skip
+  whole, killed = (tmp_path / name for name in ("whole", "killed"))
+  assert commands.run(*arguments, f"--workdir={whole}").records[-1]["step"] == 90
+  process = commands.start(*arguments, f"--workdir={killed}")
+  commands.wait_until(lambda: commands.last_step(killed) >= 40, process)
+  process.send_signal(signal.SIGKILL)
+  commands.finish(process)
+  commands.run(*arguments, f"--workdir={killed}")
+  commands.assert_same_run(killed, whole)
+
+
+def test_it_is_used_without_the_user_s_files(trained, prepared, tmp_path, own):
+  """The workdir keeps what it needs: the original may change, move or go."""
+  workdir = Path(shutil.copytree(trained, tmp_path / "moved" / "run"))
+  hidden = own.with_name("hidden")
+  own.rename(hidden)
+  try:
+    data = f"--data_dir={prepared}"
+    scored = commands.run(f"--workdir={workdir}", data, module="evaluate").record
+    result = json.loads((workdir / "result.json").read_text())
+    assert scored["accuracy"] == result["test_accuracy"]
+    assert scored["loss"] == pytest.approx(result["test_loss"], rel=1e-6)
+    prediction = commands.run(f"--workdir={workdir}", data, "--index=3", module="predict").record
+    with np.load(workdir / "predictions-test.npz") as predictions:
+      np.testing.assert_allclose(
+        prediction["probabilities"], predictions["probabilities"][3], rtol=1e-4, atol=1e-6
+      )
+    for file_format in ("saved_model", "tflite", "tflite_int8", "onnx"):
+      output = tmp_path / f"exported.{file_format}"
+      exported = commands.run(
+        f"--workdir={workdir}", data, f"--format={file_format}", f"--output={output}",
+        module="export",
+      ).record  # fmt: skip
+      assert exported["bytes"] > 10_000
+    report = commands.run(str(workdir), module="report").record
+    assert (report["runs"], report["left_out"]) == (1, 0)
+  finally:
+    hidden.rename(own)
+
+
+def test_a_changed_file_is_refused_on_resume_and_named(own, trained, prepared, tmp_path):
+  workdir = Path(shutil.copytree(trained, tmp_path / "run"))
+  (workdir / "result.json").unlink()
+  changed = Path(shutil.copytree(own, tmp_path / "own"))
+  with (changed / "my_net.py").open("a") as file:
+    file.write("# Another thought.\n")
+  finished = commands.run(*_flags(changed), f"--data_dir={prepared}", f"--workdir={workdir}")
+  assert f"--model={changed / 'my_net.py'}:MyNet has changed since" in finished.error
+  assert str(workdir / "source" / "my_net.py") in finished.error
+
+
+def test_it_is_swept_and_benchmarked(own, prepared, tmp_path):
+  flags = [f"--model={own / 'my_net.py'}:MyNet", *_RUN, f"--data_dir={prepared}"]
+  swept = commands.run(
+    *flags, "--sweep=model_settings=width=4|width=8", f"--workdir={tmp_path / 'sweep'}",
+    module="sweep",
+  ).record  # fmt: skip
+  assert swept["finished"] == 2
+  measured = commands.run(*flags, "--benchmark=throughput", "--rounds=1", module="benchmark").record
+  assert measured["examples_per_second"] > 0
+
+
+def test_it_trains_on_two_replicas(own, prepared, tmp_path):
+  flags = [*_flags(own), f"--data_dir={prepared}", "--device_count=2"]
+  results = [
+    commands.run(*flags, f"--workdir={tmp_path / name}").records[-1] for name in ("one", "two")
+  ]
+  assert results[0]["test_loss"] == results[1]["test_loss"]
+
+
+def test_a_module_on_the_path_is_a_model_too(own, prepared, tmp_path):
+  package = tmp_path / "lib" / "my_package"
+  package.mkdir(parents=True)
+  (package / "__init__.py").write_text("")
+  shutil.copy(own / "my_net.py", package / "nets.py")
+  environment = {"PYTHONPATH": str(package.parent)}
+  arguments = [
+    "--model=my_package.nets:MyNet", *_RUN, f"--data_dir={prepared}",
+    f"--workdir={tmp_path / 'run'}",
+  ]  # fmt: skip
+  assert commands.run(*arguments, environment=environment).records[-1]["step"] == 90
+  kept = tmp_path / "run" / "source" / "my_package.nets.py"
+  assert kept.read_bytes() == (own / "my_net.py").read_bytes()
+  evaluate = [f"--workdir={tmp_path / 'run'}", f"--data_dir={prepared}"]
+  commands.run(*evaluate, module="evaluate", environment=environment).record  # noqa: B018
+  with (package / "nets.py").open("a") as file:
+    file.write("# Changed.\n")
+  error = commands.run(*evaluate, module="evaluate", environment=environment).error
+  assert "--model=my_package.nets:MyNet has changed since this run was trained" in error
+
+
+# ---- What a user gets wrong ----
+
+
+def _error(tmp_path, source: str, flag: str, *more: str) -> str:
+  (tmp_path / "mine.py").write_text(source)
+  return commands.run(
+    flag.replace("HERE", str(tmp_path)), *_RUN, f"--data_dir={more[0]}",
+    f"--workdir={tmp_path / 'run'}", *more[1:],
+  ).error  # fmt: skip
+
+
+_NET = """
+import tensorflow as tf
+class Net(tf.keras.Model):
+  def __init__(self, num_classes):
+    super().__init__()
+    self.head = tf.keras.layers.Dense({units})
+  def call(self, images, training=False):
+    {call}
+"""
+_FLAT = "return self.head(tf.reshape(tf.cast(images, tf.float32), [tf.shape(images)[0], 784]))"
+
+
+@pytest.mark.parametrize(
+  ("source", "flag", "parts"),
+  [
+    ("", "--model=HERE/absent.py:Net", ["there is no file"]),
+    ("", "--model=HERE/mine.py:Net", ["defines no Net"]),
+    ("", "--model=no_such_package.nets:Net", ["there is no module no_such_package.nets"]),
+    ("import no_such_library", "--model=HERE/mine.py:Net", ["No module named", "line 1"]),
+    ("def Net(num_classes): pass", "--model=HERE/mine.py:Net", ["subclass of tf.keras.Model"]),
+    ("class Net(:", "--model=HERE/mine.py:Net", ["SyntaxError"]),
+    (_NET.format(units=7, call=_FLAT), "--model=HERE/mine.py:Net", ["[1, 7]", "[1, 10]"]),
+    (
+      _NET.format(units=10, call="return self.head(images + 'a')"),
+      "--model=HERE/mine.py:Net",
+      ["line 8"],
+    ),
+  ],
+  ids=["file", "name", "module", "import", "class", "syntax", "logits", "call"],
+)
+def test_a_mistake_is_named_in_a_line(prepared, tmp_path, source, flag, parts):
+  error = _error(tmp_path, source, flag, prepared)
+  assert error.startswith(f"error: {flag.replace('HERE', str(tmp_path))}")
+  for part in parts:
+    assert part in error
+
+
+def test_an_unknown_setting_of_a_model_is_named(own, prepared, tmp_path):
+  error = commands.run(
+    f"--model={own / 'my_net.py'}:MyNet", "--model_settings=wide=3", *_RUN,
+    f"--data_dir={prepared}", f"--workdir={tmp_path / 'run'}",
+  ).error  # fmt: skip
+  assert "unexpected keyword argument 'wide'" in error
+
+
+def test_the_same_file_is_run_once(tmp_path):
+  path = tmp_path / "counted.py"
+  path.write_text("from itertools import count\nnumbers = count()\n")
+  first, second = (extensions.load("model", f"{path}:numbers") for _ in range(2))
+  assert first is second
+  path.write_text("numbers = 3\n")
+  assert extensions.load("model", f"{path}:numbers") == 3
+
+
+@pytest.mark.parametrize(
+  ("text", "is_reference"),
+  [
+    ("a/b.py:Net", True), ("b.py:Net", True), ("pkg.mod:Net", True), ("mod:loss", True),
+    ("dense", False), ("mnist:3.0.1", False), ("a b.py:", False), ("emnist/digits", False),
+  ],
+)  # fmt: skip
+def test_references_are_told_from_names(text, is_reference):
+  assert extensions.is_reference(text) == is_reference
+
+
+def test_a_dataset_of_a_community_is_no_builder():
+  assert not extensions.is_builder("huggingface:mnist")
+  assert extensions.is_builder("mine.py:MyBuilder")
+  with pytest.raises(UserError, match=r"--dataset=mine\.py:MyBuilder: there is no file"):
+    extensions.load("dataset", "mine.py:MyBuilder")

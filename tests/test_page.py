@@ -1,0 +1,495 @@
+"""Tests of what the page answers, and of what it refuses: each attack as a request."""
+
+import asyncio
+import base64
+import contextlib
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import threading
+import time
+import types
+from pathlib import Path
+
+import commands
+import numpy as np
+import pytest
+import served_page
+from PIL import Image
+from served_page import draw_seven, encoded
+
+from mnist_research import images
+from mnist_research.live.page import guard
+from mnist_research.live.page.app import create
+from mnist_research.live.page.guard import Guard, Limits
+
+_MEGABYTE = 1_000_000
+_FORM = (
+  b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n'
+  b"Content-Type: image/png\r\n\r\n\x89PNG\r\n--x--\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def served():
+  with served_page.running() as served:
+    yield served
+
+
+def _assert_told(answered, status):
+  """Asserts that a refusal is one sentence, which says nothing of this machine."""
+  assert answered.status == status
+  assert [*answered.json] == ["error"]
+  sentence = answered.json["error"]
+  assert sentence[0].isupper()
+  assert sentence.endswith(".")
+  assert not any(word in sentence for word in ("Traceback", ".py", "Error", str(Path.cwd())))
+
+
+# What it answers.
+
+
+def test_a_seven_is_read_and_its_place_told(served):
+  picture = draw_seven()
+  answer = served.request("POST", "/read", encoded(picture)).json
+  (found,) = images.find_digits(np.asarray(picture, np.float32) / 255)
+  assert answer["state"] == "digit"
+  assert (answer["width"], answer["height"], answer["num_digits"]) == (640, 480, 1)
+  assert answer["note"].startswith("Found, prepared and read in ")
+  (digit,) = answer["digits"]
+  assert digit["label_name"] == "7"
+  assert digit["probability"] == digit["probabilities"][7] == max(digit["probabilities"])
+  assert sum(digit["probabilities"]) == pytest.approx(1)
+  seen = base64.b64decode(digit["image"].removeprefix("data:image/png;base64,"))
+  np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(seen))), found.image)
+  margin = found.box.left - digit["box"]["x"]
+  assert margin > 0
+  assert digit["box"]["width"] == found.box.width + 2 * margin
+  assert digit["box"]["height"] == found.box.height + 2 * margin
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"])
+def test_any_picture_is_read(served, format_name):
+  media_type = {"Content-Type": f"image/{format_name.lower()}"}
+  answered = served.request("POST", "/read", encoded(draw_seven(), format_name), media_type)
+  assert answered.json["digits"][0]["label_name"] == "7"
+
+
+def test_empty_paper_has_no_digit(served):
+  answer = served.request("POST", "/read", encoded(Image.new("L", (64, 64), 255))).json
+  note = "There is no digit yet."
+  assert answer == {
+    "state": "blank", "width": 64, "height": 64, "digits": [], "num_digits": 0, "note": note
+  }  # fmt: skip
+
+
+def test_the_page_has_the_names_of_the_networks_answers():
+  recognizer = types.SimpleNamespace(label_names=("T-shirt", "<b>"))
+  page = _in_process(create(recognizer, "a & b", Limits()), "GET", "/").body.decode()
+  for text in ("<span>T-shirt</span>", "<span>&lt;b&gt;</span>", "a &amp; b", '"20000000"'):
+    assert text in page
+
+
+# Paths and routes.
+
+
+def test_no_path_of_a_client_is_opened(served):
+  secret = Path("/etc/hostname").read_bytes().strip()
+  call = {"data": [{"path": "/etc/hostname"}], "fn_index": 2, "session_hash": "q"}
+  body = json.dumps(call).encode()
+  json_type = {"Content-Type": "application/json"}
+  answers = {
+    404: served.request("POST", "/gradio_api/run/predict", body, json_type),
+    415: served.request("POST", "/read", body, json_type),
+    422: served.request("POST", "/read", body),
+  }
+  for status, answered in answers.items():
+    _assert_told(answered, status)
+    assert secret not in answered.body
+
+
+@pytest.mark.parametrize(
+  "path",
+  [
+    "/docs", "/redoc", "/openapi.json", "/config", "/gradio_api/info", "/gradio_api/upload",
+    "/gradio_api/file=/etc/hostname", "/static/page.js", "/page.html", "/app.py", "/../app.py",
+    "/%2e%2e/app.py", "/..%2fapp.py", "//etc/hostname", "/page.js/", "/page.js%00",
+  ],
+)  # fmt: skip
+def test_only_what_the_page_uses_is_there(served, path):
+  _assert_told(served.get(path), 404)
+  _assert_told(served.request("POST", path, b"x"), 404)
+
+
+def test_each_route_has_its_method(served):
+  for method, path in [("POST", "/"), ("POST", "/page.js"), ("GET", "/read")]:
+    _assert_told(served.request(method, path), 405)
+  for method in ("PUT", "DELETE", "OPTIONS", "TRACE"):
+    _assert_told(served.request(method, "/read"), 405)
+
+
+# Who asks.
+
+
+@pytest.mark.parametrize(
+  "host",
+  [
+    "evil.example", "evil.example:{port}", "localhost.evil.example:{port}", "127.0.0.1",
+    "127.0.0.1:1", "127.0.0.2:{port}", "[::1]:{port}", "localhost:{port}@evil.example", "",
+  ],
+)  # fmt: skip
+def test_another_host_is_not_answered(served, host):
+  """As a name is that a stranger has pointed at this machine (DNS rebinding)."""
+  host = host.format(port=served.address[1])
+  _assert_told(served.get(Host=host), 421)
+  own = {"Host": host, "Origin": f"http://{host}"}
+  _assert_told(served.request("POST", "/read", encoded(draw_seven()), own), 421)
+
+
+def test_a_request_names_one_host(served):
+  own = served.url.removeprefix("http://")
+  for lines, status in [
+    (["GET / HTTP/1.0"], 421),
+    (["GET / HTTP/1.1"], 400),
+    (["GET / HTTP/1.1", f"Host: {own}", "Host: evil.example"], 400),
+  ]:
+    with socket.create_connection(served.address, timeout=60) as connection:
+      connection.sendall("\r\n".join([*lines, "", ""]).encode())
+      assert served_page.read_answer(connection).status == status
+
+
+def test_both_names_of_this_machine_are_answered(served):
+  for name in ("127.0.0.1", "localhost"):
+    host = f"{name}:{served.address[1]}"
+    own = {"Host": host, "Origin": f"http://{host}"}
+    assert served.request("POST", "/read", encoded(draw_seven()), own).status == 200
+
+
+def test_on_the_port_of_http_the_host_has_none():
+  page = create(types.SimpleNamespace(label_names=()), "", Limits())
+  for host, status in [("127.0.0.1", 200), ("localhost", 200), ("evil.example", 421)]:
+    assert _in_process(page, "GET", "/", {"host": host}, port=80).status == status
+
+
+@pytest.mark.parametrize(
+  "origin",
+  [
+    None, "http://evil.example", "null", "", "http://localhost:1", "https://127.0.0.1:{port}",
+    "http://localhost:{port}", "http://127.0.0.1:{port}.evil.example", "http://127.0.0.1:{port}/",
+    "file://",
+  ],
+)  # fmt: skip
+def test_only_the_page_itself_may_send_pictures(served, origin):
+  origin = origin and origin.format(port=served.address[1])
+  picture = encoded(draw_seven())
+  _assert_told(served.request("POST", "/read", picture, {"Origin": origin}), 403)
+  if origin is not None:
+    _assert_told(served.get(Origin=origin), 403)
+
+
+def test_two_origins_are_none(served):
+  with served.begun("Content-Length: 5", "Origin: http://evil.example") as connection:
+    _assert_told(served_page.read_answer(connection), 403)
+
+
+def test_a_form_of_another_site_is_refused(served):
+  form = {"Content-Type": "multipart/form-data; boundary=x"}
+  foreign = {**form, "Origin": "http://evil.example"}
+  _assert_told(served.request("POST", "/read", _FORM, foreign), 403)
+  _assert_told(served.request("POST", "/read", _FORM, form), 415)
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_what_browsers_tell_of_another_page_counts(served, site):
+  told = {"Sec-Fetch-Site": site}
+  picture = encoded(draw_seven())
+  for destination in ("empty", "document"):
+    headers = {**told, "Sec-Fetch-Dest": destination}
+    _assert_told(served.request("POST", "/read", picture, headers), 403)
+  for destination in ("iframe", "frame", "embed", "object", "image", "script", "style", "empty"):
+    _assert_told(served.get("/page.js", **told, **{"Sec-Fetch-Dest": destination}), 403)
+  # A link to the page is no attack.
+  assert served.get(**told, **{"Sec-Fetch-Dest": "document"}).status == 200
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://evil.example", "own"])
+def test_no_origin_is_let_in(served, origin):
+  """No answer has a header of CORS, to a request as to the question before it."""
+  origin = {"Origin": served.url if origin == "own" else origin}
+  question = {**origin, "Access-Control-Request-Method": "POST"}
+  answers = [
+    served.get(**origin),
+    served.request("POST", "/read", encoded(draw_seven()), origin),
+    served.request("OPTIONS", "/read", headers=question),
+  ]
+  assert answers[-1].status in (403, 405)
+  for answered in answers:
+    assert not [name for name in answered.headers if name.startswith("access-control")]
+
+
+def test_every_answer_forbids_framing_and_what_is_not_its_own(served):
+  picture = encoded(draw_seven())
+  answers = [
+    *map(served.get, ("/", "/page.js", "/page.css", "/nothing", "/read")),
+    served.get(Host="evil.example"),
+    served.request("POST", "/read", picture),
+    served.request("POST", "/read", picture, {"Origin": None}),
+    served.request("POST", "/read", b"no picture"),
+    served.request("POST", "/read", b"{}", {"Content-Type": "application/json"}),
+    served.request("POST", "/read", headers={"Content-Length": str(120 * _MEGABYTE)}),
+  ]
+  statuses = [200, 200, 200, 404, 405, 421, 200, 403, 422, 415, 413]
+  assert [answered.status for answered in answers] == statuses
+  for answered in answers:
+    for name, value in guard.HEADERS.items():
+      assert answered.headers[name.lower()] == value
+  policy = guard.HEADERS["Content-Security-Policy"]
+  assert policy.startswith("default-src 'none'; script-src 'self';")
+  assert policy.endswith("frame-ancestors 'none'")
+  assert "unsafe" not in policy
+
+
+# What is sent.
+
+
+def _bomb():
+  """A small file of more pixels than are read."""
+  return encoded(Image.new("1", (10_000, 6_000)))
+
+
+@pytest.mark.parametrize(
+  ("body", "media_type", "status"),
+  [
+    (b"", "image/png", 400),
+    (b"Dear reader", "image/png", 422),
+    (encoded(draw_seven())[:300], "image/png", 422),
+    (_bomb(), "image/png", 422),
+    (b'{"data": ', "application/json", 415),
+    (b"\xff\xfe", "text/plain", 415),
+    (_FORM[:40], "multipart/form-data; boundary=x", 415),
+    (b"a=b", "application/x-www-form-urlencoded", 415),
+    (b"x", None, 415),
+  ],
+  ids=["empty", "text", "cut", "bomb", "json", "plain", "multipart", "form", "none"],
+)
+def test_a_malformed_body_is_refused_in_a_sentence(served, body, media_type, status):
+  _assert_told(served.request("POST", "/read", body, {"Content-Type": media_type}), status)
+
+
+def test_malformed_http_is_refused(served):
+  for head in ["Content-Length: -1", "Content-Length: a", "Content-Length: 5\r\nContent-Length: 6"]:
+    with served.begun(head) as connection:
+      assert served_page.read_answer(connection).status == 400
+  with served.begun("Transfer-Encoding: chunked", body=b"xyz\r\n") as connection:
+    assert served_page.read_answer(connection).status == 400
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "image/png"])
+def test_120_megabytes_are_refused_before_they_are_sent(served, media_type):
+  lines = f"Content-Length: {120 * _MEGABYTE}", f"Content-Type: {media_type}"
+  with served.begun(*lines) as connection:
+    _assert_told(served_page.read_answer(connection), 413)
+
+
+def test_a_body_of_no_declared_length_is_cut_at_the_limit(served):
+  before = served.resident_megabytes()
+  chunk = b"f4240\r\n" + bytes(_MEGABYTE) + b"\r\n"
+  num_sent = 0
+  with served.begun("Transfer-Encoding: chunked") as connection, contextlib.suppress(OSError):
+    while num_sent < 120:
+      connection.sendall(chunk)
+      num_sent += 1
+  # Some more wait in the buffers of the system.
+  assert 19 <= num_sent <= 40
+  assert served.resident_megabytes() - before < 100
+  # A client that stops at the limit gets the error, too.
+  with served.begun("Transfer-Encoding: chunked", body=20 * chunk + b"1\r\nx") as connection:
+    _assert_told(served_page.read_answer(connection), 413)
+
+
+def test_a_file_page_takes_no_body(served):
+  answered = served.request("GET", "/", b"x")
+  _assert_told(answered, 400)
+
+
+def test_all_uploads_together_have_a_limit(served):
+  before = served.resident_megabytes()
+  part = bytes(15 * _MEGABYTE)
+  with contextlib.ExitStack() as stack:
+    begun = [
+      stack.enter_context(served.begun(f"Content-Length: {19 * _MEGABYTE}")) for _ in range(15)
+    ]
+    senders = [threading.Thread(target=_send, args=(socket_, part)) for socket_ in begun]
+    for sender in senders:
+      sender.start()
+    for sender in senders:
+      sender.join()
+    # Two are held, and whatever would be more is refused; those that get no answer are reset.
+    refused = [answered for answered in map(_answer_or_none, begun) if answered]
+    assert served.get().status == 200
+    assert len(refused) >= 1
+    for answered in refused:
+      _assert_told(answered, 503)
+      assert answered.headers["retry-after"] == "1"
+    assert served.resident_megabytes() - before < 150
+  # What was held is free again as soon as they are gone.
+  time.sleep(1)
+  assert served.request("POST", "/read", encoded(draw_seven())).status == 200
+
+
+def _send(connection, data):
+  with contextlib.suppress(OSError):
+    connection.sendall(data)
+
+
+def _answer_or_none(connection):
+  connection.settimeout(0.5)
+  try:
+    return served_page.read_answer(connection)
+  except (OSError, http.client.HTTPException):
+    return None
+
+
+def test_requests_that_wait_have_a_limit(served):
+  limits = Limits()
+  with contextlib.ExitStack() as stack:
+    for _ in range(limits.requests):
+      connection = stack.enter_context(served.begun("Content-Length: 9", "Expect: 100-continue"))
+      # The server says so when it begins to wait for the body.
+      assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+    answered = served.get()
+    _assert_told(answered, 503)
+    assert answered.headers["retry-after"] == "1"
+  time.sleep(1)
+  assert served.get().status == 200
+
+
+def test_a_slow_body_is_given_up(served):
+  start = time.monotonic()
+  with served.begun("Content-Length: 1000", body=b"x") as connection:
+    connection.settimeout(0.5)
+    answered = None
+    while answered is None and time.monotonic() - start < 30:
+      # A byte now and then, which would keep a limit of silence away.
+      _send(connection, b"x")
+      answered = _answer_or_none(connection)
+  _assert_told(answered, 408)
+  assert 9 < time.monotonic() - start < 15
+
+
+def test_a_request_that_is_cut_short_leaves_nothing(served):
+  with served.begun("Content-Length: 1000", body=b"x"):
+    pass
+  assert served.request("POST", "/read", encoded(draw_seven())).status == 200
+
+
+# What is kept.
+
+
+def test_pictures_are_never_on_the_disk(tmp_path):
+  """Large ones neither, nor after the process was killed while one came."""
+  directories = {name: tmp_path / name for name in ("TMPDIR", "HOME", "cwd")}
+  for directory in directories.values():
+    directory.mkdir()
+  environment = {name: str(path) for name, path in directories.items()}
+  served = served_page.start(environment=environment, cwd=directories["cwd"])
+  try:
+    before = commands.contents(tmp_path)
+    picture = encoded(Image.new("RGB", (2500, 2500), "white"), "BMP")
+    assert len(picture) > 18 * _MEGABYTE
+    assert served.request("POST", "/read", picture).json["state"] == "blank"
+    with served.begun(f"Content-Length: {len(picture)}", body=picture[:-1]):
+      # A file without a name is open all the same.
+      files = Path(f"/proc/{served.process.pid}/fd").iterdir()
+      opened = [os.readlink(path) for path in files]
+      assert not [path for path in opened if path.startswith(str(tmp_path))]
+      assert commands.contents(tmp_path) == before
+      served.process.send_signal(signal.SIGKILL)
+      served.process.communicate(timeout=60)
+    assert commands.contents(tmp_path) == before
+    assert [*directories["TMPDIR"].iterdir()] == []
+  finally:
+    served.process.kill()
+
+
+# In this process, with a network that answers as the test says.
+
+
+def _in_process(page, method, path, headers=None, body=b"", port=1):
+  """Asks an application, guarded, for something."""
+  return asyncio.run(_asked(Guard(page, port, Limits()), method, path, headers, body, port))
+
+
+async def _asked(guarded, method, path, headers=None, body=b"", port=1):
+  own = {"host": f"localhost:{port}", "origin": f"http://localhost:{port}"}
+  given = {**own, "content-type": "image/png", **(headers or {})}
+  if method == "GET":
+    del given["origin"]
+  sent = []
+  scope = {
+    "type": "http", "http_version": "1.1", "method": method, "path": path, "root_path": "",
+    "raw_path": path.encode(), "query_string": b"", "scheme": "http",
+    "headers": [(name.encode(), text.encode()) for name, text in given.items()],
+  }  # fmt: skip
+
+  async def receive():
+    return {"type": "http.request", "body": body, "more_body": False}
+
+  async def send(message):
+    sent.append(message)
+
+  with contextlib.suppress(_DefectError):
+    await guarded(scope, receive, send)
+  start, *parts = sent
+  names = {name.decode(): text.decode() for name, text in start["headers"]}
+  return served_page.Answered(start["status"], names, b"".join(part["body"] for part in parts))
+
+
+class _DefectError(Exception):
+  pass
+
+
+def test_a_defect_is_told_without_its_traceback():
+  def fail(images):
+    del images
+    raise _DefectError(f"in {__file__}")
+
+  recognizer = types.SimpleNamespace(
+    label_names=("0",), image_shape=(28, 28, 1), probabilities=fail
+  )
+  page = create(recognizer, "", Limits())
+  answered = _in_process(page, "POST", "/read", body=encoded(draw_seven()))
+  _assert_told(answered, 500)
+  assert answered.headers["content-security-policy"] == guard.HEADERS["Content-Security-Policy"]
+
+
+def test_one_picture_is_read_at_a_time_while_the_page_answers():
+  at_once, most = 0, 0
+
+  def answer(images):
+    nonlocal at_once, most
+    assert len(images) == 1
+    at_once += 1
+    most = max(most, at_once)
+    time.sleep(0.2)
+    at_once -= 1
+    return np.ones((1, 1))
+
+  recognizer = types.SimpleNamespace(
+    label_names=("0",), image_shape=(28, 28, 1), probabilities=answer
+  )
+  picture = encoded(draw_seven())
+
+  async def ask():
+    guarded = Guard(create(recognizer, "", Limits()), 1, Limits())
+    reading = [asyncio.create_task(_asked(guarded, "POST", "/read", body=picture)) for _ in "123"]
+    await asyncio.sleep(0.1)
+    page = await asyncio.wait_for(_asked(guarded, "GET", "/"), 0.1)
+    assert not any(task.done() for task in reading)
+    return [page, *await asyncio.gather(*reading)]
+
+  assert [answered.status for answered in asyncio.run(ask())] == [200] * 4
+  assert most == 1

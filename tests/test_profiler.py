@@ -1,0 +1,44 @@
+"""Tests of the profiler: which blocks are in the trace, and that there is one."""
+
+import pytest
+import tensorflow as tf
+
+from mnist_research.recording.profiler import Profiler
+
+_STARTS = [0, 20, 40, 60]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+  """Records the calls to the profiler instead of profiling."""
+  told = []
+  monkeypatch.setattr(tf.profiler.experimental, "start", lambda _: told.append("start"))
+  monkeypatch.setattr(tf.profiler.experimental, "stop", lambda: told.append("stop"))
+  return told
+
+
+@pytest.mark.parametrize(
+  ("plan", "num_steps", "expected"),
+  [
+    (_STARTS, 0, [0, 20, 40, 60]),
+    (_STARTS, 1, [0, "start", 20, "stop", 40, 60]),
+    (_STARTS, 20, [0, "start", 20, "stop", 40, 60]),
+    (_STARTS, 21, [0, "start", 20, 40, "stop", 60]),
+    (_STARTS, 1000, [0, "start", 20, 40, 60, "stop"]),
+    (_STARTS[:1], 1, ["start", 0, "stop"]),
+    ([], 1, []),
+  ],
+)
+def test_whole_blocks_after_the_first_are_traced(tmp_path, calls, plan, num_steps, expected):
+  with Profiler(tmp_path, plan, num_steps) as profiler:
+    for start in plan:
+      profiler.at(start)
+      calls.append(start)
+  assert calls == expected
+
+
+def test_a_run_that_fails_ends_its_trace(tmp_path, calls):
+  with pytest.raises(ZeroDivisionError), Profiler(tmp_path, _STARTS, 100) as profiler:
+    profiler.at(20)
+    raise ZeroDivisionError
+  assert calls == ["start", "stop"]

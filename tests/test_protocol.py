@@ -1,0 +1,72 @@
+"""Tests of the rules on what a run may be judged by, and of the log of test scorings."""
+
+from pathlib import Path
+
+import pytest
+
+from mnist_research import protocol
+from mnist_research.config import Config
+from mnist_research.runtime.errors import UserError
+
+
+def _config(dataset="mnist", held_out=5000):
+  return Config(dataset=dataset, validation_examples=held_out)
+
+
+@pytest.mark.parametrize(
+  ("dataset", "held_out", "problem"),
+  [
+    ("mnist", 5000, ""),
+    ("mnist", 10_000, ""),
+    ("mnist", 0, "runs/b was trained on 5,000 of the 5,000 validation examples"),
+    ("mnist", 4000, "runs/b was trained on 1,000 of the 5,000 validation examples"),
+    ("fashion_mnist", 0, ""),
+    ("emnist/mnist", 5000, "trained on emnist/mnist, which may hold validation examples of mnist"),
+    ("own.py:Mine", 5000, "runs/b was trained on"),
+  ],
+)
+def test_validation_is_what_every_member_held_out(
+  dataset, held_out, problem, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  Path("own.py").write_text("class Mine: pass\n")
+  members = [(Path("runs/a"), _config()), (Path("runs/b"), _config(dataset, held_out))]
+  if not problem:
+    protocol.check_held_out(_config(), members)
+    return
+  with pytest.raises(UserError, match=problem):
+    protocol.check_held_out(_config(), members)
+
+
+def test_a_run_that_held_nothing_out_is_not_asked_for_it():
+  with pytest.raises(UserError, match="--temperature=0: this run held no validation examples out"):
+    protocol.check_held_out(_config(held_out=0), [], purpose="--temperature=0")
+
+
+def test_the_same_code_is_the_same_dataset_wherever_it_is(tmp_path):
+  for name in ("a", "b"):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "own.py").write_text("class Mine: pass\n")
+  configs = [_config(f"{tmp_path}/{name}/own.py:Mine") for name in ("a", "b")]
+  assert protocol.same_cut(configs)
+  assert not protocol.same_cut([_config(), _config(held_out=500)])
+
+
+def test_every_scoring_of_a_test_split_is_counted_by_its_dataset(tmp_path):
+  assert protocol.count_test_scorings(tmp_path, "mnist") is None
+  protocol.record_test_scoring(tmp_path, "train", dataset="mnist", step=7)
+  protocol.record_test_scoring(tmp_path, "evaluate", dataset="mnist", step=7, members=3)
+  protocol.record_test_scoring(tmp_path, "evaluate", dataset="kmnist", step=7)
+  first, second, _ = protocol.read_test_scorings(tmp_path)
+  assert first[1:] == ("train", "mnist", 7, 1)
+  assert second[1:] == ("evaluate", "mnist", 7, 3)
+  assert protocol.count_test_scorings(tmp_path, "mnist") == 2
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"time": 1}'])
+def test_a_damaged_log_names_its_line(tmp_path, line):
+  protocol.record_test_scoring(tmp_path, "train", dataset="mnist", step=7)
+  with (tmp_path / protocol.TEST_SCORES).open("a") as file:
+    file.write(line + "\n")
+  with pytest.raises(UserError, match="damaged in line 2; delete that line"):
+    protocol.read_test_scorings(tmp_path)

@@ -1,0 +1,164 @@
+"""Tests of what is read in a picture, and how it is reported."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mnist_research import images
+from mnist_research.data.synthetic_digits import drawing
+from mnist_research.inference import readings
+from mnist_research.inference.readings import Reading
+from mnist_research.inference.recognizer import load_recognizer
+from mnist_research.runtime.errors import UserError
+from mnist_research.workdir import SHIPPED, Workdir
+
+NAMES = ("zero", "one", "two")
+
+
+@pytest.fixture(scope="module")
+def recognizer():
+  workdir = Workdir(SHIPPED)
+  return load_recognizer(workdir, workdir.trained_config())
+
+
+def _paper(*digits):
+  """Paper of 100 x 300 pixels with digits, each (image, left, factor), as dark ink."""
+  paper = np.full((100, 300), 0.8, np.float32)
+  for image, left, factor in digits:
+    ink = np.kron(image[..., 0], np.ones((factor, factor))) / 255
+    paper[8 : 8 + len(ink), left : left + len(ink)] -= np.float32(0.7) * ink
+  return paper
+
+
+@pytest.fixture(scope="module")
+def two_digits():
+  block, _ = next(drawing.draw_examples("test", 2))
+  return block
+
+
+def test_the_tallest_digit_is_read(recognizer, two_digits):
+  small, large = two_digits
+  reading = readings.read_digit(recognizer, _paper((small, 20, 2), (large, 160, 3)))
+  assert reading.num_digits == 2
+  alone = readings.read_digit(recognizer, _paper((large, 160, 3)))
+  assert alone.num_digits == 1
+  # 20 of the 28 pixels of an image are the digit, 4 to 8 from its edge.
+  assert reading.box == pytest.approx(alone.box, abs=1)
+  assert 160 < reading.box.left < reading.box.right < 160 + 3 * 28
+  assert reading.box.height == pytest.approx(60, abs=8)
+  (expected,) = recognizer.probabilities(reading.image[None, ..., None])
+  np.testing.assert_array_equal(reading.probabilities, expected)
+  assert reading.label == np.argmax(expected)
+  assert reading.probability == expected.max()
+
+
+def test_it_sees_what_predict_would(recognizer, two_digits):
+  paper = _paper((two_digits[0], 100, 3))
+  reading = readings.read_digit(recognizer, paper)
+  (digit,) = images.find_digits(paper)
+  np.testing.assert_array_equal(reading.image, digit.image)
+
+
+def test_blank_paper_has_no_reading(recognizer):
+  assert readings.read_digit(recognizer, _paper()) is None
+
+
+def test_the_outline_keeps_off_the_ink_by_a_share_of_the_longer_side(recognizer, two_digits):
+  reading = readings.read_digit(recognizer, _paper((two_digits[0], 100, 3)))
+  placed = reading._replace(box=images.Box(100, 40, 140, 120))
+  assert readings.outline(placed) == (88, 28, 152, 132)  # 0.15 * 80 = 12.
+  assert readings.outline(reading._replace(box=images.Box(0, 0, 5, 6))) == (-2, -2, 7, 8)
+
+
+def test_all_that_was_prepared_is_read_in_its_order(recognizer, two_digits):
+  prepared = images.find_digits(_paper((two_digits[0], 20, 3), (two_digits[1], 160, 3)))
+  read = readings.read(recognizer, prepared)
+  assert [reading.box for reading in read] == [digit.box for digit in prepared]
+  for reading, digit in zip(read, prepared, strict=True):
+    (alone,) = readings.read(recognizer, [digit])
+    np.testing.assert_allclose(reading.probabilities, alone.probabilities, atol=1e-6)
+    assert (reading.num_digits, alone.num_digits) == (2, 1)
+
+
+class _ColorNetwork:
+  """Tells which of three colors is the strongest."""
+
+  image_shape = (4, 6, 3)
+
+  def probabilities(self, seen):
+    strengths = seen.sum(axis=(1, 2)) + 1e-9
+    return strengths / strengths.sum(axis=1, keepdims=True)
+
+
+def test_colors_are_read_whole():
+  image = np.zeros((4, 6, 3), np.uint8)
+  image[:, 2:, 1] = 200
+  picture = images.as_picture("cifar10/test[3]", image)
+  (reading,) = readings.read(_ColorNetwork(), picture.prepared)
+  assert (reading.label, reading.box) == (1, (0, 0, 6, 4))
+  (panel,) = readings.panels(picture, [reading])
+  assert panel.picture.shape == panel.image.shape == (4, 6, 3)
+
+
+def test_a_network_of_other_images_reads_no_digits(recognizer):
+  readings.check_reads_digits(recognizer, "--digits")
+  with pytest.raises(UserError, match=r"^--digits prepares digits .*\(28, 28, 1\), .*\(4, 6, 3\)"):
+    readings.check_reads_digits(_ColorNetwork(), "--digits")
+
+
+# ---- What is reported ----
+
+
+def _readings(*probabilities):
+  """A picture of 700 x 140 with bars of ink, 10 x 60 at x = 20, 120, ..., and its readings."""
+  grey = np.full((140, 700), 0.9, np.float32)
+  for place in range(len(probabilities)):
+    grey[30:90, 20 + 100 * place : 30 + 100 * place] = 0.1
+  picture = images.Picture("a/b.png", grey, images.find_digits(grey))
+  rows = np.array(probabilities)
+  return picture, [
+    Reading(int(row.argmax()), row, digit.image, digit.box, len(rows))
+    for row, digit in zip(rows, picture.prepared, strict=True)
+  ]
+
+
+def test_one_digit_as_json_takes_it():
+  _, (reading,) = _readings([0.2, 0.1, 0.7])
+  record = reading.record(NAMES)
+  assert record == {
+    "label": 2,
+    "label_name": "two",
+    "probability": 0.7,
+    "probabilities": [0.2, 0.1, 0.7],
+  }
+  assert json.loads(json.dumps(record)) == record
+
+
+def test_a_number_of_several_digits():
+  _, read = _readings([0.9, 0.1, 0.0], [0.25, 0.5, 0.25])
+  record = readings.number(read, NAMES)
+  assert record["number"] == "zeroone"
+  first, second = record["digits"]
+  assert first == {
+    "label": 0,
+    "label_name": "zero",
+    "probability": 0.9,
+    "probabilities": [0.9, 0.1, 0.0],
+    "box": {"x": 20, "y": 30, "width": 10, "height": 60},
+  }
+  assert (second["label"], second["box"]["x"]) == (1, 120)
+  assert json.loads(json.dumps(record)) == record
+
+
+def test_panels_show_a_reduced_picture_with_the_box_on_it():
+  first, second = readings.panels(*_readings([0.9, 0.1, 0.0], [0.25, 0.5, 0.25]))
+  assert (first.caption, second.caption) == ("a/b.png: 1 of 2", "a/b.png: 2 of 2")
+  # 700 pixels are more than are shown: 2 x 2 make one.
+  assert first.picture.shape == (70, 350)
+  assert first.box == (10, 15, 15, 45)
+  left, top, right, bottom = map(int, second.box)
+  assert second.picture[top:bottom, left:right] == pytest.approx(0.1)
+  np.testing.assert_array_equal(second.probabilities, [0.25, 0.5, 0.25])
+  assert second.image[4:24, 14].min() == 255
+  assert readings.panels(*_readings([1, 0, 0]))[0].caption == "a/b.png"

@@ -1,0 +1,98 @@
+"""Tests that what the README shows is true: its commands parse, its snippets run."""
+
+import re
+import shlex
+from pathlib import Path
+
+import commands
+import pytest
+
+_README = (commands.REPOSITORY / "README.md").read_text(encoding="utf-8")
+_DOCS = [commands.REPOSITORY / "README.md", *sorted((commands.REPOSITORY / "docs").glob("*.md"))]
+_PYTHON = re.findall(r"```python\n(.*?)```", _README, re.S)
+_RUN = (
+  "--dataset=synthetic_digits/2000_500", "--validation_examples=500", "--batch_size=50",
+  "--steps=20", "--steps_per_loop=10",
+)  # fmt: skip
+
+
+def _snippet(defined: str) -> str:
+  (found,) = [text for text in _PYTHON if f" {defined}(" in text and "import" in text]
+  assert len(found.splitlines()) <= 15
+  return found
+
+
+def test_the_readme_is_short():
+  assert len(_README.splitlines()) <= 200
+
+
+def test_the_snippets_are_files_that_train(prepared, tmp_path):
+  (tmp_path / "my_net.py").write_text(_snippet("MyNet"))
+  parts = "\n".join(map(_snippet, ("focal", "SignSGD", "darken")))
+  (tmp_path / "my_parts.py").write_text(parts)
+  # The flags stand before the snippets, each in one `...` that may run over a line's end.
+  shown = " ".join(re.findall(r"`(--[^`]*(?:my_net|my_parts)\.py:[^`]*)`", _README))
+  finished = commands.run(
+    *shlex.split(shown), *_RUN, f"--data_dir={prepared}", f"--workdir={tmp_path / 'run'}",
+    cwd=tmp_path,
+  )  # fmt: skip
+  assert finished.records[-1]["step"] == 20
+  assert len(shlex.split(shown)) == 7
+
+
+def test_the_call_from_python_trains(prepared, tmp_path):
+  (source,) = [text for text in _PYTHON if "train(Config(" in text]
+  source = source.replace("epochs=2", f"epochs=1, data_dir={str(prepared)!r}")
+  program = f"import os; os.chdir({str(tmp_path)!r})\n{source}\nprint(result['step'])"
+  finished = commands.run_python(program)
+  assert finished.stdout.splitlines()[-1] == "47"
+
+
+def test_the_loop_shown_is_the_loop():
+  """Every event of the README's loop is one of `run_blocks`, in its order."""
+  (shown,) = [text for text in _PYTHON if "session.blocks" in text]
+  source = (commands.REPOSITORY / "mnist_research" / "training" / "loop.py").read_text()
+  events = re.findall(r"session\.[\w.]+\(?|raise Interrupted|break|for block", shown)
+  place = source.index("def run_blocks")
+  for event in events:
+    place = source.index(event, place) + 1
+
+
+def _links() -> list[tuple[Path, str]]:
+  return [
+    (path, target)
+    for path in _DOCS
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    if not target.startswith("http")
+  ]
+
+
+@pytest.mark.parametrize(("path", "target"), _links(), ids=str)
+def test_a_link_leads_to_a_file(path, target):
+  assert (path.parent / target).exists()
+
+
+def _command_lines() -> list[str]:
+  lines = []
+  for path in _DOCS:
+    fences = re.findall(r"^```(\w*)\n(.*?)^```", path.read_text(encoding="utf-8"), re.S | re.M)
+    for block in (block for language, block in fences if not language):
+      for line in block.replace("\\\n", " ").splitlines():
+        line = line.partition("  #")[0]
+        if line.startswith("python -m mnist_research."):
+          lines.append(line.strip())
+  return lines
+
+
+def test_there_are_commands():
+  assert len(_command_lines()) > 12
+
+
+@pytest.mark.parametrize("line", _command_lines())
+def test_the_flags_of_a_command_are_its_own(line):
+  """Each is answered by the command's --help, which says every flag that it takes."""
+  _, _, module, *arguments = shlex.split(line)
+  text = commands.run("--help", module=module.rpartition(".")[2]).stdout
+  for argument in arguments:
+    if argument.startswith("--") and argument != "--flagfile=F":
+      assert argument.partition("=")[0] in text

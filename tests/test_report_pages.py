@@ -1,0 +1,276 @@
+"""Tests of the pages and tables that a report consists of."""
+
+import base64
+import csv
+import html.parser
+import io
+import re
+
+import finished_runs
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from mnist_research.metrics.calibration import reliability
+from mnist_research.reports import comparison, runs
+from mnist_research.reports.comparison_page import write_comparison_page
+from mnist_research.reports.run_page import write_run_page
+from mnist_research.reports.tables import Table, write_csv
+from mnist_research.workdir import Workdir
+
+_IMAGES = np.zeros((4, 28, 28, 1), np.uint8)
+
+
+class _Page(html.parser.HTMLParser):
+  """What a reader sees of a page: its texts, its tables as rows of cells, its pictures."""
+
+  def __init__(self, path):
+    super().__init__()
+    self.texts, self.rows, self.pictures, self.links, self.open = [], [], [], [], []
+    self.feed(path.read_text())
+    assert self.open == []  # Every tag is closed.
+
+  def handle_starttag(self, tag, attributes):
+    values = dict(attributes)
+    if tag not in ("meta", "img"):
+      self.open.append(tag)
+    if tag == "tr":
+      self.rows.append([])
+    if tag in ("td", "th"):
+      self.rows[-1].append("")
+    if tag == "img":
+      self.pictures.append(base64.b64decode(values["src"].removeprefix("data:image/png;base64,")))
+    self.links += [values[name] for name in ("href", "src") if name in values and tag != "img"]
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    if self.open and self.open[-1] in ("td", "th"):
+      self.rows[-1][-1] += data
+    elif "style" not in self.open:
+      self.texts.append(data.strip())
+
+  @property
+  def text(self):
+    return " ".join(self.texts)
+
+
+def _report(tmp_path, images=_IMAGES):
+  (run,), _ = runs.read([tmp_path / "run"])
+  return _Page(write_run_page(run, images, tmp_path / "report"))
+
+
+def test_a_page_shows_the_figures_of_its_run(tmp_path):
+  finished_runs.write(tmp_path / "run", accuracy=0.5, validation=0.625, learning_rate=0.02)
+  shown = _report(tmp_path)
+  assert "dense on synthetic_digits/2000_500" in shown.texts
+  for value in ("50.00%", "62.50%", "0.7000", "1,234", "2.0 s"):
+    assert value in shown.texts
+  # 2 of 4, Wilson: (0.5 + 3.8415 / 8 -+ 1.96 sqrt(0.0625 + 0.0600)) / 1.9604 by hand.
+  assert "15.00% to 85.00%" in shown.text
+  error = reliability(finished_runs.PROBABILITIES, finished_runs.LABELS)
+  # (1 - 1) + |0.7 - 1| + |0.9 - 0| + |0.6 - 0| over 4, each alone in its bin.
+  assert error.expected_calibration_error == pytest.approx(1.8 / 4)
+  assert "45.00%" in shown.texts
+  assert ["learning_rate", "0.02"] in shown.rows
+  assert any(row[0] == "tensorflow" for row in shown.rows)
+
+
+def test_mistakes_come_with_the_most_confident_first(tmp_path):
+  finished_runs.write(tmp_path / "run", accuracy=0.5)
+  shown = _report(tmp_path)
+  assert [row for row in shown.rows if row[0] in ("2", "3")] == [
+    ["2", "7", "2", "90.0%", "0.1"],
+    ["3", "1", "8", "60.0%", "0.4"],
+  ]
+  with (tmp_path / "report" / "mistakes.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  assert [row["test example"] for row in rows] == ["2", "3"]
+  assert float(rows[0]["its probability"]) == pytest.approx(0.9)
+
+
+def test_the_pictures_of_a_page_are_the_files_beside_it(tmp_path):
+  finished_runs.write(tmp_path / "run", accuracy=0.5)
+  shown = _report(tmp_path)
+  files = {path.name: path.read_bytes() for path in (tmp_path / "report").glob("*.png")}
+  assert set(files) == {
+    "curves.png",
+    "confusion_matrix.png",
+    "mistakes.png",
+    "reliability_diagram.png",
+  }
+  assert sorted(shown.pictures) == sorted(files.values())
+  assert imread(io.BytesIO(shown.pictures[0])).shape[2] >= 3
+  assert shown.links == []  # Nothing is fetched.
+
+
+def test_without_images_the_mistakes_are_told_in_words(tmp_path):
+  finished_runs.write(tmp_path / "run", accuracy=0.5)
+  shown = _report(tmp_path, images="mnist is not prepared here")
+  assert "Their pictures are left out: mnist is not prepared here." in shown.texts
+  assert not (tmp_path / "report" / "mistakes.png").exists()
+  assert ["2", "7", "2", "90.0%", "0.1"] in shown.rows
+
+
+def test_an_unfinished_run_has_a_page_of_what_there_is(tmp_path):
+  finished_runs.write(tmp_path / "run", accuracy=None, validation=0.25)
+  shown = _report(tmp_path)
+  assert "This run is not finished: its last line is step 200." in shown.texts
+  assert len(shown.pictures) == 1
+
+
+def test_a_run_of_an_earlier_version_has_no_predictions(tmp_path):
+  workdir = finished_runs.write(tmp_path / "run", accuracy=0.5)
+  (workdir.path / "predictions-test.npz").unlink()
+  (workdir.path / "environment.json").write_text("{")
+  shown = _report(tmp_path)
+  assert "left no predictions-test.npz" in shown.text
+  assert "environment.json can't be read" in shown.text
+  assert "50.00%" in shown.texts
+
+
+def test_a_network_without_mistakes_says_so(tmp_path):
+  workdir = finished_runs.write(tmp_path / "run", accuracy=1.0)
+  right = finished_runs.PROBABILITIES.argmax(axis=1).astype(np.int32)
+  workdir.write_predictions(workdir.read_predictions()._replace(labels=right))
+  assert "None: every test example was predicted correctly." in _report(tmp_path).texts
+
+
+def test_texts_are_escaped(tmp_path):
+  finished_runs.write(tmp_path / "run", accuracy=0.5, data_dir="/<b>&'\"")
+  assert ["data_dir", "/<b>&'\""] in _report(tmp_path).rows
+
+
+# ---- Several runs ----
+
+
+def _compare(tmp_path):
+  found, set_aside = runs.read([tmp_path / "runs"])
+  groups, left_out = runs.group(found)
+  return write_comparison_page(groups, [*set_aside, *left_out], tmp_path / "report")
+
+
+@pytest.fixture
+def compared(tmp_path):
+  """Two configs with three seeds, and one stopped run."""
+  for seed, (relu, gelu) in enumerate(((0.5, 0.75), (0.52, 0.76), (0.54, 0.80))):
+    root = tmp_path / "runs"
+    finished_runs.write(root / f"r{seed}", accuracy=relu, validation=relu, seed=seed)
+    finished_runs.write(
+      root / f"g{seed}", accuracy=gelu, validation=gelu, seed=seed, activation="gelu"
+    )
+  finished_runs.write(tmp_path / "runs" / "stopped", accuracy=None, seed=9)
+  path, table = _compare(tmp_path)
+  return tmp_path / "report", _Page(path), table
+
+
+def test_the_table_goes_from_the_best_to_the_worst(compared):
+  _, shown, table = compared
+  # gelu: mean 0.77, deviation sqrt((0.02^2 + 0.01^2 + 0.03^2) / 2); t of 2 degrees is 4.3027.
+  deviation = np.sqrt((0.0004 + 0.0001 + 0.0009) / 2)
+  margin = 4.3027 * deviation / np.sqrt(3)
+  p_value = comparison.paired_test({0: 0.5, 1: 0.52, 2: 0.54}, {0: 0.75, 1: 0.76, 2: 0.80}).p_value
+  assert table.rows[0] == [
+    "gelu", "3", "77.00 ± 2.65%", "77.00 ± 2.65%",
+    f"{77 - 100 * margin:.2f} to {77 + 100 * margin:.2f}%", "1,234", "3.0 s", "reference", "",
+  ]  # fmt: skip
+  assert table.rows[1][-2:] == ["-25.00%", f"{p_value:.2g}"]
+  assert table.rows[0] in shown.rows
+  assert table.rows[1] in shown.rows
+  assert "paired t-test (scipy.stats.ttest_rel)" in shown.text
+  assert "never by test" in shown.text
+
+
+def test_the_table_is_there_as_markdown_and_csv(compared):
+  directory, _, table = compared
+  lines = (directory / "table.md").read_text().splitlines()
+  cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+  assert cells[0] == list(table.header)
+  assert cells[2:] == [list(row) for row in table.rows]
+  with (directory / "configs.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  assert [row["activation"] for row in rows] == ["gelu", "relu"]
+  assert float(rows[1]["test_accuracy_mean"]) == pytest.approx(0.52)
+  assert float(rows[1]["test_accuracy_std"]) == pytest.approx(0.02)
+  assert float(rows[1]["difference"]) == pytest.approx(-0.25)
+  with (directory / "runs.csv").open() as file:
+    runs_ = list(csv.DictReader(file))
+  assert len(runs_) == 6
+  assert {row["seed"] for row in runs_} == {"0", "1", "2"}
+  assert runs_[0]["workdir"].endswith("g0")
+  assert float(runs_[0]["test_accuracy"]) == 0.75
+
+
+def test_what_was_left_out_is_listed(compared):
+  _, shown, _ = compared
+  (row,) = [row for row in shown.rows if "unfinished" in row]
+  assert row[0].endswith("stopped")
+  assert row[2] == "at step 200"
+
+
+def test_a_comparison_of_two_single_runs_says_why_there_is_no_test(tmp_path):
+  finished_runs.write(tmp_path / "runs" / "a", accuracy=0.9, dataset="mnist")
+  finished_runs.write(tmp_path / "runs" / "b", accuracy=0.8, dataset="kmnist")
+  path, table = _compare(tmp_path)
+  text = _Page(path).text
+  assert "No test of the differences: judged by other examples." in text
+  assert "their accuracies don't compare" in text
+  assert "to choose by it would be to choose on the test set" in text
+  assert "p" not in table.header
+  assert table.rows[0][0] == "mnist"
+
+
+def test_runs_of_several_machines_are_told(tmp_path):
+  for seed, processor in enumerate(("A", "B")):
+    workdir = finished_runs.write(tmp_path / "runs" / str(seed), accuracy=0.9, seed=seed)
+    workdir.write_environment({**workdir.read_environment(), "processor": processor})
+  path, _ = _compare(tmp_path)
+  assert "2 different machines or versions of TensorFlow" in _Page(path).text
+
+
+def test_more_configs_than_a_picture_holds(tmp_path):
+  for number in range(42):
+    finished_runs.write(
+      tmp_path / "runs" / f"{number}", accuracy=number / 100, learning_rate=(number + 1) / 1000
+    )
+  path, table = _compare(tmp_path)
+  assert len(table.rows) == 42
+  assert table.rows[0][:2] == ["0.042", "1"]
+  assert path.exists()
+
+
+def test_markdown_keeps_bars_within_a_cell():
+  table = Table(["a", "b"], [["x|y", "1"], ["z", "22"]], texts=1)
+  assert table.to_markdown() == (
+    "| a    |   b |\n| ---- | --: |\n| x\\|y |   1 |\n| z    |  22 |\n"
+  )
+
+
+def test_a_page_names_no_script_and_no_other_host(tmp_path):
+  finished_runs.write(tmp_path / "run", accuracy=0.5)
+  _report(tmp_path)
+  text = (tmp_path / "report" / "report.html").read_text()
+  without_data = re.sub(r"data:image/png;base64,[^\"]*", "", text)
+  assert not re.search(r"<script|<link|@import|url\(|https?://", without_data)
+  assert text.startswith("<!DOCTYPE html>")
+
+
+def test_predictions_come_back(tmp_path):
+  workdir = finished_runs.write(tmp_path / "run", accuracy=0.5)
+  found = Workdir(workdir.path).read_predictions()
+  assert found.label_names == finished_runs.NAMES
+  np.testing.assert_array_equal(found.probabilities, finished_runs.PROBABILITIES)
+
+
+def test_no_cell_of_a_csv_is_a_formula(tmp_path):
+  cells = ["=cmd|'/c calc'!A1", "@SUM(1)", "+1+1", "-2+3", "\tx", "\rx", "-", "a=b", "-0.5",
+           "+1e-3", -0.5, 3, None, "-inf", "1 2"]  # fmt: skip
+  write_csv(tmp_path / "cells.csv", ["=header", "@x"], [[cell] for cell in cells])
+  with (tmp_path / "cells.csv").open(newline="") as file:
+    header, *rows = csv.reader(file)
+  assert header == ["'=header", "'@x"]
+  assert [row[0] if row else "" for row in rows] == [
+    "'=cmd|'/c calc'!A1", "'@SUM(1)", "'+1+1", "'-2+3", "'\tx", "' x", "'-", "a=b", "-0.5",
+    "+1e-3", "-0.5", "3", "", "-inf", "1 2",
+  ]  # fmt: skip

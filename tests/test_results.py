@@ -1,0 +1,105 @@
+"""Tests of the records of published runs, and of the table made from them."""
+
+import json
+import re
+import subprocess
+import sys
+
+import commands
+import finished_runs
+import pytest
+import results
+
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime.errors import UserError
+
+_DOCS = commands.REPOSITORY / "docs"
+_RECORD = {
+  "config": "dense.cfg", "seed": 0, "dataset": "mnist", "step": 18750, "test_accuracy": 0.98,
+  "test_loss": 0.07, "train_examples": 60000, "parameters": 118282, "train_seconds": 3.0,
+  "test_scorings": "1", "commit": "a" * 40, "processor": "Fast 1", "cores": 2, "python": "3.11.7",
+  "tensorflow": "2.21.0", "keras": "3.15.1",
+}  # fmt: skip
+
+
+def _record(**changes):
+  return {**_RECORD, **changes}
+
+
+def test_a_row_has_the_figures_of_its_seeds_worked_by_hand():
+  other = _record(seed=1, test_accuracy=0.984, train_seconds=4.0)
+  *_, row = results.table([_record(), other]).splitlines()
+  # The deviation of 0.98 and 0.984 is 0.004 / sqrt(2).
+  assert row == (
+    "| `dense.cfg` | 0, 1 | 98.20% ± 0.28% | 98.00% | 118,282 | 60,000 | 3.5 s | "
+    "Fast 1, 2 cores, TensorFlow 2.21.0 | aaaaaaa | 1 |"
+  )
+
+
+def test_unlike_machines_commits_and_scorings_are_distinguished():
+  changed = "b" * 40 + "+changes"
+  other = _record(seed=1, processor="Slow 2", cores=1, commit=changed, test_scorings="3")
+  *_, row = results.table([_record(), other]).splitlines()
+  machines = "Fast 1, 2 cores, TensorFlow 2.21.0; Slow 2, 1 core, TensorFlow 2.21.0"
+  assert f"{machines} | aaaaaaa, bbbbbbb+ | 1-3 |" in row
+
+
+def test_a_newer_run_takes_the_place_of_the_one_of_its_config_and_seed():
+  older = [_record(), _record(config="cnn.cfg")]
+  merged = results.merge(older, [_record(test_accuracy=0.99), _record(seed=2)])
+  assert [(r["config"], r["seed"], r["test_accuracy"]) for r in merged] == [
+    ("cnn.cfg", 0, 0.98), ("dense.cfg", 0, 0.99), ("dense.cfg", 2, 0.98)
+  ]  # fmt: skip
+
+
+def test_the_readme_has_the_figures_of_the_records():
+  rows = results.table(results.read_records(_DOCS / "results.jsonl")).splitlines()[2:]
+  by_config = {row.split(" | ")[0].strip("| "): row.split(" | ") for row in rows}
+  readme = (commands.REPOSITORY / "README.md").read_text()
+  for config, _, parameters, seeds, accuracy in re.findall(
+    r"^\| (`\w+\.cfg`) \| (.*?) \| ([\d,]+) \| (\d+) \| (.*?) \|$", readme, re.MULTILINE
+  ):
+    if accuracy.endswith("(*)"):  # Of runs that left no record.
+      continue
+    row = by_config[config]
+    assert len(row[1].split(", ")) == int(seeds), config
+    assert (row[2], row[4]) == (accuracy, parameters), config
+
+
+def test_the_table_stands_between_its_markers():
+  page = f"before\n{results._BEGIN}\nold\n{results._END}\nafter\n"
+  once = results.with_table(page, "| new |")
+  assert once == f"before\n{results._BEGIN}\n\n| new |\n\n{results._END}\nafter\n"
+  assert results.with_table(once, "| new |") == once
+  with pytest.raises(UserError, match=r"results\.md needs the markers"):
+    results.with_table("no markers", "")
+
+
+def test_the_command_takes_runs_in(tmp_path):
+  settings = config_flags.from_flagfile(commands.REPOSITORY / "configs" / "dense.cfg").to_dict()
+  for seed in (0, 1):
+    finished_runs.write(
+      tmp_path / "runs" / str(seed), accuracy=0.98, **{**settings, "seed": seed, "workdir": ""}
+    )
+  finished_runs.write(tmp_path / "runs" / "other", accuracy=0.5)
+  docs = tmp_path / "docs"
+  docs.mkdir()
+  (docs / "results.md").write_text(f"{results._BEGIN}\n{results._END}\n")
+  script = commands.REPOSITORY / "scripts" / "results.py"
+  process = subprocess.run(
+    [sys.executable, script, tmp_path / "runs", f"--docs={docs}"],
+    capture_output=True, text=True, check=True,
+  )  # fmt: skip
+  records = [json.loads(line) for line in (docs / "results.jsonl").read_text().splitlines()]
+  assert [(r["config"], r["seed"], r["test_accuracy"]) for r in records] == [
+    ("dense.cfg", 0, 0.98), ("dense.cfg", 1, 0.98)
+  ]  # fmt: skip
+  assert {"commit", "processor", "tensorflow", "keras", "python"} <= records[0].keys()
+  assert process.stdout.strip() in (docs / "results.md").read_text()
+  assert "other, of no config" in process.stderr
+
+
+def test_the_published_table_is_that_of_the_records():
+  docs = commands.REPOSITORY / "docs"
+  records = results.read_records(docs / "results.jsonl")
+  assert results.table(records) in (docs / "results.md").read_text(encoding="utf-8")

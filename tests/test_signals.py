@@ -1,0 +1,226 @@
+"""Tests of the signals that ask a run to stop, each in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mnist_research.runtime.signals import StopSignals
+
+pytestmark = pytest.mark.usefixtures("signals_heard")
+
+_REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Says each time when it is ready for a signal, then what it received, and how it ends.
+_LOOP = """
+import sys, time
+from mnist_research.runtime.errors import Interrupted
+from mnist_research.runtime.signals import StopSignals
+try:
+  with StopSignals() as stop:
+    for _ in range({signals}):
+      print("ready", flush=True)
+      sys.stdin.readline()
+      time.sleep(0.1)
+    print(stop.received)
+  print("done")
+except Interrupted as interrupted:
+  print("interrupted by", interrupted.signal_number)
+"""
+# One call that returns to Python after a minute: nothing else would answer a signal.
+_BUSY = """
+import hashlib
+from mnist_research.runtime.signals import StopSignals
+with StopSignals():
+  print("ready", flush=True)
+  hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
+"""
+# A command in such a call.
+_LONG_CALL = """
+import hashlib
+from mnist_research.runtime import signals
+from mnist_research.runtime.errors import Interrupted
+def call():
+  hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000_000)
+signals._SECONDS_TO_END = {seconds}
+with signals.ended_by_signals():
+  try:
+    print("ready", flush=True)
+    call()
+  except Interrupted:
+    call()  # The signal came before the first.
+"""
+# Handles all errors, and clears up.
+_COMMAND = """
+import sys
+from mnist_research.runtime.errors import Interrupted
+from mnist_research.runtime.signals import ended_by_signals
+with ended_by_signals():
+  try:
+    print("ready", flush=True)
+    sys.stdin.readline()
+  except Exception:
+    print("handled")
+  except Interrupted as interrupted:
+    print("interrupted by", interrupted.signal_number)
+"""
+# A signal reaches it when its work is done.
+_END = """
+import os, signal
+from mnist_research.runtime.signals import ended_by_signals
+with ended_by_signals():
+  pass
+os.kill(os.getpid(), signal.SIGTERM)
+print("done")
+"""
+# A shell's background jobs are born with SIGINT ignored.
+_AFTERWARDS = """
+import signal
+import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from mnist_research.runtime.signals import StopSignals
+with StopSignals():
+  pass
+try:
+  print("ready", flush=True)
+  sys.stdin.readline()
+except KeyboardInterrupt:
+  print("interrupted")
+"""
+
+
+class _Process:
+  """A program that waits for signals."""
+
+  def __init__(self, program: str):
+    self._process = subprocess.Popen(
+      [sys.executable, "-c", program],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      cwd=_REPOSITORY,
+    )
+
+  def send(self, number: signal.Signals) -> None:
+    """Sends a signal once the program is ready."""
+    assert self._process.stdout.readline() == "ready\n"
+    self._process.send_signal(number)
+
+  def send_again(self, number: signal.Signals) -> None:
+    """Sends another without waiting."""
+    time.sleep(0.3)
+    self._process.send_signal(number)
+
+  def go_on(self) -> None:
+    """Lets the program go on."""
+    self._process.stdin.write("\n")
+    self._process.stdin.flush()
+
+  def finish(self) -> tuple[int, str, str]:
+    """Returns the exit code, stdout and stderr."""
+    try:
+      output, errors = self._process.communicate(timeout=30)
+    finally:
+      self._process.kill()
+    return self._process.returncode, output.strip(), errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_is_noted_and_the_program_goes_on(number):
+  process = _Process(_LOOP.format(signals=1))
+  process.send(number)
+  process.go_on()
+  returncode, output, errors = process.finish()
+  assert (returncode, output) == (0, f"{int(number)}\ninterrupted by {int(number)}")
+  assert "stopping after this block of steps; Ctrl-C again stops at once" in errors
+
+
+def test_without_a_signal_nothing_is_noted():
+  process = _Process(_LOOP.format(signals=0))
+  assert process.finish() == (0, "None\ndone", "")
+
+
+def test_a_second_sigterm_changes_nothing():
+  process = _Process(_LOOP.format(signals=2))
+  process.send(signal.SIGINT)
+  process.go_on()
+  process.send(signal.SIGTERM)
+  process.go_on()
+  returncode, output, _ = process.finish()
+  assert (returncode, output) == (0, "2\ninterrupted by 2")
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_sigint_stops_at_once_inside_a_long_call(first):
+  process = _Process(_BUSY)
+  process.send(first)
+  process.send_again(signal.SIGINT)
+  began = time.monotonic()
+  returncode, _, _ = process.finish()
+  assert returncode == 130
+  assert time.monotonic() - began < 10
+
+
+def test_afterwards_a_signal_does_what_it_did_before():
+  process = _Process(_AFTERWARDS)
+  process.send(signal.SIGINT)
+  assert process.finish()[:2] == (0, "interrupted")
+
+
+def test_handlers_threads_and_files_are_left_as_they_were():
+  def situation():
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    return handlers, threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+  before = situation()
+  with StopSignals() as stop:
+    assert situation() != before
+    assert stop.received is None
+  assert situation() == before
+
+
+def test_another_thread_of_a_program_has_no_signals():
+  received = []
+
+  def enter():
+    with StopSignals() as stop:
+      received.append(stop.received)
+
+  thread = threading.Thread(target=enter)
+  thread.start()
+  thread.join()
+  assert received == [None]
+
+
+# ---- Where there is no loop ----
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_command_is_interrupted_wherever_it_is(number):
+  process = _Process(_COMMAND)
+  process.send(number)
+  assert process.finish() == (0, f"interrupted by {int(number)}", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_command_ends_even_inside_a_long_call(number):
+  process = _Process(_LONG_CALL.format(seconds=0.5))
+  process.send(number)
+  assert process.finish()[0] == 128 + number
+
+
+def test_a_second_signal_ends_a_command_at_once():
+  process = _Process(_LONG_CALL.format(seconds=1000))
+  process.send(signal.SIGTERM)
+  process.send_again(signal.SIGTERM)
+  assert process.finish()[0] == 143
+
+
+def test_a_signal_does_not_disturb_the_end_of_a_command():
+  assert _Process(_END).finish() == (0, "done", "")
