@@ -87,28 +87,6 @@ def test_a_prepared_dataset_needs_no_fallback(prepared, caplog):
   assert "INSTEAD OF" not in caplog.text
 
 
-def test_missing_original_files_are_named(tmp_path):
-  (tmp_path / "files").mkdir()
-  for name in _MNIST_FILES[1:]:
-    (tmp_path / "files" / f"{name}-ubyte.gz").touch()
-  config = Config(
-    dataset="mnist", data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path / "files")
-  )
-  with pytest.raises(UserError, match=r"needs train-images-idx3-ubyte\.gz there"):
-    datasets.prepare(config)
-
-
-def test_original_files_of_something_else_are_refused(tmp_path):
-  (tmp_path / "files").mkdir()
-  for name in _MNIST_FILES:
-    (tmp_path / "files" / f"{name}-ubyte.gz").write_bytes(b"something else")
-  config = Config(
-    dataset="mnist", data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path / "files")
-  )
-  with pytest.raises(UserError, match=r"a file of --manual_dir=.* has a wrong checksum"):
-    datasets.prepare(config)
-
-
 def _original(directory: Path, name: str, header: int) -> np.ndarray:
   raw = gzip.decompress((directory / f"{name}-ubyte.gz").read_bytes())
   return np.frombuffer(raw, np.uint8, offset=header)

@@ -21,6 +21,7 @@ from absl import logging
 from google.protobuf import json_format
 
 from mnist_research.config import Config
+from mnist_research.data import originals
 from mnist_research.runtime import extensions, progress
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import locked
@@ -200,19 +201,13 @@ def _check_features(name: str, builder: tfds.core.DatasetBuilder) -> None:
 
 def _download_and_prepare(source: Source, manual_dir: str) -> None:
   builder = source.builder
-  files = {Path(info.filename).name: url for url, info in (builder.url_infos or {}).items()}
-  if manual_dir:
-    _check_manual_files(source.name, Path(manual_dir), files)
-  elif files:
-    _check_hosts(source.name, list(files.values()))
+  if builder.url_infos and not manual_dir:
+    _check_hosts(source.name, list(builder.url_infos))
   data_dir = Path(builder.data_dir).parent
   data_dir.mkdir(parents=True, exist_ok=True)
   if not progress.shows_bars():
     tfds.disable_progress_bar()
   logging.info("preparing %s in %s", source.name, data_dir)
-  config = tfds.download.DownloadConfig(
-    manual_dir=manual_dir or None, try_download_gcs=False, register_checksums=False
-  )
   # TFDS announces itself on stdout, which is the programs'.
   announcements = sys.stderr if logging.level_info() else io.StringIO()
   with (
@@ -222,28 +217,35 @@ def _download_and_prepare(source: Source, manual_dir: str) -> None:
   ):
     if builder.is_prepared():  # By another process, while this one waited.
       return
-    try:
-      builder.download_and_prepare(
-        # Datasets use the same file names for other files: each has a directory of its own.
-        download_dir=str(data_dir / "downloads"),
-        download_config=config,
-      )
-    except tfds.download.download_manager.NonMatchingChecksumError as error:
-      where = f"--manual_dir={manual_dir}" if manual_dir else "the download"
-      raise UserError(
-        f"--dataset={source.name}: a file of {where} has a wrong checksum: {error}"
-      ) from error
-    except (requests.exceptions.RequestException, tfds.download.DownloadError) as error:
-      raise _UnreachableError(_remedies(source.name, f"its download failed: {error}")) from error
+    # Datasets use the same file names for other files: each has a directory of its own.
+    downloads = data_dir / "downloads"
+    with _originals(builder, manual_dir, downloads / "originals") as originals_dir:
+      _call_tfds(source, downloads, manual_dir, originals_dir)
 
 
-def _check_manual_files(name: str, manual_dir: Path, files: dict[str, str]) -> None:
-  missing = sorted(file for file in files if not (manual_dir / file).is_file())
-  if missing:
+def _originals(
+  builder: tfds.core.DatasetBuilder, manual_dir: str, staging: Path
+) -> contextlib.AbstractContextManager[Path | None]:
+  if not manual_dir:
+    return contextlib.nullcontext()
+  return originals.for_tfds(builder, Path(manual_dir), staging)
+
+
+def _call_tfds(
+  source: Source, downloads: Path, manual_dir: str, originals_dir: Path | None
+) -> None:
+  config = tfds.download.DownloadConfig(
+    manual_dir=originals_dir, try_download_gcs=False, register_checksums=False
+  )
+  try:
+    source.builder.download_and_prepare(download_dir=str(downloads), download_config=config)
+  except tfds.download.download_manager.NonMatchingChecksumError as error:
+    where = f"--manual_dir={manual_dir}" if manual_dir else "the download"
     raise UserError(
-      f"--manual_dir={manual_dir}: --dataset={name} needs {', '.join(missing)} there, or no "
-      "--manual_dir"
-    )
+      f"--dataset={source.name}: a file of {where} has a wrong checksum: {error}"
+    ) from error
+  except (requests.exceptions.RequestException, tfds.download.DownloadError) as error:
+    raise _UnreachableError(_remedies(source.name, f"its download failed: {error}")) from error
 
 
 def _check_hosts(name: str, urls: Sequence[str]) -> None:

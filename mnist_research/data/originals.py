@@ -1,0 +1,205 @@
+"""A dataset's original files as people have them: repacked, unpacked, under other names."""
+
+import contextlib
+import dataclasses
+import gzip
+import hashlib
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from mnist_research.runtime.errors import UserError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class _Content(NamedTuple):
+  size: int
+  sha256: str
+
+
+# What the files hold once they are unpacked. TFDS knows the digests of the packed files alone,
+# which depend on who packed them. MNIST's are from files with TFDS's digests. Fashion-MNIST's are
+# from Debian's: their compressed data under the header of 31 August 2017 has TFDS's digests.
+_CONTENTS = {
+  "mnist": {
+    "train-images-idx3-ubyte": _Content(
+      47040016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
+    ),
+    "train-labels-idx1-ubyte": _Content(
+      60008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"
+    ),
+    "t10k-images-idx3-ubyte": _Content(
+      7840016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"
+    ),
+    "t10k-labels-idx1-ubyte": _Content(
+      10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
+    ),
+  },
+  "fashion_mnist": {
+    "train-images-idx3-ubyte": _Content(
+      47040016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+    ),
+    "train-labels-idx1-ubyte": _Content(
+      60008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
+    ),
+    "t10k-images-idx3-ubyte": _Content(
+      7840016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"
+    ),
+    "t10k-labels-idx1-ubyte": _Content(
+      10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
+    ),
+  },
+}
+
+
+@contextlib.contextmanager
+def for_tfds(builder: Any, directory: Path, staging: Path) -> Iterator[Path]:
+  """Yields a directory where TFDS finds a dataset's original files.
+
+  Of MNIST and Fashion-MNIST, any file of `directory` with the right content will do: packed by
+  anybody, unpacked, under any name. Of other datasets only what TFDS's checksums name is known: it
+  looks for those files itself, by their names, and verifies them.
+
+  Args:
+    builder: of TFDS. Of a known dataset it learns the digests of the unpacked files, which it
+      verifies again.
+    directory: of the user's; it is only read.
+    staging: where unpacked files are written for as long as they are needed; nothing else may be
+      there.
+
+  Raises:
+    UserError: a file is missing, damaged or another's.
+  """
+  names = [info.filename for info in (builder.url_infos or {}).values()]
+  contents = _CONTENTS.get(builder.name)
+  if contents is None:
+    missing = sorted(name for name in names if not (directory / name).is_file())
+    if missing:
+      raise _missing(builder.name, directory, missing)
+    yield directory
+    return
+  found = _find(builder.name, directory, contents)
+  shutil.rmtree(staging, ignore_errors=True)  # Of a process that was killed.
+  staging.mkdir(parents=True)
+  try:
+    for name, path in found.items():
+      with _unpacked(path) as file, (staging / name).open("wb") as copy:
+        shutil.copyfileobj(file, copy)
+    with _expecting(builder, contents):
+      yield staging
+  finally:
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _expecting(builder: Any, contents: dict[str, _Content]) -> Iterator[None]:
+  """Has TFDS expect the unpacked files, which it verifies by their digests and doesn't unpack."""
+  infos = builder.url_infos  # One object for all builders of the class, which can't be replaced.
+  packed = dict(infos)
+  infos.update({url: _unpacked_info(info, contents) for url, info in packed.items()})
+  try:
+    yield
+  finally:
+    infos.update(packed)
+
+
+def _unpacked_info(info: Any, contents: dict[str, _Content]) -> Any:
+  """Returns what TFDS expects of the unpacked file in place of the packed one."""
+  name = info.filename.removesuffix(".gz")
+  content = contents[name]
+  size = type(info.size)(content.size)
+  return dataclasses.replace(info, filename=name, size=size, checksum=content.sha256)
+
+
+def _find(dataset: str, directory: Path, contents: dict[str, _Content]) -> dict[str, Path]:
+  """Returns the file that holds each content, by the content's name."""
+  by_content = {content: name for name, content in contents.items()}
+  found: dict[str, Path] = {}
+  wrong: dict[str, tuple[Path, _Content | None]] = {}
+  files = directory.iterdir() if directory.is_dir() else ()
+  for path in sorted(path for path in files if path.is_file()):
+    meant = _meant(path)
+    if meant not in contents and _unpacked_size(path) not in {c.size for c in contents.values()}:
+      continue
+    content = _content(path, limit=max(content.size for content in contents.values()))
+    if content in by_content:
+      found.setdefault(by_content[content], path)
+    elif meant in contents:
+      wrong[meant] = (path, content)
+  absent = [name for name in contents if name not in found]
+  missing = sorted(f"{name}.gz" for name in absent if name not in wrong)
+  if missing:
+    raise _missing(dataset, directory, missing)
+  if absent:
+    raise _wrong(dataset, absent[0], directory, *wrong[absent[0]])
+  return found
+
+
+def _meant(path: Path) -> str:
+  """Returns the original name that a file's name stands for: `train-images.idx3-ubyte.gz`, say."""
+  return path.name.removesuffix(".gz").replace(".idx", "-idx")
+
+
+def _is_packed(path: Path) -> bool:
+  with path.open("rb") as file:
+    return file.read(2) == _GZIP_MAGIC
+
+
+def _unpacked_size(path: Path) -> int:
+  """Returns the size of a file's content, as the end of a packed one tells it."""
+  if not _is_packed(path):
+    return path.stat().st_size
+  with path.open("rb") as file:
+    file.seek(-min(4, path.stat().st_size), 2)
+    return int.from_bytes(file.read(), "little")
+
+
+@contextlib.contextmanager
+def _unpacked(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
+  with path.open("rb") as file:
+    if _is_packed(path):
+      with gzip.GzipFile(fileobj=file) as unpacked:
+        yield unpacked
+    else:
+      yield file
+
+
+def _content(path: Path, limit: int) -> _Content | None:
+  """Returns size and digest of what a file holds; None where it is longer or can't be unpacked."""
+  digest, size = hashlib.sha256(), 0
+  try:
+    with _unpacked(path) as file:
+      while block := file.read(1 << 20):
+        digest.update(block)
+        size += len(block)
+        if size > limit:
+          return None
+  except (EOFError, zlib.error, gzip.BadGzipFile):
+    return None
+  return _Content(size, digest.hexdigest())
+
+
+def _missing(dataset: str, directory: Path, names: list[str]) -> UserError:
+  return UserError(
+    f"--manual_dir={directory}: --dataset={dataset} needs {', '.join(names)} there, or no "
+    "--manual_dir"
+  )
+
+
+def _wrong(
+  dataset: str, name: str, directory: Path, path: Path, content: _Content | None
+) -> UserError:
+  expected = _CONTENTS[dataset][name]
+  if content is None:
+    problem = "can't be unpacked, or is too long"
+  else:
+    others = [other for other, files in _CONTENTS.items() if content in files.values()]
+    told = f"is of --dataset={others[0]}" if others else f"has the checksum {content.sha256}"
+    problem = f"{told} once unpacked, and not {expected.sha256}"
+  return UserError(
+    f"--manual_dir={directory}: {path.name} isn't the {name} of --dataset={dataset}: its content "
+    f"{problem}; get the original file again, or give no --manual_dir"
+  )
