@@ -23,7 +23,7 @@ from mnist_research.workdir import SHIPPED, Workdir
 _MAX_BYTES = 2_000_000
 _CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # Flags that name directories of the machine on which the run was made.
-_OF_THE_MACHINE = ("data_dir", "manual_dir", "workdir")
+_OF_THE_MACHINE = ("data_dir", "manual_dir", "mirror", "workdir")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -60,7 +60,7 @@ def ship(run: Workdir, output: Path) -> dict:
     checkpoints.save_trained(
       trained, config, copy.selected(config), train_seconds=result["train_seconds"]
     )
-    elsewhere = config.replace(data_dir="", manual_dir="")
+    elsewhere = config.replace(data_dir="", manual_dir="", mirror="")
     copy.write_config(elsewhere)
     copy.write_environment(environment)
     copy.write_result(result)

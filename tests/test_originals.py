@@ -104,7 +104,7 @@ def test_a_wrong_file_is_named(tmp_path, name, content, problem):
 
 def test_of_other_datasets_tfds_verifies_the_packed_files(tmp_path):
   manual = _write_stand_ins(tmp_path / "manual")
-  with pytest.raises(UserError, match=r"a file of --manual_dir=.* has a wrong checksum"):
+  with pytest.raises(UserError, match=r"a file of .*manual has a wrong checksum"):
     _prepare(manual, tmp_path / "data", "kmnist")
   (manual / f"{_NAMES[1]}.gz").unlink()
   with pytest.raises(UserError, match=r"needs train-labels-idx1-ubyte\.gz there"):

@@ -17,7 +17,7 @@ from mnist_research.runtime.extensions import is_builder
 from mnist_research.runtime.flagfiles import Argument, shortened
 
 # What may be chosen anew when a trained network is used.
-AFTER_TRAINING = ("workdir", "dataset", "data_dir", "manual_dir", "device")
+AFTER_TRAINING = ("workdir", "dataset", "data_dir", "manual_dir", "mirror", "device")
 # What is said of the other settings to whoever gives them then.
 OF_TRAINING = dict.fromkeys(
   FIELDS, "belongs to training: this command takes it from the workdir"

@@ -62,6 +62,12 @@ class DataConfig(_Settings):
     may_change=True,
     is_path=True,
   )
+  mirror: str = setting(
+    "",
+    "address of a directory with the dataset's original files, https://host/mnist, to download "
+    "them from; their checksums are verified as ever",
+    may_change=True,
+  )
   validation_examples: int = setting(
     5000, "the last N examples of train, held out to choose by; 0: none", at_least=0
   )

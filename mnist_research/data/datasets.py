@@ -8,11 +8,9 @@ import importlib
 import inspect
 import io
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import numpy as np
 import requests
@@ -21,13 +19,11 @@ from absl import logging
 from google.protobuf import json_format
 
 from mnist_research.config import Config
-from mnist_research.data import originals
+from mnist_research.data import downloads, originals
 from mnist_research.runtime import extensions, progress
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import locked
 
-# Long enough for a slow host, short enough for somebody who waits.
-_REACH_SECONDS = 5
 # What TFDS raises for names and files that it can't make a builder of.
 _BUILDER_ERRORS = (
   ValueError, KeyError, TypeError, AttributeError, ImportError, AssertionError, RecursionError,
@@ -88,7 +84,7 @@ def prepare(config: Config) -> Source:
   """
   try:
     return _prepare(config, config.data.dataset)
-  except _UnreachableError as error:
+  except downloads.UnreachableError as error:
     if not config.data.fallback_dataset:
       raise
     banner = "!" * 100
@@ -110,16 +106,12 @@ def prepared(config: Config) -> Source | None:
   return Source(config.data.dataset, builder) if builder.is_prepared() else None
 
 
-class _UnreachableError(UserError):
-  """The dataset is neither prepared nor given as files, and its host doesn't answer."""
-
-
 def _prepare(config: Config, name: str) -> Source:
   builder = _create_builder(name, config.data.data_dir)
   _check_features(name, builder)
   if not builder.is_prepared():
     with _blamed(name):
-      _download_and_prepare(Source(name, builder), config.data.manual_dir)
+      _download_and_prepare(Source(name, builder), config)
     # Another process may have prepared it, while this one waited: then `builder` doesn't know.
     builder = _create_builder(name, config.data.data_dir)
   missing = {"train", "test"} - set(builder.info.splits)
@@ -199,10 +191,8 @@ def _check_features(name: str, builder: tfds.core.DatasetBuilder) -> None:
   )
 
 
-def _download_and_prepare(source: Source, manual_dir: str) -> None:
+def _download_and_prepare(source: Source, config: Config) -> None:
   builder = source.builder
-  if builder.url_infos and not manual_dir:
-    _check_hosts(source.name, list(builder.url_infos))
   data_dir = Path(builder.data_dir).parent
   data_dir.mkdir(parents=True, exist_ok=True)
   if not progress.shows_bars():
@@ -217,61 +207,44 @@ def _download_and_prepare(source: Source, manual_dir: str) -> None:
   ):
     if builder.is_prepared():  # By another process, while this one waited.
       return
-    # Datasets use the same file names for other files: each has a directory of its own.
-    downloads = data_dir / "downloads"
-    with _originals(builder, manual_dir, downloads / "originals") as originals_dir:
-      _call_tfds(source, downloads, manual_dir, originals_dir)
+    with _originals(source, config, data_dir) as directory:
+      _call_tfds(source, data_dir / "downloads", directory)
 
 
-def _originals(
-  builder: tfds.core.DatasetBuilder, manual_dir: str, staging: Path
-) -> contextlib.AbstractContextManager[Path | None]:
-  if not manual_dir:
-    return contextlib.nullcontext()
-  return originals.for_tfds(builder, Path(manual_dir), staging)
+@contextlib.contextmanager
+def _originals(source: Source, config: Config, data_dir: Path) -> Iterator[Path | None]:
+  """Yields the directory where TFDS finds the original files; None where it downloads them."""
+  url_infos = source.builder.url_infos or {}
+  # Datasets use the same file names for other files: each has a directory of its own.
+  fetched = data_dir / "downloads" / "fetched"
+  if config.data.manual_dir:
+    staging = data_dir / "downloads" / "originals"
+    with originals.for_tfds(source.builder, Path(config.data.manual_dir), staging) as directory:
+      yield directory
+  # Of other datasets not every file that TFDS registers may be needed.
+  elif config.data.mirror or {info.filename for info in url_infos.values()} == originals.NAMES:
+    downloads.fetch(source.name, url_infos, config.data.mirror, fetched)
+    yield fetched
+  else:
+    downloads.check_hosts(source.name, url_infos)
+    yield None
 
 
-def _call_tfds(
-  source: Source, downloads: Path, manual_dir: str, originals_dir: Path | None
-) -> None:
+def _call_tfds(source: Source, download_dir: Path, originals_dir: Path | None) -> None:
   config = tfds.download.DownloadConfig(
     manual_dir=originals_dir, try_download_gcs=False, register_checksums=False
   )
   try:
-    source.builder.download_and_prepare(download_dir=str(downloads), download_config=config)
+    source.builder.download_and_prepare(download_dir=str(download_dir), download_config=config)
   except tfds.download.download_manager.NonMatchingChecksumError as error:
-    where = f"--manual_dir={manual_dir}" if manual_dir else "the download"
     raise UserError(
-      f"--dataset={source.name}: a file of {where} has a wrong checksum: {error}"
+      f"--dataset={source.name}: a file of {originals_dir or 'the download'} has a wrong checksum: "
+      f"{error}"
     ) from error
   except (requests.exceptions.RequestException, tfds.download.DownloadError) as error:
-    raise _UnreachableError(_remedies(source.name, f"its download failed: {error}")) from error
-
-
-def _check_hosts(name: str, urls: Sequence[str]) -> None:
-  """Asks each host once: TFDS itself tries again for minutes before it gives up."""
-  by_host = {urlsplit(url).netloc: url for url in urls}
-  for host, url in by_host.items():
-    answers: list[requests.Response] = []
-
-    def ask(url: str = url, answers: list[requests.Response] = answers) -> None:
-      with contextlib.suppress(requests.exceptions.RequestException):
-        answers.append(requests.head(url, timeout=_REACH_SECONDS, allow_redirects=True))
-
-    # In a thread, since no time-out of requests covers the look-up of the name.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(2 * _REACH_SECONDS)
-    if not answers:
-      raise _UnreachableError(_remedies(name, f"{host} doesn't answer"))
-
-
-def _remedies(name: str, problem: str) -> str:
-  return (
-    f"--dataset={name} is not prepared here and {problem}: give its original files with "
-    "--manual_dir=DIR, a directory where TFDS has prepared it with --data_dir=DIR, or take "
-    "--dataset=synthetic_digits, which needs no network"
-  )
+    raise downloads.UnreachableError(
+      downloads.remedies(source.name, f"its download failed: {error}")
+    ) from error
 
 
 def check_fits(source: Source, label_names: Sequence[str], image_shape: ImageShape) -> None:

@@ -12,6 +12,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 from mnist_research.runtime.errors import UserError
 
+# What TFDS calls the packed files of MNIST, Fashion-MNIST and Kuzushiji-MNIST.
+NAMES = frozenset(
+  f"{name}-ubyte.gz"
+  for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+)
 _GZIP_MAGIC = b"\x1f\x8b"
 
 

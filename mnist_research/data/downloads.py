@@ -1,0 +1,131 @@
+"""The download of a dataset's original files, from TFDS's addresses or from a mirror."""
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from mnist_research.runtime.errors import UserError
+from mnist_research.runtime.files import whole
+
+# Long enough for a slow host, short enough for somebody who waits.
+REACH_SECONDS = 5
+# Between two pieces of a file. TFDS's own download has no such limit, and a host that stalls would
+# hold it forever.
+STALL_SECONDS = 30
+_ATTEMPTS = 3
+_PIECE = 1 << 16
+
+
+class UnreachableError(UserError):
+  """The dataset is neither prepared nor given as files, and can't be downloaded."""
+
+
+def fetch(name: str, url_infos: dict[str, Any], mirror: str, directory: Path) -> None:
+  """Downloads a dataset's files, each whole and with the checksum that TFDS expects, or not at all.
+
+  `requests` honors the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `REQUESTS_CA_BUNDLE`.
+
+  Args:
+    name: as `--dataset` takes it.
+    url_infos: size, checksum and file name of each address, from a TFDS builder.
+    mirror: address of a directory with files of these names; empty: TFDS's addresses.
+    directory: where the files go; those that are there already are kept.
+
+  Raises:
+    UnreachableError: the host doesn't answer, refuses, or ends the connection early.
+    UserError: a file has another content than TFDS's checksums say.
+  """
+  directory.mkdir(parents=True, exist_ok=True)
+  addresses = {
+    f"{mirror.rstrip('/')}/{info.filename}" if mirror else url: info
+    for url, info in url_infos.items()
+  }
+  lacking = {
+    url: info for url, info in addresses.items() if not _is_whole(directory / info.filename, info)
+  }
+  check_hosts(name, lacking)
+  for url, info in lacking.items():
+    with _failures_told(name):
+      _fetch_file(url, info, directory / info.filename)
+    if not _is_whole(directory / info.filename, info):
+      (directory / info.filename).unlink()
+      raise UserError(
+        f"--dataset={name}: {url} has a wrong checksum: it isn't the file that TFDS registers; "
+        "name another --mirror=URL, or give the original files with --manual_dir=DIR"
+      )
+
+
+def _is_whole(path: Path, info: Any) -> bool:
+  if not path.is_file() or path.stat().st_size != int(info.size):
+    return False
+  return hashlib.sha256(path.read_bytes()).hexdigest() == info.checksum
+
+
+def _fetch_file(url: str, info: Any, path: Path) -> None:
+  """Writes what a host sends, up to one piece more than the file has, in up to three attempts."""
+  for attempt in range(_ATTEMPTS):
+    try:
+      with (
+        requests.get(url, stream=True, timeout=(REACH_SECONDS, STALL_SECONDS)) as response,
+        whole(path) as partial,
+        partial.open("wb") as file,
+      ):
+        response.raise_for_status()
+        for piece in response.iter_content(_PIECE):
+          file.write(piece)
+          if file.tell() > info.size:
+            break  # Another file; how long it is does not matter.
+      return
+    except requests.exceptions.RequestException as error:
+      refused = error.response is not None and error.response.status_code < 500
+      if refused or attempt == _ATTEMPTS - 1:
+        raise
+
+
+@contextlib.contextmanager
+def _failures_told(name: str) -> Iterator[None]:
+  try:
+    yield
+  except requests.exceptions.RequestException as error:
+    raise UnreachableError(remedies(name, f"its download failed: {error}")) from error
+
+
+def check_hosts(name: str, urls: Collection[str]) -> None:
+  """Asks each host once: TFDS itself tries again for minutes before it gives up.
+
+  Raises:
+    UnreachableError: one doesn't answer.
+  """
+  for host, url in {urlsplit(url).netloc: url for url in urls}.items():
+    if not answers(url):
+      raise UnreachableError(remedies(name, f"{host} doesn't answer"))
+
+
+def answers(url: str) -> bool:
+  """Whether the host of an address answers anything within seconds."""
+  responses: list[requests.Response] = []
+
+  def ask() -> None:
+    with contextlib.suppress(requests.exceptions.RequestException):
+      responses.append(requests.head(url, timeout=REACH_SECONDS, allow_redirects=True))
+
+  # In a thread, since no time-out of requests covers the look-up of the name.
+  thread = threading.Thread(target=ask, daemon=True)
+  thread.start()
+  thread.join(2 * REACH_SECONDS)
+  return bool(responses)
+
+
+def remedies(name: str, problem: str) -> str:
+  """Returns what is said where a dataset can't be had."""
+  return (
+    f"--dataset={name} is not prepared here and {problem}: give its original files with "
+    "--manual_dir=DIR, a host that has them with --mirror=URL, a directory where TFDS has prepared "
+    "it with --data_dir=DIR, or take --dataset=synthetic_digits, which needs no network"
+  )

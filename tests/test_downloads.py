@@ -1,0 +1,150 @@
+"""Tests of downloads, from a server of this machine that also breaks off, refuses and stalls."""
+
+import gzip
+import http.server
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tensorflow_datasets as tfds
+
+from mnist_research.config import Config
+from mnist_research.data import datasets, downloads, originals, splits
+from mnist_research.runtime.errors import UserError
+
+_IMAGES = "train-images-idx3-ubyte.gz"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+  """Serves the files of a directory by their last names, and does to one what `trouble` says."""
+
+  def do_HEAD(self) -> None:
+    self.server.asked.append(f"HEAD {self.path}")
+    self.send_response(200)
+    self.end_headers()
+
+  def do_GET(self) -> None:
+    self.server.asked.append(f"GET {self.path}")
+    name = self.path.rpartition("/")[2]
+    content = (self.server.directory / name).read_bytes()
+    trouble = self.server.trouble if name == _IMAGES else ""
+    if trouble == "once" and f"GET {self.path}" in self.server.asked[:-1]:
+      trouble = ""
+    if trouble.isdecimal():
+      self.send_error(int(trouble))
+      return
+    self.send_response(200)
+    self.send_header("Content-Length", str(len(content)))
+    self.end_headers()
+    if trouble in ("cut", "once"):
+      self.wfile.write(content[:100_000])
+    elif trouble == "bytes":
+      self.wfile.write(content[:-1] + bytes([content[-1] ^ 1]))
+    elif trouble == "stall":
+      self.wfile.write(content[:100_000])
+      self.server.ended.wait(20)
+    else:
+      self.wfile.write(content)
+
+  def log_message(self, *_) -> None:
+    """Keeps the log out of the tests' output."""
+
+
+@pytest.fixture
+def server(mnist_dir, monkeypatch) -> Iterator[SimpleNamespace]:
+  """A server of MNIST's files on the loopback, which no proxy of this machine is asked for."""
+  monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+  with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as served:
+    served.directory, served.trouble, served.asked = mnist_dir, "", []
+    served.ended = threading.Event()
+    served.url = f"http://127.0.0.1:{served.server_port}/mnist"
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    yield served
+    served.ended.set()
+    served.shutdown()
+
+
+def _prepare(mirror: str, data_dir: Path, **settings) -> datasets.Source:
+  return datasets.prepare(
+    Config(**{"dataset": "mnist", "data_dir": str(data_dir), "mirror": mirror, **settings})
+  )
+
+
+def _fetch(server, directory: Path) -> None:
+  infos = tfds.builder("mnist", data_dir=directory).url_infos
+  downloads.fetch("mnist", infos, server.url, directory / "fetched")
+
+
+def test_mnist_is_downloaded_from_a_mirror_and_prepared(server, tmp_path):
+  test = splits.read(_prepare(f"{server.url}/", tmp_path), "test")
+  with gzip.open(server.directory / "t10k-images-idx3-ubyte.gz") as file:
+    images = file.read()[16:]
+  assert sorted(map(bytes, test.images)) == sorted(
+    images[i : i + 784] for i in range(0, len(images), 784)
+  )
+  paths = [line for line in server.asked if line.startswith("GET")]
+  assert sorted(paths) == sorted(f"GET /mnist/{name}" for name in originals.NAMES)
+
+
+def test_a_cut_connection_is_tried_again(server, tmp_path):
+  server.trouble = "once"
+  _fetch(server, tmp_path)
+  for name in originals.NAMES:
+    assert (tmp_path / "fetched" / name).read_bytes() == (server.directory / name).read_bytes()
+  assert server.asked.count(f"GET /mnist/{_IMAGES}") == 2
+  # What is there is not downloaded again, nor is the host asked.
+  server.asked.clear()
+  _fetch(server, tmp_path)
+  assert not server.asked
+
+
+@pytest.mark.parametrize(
+  ("trouble", "attempts", "problem"),
+  [
+    ("cut", 3, "its download failed: .*IncompleteRead"),
+    ("403", 1, "its download failed: 403 Client Error"),
+    ("503", 3, "its download failed: 503 Server Error"),
+    ("stall", 3, "its download failed: .*timed out"),
+    ("bytes", 1, f"/{_IMAGES} has a wrong checksum.*--mirror=URL.*--manual_dir=DIR"),
+  ],
+)
+def test_a_download_that_fails_is_told(server, tmp_path, monkeypatch, trouble, attempts, problem):
+  monkeypatch.setattr(downloads, "STALL_SECONDS", 0.3)
+  server.trouble = trouble
+  began = time.monotonic()
+  with pytest.raises(UserError) as raised:
+    _prepare(server.url, tmp_path)
+  assert time.monotonic() - began < 10
+  assert re.search(problem, str(raised.value)), raised.value
+  assert server.asked.count(f"GET /mnist/{_IMAGES}") == attempts
+  assert not list(tmp_path.rglob(f"*{_IMAGES}*"))
+  assert not list(tmp_path.rglob("*.tfrecord*"))
+
+
+def test_the_fallback_is_taken_where_the_host_refuses(server, prepared):
+  server.trouble = "403"
+  source = _prepare(server.url, Path(prepared), fallback_dataset="synthetic_digits/2000_500")
+  assert source.name == "synthetic_digits/2000_500"
+
+
+def test_tfds_addresses_are_fetched_through_the_proxy_of_the_environment(
+  server, tmp_path, monkeypatch
+):
+  for name in ("no_proxy", "NO_PROXY"):
+    monkeypatch.delenv(name, raising=False)
+  for name in ("http_proxy", "HTTP_PROXY"):
+    monkeypatch.setenv(name, server.url.removesuffix("/mnist"))
+  # The proxy serves MNIST's files, which aren't those of Fashion-MNIST.
+  with pytest.raises(UserError, match=r"http://fashion-mnist\..*ubyte\.gz has a wrong checksum"):
+    _prepare("", tmp_path, dataset="fashion_mnist")
+  assert server.asked[0].startswith("HEAD http://fashion-mnist.s3-website.")
+  assert server.asked[1].startswith("GET http://fashion-mnist.s3-website.")
+
+
+def test_no_file_is_fetched_where_the_host_does_not_answer(tmp_path):
+  with pytest.raises(UserError, match=r"127\.0\.0\.1:9 doesn't answer.*--mirror=URL"):
+    _prepare("http://127.0.0.1:9", tmp_path)
