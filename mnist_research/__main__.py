@@ -9,7 +9,8 @@ from mnist_research.runtime import app
 from mnist_research.runtime.errors import UserError, did_you_mean
 
 COMMANDS = (
-  "train", "evaluate", "predict", "report", "sweep", "benchmark", "export", "demo", "camera"
+  "train", "evaluate", "predict", "report", "sweep", "benchmark", "export", "demo", "camera",
+  "doctor",
 )  # fmt: skip
 
 

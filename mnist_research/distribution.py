@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
+from mnist_research import probes
 from mnist_research.config import Config, DeviceConfig
 from mnist_research.runtime.errors import UserError
 from mnist_research.workers import Workers, wait_for_others
@@ -128,7 +129,8 @@ def compiles_with_xla(
 ) -> bool:
   """Returns whether the block of steps goes through XLA.
 
-  A block that reduces gradients over replicas can't be compiled.
+  A block that reduces gradients over replicas can't be compiled. `auto` tries XLA, in a process of
+  its own, on a GPU newer than what TensorFlow was built for.
 
   Args:
     devices: the settings.
@@ -141,9 +143,17 @@ def compiles_with_xla(
   several = strategy.num_replicas_in_sync > 1
   if devices.xla == "on" and several:
     raise UserError("--xla=on takes one replica: use --strategy=one_device or --xla=auto")
-  if devices.xla == "auto":
-    return pays and not several
-  return devices.xla == "on"
+  if devices.xla != "auto":
+    return devices.xla == "on"
+  if several or not pays:
+    return False
+  failure = probes.xla_fails(strategy.extended.worker_devices[0])
+  if failure:
+    logging.warning(
+      "--xla=auto: the GPU is newer than what this TensorFlow was built for, and XLA fails there "
+      "(%s): the steps run without it", failure,
+    )  # fmt: skip
+  return not failure
 
 
 def first_example(replica: Any, *, batch_size: int, replicas: int) -> Any:

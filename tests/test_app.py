@@ -8,7 +8,8 @@ import commands
 import pytest
 
 _COMMANDS = (
-  "train", "evaluate", "predict", "demo", "camera", "export", "benchmark", "report", "sweep"
+  "train", "evaluate", "predict", "demo", "camera", "export", "benchmark", "report", "sweep",
+  "doctor",
 )  # fmt: skip
 _BROKEN_PIPE = 141
 
@@ -43,7 +44,7 @@ def _run_main(body, *, stdout=subprocess.PIPE, path=commands.REPOSITORY):
 _OWN = {
   "train": "[no]batch_norm", "evaluate": "split=", "predict": "index=", "demo": "port=",
   "camera": "source=", "export": "format=", "benchmark": "baseline=", "report": "output=",
-  "sweep": "jobs=",
+  "sweep": "jobs=", "doctor": "device=",
 }  # fmt: skip
 
 

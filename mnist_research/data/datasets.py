@@ -8,9 +8,11 @@ import importlib
 import inspect
 import io
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 import requests
@@ -104,6 +106,45 @@ def prepared(config: Config) -> Source | None:
   """
   builder = _create_builder(config.data.dataset, config.data.data_dir)
   return Source(config.data.dataset, builder) if builder.is_prepared() else None
+
+
+class Origin(NamedTuple):
+  """Where `prepare` would find a dataset.
+
+  Attributes:
+    data_dir: where it is prepared, or would be.
+    is_prepared: whether it is there already.
+    source: where its examples come from otherwise, for people.
+  """
+
+  data_dir: Path
+  is_prepared: bool
+  source: str
+
+
+def find(config: Config) -> Origin:
+  """Returns where the dataset is or would come from; nothing is fetched or written.
+
+  Raises:
+    UserError: the dataset is unknown or of another shape, its files aren't in `manual_dir`, or
+      (UnreachableError) the host that has them doesn't answer.
+  """
+  name, manual_dir = config.data.dataset, config.data.manual_dir
+  builder = _create_builder(name, config.data.data_dir)
+  _check_features(name, builder)
+  data_dir, url_infos = Path(builder.data_dir), builder.url_infos or {}
+  if builder.is_prepared():
+    return Origin(data_dir, True, "")
+  if manual_dir:
+    with (
+      tempfile.TemporaryDirectory() as staging,
+      originals.for_tfds(builder, Path(manual_dir), Path(staging) / "originals"),
+    ):
+      return Origin(data_dir, False, f"its original files, which are in {manual_dir}")
+  urls = downloads.addresses(url_infos, config.data.mirror)
+  downloads.check_hosts(name, urls)
+  hosts = ", ".join(sorted({urlsplit(url).netloc for url in urls}))
+  return Origin(data_dir, False, f"a download from {hosts}" if hosts else "its own code")
 
 
 def _prepare(config: Config, name: str) -> Source:

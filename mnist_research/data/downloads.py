@@ -42,12 +42,10 @@ def fetch(name: str, url_infos: dict[str, Any], mirror: str, directory: Path) ->
     UserError: a file has another content than TFDS's checksums say.
   """
   directory.mkdir(parents=True, exist_ok=True)
-  addresses = {
-    f"{mirror.rstrip('/')}/{info.filename}" if mirror else url: info
-    for url, info in url_infos.items()
-  }
   lacking = {
-    url: info for url, info in addresses.items() if not _is_whole(directory / info.filename, info)
+    url: info
+    for url, info in addresses(url_infos, mirror).items()
+    if not _is_whole(directory / info.filename, info)
   }
   check_hosts(name, lacking)
   for url, info in lacking.items():
@@ -59,6 +57,14 @@ def fetch(name: str, url_infos: dict[str, Any], mirror: str, directory: Path) ->
         f"--dataset={name}: {url} has a wrong checksum: it isn't the file that TFDS registers; "
         "name another --mirror=URL, or give the original files with --manual_dir=DIR"
       )
+
+
+def addresses(url_infos: dict[str, Any], mirror: str) -> dict[str, Any]:
+  """Returns size, checksum and file name by the address that each file is downloaded from."""
+  return {
+    f"{mirror.rstrip('/')}/{info.filename}" if mirror else url: info
+    for url, info in url_infos.items()
+  }
 
 
 def _is_whole(path: Path, info: Any) -> bool:

@@ -3,6 +3,9 @@
 import os
 import sys
 
+# Variables that `prepare_keras` set otherwise or removed, as they were.
+overridden: dict[str, str] = {}
+
 
 def prepare_command() -> None:
   """Sets what a process needs that runs one command and nothing of a caller's."""
@@ -18,6 +21,10 @@ def prepare_keras() -> None:
   This package's networks are TensorFlow's. A Keras that the caller has loaded stays as it is.
   """
   if "keras" not in sys.modules:
+    variables = {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": ""}
+    for name, value in variables.items():
+      if os.environ.get(name, value) != value:
+        overridden[name] = os.environ[name]
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.pop("TF_USE_LEGACY_KERAS", None)
 

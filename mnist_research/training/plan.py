@@ -128,6 +128,25 @@ class Plan:
     return f"{devices} in {self.config.devices.precision}{', compiled by XLA' if self.xla else ''}"
 
 
+def choose_arithmetic(
+  config: Config, recipe: Recipe, strategy: tf.distribute.Strategy
+) -> tuple[Config, bool]:
+  """Returns the settings with their precision chosen, and whether the block goes through XLA.
+
+  Raises:
+    UserError: XLA was asked for and can't compile the steps of this strategy.
+  """
+  config = config.replace(
+    precision=precision.choose(
+      config.devices.precision,
+      strategy.extended.worker_devices[0],
+      half_pays=recipe.half_precision_pays(config.optimization.batch_size),
+    )
+  )
+  pays = recipe.xla_pays and config.devices.precision == "float32"
+  return config, distribution.compiles_with_xla(config.devices, strategy, pays=pays)
+
+
 def make_plan(config: Config, workers: Workers) -> Plan:
   """Returns the run that `config` asks for on this machine; devices can be made once a process.
 
@@ -136,16 +155,7 @@ def make_plan(config: Config, workers: Workers) -> Plan:
   """
   recipe = create_recipe(config.model)
   strategy = distribution.create_strategy(config, workers)
-  config = config.replace(
-    precision=precision.choose(
-      config.devices.precision,
-      strategy.extended.worker_devices[0],
-      half_pays=recipe.half_precision_pays(config.optimization.batch_size),
-    )
-  )
-  xla = distribution.compiles_with_xla(
-    config.devices, strategy, pays=recipe.xla_pays and config.devices.precision == "float32"
-  )
+  config, xla = choose_arithmetic(config, recipe, strategy)
   source = datasets.prepare(config)
   # A fallback is written down as the dataset of this run: the figures are its figures.
   config = config.replace(dataset=source.name, fallback_dataset="")

@@ -1,0 +1,36 @@
+"""Whether the dataset of a run can be had, and whether there is room for it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mnist_research.diagnosis import machine
+from mnist_research.diagnosis.findings import OK, PROBLEM, WARNING, Finding
+from mnist_research.runtime.isolated import Isolated
+
+_FROM_FILES = "python -m mnist_research.train --manual_dir=DIR   # with the original files"
+_DRAWN = "python -m mnist_research.train --dataset=synthetic_digits   # needs no network"
+
+
+def check(isolated: Isolated, settings: dict[str, str]) -> Iterator[Finding]:
+  """Yields what there is to say of the dataset.
+
+  Args:
+    isolated: a process in which TensorFlow loads.
+    settings: of the run, as flags take them.
+  """
+  name = settings["dataset"]
+  outcome = isolated.call("mnist_research.diagnosis.choices:find_dataset", settings)
+  if outcome.failure:
+    yield Finding(PROBLEM, "dataset", outcome.failure, (_FROM_FILES, _DRAWN))
+    return
+  found = outcome.value
+  if found["fallback"]:
+    text = f"training would run on {found['fallback']} instead of {name}: {found['reason']}"
+    yield Finding(WARNING, "dataset", text, (_FROM_FILES,))
+  elif found["is_prepared"]:
+    yield Finding(OK, "dataset", f"{name} is prepared in {found['data_dir']}")
+  else:
+    text = f"{name} isn't prepared yet; training prepares it from {found['source']}"
+    yield Finding(OK, "dataset", text)
+  if not found["is_prepared"]:
+    yield machine.check_room("--data_dir", Path(found["data_dir"]), machine.DATA_ROOM)

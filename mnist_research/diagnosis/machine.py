@@ -1,0 +1,89 @@
+"""Whether the machine has what a run needs: memory, room on its disks, an environment of Keras."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from mnist_research.diagnosis.findings import OK, PROBLEM, WARNING, Finding
+from mnist_research.runtime import environment
+
+_MIB = 1 << 20
+# MiB that a training of configs/dense.cfg takes, and those with which other configs run, too.
+_LEAST_MEMORY, _EASY_MEMORY = 1200, 3000
+# MiB of MNIST in all its forms, and of a run with its checkpoints, event files and figures.
+DATA_ROOM, RUN_ROOM = 300, 100
+# Where the memory that a container may have is written.
+_CGROUPS = (
+  ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+  ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def check_keras() -> Iterator[Finding]:
+  """Yields what the user's environment says of Keras."""
+  for name, value in environment.overridden.items():
+    text = f"is {value!r}; this package's commands set it right, other programs may not"
+    yield Finding(WARNING, name, text, (f"unset {name}",))
+  path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "keras.json"
+  try:
+    settings = json.loads(path.read_text(encoding="utf-8"))
+  except (OSError, ValueError):
+    settings = {}
+  wanted = {"backend": "tensorflow", "image_data_format": "channels_last", "floatx": "float32"}
+  others = [
+    f"{key}={settings[key]}" for key in wanted if settings.get(key, wanted[key]) != wanted[key]
+  ]
+  if others:
+    text = f"has {', '.join(others)}; this package's commands don't follow it, other programs may"
+    yield Finding(WARNING, str(path), text, (f"mv {path} {path}.old",))
+  if not (environment.overridden or others):
+    yield Finding(OK, "Keras", "the environment leaves it as this package wants it")
+
+
+def check_memory() -> Finding:
+  """Returns whether there is memory enough, within the limit of a container or not."""
+  free = psutil.virtual_memory().available
+  for limit, used in _CGROUPS:
+    try:
+      left = int(Path(limit).read_text()) - int(Path(used).read_text())
+    except (OSError, ValueError):  # No container's limit.
+      continue
+    free = min(free, left)
+  mebibytes = free // _MIB
+  text, facts = f"{mebibytes:,} MiB are free", {"free_memory_mib": mebibytes}
+  if mebibytes < _LEAST_MEMORY:
+    text = f"{text}; the smallest training takes {_LEAST_MEMORY:,}"
+    return Finding(PROBLEM, "memory", text, ("ps aux --sort=-rss | head",), facts)
+  if mebibytes < _EASY_MEMORY:
+    text = f"{text}, which may be too few for networks larger than that of configs/dense.cfg"
+    return Finding(WARNING, "memory", text, ("ps aux --sort=-rss | head",), facts)
+  return Finding(OK, "memory", text, facts=facts)
+
+
+def check_room(flag: str, path: Path, least: int) -> Finding:
+  """Returns whether a directory can be written, and has room.
+
+  Args:
+    flag: what names another one.
+    path: the directory; nothing is left there, and nothing made.
+    least: MiB that are needed.
+  """
+  existing = path.absolute()
+  while not existing.exists():
+    existing = existing.parent
+  name, command = f"disk of {path}", f"df -h {existing}   # or another directory, with {flag}=DIR"
+  try:
+    with tempfile.TemporaryFile(dir=existing) as file:
+      file.write(b"x")
+      file.flush()
+    free = shutil.disk_usage(existing).free // _MIB
+  except OSError as error:
+    return Finding(PROBLEM, name, f"can't be written: {error.strerror}", (command,))
+  if free < least:
+    return Finding(PROBLEM, name, f"{free:,} MiB are free, of {least} that are needed", (command,))
+  return Finding(OK, name, f"{free:,} MiB are free, and it can be written")

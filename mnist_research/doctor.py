@@ -1,0 +1,103 @@
+"""Checks whether training can run on this machine, and says what to do where it can't.
+
+  python -m mnist_research.doctor --flagfile=configs/dense.cfg
+  python -m mnist_research.doctor --device=gpu --data_dir=DIR
+
+It takes the flags of `train` and checks what a run with them would need: Python, the packages and
+the versions that they want of each other, Keras's environment, memory, room on the disks,
+TensorFlow and the CUDA that it was built for, libraries that couldn't be loaded, each GPU, the
+dataset or the host that has it, and what `auto` would choose. A matrix product, a convolution and
+a loop compiled by XLA are tried in a process of their own, so that one which dies is a line here.
+
+The last line on stdout is one JSON object: can_train, problems, warnings, checks, and facts. The
+exit code is 0 where training can run, and 2 where something has to be fixed.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from mnist_research import __version__
+from mnist_research.config import Config
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app
+from mnist_research.runtime.errors import UserError
+
+if TYPE_CHECKING:  # The packages that it looks at may be missing.
+  from mnist_research.diagnosis.findings import Finding
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: all settings, as `train` takes them."""
+  config_flags.define(flag_values)
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+  """Checks, prints each finding as it comes, and ends with what to do."""
+  app.refuse_arguments(arguments)
+  settings = config_flags.from_flags(flag_values)
+  _say(f"mnist_research {__version__}: can training run here?")
+  findings = []
+  for finding in _check(settings):
+    findings.append(finding)
+    if finding.level != "ok" or flag_values.verbosity >= 0:
+      _say(str(finding))
+  problems, warnings = (
+    [each for each in findings if each.level == level] for level in ("problem", "warning")
+  )
+  commands = list(dict.fromkeys(line for each in problems + warnings for line in each.commands))
+  if commands:
+    _say("What to do:\n" + "\n".join(f"  {command}" for command in commands))
+  facts = {key: value for each in findings for key, value in each.facts.items()}
+  app.print_json(
+    {
+      "can_train": not problems,
+      "problems": len(problems),
+      "warnings": len(warnings),
+      "checks": [
+        {"level": each.level, "subject": each.subject, "text": each.text,
+         "commands": list(each.commands)}
+        for each in findings
+      ],
+      **facts,
+    }
+  )  # fmt: skip
+  if problems:
+    subjects = ", ".join(each.subject for each in problems)
+    raise UserError(f"training can't run here: {subjects}; the lines above say why, and what to do")
+  _say("Training can run here.")
+
+
+def _check(config: Config) -> "Iterator[Finding]":
+  from mnist_research.diagnosis import packages
+
+  found = list(packages.check())
+  yield from found
+  if any(each.level == "problem" for each in found):
+    return  # What follows needs them.
+  from mnist_research.diagnosis import dataset, devices, machine
+  from mnist_research.runtime.isolated import Isolated
+
+  yield from machine.check_keras()
+  yield machine.check_memory()
+  workdir = Path(config.run.workdir or config.default_workdir())
+  yield machine.check_room("--workdir", workdir, machine.RUN_ROOM)
+  texts = config.to_texts()
+  with Isolated(devices.LOUD) as isolated:
+    loads = False
+    for finding in devices.check(isolated, texts):
+      loads = loads or (finding.subject, finding.level) == ("TensorFlow", "ok")
+      yield finding
+    if loads:
+      yield from dataset.check(isolated, texts)
+
+
+def _say(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+  app.run(main, define_flags)

@@ -1,0 +1,155 @@
+"""Functions called in a process of their own, which may die without harm to this one.
+
+TensorFlow ends its process where a library or a device is not as it expects: an illegal instruction
+as it loads, an abort in the compiler of a GPU that it doesn't know.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mnist_research.runtime.errors import UserError
+
+# TensorFlow's import takes two seconds, and minutes from a disk that is slow and cold.
+_SECONDS = 180.0
+# What a process says of its death. TensorFlow's fatal messages begin with F and the date.
+_LAST_WORDS = re.compile(r"F\d{4} |.*(Check failed|LLVM ERROR|terminate called)")
+_FATAL_PREFIX = re.compile(r"F\d{4} \S+\s+\d+ ")
+_LONGEST = 300
+
+
+class Outcome(NamedTuple):
+  """What came of a call.
+
+  Attributes:
+    value: what the function returned; None where it failed.
+    failure: why there is no value, in one line; empty: it was returned.
+    log: what the process wrote to stdout and stderr meanwhile.
+  """
+
+  value: Any
+  failure: str
+  log: str
+
+
+class Isolated:
+  """A process that calls functions; one that died is followed by another at the next call."""
+
+  def __init__(self, environment: Mapping[str, str] | None = None):
+    """Starts nothing yet.
+
+    Args:
+      environment: variables that the process has beside those of this one.
+    """
+    self._environment = {**os.environ, **(environment or {})}
+    self._process: subprocess.Popen | None = None
+    self._directory = tempfile.TemporaryDirectory()
+    self._log = Path(self._directory.name) / "log"
+    self._log.touch()
+
+  def __enter__(self) -> "Isolated":
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    if self._process is not None:
+      self._process.kill()  # It keeps nothing that would be lost.
+      self._process.communicate()
+    self._directory.cleanup()
+
+  def call(self, function: str, *arguments: Any, seconds: float = _SECONDS) -> Outcome:
+    """Calls a function with arguments, and waits for what it returns.
+
+    Args:
+      function: `module:name`.
+      arguments: what JSON can hold, as what it returns must be.
+      seconds: after which the process is killed.
+    """
+    if self._process is None:
+      self._process = self._start()
+    process = self._process
+    assert process.stdin is not None and process.stdout is not None
+    begin = self._log.stat().st_size
+    late = threading.Event()
+
+    def kill() -> None:
+      late.set()
+      process.kill()
+
+    timer = threading.Timer(seconds, kill)
+    timer.start()
+    try:
+      with contextlib.suppress(BrokenPipeError):  # It died before; its exit code says how.
+        process.stdin.write(json.dumps([function, *arguments]) + "\n")
+        process.stdin.flush()
+      answer = process.stdout.readline()
+    finally:
+      timer.cancel()
+    if answer.endswith("\n"):
+      return Outcome(**json.loads(answer), log=self._read_log(begin))
+    self._process = None
+    process.communicate()
+    how = f"it took more than {seconds:.0f} s" if late.is_set() else _death(process.returncode)
+    log = self._read_log(begin)
+    words = "" if late.is_set() else last_words(log)
+    return Outcome(None, f"{how}{': ' if words else ''}{words}", log)
+
+  def _start(self) -> subprocess.Popen:
+    with self._log.open("ab") as log:
+      return subprocess.Popen(
+        [sys.executable, "-u", "-m", __name__],
+        env=self._environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+      )
+
+  def _read_log(self, begin: int) -> str:
+    return self._log.read_bytes()[begin:].decode(errors="replace")
+
+
+def last_words(log: str) -> str:
+  """Returns the line in which a process said why it dies; empty where it said nothing."""
+  lines = [line.strip() for line in log.splitlines() if line.strip()]
+  fatal = [line for line in lines if _LAST_WORDS.match(line)]
+  line = (fatal or lines[-1:] or [""])[0]
+  return _FATAL_PREFIX.sub("", line)[:_LONGEST]
+
+
+def _death(returncode: int) -> str:
+  if returncode < 0:
+    return f"the process was ended by {signal.Signals(-returncode).name}"
+  return f"the process ended with exit code {returncode}"
+
+
+def _answer(function: str, *arguments: Any) -> dict[str, Any]:
+  module, _, name = function.partition(":")
+  try:
+    return {"value": getattr(importlib.import_module(module), name)(*arguments), "failure": ""}
+  except UserError as error:
+    return {"value": None, "failure": str(error)}
+  except Exception as error:  # noqa: BLE001 - Whatever it is, the caller wants to know it.
+    lines = str(error).strip().splitlines() or [""]
+    return {"value": None, "failure": f"{type(error).__name__}: {lines[0]}"[:_LONGEST]}
+
+
+def _serve() -> None:
+  """Answers each line of stdin with one on stdout, where nothing else is written."""
+  with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+    os.dup2(2, 1)
+    for request in sys.stdin:
+      print(json.dumps(_answer(*json.loads(request))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+  _serve()

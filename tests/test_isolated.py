@@ -1,0 +1,104 @@
+"""Tests of functions called in a process of their own, which dies."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from mnist_research.runtime.errors import UserError
+from mnist_research.runtime.isolated import Isolated, last_words
+
+
+def add(left, right):
+  print("on stdout")
+  os.write(2, b"on stderr\n")
+  return {"sum": left + right, "variable": os.environ.get("GIVEN"), "pid": os.getpid()}
+
+
+def die(number):
+  os.write(
+    2, b"I0000 a note\nF0101 12:00:00.000000   77 gpu.cc:3] Check failed: no such GPU\n  @ frame\n"
+  )
+  os.kill(os.getpid(), number)
+
+
+def refuse():
+  raise UserError("--x=1: must be 2")
+
+
+def fail():
+  raise ValueError("first line\nsecond")
+
+
+def leave():
+  sys.exit(3)
+
+
+def wait():
+  time.sleep(60)
+
+
+@pytest.fixture
+def isolated(monkeypatch):
+  monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+  with Isolated({"GIVEN": "1"}) as isolated:
+    yield isolated
+
+
+def test_a_function_returns_from_another_process(isolated):
+  first, second = (isolated.call("test_isolated:add", number, 2) for number in (1, 5))
+  assert (first.value["sum"], second.value["sum"]) == (3, 7)
+  assert first.value["variable"] == "1"
+  assert first.value["pid"] == second.value["pid"] != os.getpid()
+  assert first.failure == ""
+  # What was printed is no answer, and that of the first call is not in the second's log.
+  assert sorted(second.log.split("\n")) == ["", "on stderr", "on stdout"]
+
+
+@pytest.mark.parametrize(
+  ("function", "failure"),
+  [
+    ("refuse", "--x=1: must be 2"),
+    ("fail", "ValueError: first line"),
+    ("absent", "AttributeError: module 'test_isolated' has no attribute 'absent'"),
+  ],
+)
+def test_an_exception_is_told_and_the_process_goes_on(isolated, function, failure):
+  pid = isolated.call("test_isolated:add", 1, 2).value["pid"]
+  assert isolated.call(f"test_isolated:{function}").failure == failure
+  assert isolated.call("test_isolated:add", 1, 2).value["pid"] == pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGILL])
+def test_a_death_is_told_with_the_last_words_and_another_process_follows(isolated, number):
+  pid = isolated.call("test_isolated:add", 1, 2).value["pid"]
+  outcome = isolated.call("test_isolated:die", int(number))
+  assert outcome.value is None
+  assert outcome.failure == (
+    f"the process was ended by {number.name}: gpu.cc:3] Check failed: no such GPU"
+  )
+  assert isolated.call("test_isolated:add", 1, 2).value["pid"] != pid
+
+
+def test_an_exit_is_told(isolated):
+  assert isolated.call("test_isolated:leave").failure == "the process ended with exit code 3"
+
+
+def test_a_call_that_takes_too_long_is_ended(isolated):
+  isolated.call("test_isolated:add", 1, 2)
+  assert isolated.call("test_isolated:wait", seconds=0.2).failure == "it took more than 0 s"
+
+
+@pytest.mark.parametrize(
+  ("log", "words"),
+  [
+    ("", ""),
+    ("a\nb\n", "b"),
+    ("x\nLLVM ERROR: out of luck\nstack\n", "LLVM ERROR: out of luck"),
+    ("terminate called after throwing\n  what(): y\n", "terminate called after throwing"),
+  ],
+)
+def test_last_words_are_the_fatal_line_or_the_last(log, words):
+  assert last_words(log) == words
