@@ -8,6 +8,7 @@ where it stopped.
 """
 
 import gc
+import shlex
 
 from absl import flags
 
@@ -39,7 +40,24 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     logging.warning(
       "these are figures of %s, which stood in for %s", result["dataset"], settings.data.dataset
     )
-  app.print_json(result)
+  workdir = settings.run.workdir or settings.default_workdir()
+  for line in _what_next(workdir, tested="test_accuracy" in result):
+    logging.info("%s", line)
+  # The digest is that of result.json, whose figures aren't rounded.
+  app.print_json({name: value for name, value in result.items() if name != "sha256"})
+
+
+def _what_next(workdir: str, *, tested: bool) -> list[str]:
+  """Returns the lines on where the run's pictures are, and on what to do with its network."""
+  directory = shlex.quote(workdir)
+  split, picture = ("", "--index=0") if tested else (" --split=validation", "PICTURE.png")
+  return [
+    f"pictures: {directory}/figures",
+    "next:",
+    f"  python -m mnist_research.evaluate --workdir={directory}{split}",
+    f"  python -m mnist_research.predict --workdir={directory} {picture}",
+    f"  tensorboard --logdir={directory}",
+  ]
 
 
 if __name__ == "__main__":

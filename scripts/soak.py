@@ -140,7 +140,10 @@ def draw(directory: Path, step: int) -> None:
     Summaries(workdir.tensorboard, first_step=step) as summaries,
   ):
     progress = Progress(total=step, brief=True)
-    recorder = Recorder(Config(), workdir, summaries, progress, None, background, names)
+    recorder = Recorder(
+      Config(), workdir, summaries, progress, None, background, names,
+      first_step=0, total_steps=step,
+    )  # fmt: skip
     recorder.draw_predictions(step, test, evaluation)
 
 

@@ -65,9 +65,7 @@ def test_accuracy_is_that_of_the_classes_by_their_examples(on_test, prepared):
   _, labels = _examples("synthetic_digits/2000_500", "test", prepared)
   shares = np.bincount(labels, minlength=10) / len(labels)
   assert len(record["accuracy_per_class"]) == 10
-  assert np.dot(shares, record["accuracy_per_class"]) == pytest.approx(
-    record["accuracy"], abs=1e-12
-  )
+  assert np.dot(shares, record["accuracy_per_class"]) == pytest.approx(record["accuracy"], abs=1e-6)
   for label, accuracy in enumerate(record["accuracy_per_class"]):
     assert f"accuracy of {label}: {accuracy:.4f}\n" in on_test.stderr
 
@@ -91,7 +89,7 @@ def test_other_splits_are_the_runs_own(trained, prepared, split, num_examples):
   part = slice(1500, None) if split == "validation" else slice(0, 1500)
   loss, accuracy, _ = _scores(trained.workdir, images[part], labels[part])
   assert record["loss"] == pytest.approx(loss, rel=1e-5)
-  assert record["accuracy"] == pytest.approx(accuracy, abs=1e-12)
+  assert record["accuracy"] == pytest.approx(accuracy, abs=1e-6)
   if split == "validation":
     assert record["loss"] == trained.finished.record["validation_loss"]
     assert record["accuracy"] == trained.finished.record["validation_accuracy"]
@@ -198,7 +196,10 @@ def test_the_fitted_temperature_is_that_of_the_validation_examples(members, prep
   given = commands.run(
     f"--workdir={members[0]}", f"--temperature={temperature}", module="evaluate"
   ).record
-  assert given == record
+  # The temperature that is printed has six digits.
+  assert given.pop("calibration_error") == pytest.approx(record["calibration_error"], rel=1e-4)
+  assert given.pop("loss") == pytest.approx(record["loss"], rel=1e-5)
+  assert given.items() <= record.items()
   plain = commands.run(f"--workdir={members[0]}", module="evaluate").record
   assert record["accuracy"] == plain["accuracy"]
   assert record["calibration_error"] < plain["calibration_error"]

@@ -12,6 +12,7 @@ import time
 import pytest
 from absl import logging
 
+from mnist_research.runtime import notes
 from mnist_research.runtime import progress as progress_lib
 from mnist_research.runtime.progress import Progress
 
@@ -27,11 +28,14 @@ def informed(caplog):
 
 
 class _Terminal:
-  """A terminal of 100 columns that is stderr while it is entered."""
+  """A terminal that is stderr while it is entered."""
+
+  def __init__(self, columns: int = 100):
+    self._columns = columns
 
   def __enter__(self) -> "_Terminal":
     self._master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, self._columns, 0, 0))
     self._stderr, sys.stderr = sys.stderr, os.fdopen(slave, "w")
     return self
 
@@ -56,8 +60,8 @@ def _messages(caplog) -> list[str]:
 
 def test_a_log_gets_a_line_for_what_stays(caplog):
   with Progress(first=0, total=1000) as progress:
-    progress.line(20, "validation  loss 0.5")
-  assert _messages(caplog) == ["step   20/1000  validation  loss 0.5"]
+    progress.line("validation  loss 0.5")
+  assert _messages(caplog) == ["validation  loss 0.5"]
 
 
 def test_a_log_gets_no_line_for_each_block(caplog):
@@ -71,10 +75,10 @@ def test_a_log_gets_a_line_after_some_time(caplog, monkeypatch):
   progress = Progress(first=0, total=10)
   progress.update(1, "early")
   monkeypatch.setattr(progress_lib, "_SECONDS_BETWEEN_LINES", 0.0)
-  progress.update(2, "late")
+  progress.update(2, "late", "later")
   monkeypatch.setattr(progress_lib, "_SECONDS_BETWEEN_LINES", 10.0)
   progress.update(3, "soon after")
-  assert _messages(caplog) == ["step  2/10  late"]
+  assert _messages(caplog) == ["step  2/10  late  later"]
 
 
 def test_a_terminal_gets_a_bar(caplog):
@@ -87,11 +91,40 @@ def test_a_terminal_gets_a_bar(caplog):
   assert _messages(caplog) == []
 
 
+_FIELDS = ("loss 0.3596", "accuracy 0.9825", "36.0k examples/s", "epoch 2.0")
+
+
+@pytest.mark.parametrize(("columns", "count"), [(120, 4), (100, 4), (80, 3), (60, 1), (40, 0)])
+def test_the_fields_that_fit_stand_beside_a_bar(columns, count):
+  with _Terminal(columns) as terminal:
+    with Progress(total=17188) as progress:
+      progress.update(17188, *_FIELDS)
+    last = terminal.shown().rstrip().rsplit("\r", 1)[1]
+  assert last.startswith("100%|███")
+  assert [field for field in _FIELDS if field in last] == list(_FIELDS[:count])
+  assert last.endswith("eta 00:00" if not count else _FIELDS[count - 1])
+  assert len(last) <= columns
+
+
 def test_a_terminal_keeps_a_line_above_its_bar():
   with _Terminal() as terminal:
     with Progress(first=0, total=1000) as progress:
-      progress.line(20, "validation  loss 0.5")
-    assert "step   20/1000  validation  loss 0.5\r\n" in terminal.shown()
+      progress.line("validation  loss 0.5")
+    # The bar is blanked first, and drawn again below.
+    before, after = terminal.shown().split("validation  loss 0.5\r\n")
+  assert before.endswith("\r") and not before.rsplit("\r", 2)[1].strip()
+  assert "0/1000" in after
+
+
+def test_a_note_has_a_line_of_its_own_above_a_bar():
+  with _Terminal() as terminal:
+    handler = notes.NoteHandler(sys.stderr)
+    with Progress(first=0, total=1000) as progress:
+      progress.update(10, "loss 0.5")
+      handler.emit(python_logging.makeLogRecord({"msg": "disk is nearly full"}))
+    before, after = terminal.shown().split("disk is nearly full\r\n")
+  assert before.endswith("\r") and not before.rsplit("\r", 2)[1].strip()
+  assert "10/1000" in after
 
 
 def test_a_terminal_that_wants_no_notes_gets_no_bar():
@@ -99,20 +132,21 @@ def test_a_terminal_that_wants_no_notes_gets_no_bar():
   with _Terminal() as terminal:
     with Progress(first=0, total=1000) as progress:
       progress.update(500, "loss 0.5")
-      progress.line(500, "loss 0.5")
+      progress.line("loss 0.5")
     assert terminal.shown() == ""
 
 
-def test_other_things_than_steps_are_counted(caplog):
+def test_other_things_than_steps_are_counted(caplog, monkeypatch):
+  monkeypatch.setattr(progress_lib, "_SECONDS_BETWEEN_LINES", 0.0)
   with Progress(total=50, unit="trial") as progress:
-    progress.line(3, "accuracy 0.98")
+    progress.update(3, "accuracy 0.98")
   assert _messages(caplog) == ["trial  3/50  accuracy 0.98"]
 
 
 def test_a_brief_task_leaves_nothing_on_a_terminal():
   with _Terminal() as terminal:
     with Progress(total=10_000, unit="image", task="scoring", brief=True) as progress:
-      progress.update(10_000, "scored")
+      progress.update(10_000)
     assert terminal.shown() == ""
 
 
@@ -121,7 +155,7 @@ def test_a_brief_task_that_takes_longer_has_a_bar_until_it_ends(monkeypatch):
   with _Terminal() as terminal:
     with Progress(total=10_000, unit="image", task="scoring", brief=True) as progress:
       time.sleep(0.15)  # tqdm draws ten times a second.
-      progress.update(2000, "scored")
+      progress.update(2000)
       assert "scoring:  20%" in terminal.shown()
     # The line is blank again: what comes next begins at its start.
     assert terminal.shown().rsplit("\r", 2)[1].strip() == ""

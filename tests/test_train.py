@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,25 +32,56 @@ def events(trained):
   return commands.read_events(trained.workdir)
 
 
-def test_stdout_holds_the_result_and_nothing_else(trained):
-  result = json.loads((trained.workdir / "result.json").read_text())
-  assert trained.finished.record == result
-  assert trained.finished.stdout == json.dumps(result) + "\n"
+@pytest.fixture(scope="module")
+def result(trained):
+  return json.loads((trained.workdir / "result.json").read_text())
+
+
+def test_stdout_holds_the_result_to_six_digits_and_nothing_else(trained, result):
+  rounded = {
+    name: float(f"{value:.6g}") if isinstance(value, float) else value
+    for name, value in result.items()
+    if name != "sha256"
+  }
+  assert trained.finished.stdout == json.dumps(rounded) + "\n"
 
 
 def test_stderr_tells_people_what_happens(trained):
   stderr = trained.finished.stderr
   assert f"step 0 of {_STEPS}, 50 examples of synthetic_digits/2000_500 a step" in stderr
   accuracy = trained.finished.record["test_accuracy"]
-  assert f"step {_STEPS}/{_STEPS}  test  loss" in stderr
-  assert f"accuracy {accuracy:.4f}" in stderr
+  loss = trained.finished.record["test_loss"]
+  assert f"\ntest  loss {loss:.4f}  accuracy {accuracy:.4f}\n" in stderr
   # TensorFlow's notes about the machine would bury it.
   for noise in ("oneDNN", "cuda", "InitializeLog", "WARNING", "warning:"):
     assert noise not in stderr
 
 
-def test_result_holds_the_figures_of_the_run(trained):
-  result = trained.finished.record
+def test_stderr_holds_a_line_for_each_epoch(trained):
+  # Of the same steps as the lines of metrics.jsonl: a block is as long as an epoch here.
+  metrics = commands.read_metrics(trained.workdir)
+  trains, validations = (
+    [record for record in metrics if record["split"] == split] for split in ("train", "validation")
+  )
+  lines = [
+    f"epoch {epoch}/6  loss {train['loss']:.4f}  accuracy {train['accuracy']:.4f}  "
+    f"validation  loss {validation['loss']:.4f}  accuracy {validation['accuracy']:.4f}"
+    for epoch, (train, validation) in enumerate(zip(trains, validations, strict=True), start=1)
+  ]
+  stderr = trained.finished.stderr.splitlines()
+  assert [line for line in stderr if line.startswith("epoch")] == lines
+
+
+def test_the_end_says_where_the_pictures_are_and_what_to_try(trained):
+  workdir = shlex.quote(str(trained.workdir))
+  *_, pictures, heading, evaluate, predict, tensorboard = trained.finished.stderr.splitlines()
+  assert (pictures, heading) == (f"pictures: {workdir}/figures", "next:")
+  assert evaluate == f"  python -m mnist_research.evaluate --workdir={workdir}"
+  assert predict == f"  python -m mnist_research.predict --workdir={workdir} --index=0"
+  assert tensorboard == f"  tensorboard --logdir={workdir}"
+
+
+def test_result_holds_the_figures_of_the_run(result):
   assert result["step"] == _STEPS
   assert result["dataset"] == "synthetic_digits/2000_500"
   assert result["test_accuracy"] > 0.75
@@ -61,8 +93,7 @@ def test_result_holds_the_figures_of_the_run(trained):
   assert result["examples_per_second"] == _STEPS * 50 / result["train_seconds"]
 
 
-def test_result_repeats_the_last_lines_of_the_metrics(trained):
-  result = trained.finished.record
+def test_result_repeats_the_last_lines_of_the_metrics(trained, result):
   last = {record["split"]: record for record in commands.read_metrics(trained.workdir)}
   for split in ("validation", "test"):
     assert last[split]["step"] == _STEPS

@@ -202,6 +202,10 @@ class DenseBlock(tf.keras.layers.Layer):
     self.activation = tf.keras.activations.get(activation)
     self.dropout = Dropout(dropout_rate, stream=randomness.HIDDEN_DROPOUT + index, name="dropout")
 
+  def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns (batch, units) for (batch, features)."""
+    return (*input_shape[:-1], self.dense.units)
+
   def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
     """Returns [batch, units] for `inputs` [batch, features]."""
     x = self.dense(inputs)
@@ -276,6 +280,11 @@ class ConvolutionBlock(tf.keras.layers.Layer):
         shape=[self.convolution.filters], initializer="zeros", name="bias"
       )
     super().build(input_shape)
+
+  def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns (batch, height, width, filters) for that of maps."""
+    shape = self.convolution.compute_output_shape(input_shape)
+    return self.pool.compute_output_shape(shape) if self.pool is not None else shape
 
   def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
     """Returns maps [batch, height, width, filters] of maps `inputs`."""

@@ -7,6 +7,7 @@ from concurrent.futures import Executor, Future
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from mnist_research import figures
 from mnist_research.config import Config
@@ -21,6 +22,40 @@ from mnist_research.workdir import Workdir
 _PICTURED_EXAMPLES = 40
 
 
+class _Interval:
+  """The steps since the last line for people."""
+
+  def __init__(self, first_step: int, total_steps: int):
+    """Starts at `first_step`, of `total_steps`."""
+    self._start = self._step = first_step
+    self._total_steps = total_steps
+    self._epoch = 0.0
+    self._sums = {"loss": 0.0, "accuracy": 0.0}
+
+  def add(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Adds a block of steps that ends at `step`; `metrics` are means over it."""
+    for name in self._sums:
+      self._sums[name] += (step - self._step) * metrics[name]
+    self._step, self._epoch = step, metrics["epoch"]
+
+  def end(self) -> list[str]:
+    """Returns the epoch and the means over the interval, and starts the next one."""
+    count = self._step - self._start
+    epochs = self._epoch * self._total_steps / self._step
+    said = [f"epoch {_rounded(self._epoch):>{len(_rounded(epochs))}}/{_rounded(epochs)}"]
+    said += _figures({name: total / count for name, total in self._sums.items()})
+    self._start, self._sums = self._step, dict.fromkeys(self._sums, 0.0)
+    return said
+
+
+def _rounded(epochs: float) -> str:
+  return f"{round(epochs, 2):g}"
+
+
+def _figures(metrics: Mapping[str, float]) -> list[str]:
+  return [f"loss {metrics['loss']:.4f}", f"accuracy {metrics['accuracy']:.4f}"]
+
+
 class Recorder:
   """Writes figures and pictures to metrics.jsonl, `figures/`, TensorBoard and the progress."""
 
@@ -33,6 +68,9 @@ class Recorder:
     inspector: Inspector | None,
     background: Executor,
     label_names: tuple[str, ...],
+    *,
+    first_step: int,
+    total_steps: int,
   ):
     """Takes where things go.
 
@@ -44,6 +82,8 @@ class Recorder:
       inspector: what looks at the network for TensorBoard, with `--summaries=all`.
       background: draws the first picture meanwhile.
       label_names: what each class is called.
+      first_step: where the run begins or resumes.
+      total_steps: its length.
     """
     self._config = config
     self._workdir = workdir
@@ -52,6 +92,7 @@ class Recorder:
     self._inspector = inspector
     self._background = background
     self._label_names = label_names
+    self._interval = _Interval(first_step, total_steps)
     self._examples_drawn: Future[None] | None = None
 
   @property
@@ -61,15 +102,26 @@ class Recorder:
   def train(self, step: int, metrics: Mapping[str, float]) -> None:
     """Records a block of steps, and moves the progress to `step`."""
     self._scalars("train", step, metrics)
-    rate = f"{metrics['examples_per_second']:,.0f} examples/s"
-    self._progress.update(step, f"epoch {metrics['epoch']:.1f}  {_figures(metrics)}  {rate}")
+    self._interval.add(step, metrics)
+    rate = f"{tqdm.format_sizeof(metrics['examples_per_second'])} examples/s"
+    self._progress.update(step, *_figures(metrics), rate, f"epoch {metrics['epoch']:.1f}")
 
   def evaluation(self, split: str, step: int, evaluation: Evaluation, labels: np.ndarray) -> None:
     """Records the loss and accuracy of a whole split."""
     self._scalars(split, step, evaluation.metrics)
-    self._progress.line(step, f"{split}  {_figures(evaluation.metrics)}")
     if self._inspector:
       self._inspector.evaluation(split, evaluation, labels, step=step)
+
+  def line(self, validation: Evaluation | None) -> None:
+    """Writes a line for people on the steps since the last one, and the validation after them."""
+    said = self._interval.end()
+    if validation:
+      said += ["validation", *_figures(validation.metrics)]
+    self._progress.line("  ".join(said))
+
+  def test_line(self, test: Evaluation) -> None:
+    """Writes a line for people on the test split."""
+    self._progress.line("  ".join(["test", *_figures(test.metrics)]))
 
   def network(self, step: int) -> None:
     """Records what the inspector sees in the network, if there is one."""
@@ -173,15 +225,14 @@ class NullRecorder:
   def evaluation(self, split: str, step: int, evaluation: Evaluation, labels: np.ndarray) -> None:
     """Does nothing."""
 
+  def line(self, validation: Evaluation | None) -> None:
+    """Does nothing."""
+
   def examples(self, split: splits.Split) -> None:
     """Does nothing."""
 
   def flush(self) -> None:
     """Does nothing."""
-
-
-def _figures(metrics: Mapping[str, float]) -> str:
-  return f"loss {metrics['loss']:.4f}  accuracy {metrics['accuracy']:.4f}"
 
 
 @contextlib.contextmanager
@@ -216,5 +267,6 @@ def open_recorder(
       inspector = Inspector(summaries, background, inspected)
       inspector.run(config, workdir.read_environment(), step=first_step)
     yield Recorder(
-      config, workdir, summaries, progress, inspector, background, inspected.label_names
-    )
+      config, workdir, summaries, progress, inspector, background, inspected.label_names,
+      first_step=first_step, total_steps=total_steps,
+    )  # fmt: skip

@@ -3,12 +3,10 @@
 import errno
 import importlib.util
 import json
-import logging as python_logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -17,6 +15,7 @@ from mnist_research import __version__
 from mnist_research.runtime import command_line, environment, help_text
 from mnist_research.runtime.errors import Interrupted, UserError, without_passwords
 from mnist_research.runtime.noise import without_noise as without_noise
+from mnist_research.runtime.notes import set_up_log
 from mnist_research.runtime.signals import ended_by_signals
 
 # A command: it takes its flags, and the arguments that are no flags. It imports TensorFlow inside,
@@ -31,30 +30,6 @@ _DISK_ERRORS = frozenset(
 )
 
 
-class _OwnNotes(python_logging.Filter):
-  """Passes the notes of this package, and the warnings of others.
-
-  TFDS warns of every dataset that is not prepared yet: of its messages only errors pass.
-  """
-
-  def filter(self, record: python_logging.LogRecord) -> bool:
-    path = Path(record.pathname)
-    if Path(__file__).parents[1] in path.parents:
-      return True
-    from_tfds = "tensorflow_datasets" in path.parts
-    return record.levelno >= (python_logging.ERROR if from_tfds else python_logging.WARNING)
-
-
-class _PlainFormatter(python_logging.Formatter):
-  """Messages as people read them: bare, with the level in front only where it is a warning."""
-
-  def format(self, record: python_logging.LogRecord) -> str:
-    message = without_passwords(record.getMessage())
-    if record.levelno >= python_logging.WARNING:
-      return f"{record.levelname.lower()}: {message}"
-    return message
-
-
 def fail(message: str) -> int:
   """Prints `error: message` as one line on stderr and returns the exit code 2."""
   line = without_passwords(" ".join(message.split()))
@@ -66,8 +41,19 @@ def fail(message: str) -> int:
 
 
 def print_json(record: Mapping[str, Any]) -> None:
-  """Prints `record` as one line of JSON on stdout: what programs read."""
-  print(json.dumps(record), flush=True)
+  """Prints `record` as one line of JSON on stdout, floats to six significant digits."""
+  print(json.dumps(_rounded(record)), flush=True)
+
+
+def _rounded(value: Any) -> Any:
+  """Returns `value` with its floats, however deep, rounded: what follows is noise of float32."""
+  if isinstance(value, float):
+    return float(f"{value:.6g}")
+  if isinstance(value, Mapping):
+    return {key: _rounded(each) for key, each in value.items()}
+  if isinstance(value, list | tuple):
+    return [_rounded(each) for each in value]
+  return value
 
 
 def refuse_arguments(arguments: list[str]) -> None:
@@ -140,18 +126,6 @@ def load_tensorflow() -> None:
         f"TensorFlow can't be loaded: {reason}; check its installation, and that there is enough "
         "memory"
       ) from error
-
-
-def set_up_log(verbosity: int = 0) -> None:
-  """Sends the notes of this package to stderr, plainly, and keeps those of others away."""
-  from absl import logging
-
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()  # A command has its own; absl would complain in the log.
-  logging.use_absl_handler()
-  logging.get_absl_handler().setFormatter(_PlainFormatter())
-  logging.get_absl_handler().addFilter(_OwnNotes())
-  logging.set_verbosity(verbosity)
 
 
 def call(

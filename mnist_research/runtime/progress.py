@@ -4,7 +4,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from absl import logging
 from tqdm import tqdm
@@ -12,11 +12,31 @@ from tqdm import tqdm
 _SECONDS_BETWEEN_LINES = 10.0
 # What is over sooner needs no bar.
 _SECONDS_BEFORE_BAR = 1.0
+_BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} eta {remaining}"
+_BAR_CELLS = 5  # The bar's own width at least, when fields are chosen.
+_COLUMNS = 80  # Of a terminal that doesn't say.
 
 
 def shows_bars() -> bool:
   """Whether stderr is a terminal whose reader wants notes (`--verbosity`)."""
   return sys.stderr.isatty() and logging.level_info()
+
+
+class _Bar(tqdm):
+  """A bar with the fields beside it that fit: on a narrow terminal the last ones drop out."""
+
+  fields: Sequence[str] = ()
+
+  def __str__(self) -> str:
+    shown = self.format_dict | {"bar_format": _BAR}
+    columns = shown["ncols"] or _COLUMNS
+    for count in range(len(self.fields), -1, -1):
+      # tqdm puts a comma in front of a `postfix` of its own.
+      bar_format = _BAR + "".join(f"  {field}" for field in self.fields[:count])
+      beside = self.format_meter(**shown | {"bar_format": bar_format.replace("{bar}", "")})
+      if len(beside) + _BAR_CELLS <= columns:
+        break
+    return self.format_meter(**shown | {"bar_format": bar_format})
 
 
 class Progress:
@@ -32,12 +52,12 @@ class Progress:
       first: how many are done already.
       unit: what is counted, in the singular.
       task: what is done with them, written in front of a bar.
-      brief: part of something greater: its bar comes after a second, and goes in the end.
+      brief: part of something longer: its bar appears after a second, and vanishes at the end.
     """
     self._total, self._unit = total, unit
     self._line_time = time.monotonic()
     self._lines = not shows_bars()
-    self._bar = tqdm(
+    self._bar = _Bar(
       total=total, initial=first, unit=unit, desc=task or None, disable=self._lines,
       dynamic_ncols=True, delay=_SECONDS_BEFORE_BAR if brief else 0.0, leave=not brief,
     )  # fmt: skip
@@ -48,22 +68,27 @@ class Progress:
   def __exit__(self, *exception: object) -> None:
     self._bar.close()
 
-  def update(self, done: int, text: str) -> None:
-    """Moves to `done`; `text` is shown at once on a terminal, every ten seconds in a log."""
+  def update(self, done: int, *fields: str) -> None:
+    """Moves to `done`, at once on a terminal; a log gets a line if its last is ten seconds old.
+
+    Args:
+      done: how many are done by now.
+      *fields: the latest figures, the most important first.
+    """
     if not self._lines:
-      self._bar.set_postfix_str(text, refresh=False)
+      self._bar.fields = fields
       self._bar.update(done - self._bar.n)
     elif time.monotonic() - self._line_time >= _SECONDS_BETWEEN_LINES:
-      self.line(done, text)
+      count = f"{self._unit} {done:>{len(str(self._total))}}/{self._total}"
+      self.line("  ".join([count, *fields]))
 
-  def line(self, done: int, text: str) -> None:
+  def line(self, text: str) -> None:
     """Writes a line that stays."""
     self._line_time = time.monotonic()
-    message = f"{self._unit} {done:>{len(str(self._total))}}/{self._total}  {text}"
     if self._lines:
-      logging.info("%s", message)
+      logging.info("%s", text)
     else:
-      self._bar.write(message, file=sys.stderr)
+      self._bar.write(text, file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -117,7 +117,7 @@ def _run_trials(
           training, started = _start(plan, study, trial, directory, cores[-1])
         except UserError as error:  # Settings that don't go together.
           study.fail(trial, str(error))
-          progress.line(study.num_ended(), f"{trial.number:04d}: failed: {error}")
+          progress.line(f"trial {trial.number:04d}: failed: {error}")
           continue
         cores.pop()
         running[training] = started
@@ -131,8 +131,8 @@ def _run_trials(
         said = _ended(study, training, running[training], overheads, stopping=bool(stop.received))
         if said:
           cores.append(running.pop(training).cores)
-          progress.line(study.num_ended(), said)
-          progress.update(study.num_ended(), "")
+          progress.line(f"trial {said}")
+          progress.update(study.num_ended())
     if stop.received:  # It raises Interrupted when it is left.
       logging.info("stopped; the same command resumes there")
   if not overheads:

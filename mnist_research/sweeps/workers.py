@@ -18,11 +18,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import flags, logging
-
 from mnist_research.config import Config
 from mnist_research.runtime import app, files
 from mnist_research.runtime.errors import Interrupted, UserError
+from mnist_research.runtime.notes import set_up_log
 from mnist_research.workdir import Workdir
 
 # What `start_server` has the server import.
@@ -195,9 +194,7 @@ def _begin(log: Path) -> None:
   """Sends all output to `log`, and ends this process when the sweep's is gone."""
   with log.open("ab") as file:
     files.send_output_to(file)
-  flags.FLAGS.mark_as_parsed()  # There are none: absl would complain of it in the log.
-  app.set_up_log()
-  logging.set_verbosity(logging.INFO)
+  set_up_log()
   parent = multiprocessing.parent_process()
   assert parent is not None
 

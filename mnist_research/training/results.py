@@ -1,9 +1,11 @@
 """The end of a run: the test split scored once, if at all, and what is left of it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from mnist_research import protocol
 from mnist_research.config import Config
@@ -48,6 +50,7 @@ def conclude(
     score = steps.create_scorer(model)
   figures: dict[str, Any] = {}
   tested: dict[str, Any] = {}
+  _tell_of_better(plan, selection.scorings(workdir.read_metrics()))
   if test is None:
     recorder.untested_result(step)
   else:
@@ -55,6 +58,7 @@ def conclude(
     protocol.record_test_scoring(workdir.path, "train", dataset=config.data.dataset, step=step)
     evaluation = evaluate_logits(score(test.images), test.labels)
     recorder.evaluation("test", step, evaluation, test.labels)
+    recorder.test_line(evaluation)
     recorder.result(step, model, test, evaluation)
     probabilities = evaluation.probabilities.astype(np.float32)
     digest = workdir.write_predictions(
@@ -72,6 +76,20 @@ def conclude(
     "seed": config.run.seed,
     **tested,
   }
+
+
+def _tell_of_better(plan: Plan, scored: Sequence[selection.Scoring]) -> None:
+  """Says which epoch was the best on the validation examples, where it isn't the one selected."""
+  config = plan.config
+  if not scored or config.run.select == "best":
+    return
+  best = max(scored, key=lambda scoring: scoring.accuracy)
+  if best.accuracy > scored[-1].accuracy:
+    logging.info(
+      "validation accuracy was highest after epoch %g: %.4f; --select=best keeps the weights of "
+      "that step", round(best.step * config.optimization.batch_size / plan.num_examples, 2),
+      best.accuracy,
+    )  # fmt: skip
 
 
 def _best_model(config: Config, workdir: Workdir) -> tf.keras.Model:

@@ -117,9 +117,11 @@ class Session:
     """Scores the validation examples after a block; None where there are none, or another does."""
     self.recorder.network(block.end)
     if not (self.plan.workers.is_chief and self.validation.num_examples):
+      self.recorder.line(None)
       return None
     evaluation = self._evaluate(self.validation)
     self.recorder.evaluation("validation", block.end, evaluation, self.validation.labels)
+    self.recorder.line(evaluation)
     scoring = Scoring(block.end, evaluation.accuracy)
     self.scored.append(scoring)
     if self.on_validation:

@@ -180,7 +180,7 @@ def create_scorer(model: tf.keras.Model) -> Scorer:
     with Progress(total=len(images), unit="image", task="scoring", brief=True) as progress:
       for start in range(0, len(images), SCORED_BATCH):
         batches.append(score_batch(tf.constant(images[start : start + SCORED_BATCH])).numpy())
-        progress.update(min(start + SCORED_BATCH, len(images)), "scored")
+        progress.update(min(start + SCORED_BATCH, len(images)))
     logits = np.concatenate(batches)
     if len(logits) != len(images):
       raise AssertionError(f"{len(images)} images gave {len(logits)} rows of logits")
