@@ -65,7 +65,7 @@ def train(config: Config, strategy: tf.distribute.Strategy) -> dict[str, Any]:
   step_losses, correct, parts = [], [], []
   for images, labels in blocks:
     parts.append([strategy.experimental_local_results(values) for values in (images, labels)])
-    block_losses, block_correct = train_block(images, labels, tf.constant(_BLOCK))
+    block_losses, block_correct, _ = train_block(images, labels, tf.constant(_BLOCK))
     step_losses += block_losses.numpy().tolist()
     correct += block_correct.numpy().tolist()
   split = digits()

@@ -276,6 +276,18 @@ def test_training_curves_draw_the_records():
   assert "test" not in loss
 
 
+def test_a_plain_loss_is_drawn_in_place_of_one_that_has_another_scale():
+  trained = [{**record, "plain_loss": record["loss"] / 4} for record in _records()]
+  validation = {"step": 30, "split": "validation", "loss": 0.3, "accuracy": 0.8}
+  lines = _lines(_panel(figures.training_curves([*trained, validation], title="Run"), "Loss"))
+  np.testing.assert_allclose(lines["train"].get_ydata(), [0.5, 0.25, 1 / 6, 0.125, 0.1])
+  np.testing.assert_allclose(lines["validation"].get_ydata(), [0.3])
+  # Without those of the first steps, of a version that did not record it, the line is of one kind.
+  del trained[0]["plain_loss"]
+  lines = _lines(_panel(figures.training_curves(trained, title="Run"), "Loss"))
+  np.testing.assert_allclose(lines["train"].get_ydata(), [2, 1, 2 / 3, 0.5, 0.4])
+
+
 def test_training_curves_smooth_many_points_and_keep_them_faint():
   figure = figures.training_curves(_records(100), title="Run")
   lines = _lines(_panel(figure, "Loss"))

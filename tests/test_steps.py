@@ -52,7 +52,7 @@ class _Run(NamedTuple):
     self.train_block(*block, tf.constant(0))
 
   def blocks(self, *counts: int, steps_per_block: int, split: splits.Split = _SPLIT):
-    """Trains blocks of `counts` steps; returns the losses and hits of each step."""
+    """Trains blocks of `counts` steps; returns what is known of each step, as `StepMetrics` has."""
     starts = int(self.state.step.numpy()) + np.cumsum([0, *counts[:-1]])
     blocks = train_blocks(
       split,
@@ -63,10 +63,14 @@ class _Run(NamedTuple):
       num_classes=10,
     )
     done = [
-      [values.numpy()[:count] for values in self.train_block(*block, tf.constant(count))]
+      self.train_block(*block, tf.constant(count))
       for block, count in zip(blocks, counts, strict=True)
     ]
-    return tuple(np.concatenate(values) for values in zip(*done, strict=True))
+    return [
+      np.concatenate([part.numpy()[:count] for part, count in zip(parts, counts, strict=True)])
+      for parts in zip(*done, strict=True)
+      if parts[0] is not None
+    ]
 
   def values(self) -> list[np.ndarray]:
     averages = self.state.averages.variables if self.state.averages else []
@@ -130,7 +134,8 @@ def deterministic():
 def test_steps_of_a_linear_network_are_those_worked_by_hand(smoothing, xla):
   run = _begin(hidden_units=(), label_smoothing=smoothing, xla=xla)
   kernel, bias = (np.asarray(w, np.float64) for w in run.state.model.get_weights())
-  step_losses, correct = run.blocks(3, steps_per_block=3)
+  step_losses, correct, *plain_losses = run.blocks(3, steps_per_block=3)
+  assert len(plain_losses) == (smoothing > 0)  # Without smoothing it is the loss itself.
   for step in range(3):
     images, labels = _batch(run.config, step)
     targets = (1 - smoothing) * np.eye(10)[labels] + smoothing / 10
@@ -138,6 +143,10 @@ def test_steps_of_a_linear_network_are_those_worked_by_hand(smoothing, xla):
     probabilities = _softmax(logits)
     expected = -(targets * np.log(probabilities)).sum(axis=1).mean()
     assert step_losses[step] == pytest.approx(expected, rel=1e-4)
+    plain = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+    assert [losses[step] for losses in plain_losses] == pytest.approx(
+      [plain] * len(plain_losses), rel=1e-4
+    )
     assert correct[step] == (logits.argmax(axis=1) == labels).sum()
     kernel = kernel - 0.1 * images.T @ (probabilities - targets) / 8
     bias = bias - 0.1 * (probabilities - targets).mean(axis=0)
@@ -316,12 +325,11 @@ def test_any_cut_into_blocks_gives_the_same_bits(optimizer, xla):
     "learning_rate_schedule": "one_cycle",
   }
   whole = _begin(xla=xla, **settings)
-  whole_losses, whole_correct = whole.blocks(12, steps_per_block=12)
+  whole_metrics = whole.blocks(12, steps_per_block=12)
   for counts, steps_per_block in (((1,) * 12, 12), ((5, 4, 3), 12), ((1,) * 12, 1)):
     run = _begin(xla=xla, **settings)
-    step_losses, correct = run.blocks(*counts, steps_per_block=steps_per_block)
-    np.testing.assert_array_equal(step_losses, whole_losses)
-    np.testing.assert_array_equal(correct, whole_correct)
+    metrics = run.blocks(*counts, steps_per_block=steps_per_block)
+    np.testing.assert_array_equal(metrics, whole_metrics)
     for mine, other in zip(run.values(), whole.values(), strict=True):
       np.testing.assert_array_equal(mine, other)
 
@@ -351,7 +359,7 @@ def test_entries_past_the_steps_done_are_zero(xla):
   (block,) = train_blocks(
     _SPLIT, run.config, first_steps=[0], steps_per_block=5, strategy=run.strategy, num_classes=10
   )
-  step_losses, correct = run.train_block(*block, tf.constant(2))
+  step_losses, correct, _ = run.train_block(*block, tf.constant(2))
   assert (step_losses.numpy() > 0).tolist() == [True, True, False, False, False]
   assert correct.numpy()[2:].tolist() == [0, 0, 0]
   assert run.state.step.numpy() == 2
@@ -419,9 +427,9 @@ def test_xla_agrees_on_the_losses_of_a_hundred_steps():
 )  # fmt: skip
 def test_two_replicas_train_as_one_device_does(settings):
   one, several = (_begin(replicas=count, **settings) for count in (1, 2))
-  one_losses, one_correct = one.blocks(50, steps_per_block=50)
-  losses_, correct = several.blocks(50, steps_per_block=50)
-  np.testing.assert_allclose(losses_, one_losses, rtol=1e-5)
+  one_losses, one_correct, *one_plain = one.blocks(50, steps_per_block=50)
+  losses_, correct, *plain = several.blocks(50, steps_per_block=50)
+  np.testing.assert_allclose([losses_, *plain], [one_losses, *one_plain], rtol=1e-5)
   assert np.abs(correct - one_correct).max() <= 1
   assert int(correct.sum()) == pytest.approx(int(one_correct.sum()), abs=2)
   for mine, other in zip(several.values(), one.values(), strict=True):

@@ -108,16 +108,23 @@ def test_hyperparameters_keep_their_names_and_kinds(tmp_path):
   assert end.status == api_pb2.STATUS_SUCCESS
 
 
-def test_the_layout_has_all_splits_of_a_metric_in_one_chart(tmp_path):
+@pytest.mark.parametrize("train_loss", ["loss", "plain_loss"])
+def test_the_layout_has_all_splits_of_a_metric_in_one_chart(tmp_path, train_loss):
   with Summaries(tmp_path, first_step=0) as summaries:
-    summaries.layout("loss", "accuracy", step=0)
+    summaries.layout(train_loss=train_loss, step=0)
   (event,) = _accumulated(tmp_path).Tensors("custom_scalars__config__")
   layout = layout_pb2.Layout.FromString(tf.make_ndarray(event.tensor_proto).item())
   (category,) = layout.category
-  assert [chart.title for chart in category.chart] == ["loss", "accuracy"]
-  (pattern,) = category.chart[1].multiline.tag
-  tags = ("train/accuracy", "validation/accuracy", "test/accuracy", "test/accuracy_per_class/1")
-  assert [re.match(pattern, tag) is not None for tag in tags] == [True, True, True, False]
+  metrics = ("loss", "plain_loss", "accuracy", "accuracy_per_class/1")
+  tags = [f"{split}/{name}" for split in ("train", "validation", "test") for name in metrics]
+  drawn = {
+    chart.title: [tag for tag in tags if any(re.match(p, tag) for p in chart.multiline.tag)]
+    for chart in category.chart
+  }
+  assert drawn == {
+    "loss": [f"train/{train_loss}", "validation/loss", "test/loss"],
+    "accuracy": ["train/accuracy", "validation/accuracy", "test/accuracy"],
+  }
 
 
 def test_a_text_is_read_back(tmp_path):

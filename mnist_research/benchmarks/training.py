@@ -152,8 +152,7 @@ class Training:
 
   def do(self, block: input_pipeline.Batches, num_steps: int) -> np.ndarray:
     """Does the steps of a block and returns when they are done, with the loss of each."""
-    block_losses, _ = self.train_block(*block, tf.constant(num_steps))
-    return block_losses.numpy()[:num_steps]
+    return self.train_block(*block, tf.constant(num_steps)).losses.numpy()[:num_steps]
 
   def run(self) -> float:
     """Trains from the initial weights to the last step of the config's run.

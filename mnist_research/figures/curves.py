@@ -42,9 +42,13 @@ def training_curves(records: Sequence[Mapping[str, Any]], *, title: str) -> Figu
   The accuracy is drawn as an error rate in percent, on a log scale where the values span a wide
   range, which tells 97% from 99% at a glance. Panels without values are left out.
 
+  Where the training loss isn't the cross-entropy that the other splits are scored by, and that was
+  recorded too (`plain_loss`), it is drawn in its place: the two have one axis.
+
   Args:
     records: mappings with `step` (int) and `split` ("train", "validation" or "test"), and any of
-      `loss`, `accuracy` (a fraction) and `learning_rate` (floats); other keys are ignored.
+      `loss`, `plain_loss`, `accuracy` (a fraction) and `learning_rate` (floats); other keys are
+      ignored.
     title: written above the curves.
 
   Returns:
@@ -54,7 +58,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], *, title: str) -> Figu
     ValueError: a record has no step or an unknown split.
   """
   _check_records(records)
-  losses = _series_by_split(records, "loss")
+  losses = _series_by_split(with_plain_losses(records), "loss")
   errors = {
     split: (steps, 100.0 * (1.0 - accuracy))
     for split, (steps, accuracy) in _series_by_split(records, "accuracy").items()
@@ -89,6 +93,17 @@ def training_curves(records: Sequence[Mapping[str, Any]], *, title: str) -> Figu
     note = "train: faint line raw, clear line running mean"
     write(figure, left + width, 0.17, note, color=MUTED, fontsize=NOTE_POINTS, ha="right")
   return figure
+
+
+def with_plain_losses(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+  """Returns `records` with the plain loss as their loss, where all of the training have one."""
+  trained = [record for record in records if record["split"] == "train"]
+  if not all("plain_loss" in record for record in trained):
+    return list(records)
+  return [
+    {**record, "loss": record["plain_loss"]} if record["split"] == "train" else record
+    for record in records
+  ]
 
 
 def _check_records(records: Sequence[Mapping[str, Any]]) -> None:

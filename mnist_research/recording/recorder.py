@@ -34,8 +34,9 @@ class _Interval:
 
   def add(self, step: int, metrics: Mapping[str, float]) -> None:
     """Adds a block of steps that ends at `step`; `metrics` are means over it."""
-    for name in self._sums:
-      self._sums[name] += (step - self._step) * metrics[name]
+    values = {"loss": _comparable_loss(metrics), "accuracy": metrics["accuracy"]}
+    for name, value in values.items():
+      self._sums[name] += (step - self._step) * value
     self._step, self._epoch = step, metrics["epoch"]
 
   def end(self) -> list[str]:
@@ -48,12 +49,17 @@ class _Interval:
     return said
 
 
+def _comparable_loss(metrics: Mapping[str, float]) -> float:
+  """Returns the loss by which other splits are scored too."""
+  return metrics.get("plain_loss", metrics["loss"])
+
+
 def _rounded(epochs: float) -> str:
   return f"{round(epochs, 2):g}"
 
 
 def _figures(metrics: Mapping[str, float]) -> list[str]:
-  return [f"loss {metrics['loss']:.4f}", f"accuracy {metrics['accuracy']:.4f}"]
+  return [f"loss {_comparable_loss(metrics):.4f}", f"accuracy {metrics['accuracy']:.4f}"]
 
 
 class Recorder:
@@ -204,13 +210,10 @@ class Recorder:
 
   def _draw_curves(self, step: int) -> None:
     """Draws loss and accuracy of all the run."""
-    # The other splits are scored without it: their losses would seem lower than they are.
-    smoothing = self._config.optimization.label_smoothing
-    smoothed = f", trained with label smoothing {smoothing:g}"
-    title = self._name + (smoothed if smoothing else "")
     self._picture(
-      "train/curves", step, figures.training_curves(self._workdir.read_metrics(), title=title)
-    )
+      "train/curves", step,
+      figures.training_curves(self._workdir.read_metrics(), title=self._name),
+    )  # fmt: skip
 
 
 class NullRecorder:

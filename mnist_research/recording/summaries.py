@@ -23,7 +23,6 @@ from mnist_research.runtime.errors import UserError
 
 HISTOGRAM_BINS = 30
 PR_THRESHOLDS = 201  # 0, 0.005, ..., 1
-_SPLITS = "(train|validation|test)"
 
 
 class Summaries:
@@ -99,13 +98,20 @@ class Summaries:
     """Tells the HParams dashboard that the run ended well."""
     self._write(hparams_summary.session_end_pb(api_pb2.STATUS_SUCCESS), step)
 
-  def layout(self, *metrics: str, step: int) -> None:
-    """Puts each metric into one chart, `Custom Scalars`, with a line for each split."""
+  def layout(self, *, train_loss: str, step: int) -> None:
+    """Puts loss and accuracy into a chart each, in `Custom Scalars`, with a line for each split.
+
+    Args:
+      train_loss: the metric of train that is the same quantity as the `loss` of other splits.
+      step: of the event.
+    """
+    tags = {
+      "loss": [f"^train/{train_loss}$", "^(validation|test)/loss$"],
+      "accuracy": ["^(train|validation|test)/accuracy$"],
+    }
     charts = [
-      layout_pb2.Chart(
-        title=metric, multiline=layout_pb2.MultilineChartContent(tag=[f"^{_SPLITS}/{metric}$"])
-      )
-      for metric in metrics
+      layout_pb2.Chart(title=metric, multiline=layout_pb2.MultilineChartContent(tag=patterns))
+      for metric, patterns in tags.items()
     ]
     category = layout_pb2.Category(title="train, validation and test", chart=charts)
     self._write(layout_summary.pb(layout_pb2.Layout(category=[category])), step)

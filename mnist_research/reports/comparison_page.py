@@ -113,7 +113,7 @@ def _has(run: Run, split: str) -> bool:
 def _series(run: Run, split: str, key: str) -> tuple[np.ndarray, np.ndarray]:
   """Returns epochs and values of a run; an accuracy as an error rate in percent."""
   assert run.result is not None
-  records = [r for r in run.metrics if r["split"] == split]
+  records = [r for r in figures.with_plain_losses(run.metrics) if r["split"] == split]
   steps = np.array([record["step"] for record in records], np.float64)
   values = np.array([record.get(key, math.nan) for record in records], np.float64)
   epochs = steps * run.config.optimization.batch_size / run.result["train_examples"]

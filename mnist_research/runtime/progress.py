@@ -13,7 +13,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 # What is over sooner needs no bar.
 _SECONDS_BEFORE_BAR = 1.0
 _BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} eta {remaining}"
-_BAR_CELLS = 5  # The bar's own width at least, when fields are chosen.
+_BAR_CELLS = 3  # The bar's own width at least, when fields are chosen.
 _COLUMNS = 80  # Of a terminal that doesn't say.
 
 
@@ -58,8 +58,9 @@ class Progress:
     self._line_time = time.monotonic()
     self._lines = not shows_bars()
     self._bar = _Bar(
-      total=total, initial=first, unit=unit, desc=task or None, disable=self._lines,
-      dynamic_ncols=True, delay=_SECONDS_BEFORE_BAR if brief else 0.0, leave=not brief,
+      total=total, initial=first, unit=unit, desc=f"{task}: " if task else None,
+      disable=self._lines, dynamic_ncols=True,
+      delay=_SECONDS_BEFORE_BAR if brief else 0.0, leave=not brief,
     )  # fmt: skip
 
   def __enter__(self) -> "Progress":

@@ -70,6 +70,19 @@ def create_loss(name: str, label_smoothing: float = 0.0, settings: str = "") -> 
   return {loss.__name__: loss for loss in losses}[name]
 
 
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+  """Returns the cross-entropy of each example in nats, float32 [batch], without smoothing.
+
+  Args:
+    labels: int32 [batch]; or targets, float32 [batch, classes], where examples are mixed.
+    logits: floats [batch, classes].
+  """
+  logits = tf.cast(logits, tf.float32)
+  if labels.dtype.is_floating:
+    return tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+  return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+
+
 def loss_of(optimization: OptimizationConfig) -> LossFunction:
   """Returns the loss that the settings name, as `create_loss` does."""
   return create_loss(optimization.loss, optimization.label_smoothing, optimization.loss_settings)

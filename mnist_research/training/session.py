@@ -94,8 +94,8 @@ class Session:
     """
     self.profiler.at(block.start)
     began = time.perf_counter()
-    block_losses, correct = self.train_block(*next(self.batches), tf.constant(block.num_steps))
-    step_losses = block_losses.numpy()[: block.num_steps].astype(np.float64)
+    done = self.train_block(*next(self.batches), tf.constant(block.num_steps))
+    step_losses = done.losses.numpy()[: block.num_steps].astype(np.float64)
     seconds = time.perf_counter() - began
     self.train_seconds += seconds
     bad = np.flatnonzero(~np.isfinite(step_losses))
@@ -105,10 +105,14 @@ class Session:
       raise checkpoints.diverged(self.state, step, problem)
     batch_size = self.plan.config.optimization.batch_size
     examples = block.num_steps * batch_size
+    plain = {}
+    if done.plain_losses is not None:
+      plain["plain_loss"] = float(done.plain_losses.numpy()[: block.num_steps].mean(dtype=float))
     return {
       "epoch": block.end * batch_size / self.plan.num_examples,
       "loss": float(step_losses.mean()),
-      "accuracy": int(correct.numpy().sum()) / examples,
+      **plain,
+      "accuracy": int(done.correct.numpy().sum()) / examples,
       "learning_rate": optimizers.learning_rate(self.state.optimizer, block.end - 1),
       "examples_per_second": examples / seconds,
     }

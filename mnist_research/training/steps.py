@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,15 +13,30 @@ from mnist_research.data import randomness
 from mnist_research.models.layers import step_randomness
 from mnist_research.models.variables import is_generator
 from mnist_research.runtime.progress import Progress
-from mnist_research.training.losses import LossFunction
+from mnist_research.training.losses import LossFunction, cross_entropy
 from mnist_research.training.state import TrainState
 
 # Images of one call of the network when a split is scored: large enough to fill the device.
 SCORED_BATCH = 2000
 
+
+class StepMetrics(NamedTuple):
+  """What is known of the steps of a block, [steps] each; entries past the steps done are 0.
+
+  Attributes:
+    losses: float32, the mean loss of the global batch before the step's update.
+    correct: int32, how many of its examples were predicted correctly.
+    plain_losses: float32, its mean cross-entropy, where the loss is another: of smoothed targets,
+      or a user's own. Other splits are scored by it.
+  """
+
+  losses: tf.Tensor
+  correct: tf.Tensor
+  plain_losses: tf.Tensor | None = None
+
+
 # (images [steps, batch, height, width, channels], labels [steps, batch], number of steps to do [])
-#   -> (mean loss [steps], number of correct predictions [steps])
-TrainBlock = Callable[..., tuple[tf.Tensor, tf.Tensor]]
+TrainBlock = Callable[..., StepMetrics]
 # images, uint8 [N, height, width, channels] -> logits, float32 [N, classes]
 Scorer = Callable[[np.ndarray], np.ndarray]
 
@@ -37,11 +53,12 @@ def create_train_block(
 
   It takes a block as `input_pipeline.train_blocks` gives it, images and labels of as many steps as
   the block has room for, and the number of them to do, a tensor: a Python number would compile anew
-  for each value. It advances `state` and returns, for each step, the loss of the global batch as it
-  was before the step's update, float32 [steps], and how many of its examples were predicted
-  correctly, int32 [steps]; entries past the steps done are 0.
+  for each value. It advances `state`.
   """
   replica_step = _create_replica_step(config, state, loss_function, strategy)
+  dtypes = [tf.float32, tf.int32]
+  if not config.optimization.trains_on_cross_entropy:
+    dtypes.append(tf.float32)
 
   # Not by AutoGraph: to rewrite the source takes a quarter of a second at a start, and the parser
   # of Python 3.11 fails, rarely, where a collection of garbage lets another thread parse between,
@@ -50,25 +67,26 @@ def create_train_block(
   def train_block(images, labels, num_steps):
     size = strategy.experimental_local_results(images)[0].shape[0]
 
-    def step(index, losses, correct):
-      loss, hits = strategy.run(replica_step, args=(images, labels, index))
-      losses = losses.write(index, tf.add_n(strategy.experimental_local_results(loss)))
-      correct = correct.write(index, tf.add_n(strategy.experimental_local_results(hits)))
-      return index + 1, losses, correct
+    def step(index, totals):
+      shares = strategy.run(replica_step, args=(images, labels, index))
+      sums = [tf.add_n(strategy.experimental_local_results(share)) for share in shares]
+      return index + 1, [
+        total.write(index, value) for total, value in zip(totals, sums, strict=True)
+      ]
 
     # The loop is outside `strategy.run`: an optimizer can't reduce gradients in a loop inside it.
-    _, losses, correct = tf.while_loop(
-      lambda index, *_: index < num_steps,
+    _, totals = tf.while_loop(
+      lambda index, _: index < num_steps,
       step,
       (
         tf.constant(0),
-        tf.TensorArray(tf.float32, size=size, element_shape=[]),
-        tf.TensorArray(tf.int32, size=size, element_shape=[]),
+        [tf.TensorArray(dtype, size=size, element_shape=[]) for dtype in dtypes],
       ),
     )
-    totals = losses.stack(), correct.stack()
     # Once a block: a message between workers takes longer than the arithmetic of a step.
-    return tuple(distribution.sum_over_workers(total, strategy) for total in totals)
+    return StepMetrics(
+      *(distribution.sum_over_workers(total.stack(), strategy) for total in totals)
+    )
 
   return train_block
 
@@ -78,11 +96,15 @@ def _create_replica_step(
   state: TrainState,
   loss_function: LossFunction,
   strategy: tf.distribute.Strategy,
-) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-  """Returns one step of one replica: its share of the batch at an index of the block."""
+) -> Callable[..., tuple[tf.Tensor, ...]]:
+  """Returns one step of one replica: its share of the batch at an index of the block.
+
+  It gives its share of each of `StepMetrics`.
+  """
   batch_size, seed = config.optimization.batch_size, config.run.seed
   clip_norm, replicas = config.optimization.clip_norm, strategy.num_replicas_in_sync
   variables = state.model.trainable_variables
+  loss_is_plain = config.optimization.trains_on_cross_entropy
 
   def replica_step(images, labels, index):
     images, labels = images[index], labels[index]
@@ -109,10 +131,12 @@ def _create_replica_step(
     if state.averages is not None:
       _update_averages(state, config.optimization.ema_decay)
     state.step.assign_add(1)
+    plain_loss = tf.reduce_sum(cross_entropy(labels, logits)) / batch_size
     if config.augmentation.mixes_examples:
       labels = tf.argmax(labels, axis=-1, output_type=tf.int32)
     predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
-    return loss, tf.math.count_nonzero(predictions == labels, dtype=tf.int32)
+    correct = tf.math.count_nonzero(predictions == labels, dtype=tf.int32)
+    return (loss, correct) if loss_is_plain else (loss, correct, plain_loss)
 
   return replica_step
 
