@@ -206,6 +206,20 @@ def test_baseline_pair_by_pair():
   }
   assert ("ratio, turn by turn", "3.00, 2.00, 6.00") in report.rows
   assert ("ratio", "3.00 (2.00 to 6.00)") in report.rows
+  faster = (
+    "It is 3.00 (2.00 to 6.00) times as fast as keras_fit: training was faster in every round."
+  )
+  assert report.text().splitlines()[-1] == faster
+
+
+@pytest.mark.parametrize(
+  ("theirs", "verdict"),
+  [((200.0, 400.0), "training was slower in every round"),
+   ((200.0, 50.0), "neither was faster in every round")],
+)  # fmt: skip
+def test_the_verdict_takes_every_round(theirs, verdict):
+  report = throughput.report_baseline([100.0, 100.0], theirs, "keras_fit")
+  assert report.verdict.endswith(f"times as fast as keras_fit: {verdict}.")
 
 
 def test_input_and_evaluation_against_their_limits():

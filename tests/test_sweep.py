@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import statistics
 
@@ -10,6 +11,7 @@ import optuna
 import pytest
 from matplotlib.image import imread
 
+from mnist_research.config import Config
 from mnist_research.config import flags as config_flags
 
 _SMALL = (
@@ -61,7 +63,8 @@ def test_a_killed_sweep_goes_on_and_repeats_no_finished_trial(prepared, tmp_path
   before = _written(workdir)
   assert 3 <= len(before) < 8
 
-  record = _sweep(_GRID, jobs, **options).record
+  ended = _sweep(_GRID, jobs, **options)
+  record = ended.record
   assert record["finished"] == 8
   assert (record["failed"], record["running"], record["waiting"]) == (0, 0, 0)
   after = _written(workdir)
@@ -90,7 +93,22 @@ def test_a_killed_sweep_goes_on_and_repeats_no_finished_trial(prepared, tmp_path
   means = {key: statistics.fmean(values) for key, values in means.items()}
   best = max(means, key=means.get)
   assert record["best"] == {"activation": best[0], "optimizer": best[1]}
-  assert record["validation_accuracy"] == pytest.approx(means[best])
+  assert record["validation_accuracy"] == pytest.approx(means[best], rel=1e-5)
+  # What trains it is a whole command.
+  lines = iter(ended.stderr.splitlines())
+  next(line for line in lines if line.startswith("best by validation accuracy"))
+  python, option, module, *flags = shlex.split(next(lines))
+  assert (python, option, module) == ("python", "-m", "mnist_research.train")
+  texts = dict(flag.removeprefix("--").split("=", 1) for flag in flags)
+  config = config_flags.with_texts(Config(), texts)
+  assert (config.model.activation, config.optimization.optimizer) == best
+  assert (config.run.score_test, config.run.workdir) == (True, "")
+  assert (
+    config.replace(score_test=False).differences(
+      results[0][0].replace(activation=best[0], optimizer=best[1], seed=0)
+    )
+    == []
+  )
 
   report = workdir / "sweep-report"
   assert record["report"] == str(report / "report.html")
@@ -133,7 +151,7 @@ def test_a_search_prunes_by_validation_and_ends_with_its_pictures(prepared, tmp_
   others = [trial.intermediate_values[0] for trial in finished]
   assert pruned.intermediate_values[0] < statistics.median(others)
   best = max(finished, key=lambda trial: trial.value)
-  assert record["validation_accuracy"] == best.value
+  assert record["validation_accuracy"] == pytest.approx(best.value, rel=1e-5)
   assert float(record["best"]["learning_rate"]) == pytest.approx(
     best.params["learning_rate"], rel=1e-3
   )

@@ -64,6 +64,8 @@ def report(
       ("scoring's share of that speed", share.text(write_share)),
     ],
     _NOTES,
+    f"Scoring does {write_rate(rate.median)} images a second, {write_share(share.median)} of the "
+    "speed of its bare products.",
   )
 
 

@@ -39,4 +39,6 @@ def report(run: dict[str, Any]) -> Report:
       ("limit: data, weights, optimizer", write_bytes(needed)),
     ],
     _NOTES,
+    f"Training takes {write_bytes(peak - imported)} beside TensorFlow, "
+    f"{(peak - imported) / needed:.1f} times what data, weights and optimizer need.",
   )

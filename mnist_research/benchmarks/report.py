@@ -13,11 +13,13 @@ class Report(NamedTuple):
     record: what programs read: numbers, in seconds, bytes and their quotients.
     rows: a name and a value with its unit, as people read them.
     notes: what was timed and what was not, in words.
+    verdict: what it comes to, in one sentence.
   """
 
   record: dict[str, Any]
   rows: Rows
   notes: Sequence[str] = ()
+  verdict: str = ""
 
   @classmethod
   def joined(cls, reports: "Sequence[Report]") -> "Report":
@@ -26,12 +28,14 @@ class Report(NamedTuple):
     for report in reports:
       record |= report.record
     rows = [row for report in reports for row in report.rows]
-    return cls(record, rows, [note for report in reports for note in report.notes])
+    notes = [note for report in reports for note in report.notes]
+    return cls(record, rows, notes, " ".join(r.verdict for r in reports if r.verdict))
 
   def text(self) -> str:
-    """Returns the table, and the notes below it."""
+    """Returns the table, the notes below it, and the verdict."""
     width = max(len(name) for name, _ in self.rows)
-    return "\n".join([*(f"{name:<{width}}  {value}" for name, value in self.rows), *self.notes])
+    rows = [f"{name:<{width}}  {value}" for name, value in self.rows]
+    return "\n".join([*rows, *self.notes, *filter(None, [self.verdict])])
 
 
 def write_rate(value: float) -> str:

@@ -90,6 +90,7 @@ def report_training(
       ("a step", spread(step_seconds).text(write_seconds)),
       ("model FLOP/s", speed.text(write_flops)),
     ],
+    verdict=f"Training does {write_rate(rate.median)} examples a second.",
   )
 
 
@@ -124,24 +125,33 @@ def report_limit(
       *rows,
       ("training's share of that speed", share.text(write_share)),
     ],
+    verdict=f"That is {write_share(share.median)} of the speed of its bare products.",
   )
 
 
 def report_baseline(ours: Sequence[float], theirs: Sequence[float], name: str) -> Report:
   """Reports the ratio of examples a second, turn by turn."""
   pairs = ratios(ours, theirs)
+  ratio = spread(pairs)
+  if ratio.lowest > 1:
+    won = "training was faster in every round"
+  elif ratio.highest < 1:
+    won = "training was slower in every round"
+  else:
+    won = "neither was faster in every round"
   return Report(
     {
       "baseline": name,
       **spread(theirs).record("baseline_examples_per_second"),
       "ratios": pairs,
-      **spread(pairs).record("ratio"),
+      **ratio.record("ratio"),
     },
     [
       (f"{name}, examples a second", spread(theirs).text(write_rate)),
       ("ratio, turn by turn", ", ".join(map(write_ratio, pairs))),
-      ("ratio", spread(pairs).text(write_ratio)),
+      ("ratio", ratio.text(write_ratio)),
     ],
+    verdict=f"It is {ratio.text(write_ratio)} times as fast as {name}: {won}.",
   )
 
 

@@ -116,6 +116,7 @@ def report(runs: Sequence[SeedRun]) -> Report:
       ("share of the limit's speed", share.text(write_share)),
     ],
     _NOTES,
+    f"Training takes {write_seconds(seconds.median)}, median over {len(runs)} seeds.",
   )
   return Report.joined([*accuracies, times])
 
@@ -128,5 +129,7 @@ def _accuracy_report(name: str, accuracies: Sequence[float]) -> Report:
     text += f" +- {100 * deviation:.2f}%"
   rows: Rows = [(name.replace("_", " "), f"{text}, lowest {100 * min(accuracies):.2f}%")]
   return Report(
-    {f"{name}_mean": mean, f"{name}_std": deviation, f"{name}_lowest": min(accuracies)}, rows
+    {f"{name}_mean": mean, f"{name}_std": deviation, f"{name}_lowest": min(accuracies)},
+    rows,
+    verdict=f"The {name.replace('_', ' ')} is {text}.",
   )
