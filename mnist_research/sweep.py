@@ -68,8 +68,11 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   app.require_extra("optuna", "sweep")
   from absl import logging
 
-  from mnist_research.sweeps import run
-  from mnist_research.workdir import Workdir
+  from mnist_research.runtime import progress
+
+  with progress.loading("Optuna"):
+    from mnist_research.sweeps import run
+    from mnist_research.workdir import Workdir
 
   with Workdir(directory).opened():
     records, seconds, overhead, summary = run.run_sweep(

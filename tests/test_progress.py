@@ -179,3 +179,20 @@ def test_a_terminal_is_not_told_beside_the_bar(caplog, monkeypatch):
       time.sleep(0.05)
     assert terminal.shown() == ""
   assert _messages(caplog) == []
+
+
+def test_a_terminal_is_told_what_is_loaded_until_it_is():
+  with _Terminal() as terminal:
+    with progress_lib.loading("TensorFlow"):
+      assert terminal.shown() == "loading TensorFlow ..."
+    assert terminal.shown() == "\r" + 22 * " " + "\r"
+    logging.set_verbosity(logging.WARNING)
+    with progress_lib.loading("TensorFlow"):
+      pass
+    assert terminal.shown() == ""
+
+
+def test_a_log_is_not_told_what_is_loaded(capsys):
+  with progress_lib.loading("TensorFlow"):
+    pass
+  assert capsys.readouterr().err == ""

@@ -114,7 +114,9 @@ def load_tensorflow() -> None:
   Raises:
     UserError: TensorFlow can't be loaded here.
   """
-  with without_noise():
+  from mnist_research.runtime import progress
+
+  with progress.loading("TensorFlow"), without_noise():
     try:
       import tensorflow as tf
 

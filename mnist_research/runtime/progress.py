@@ -111,3 +111,17 @@ def waiting(task: str) -> Iterator[None]:
     ended.set()
     if thread.is_alive():
       thread.join()
+
+
+@contextlib.contextmanager
+def loading(name: str) -> Iterator[None]:
+  """Says on a terminal that `name` is imported, which takes seconds; afterwards it is wiped out."""
+  shown = shows_bars()
+  text = f"loading {name} ..."
+  if shown:
+    print(text, end="", file=sys.stderr, flush=True)
+  try:
+    yield
+  finally:
+    if shown:
+      print(f"\r{' ' * len(text)}\r", end="", file=sys.stderr, flush=True)
