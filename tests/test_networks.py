@@ -1,5 +1,7 @@
 """Tests of the networks: what they compute, how they begin, and their random numbers."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -453,3 +455,21 @@ def test_multiplications_are_those_of_the_products(settings):
   products = network_products(create_model(config, 10))
   counted = create_recipe(config.model).multiplications(IMAGE_SHAPE, 10)
   assert counted == sum(product.forward_flops for product in products) // 2
+
+
+@pytest.mark.parametrize(
+  ("settings", "shapes"),
+  [
+    ({"hidden_units": (20, 12)}, ["(1, 784)", "(1, 20)", "(1, 12)", "(1, 10)"]),
+    (
+      {"model": "cnn", "filters": (4, 6), "kernel_sizes": (5, 3), "pool_sizes": (2, 1),
+       "hidden_units": (7,)},
+      ["(1, 12, 12, 4)", "(1, 10, 10, 6)", "(1, 600)", "(1, 7)", "(1, 10)"],
+    ),
+  ],
+)  # fmt: skip
+def test_the_summary_shows_the_shape_after_each_layer(settings, shapes):
+  lines = []
+  create_model(Config(**settings), 10).summary(print_fn=lambda text: lines.extend(text.split("\n")))
+  found = [re.search(r"\((\d+, )+\d+\)|\?", line) for line in lines if "│" in line]
+  assert [match.group() for match in found if match] == shapes

@@ -91,7 +91,7 @@ def prediction_grid(
     labels: int [N], the true classes.
     probabilities: float [N, C].
     label_names: C names.
-    title: written above the pictures.
+    title: written above the pictures; it says how they were chosen.
 
   Returns:
     The figure.
@@ -117,11 +117,8 @@ def prediction_grid(
     else:
       true = (f"true: {label_names[label]}", INK)
       captions.append([(f"{WRONG_MARK} {named}", WRONG_COLOUR), true])
-  shown, count = len(right), int(right.sum())
-  summary = [
-    (f"{RIGHT_MARK} right: {count} of {shown}", RIGHT_COLOUR),
-    (f"{WRONG_MARK} wrong: {shown - count} of {shown}", WRONG_COLOUR),
-  ]
+  # Without their counts: those of pictures that were chosen would read as an accuracy.
+  summary = [(f"{RIGHT_MARK} right", RIGHT_COLOUR), (f"{WRONG_MARK} wrong", WRONG_COLOUR)]
   footer = "Below each picture: predicted label and its probability."
   return _picture_grid(pixels, captions, title=title, summary=summary, footer=footer, right=right)
 

@@ -161,12 +161,12 @@ class Inspector:
     for tag, kind, indices in (
       (
         "confident_mistakes",
-        "most confident mistakes",
+        "most confident of {:,} mistakes",
         confident_mistakes(evaluation.probabilities, test.labels),
       ),
       (
         "doubtful_hits",
-        "least confident hits",
+        "least confident of {:,} hits",
         doubtful_hits(evaluation.probabilities, test.labels),
       ),
     ):
@@ -174,7 +174,8 @@ class Inspector:
       if len(shown):
         yield f"test/{tag}", figures.prediction_grid(
           test.images[shown], test.labels[shown], evaluation.probabilities[shown],
-          label_names=self._label_names, title=f"{name}: {kind}",
+          label_names=self._label_names,
+          title=f"{name}: the {len(shown)} {kind.format(len(indices))}",
         )  # fmt: skip
 
   def wait(self) -> None:

@@ -196,13 +196,16 @@ class Recorder:
 
   def draw_predictions(self, step: int, test: splits.Split, evaluation: Evaluation) -> None:
     """Draws some predictions, the first mistakes among them, and the confusion matrix."""
+    half = _PICTURED_EXAMPLES // 2
     wrong = np.flatnonzero(evaluation.probabilities.argmax(axis=1) != test.labels)
-    shown = np.arange(test.num_examples)[: _PICTURED_EXAMPLES // 2]
-    shown = np.union1d(shown, wrong[: _PICTURED_EXAMPLES // 2])
+    shown = np.union1d(np.arange(test.num_examples)[:half], wrong[:half])
+    mistakes = f"the first {half} of {len(wrong):,} mistakes"
+    if len(wrong) <= half:
+      mistakes = f"all {len(wrong)} mistakes" if len(wrong) else "no mistakes"
     self._picture("test/predictions", step, figures.prediction_grid(
       test.images[shown], test.labels[shown], evaluation.probabilities[shown],
       label_names=self._label_names,
-      title=f"{self._name}: the first test examples, and the first mistakes",
+      title=f"{self._name}: the first {half} test examples, and {mistakes}",
     ))  # fmt: skip
     self._picture("test/confusion_matrix", step, figures.confusion_matrix(
       evaluation.confusion, label_names=self._label_names, title=f"{self._name}: test examples"
