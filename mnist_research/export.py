@@ -42,8 +42,6 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   workdir = trained_workdir(flag_values.workdir)
   trained_config = workdir.trained_config()
   settings = config_flags.from_flags_over(trained_config, flag_values)
-  if file_format == "tflite_int8":
-    config_flags.check_dataset(trained_config, flag_values)
   if output.exists():
     raise UserError(f"--output={output} is there already: remove it, or name another --output")
   if file_format == "onnx":

@@ -55,8 +55,6 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   workdir = trained_workdir(flag_values.workdir)
   trained = workdir.trained_config()
   settings = config_flags.from_flags_over(trained, flag_values)
-  if index is not None:
-    config_flags.check_dataset(trained, flag_values)
 
   files, problems = images.list_files(arguments)
   _check_figure(figure_path, files)

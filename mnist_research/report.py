@@ -89,10 +89,6 @@ def _test_images(run: "Run", flag_values: flags.FlagValues) -> "np.ndarray | str
   predictions = run.workdir.read_predictions()
   if predictions is None:
     return "the run left no predictions"
-  try:
-    config_flags.check_dataset(run.config, flag_values)
-  except UserError as error:
-    return str(error)
   settings = config_flags.from_flags_over(run.config, flag_values)
   app.load_tensorflow()
   import numpy as np

@@ -169,7 +169,7 @@ def _fake_tensorflow(directory, body):
     f"import os\n{body}\nclass config:\n  list_physical_devices = staticmethod(lambda: [])\n"
   )
   (directory / "keras.py").write_text(
-    "class config:\n  set_image_data_format = set_floatx = staticmethod(lambda _: None)\n"
+    "class config:\n  set_image_data_format = set_floatx = set_epsilon = staticmethod(id)\n"
   )
 
 
@@ -185,8 +185,8 @@ def test_a_tensorflow_that_does_not_load_is_one_line(tmp_path):
   _fake_tensorflow(tmp_path, "raise ImportError('failed to map segment')")
   path = f"{tmp_path}{os.pathsep}{commands.REPOSITORY}"
   assert _run_main("app.load_tensorflow()", path=path).error == (
-    "error: TensorFlow can't be loaded: failed to map segment; check its installation, and that "
-    "there is enough memory"
+    "error: TensorFlow can't be loaded: failed to map segment; check its installation, "
+    "~/.keras/keras.json, and that there is enough memory"
   )
 
 
@@ -216,10 +216,24 @@ def test_a_bad_flag_is_answered_before_tensorflow_is_loaded():
   assert finished.error == "error: --batch_size=0: must be at least 1"
 
 
-def test_no_message_tells_a_password():
-  assert _run_main("raise UserError('--storage=db://me:se:cret@host/x is away')").error == (
-    "error: --storage=db://me:***@host/x is away"
+@pytest.mark.parametrize(
+  ("address", "shown"),
+  [
+    ("db://me:se:cret@host/x", "db://me:***@host/x"),
+    ("db://me:se/cr@et@host/x", "db://me:***@host/x"),
+    ("db:/me:secret@host/x", "db:/me:***@host/x"),
+    ("db://host/x?user=me&password=secret&port=1", "db://host/x?user=me&password=***&port=1"),
+    ("db://host:80/x?sslpassword=secret", "db://host:80/x?sslpassword=***"),
+  ],
+)
+def test_no_message_tells_a_password(address, shown):
+  assert _run_main(f"raise UserError('--storage={address} is away')").error == (
+    f"error: --storage={shown} is away"
   )
+  defect = _run_main(f"raise RuntimeError('{address}'.lower() + ' is away')")
+  assert defect.returncode == 1
+  assert defect.stderr.splitlines()[0] == "Traceback (most recent call last):"
+  assert defect.stderr.splitlines()[-1] == f"RuntimeError: {shown} is away"
 
 
 def test_the_environment_of_keras_and_matplotlib_is_set_right(monkeypatch):

@@ -22,14 +22,15 @@ _TEXTS = st.text(st.characters(exclude_categories=("C", "Z"), include_characters
   str.strip
 )
 _PATHS = _TEXTS | st.sampled_from(["~/a #1", "a \\\\# b", "a \\# # b", "~"])
+_DATASETS = st.sampled_from(["kmnist", "a_b/C.1-x+y", "mnist:3.*.*", "a/b:1.2.3", "~/a #1.py:B"])
 _COUNTS = st.integers(1, 2**31 - 1)
 _PAIRS = st.tuples(_COUNTS, _COUNTS)
 _SHARES = st.floats(0, 1, exclude_max=True)
 _SIZES = st.floats(0, 2**31, exclude_min=True, exclude_max=True)
 
 _VALUES = {
-  "dataset": _TEXTS,
-  "fallback_dataset": _TEXTS,
+  "dataset": _DATASETS,
+  "fallback_dataset": _DATASETS,
   "data_dir": _PATHS,
   "manual_dir": _PATHS,
   "mirror": _TEXTS,
@@ -216,7 +217,7 @@ def test_no_flags_give_the_defaults():
 
 @given(settings=st.fixed_dictionaries(_VALUES))
 @example(settings=_CHANGED)
-@example(settings={"hidden_units": (), "dataset": "# no comment", "data_dir": "a b=c --seed=1"})
+@example(settings={"hidden_units": (), "mirror": "# no comment", "data_dir": "a b=c --seed=1"})
 @example(settings={"learning_rate": 5e-324, "epochs": 2147483647.5})
 def test_settings_come_back_through_a_flagfile(tmp_path_factory, settings):
   config = Config(**settings)
@@ -303,6 +304,24 @@ def test_there_are_configs():
 @pytest.mark.parametrize(
   ("name", "value", "remedy"),
   [
+    *(
+      ("dataset", name, "must be the name of a TFDS dataset, such as mnist")
+      for name in (
+        "",
+        "gs://bucket/x",
+        "huggingface:mnist",
+        "kaggle:digits",
+        "..",
+        "../x",
+        "/etc",
+        "mnist:3",
+        "a b",
+        "mnist[x]",
+        "\u0661",
+        "https://host/x.py",
+      )
+    ),
+    ("fallback_dataset", "s3://x/y", "must be the name of a TFDS dataset"),
     ("validation_examples", -1, "at least 0"),
     ("model", "mlp", "choose one of dense"),
     ("hidden_units", (128, 0), "at least 1"),

@@ -54,8 +54,6 @@ def test_a_prepared_dataset_is_read_whole(prepared):
     ("binarized_mnist", "its labels are absent"),
     ("iris", "its images are absent"),
     ("synthetic_digits/many", "many"),
-    ("no such/name", "no such"),
-    ("", "--dataset="),
   ],
 )
 def test_a_dataset_that_does_not_fit_is_refused(tmp_path, monkeypatch, dataset, problem):

@@ -303,29 +303,10 @@ def test_a_run_of_the_former_version_is_scored(trained, on_test, tmp_path):
 
 
 @pytest.mark.parametrize(
-  "line", ["--dataset=huggingface:mnist", "--fallback_dataset=kaggle:digits"]
-)
-def test_a_dataset_that_a_foreign_run_names_is_not_asked_for(trained, tmp_path, line):
-  copy = shutil.copytree(trained.workdir, tmp_path / "copy")
-  (copy / "environment.json").unlink()
-  lines = (copy / "config.cfg").read_text().splitlines(keepends=True)
-  (copy / "config.cfg").write_text("".join(lines[:-1]) + f"{line}\n")
-  for module, flags in {**_USES, "export": ["--format=tflite_int8", "--output=x"]}.items():
-    error = commands.run(f"--workdir={copy}", *flags, module=module, cwd=tmp_path).error
-    name = line.partition("=")[2]
-    assert f"config.cfg names the dataset {name}, which TFDS asks the network for" in error
-  # What the command line names is the user's own wish.
-  own = commands.run(f"--workdir={copy}", "--dataset=synthetic_digits/2000_500", module="evaluate")
-  assert (own.returncode, "asks the network" in own.stderr) == (0, False)
-  report = commands.run(copy, f"--output={tmp_path / 'report'}", module="report")
-  assert report.returncode == 0
-  assert "asks the network" in (tmp_path / "report" / "report.html").read_text()
-
-
-@pytest.mark.parametrize(
   "line",
   [
     "--flagfile=/etc/passwd", "--undefok=seed", "--data_dir=gs://bucket/tfds",
+    "--dataset=huggingface:mnist", "--fallback_dataset=gs://bucket/x",
     "--manual_dir=https://example.com/x", "--workdir=s3://bucket/run", "--verbosity=1",
   ],
 )  # fmt: skip

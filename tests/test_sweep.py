@@ -193,6 +193,10 @@ def test_a_stopped_sweep_saves_its_trainings(prepared, tmp_path):
     (["--search=activation=relu,gelu", "--retry_failed"], "--retry_failed belongs to --sweep"),
     (["--sweep=seed=0..1", "--jobs=1000"], "--jobs=1000: there are"),
     (["--sweep=seed=0..1", "--storage=nosuch://host"], "--storage=nosuch://host can't be used"),
+    (
+      ["--sweep=seed=0..1", "--storage=postgresql://u:SECRET@host/db"],
+      "error: --storage=postgresql://u:***@host/db can't be used: ",
+    ),
     (["--sweep=seed=0..1", "--strategy=multi_worker"], "a trial takes one machine"),
   ],
 )

@@ -1,7 +1,6 @@
 """The settings as flags of a command, as lines of a flagfile, and as texts of a sweep."""
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from mnist_research.config.config import FIELDS, KINDS, SUBJECTS, Config
 from mnist_research.config.setting import INTEGER_LIMIT
 from mnist_research.runtime import command_line, flagfiles, help_text
 from mnist_research.runtime.errors import UserError, did_you_mean
-from mnist_research.runtime.extensions import is_builder
 from mnist_research.runtime.flagfiles import Argument, shortened
 
 # What may be chosen anew when a trained network is used.
@@ -32,10 +30,6 @@ _PARTS = {
 
 # What --step takes beside numbers.
 LATEST_WHOLE = "latest_whole"
-
-
-# A name in a namespace of TFDS's, such as huggingface:mnist, but no version, such as mnist:3.0.1.
-_REMOTE = re.compile(r"^[^/:]+:(?![\d*])|://")
 
 
 class _StepParser(flags.ArgumentParser):
@@ -125,21 +119,6 @@ def from_flags_over(stored: Config, flag_values: flags.FlagValues) -> Config:
   """
   given = [name for name in AFTER_TRAINING if name in flag_values and flag_values[name].present]
   return stored.replace(**{name: flag_values[name].value for name in given})
-
-
-def check_dataset(stored: Config, flag_values: flags.FlagValues) -> None:
-  """Raises UserError where a run's own settings would have TFDS ask the network for its dataset.
-
-  The workdir may be somebody else's: what it names is fetched if the command line names it, too.
-  """
-  if "dataset" in flag_values and flag_values["dataset"].present:
-    return
-  for name in (stored.data.dataset, stored.data.fallback_dataset):
-    if _REMOTE.search(name) and not is_builder(name):
-      raise UserError(
-        f"the run's config.cfg names the dataset {shortened(name)}, which TFDS asks the network "
-        "for: give it by --dataset if that is wanted"
-      )
 
 
 def with_texts(config: Config, texts: Mapping[str, str]) -> Config:

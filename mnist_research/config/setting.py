@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mnist_research.runtime.errors import UserError, did_you_mean
-from mnist_research.runtime.extensions import is_reference
+from mnist_research.runtime.extensions import is_builder, is_reference
 
 # TensorFlow counts in 32 bits in places.
 INTEGER_LIMIT = 2**31
@@ -24,6 +24,9 @@ _MOST_ENTRIES = 1000
 _CLASS_NAME = re.compile(r"[A-Z]\w*")
 # TFDS would ask the network for gs://bucket.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+")
+# A dataset of TFDS with its config and version, emnist/digits:3.1.0. TFDS would ask the network for
+# names in a namespace, such as huggingface:mnist, wherever the settings come from.
+_DATASET = re.compile(r"\w+(/[\w+.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?", re.ASCII)
 
 
 def setting(
@@ -38,6 +41,7 @@ def setting(
   below: float | None = None,
   may_change: bool = False,
   is_path: bool = False,
+  is_dataset: bool = False,
 ) -> Any:
   """Makes a field of a dataclass of settings.
 
@@ -53,11 +57,12 @@ def setting(
     below: number above all that are allowed.
     may_change: whether a resumed run may have another value, on which its result doesn't depend.
     is_path: whether it names a file or directory, in which `~` is the home directory.
+    is_dataset: whether it names a dataset; empty only if its default is.
   """
   metadata = {
     "help": help_text, "choices": tuple(choices), "open_to": tuple(open_to), "at_least": at_least,
     "at_most": at_most, "more_than": more_than, "below": below, "may_change": may_change,
-    "is_path": is_path,
+    "is_path": is_path, "is_dataset": is_dataset,
   }  # fmt: skip
   return dataclasses.field(default=default, metadata=metadata)
 
@@ -141,11 +146,21 @@ def check(field: dataclasses.Field, value: Any) -> None:
       _check_number(field.metadata, flag, each)
 
 
+def _check_dataset(flag: str, text: str) -> None:
+  if not _DATASET.fullmatch(text) and not is_builder(text):
+    raise UserError(
+      f"{flag}: must be the name of a TFDS dataset, such as mnist or emnist/digits, or of your own "
+      "builder: path/to/file.py:MyBuilder"
+    )
+
+
 def _check_text(field: dataclasses.Field, flag: str, text: str) -> None:
   if not text.isprintable():
     raise UserError(f"--{field.name}={text!r}: must hold printable characters only")
   if field.metadata["is_path"] and _URL.match(text):
     raise UserError(f"{flag}: must be a directory of this machine, and no address")
+  if field.metadata["is_dataset"] and (text or field.default):
+    _check_dataset(flag, text)
   choices, open_to = field.metadata["choices"], field.metadata["open_to"]
   if not choices or text in choices:
     return

@@ -48,11 +48,13 @@ class DataConfig(_Settings):
     "mnist",
     "TFDS dataset of labelled images of one size: mnist, fashion_mnist, kmnist, emnist/digits, "
     "synthetic_digits; or a builder of your own, path/to/file.py:MyBuilder",
+    is_dataset=True,
   )
   fallback_dataset: str = setting(
     "",
     "dataset to take, with a warning, where --dataset is neither prepared nor reachable",
     may_change=True,
+    is_dataset=True,
   )
   data_dir: str = setting(
     "", "where TFDS keeps prepared datasets; empty: its default", may_change=True, is_path=True

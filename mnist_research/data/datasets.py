@@ -235,14 +235,13 @@ def _check_features(name: str, builder: tfds.core.DatasetBuilder) -> None:
 def _download_and_prepare(source: Source, config: Config) -> None:
   builder = source.builder
   data_dir = Path(builder.data_dir).parent
-  data_dir.mkdir(parents=True, exist_ok=True)
   if not progress.shows_bars():
     tfds.disable_progress_bar()
   logging.info("preparing %s in %s", source.name, data_dir)
   # TFDS announces itself on stdout, which is the programs'.
   announcements = sys.stderr if logging.level_info() else io.StringIO()
   with (
-    locked(data_dir / ".preparing", wait=True),
+    _held(data_dir),
     contextlib.redirect_stdout(announcements),
     progress.waiting(f"preparing {source.name}"),
   ):
@@ -250,6 +249,21 @@ def _download_and_prepare(source: Source, config: Config) -> None:
       return
     with _originals(source, config, data_dir) as directory:
       _call_tfds(source, data_dir / "downloads", directory)
+
+
+@contextlib.contextmanager
+def _held(data_dir: Path) -> Iterator[None]:
+  """Makes the directory of a dataset, and holds it for this process alone."""
+  with contextlib.ExitStack() as held:
+    try:
+      data_dir.mkdir(parents=True, exist_ok=True)
+      held.enter_context(locked(data_dir / ".preparing", wait=True))
+    except OSError as error:
+      raise UserError(
+        f"{data_dir} can't be written: {error.strerror}; name another directory for datasets by "
+        "--data_dir or TFDS_DATA_DIR"
+      ) from error
+    yield
 
 
 @contextlib.contextmanager

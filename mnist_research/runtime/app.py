@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Any
 
 from absl import flags
@@ -14,6 +16,7 @@ from absl import flags
 from mnist_research import __version__
 from mnist_research.runtime import command_line, environment, help_text
 from mnist_research.runtime.errors import Interrupted, UserError, without_passwords
+from mnist_research.runtime.files import open_closed_streams
 from mnist_research.runtime.noise import without_noise as without_noise
 from mnist_research.runtime.notes import set_up_log
 from mnist_research.runtime.signals import ended_by_signals
@@ -116,18 +119,27 @@ def load_tensorflow() -> None:
   """
   from mnist_research.runtime import progress
 
+  environment.check_memory()
   with progress.loading("TensorFlow"), without_noise():
     try:
       import tensorflow as tf
 
       environment.set_up_keras()
       tf.config.list_physical_devices()
-    except (ImportError, MemoryError, OSError, SystemError) as error:
-      reason = (str(error) or type(error).__name__).splitlines()[0]
+    except Exception as error:  # Whatever a broken installation or setting makes of it.
+      reason = (str(error).strip() or type(error).__name__).splitlines()[0]
       raise UserError(
-        f"TensorFlow can't be loaded: {reason}; check its installation, and that there is enough "
-        "memory"
+        f"TensorFlow can't be loaded: {reason}; check its installation, ~/.keras/keras.json, and "
+        "that there is enough memory"
       ) from error
+
+
+def _show_defect(
+  kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+  """Writes the traceback of an error that nothing caught, without passwords."""
+  text = "".join(traceback.format_exception(kind, error, trace))
+  print(without_passwords(text), end="", file=sys.stderr)
 
 
 def call(
@@ -180,6 +192,8 @@ def run(
 
   Exit codes: those of `call`; 1 with a traceback for a bug of this package.
   """
+  open_closed_streams()
+  sys.excepthook = _show_defect
   environment.prepare_command()
 
   def begin(flag_values: flags.FlagValues) -> None:

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# The password in an address such as postgresql://user:password@host/name.
-_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
+# The password in an address such as postgresql://user:password@host/name?password=it, also where it
+# holds a / or @ that had to be escaped.
+_PASSWORD = re.compile(r"(:/+[^/\s:@]*):\S*@")
+_PARAMETER = re.compile(r"(?i)((?:password|passwd|pwd|secret|token)=)[^&;\s]+")
 
 
 class UserError(Exception):
@@ -34,7 +36,7 @@ class Interrupted(KeyboardInterrupt):
 
 def without_passwords(text: str) -> str:
   """Returns a text with *** for the passwords of the addresses in it."""
-  return _PASSWORD.sub(r"\1:***@", text)
+  return _PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:

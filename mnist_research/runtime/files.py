@@ -123,6 +123,22 @@ def stderr_to(file: BinaryIO) -> Iterator[None]:
     os.close(stderr)
 
 
+def open_closed_streams() -> None:
+  """Opens the null device in place of standard streams that are closed, as `2>&-` closes stderr.
+
+  The next file that is opened would take the number of one, and get what is written to it.
+  """
+  for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+    try:
+      os.fstat(descriptor)
+    except OSError:
+      # The lowest number that is free: those below are open by now.
+      os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if getattr(sys, name) is None:
+      mode = "r" if name == "stdin" else "w"
+      setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 def send_output_to(file: BinaryIO) -> None:
   """Sends to a file, from here on, what this process writes to stdout and stderr."""
   for descriptor in (1, 2):

@@ -10,15 +10,16 @@ from mnist_research.runtime.errors import without_passwords
 class _OwnNotes(python_logging.Filter):
   """Passes the notes of this package, and the warnings of others.
 
-  TFDS warns of every dataset that is not prepared yet: of its messages only errors pass.
+  TFDS warns of every dataset that is not prepared yet, and matplotlib of a home directory that it
+  can't write: of their messages only errors pass.
   """
 
   def filter(self, record: python_logging.LogRecord) -> bool:
     path = Path(record.pathname)
     if Path(__file__).parents[1] in path.parents:
       return True
-    from_tfds = "tensorflow_datasets" in path.parts
-    return record.levelno >= (python_logging.ERROR if from_tfds else python_logging.WARNING)
+    errors_only = not {"tensorflow_datasets", "matplotlib"}.isdisjoint(path.parts)
+    return record.levelno >= (python_logging.ERROR if errors_only else python_logging.WARNING)
 
 
 class _PlainFormatter(python_logging.Formatter):

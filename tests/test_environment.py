@@ -1,0 +1,167 @@
+"""Tests of commands under variables, limits and descriptors that others have set."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import commands
+import pytest
+
+from mnist_research.runtime import environment
+
+
+@pytest.fixture(scope="module")
+def trained(prepared, tmp_path_factory):
+  return commands.trained(prepared, tmp_path_factory.getbasetemp())
+
+
+def test_no_variable_or_keras_json_changes_a_run(trained, prepared, tmp_path):
+  settings = {
+    "floatx": "float16", "epsilon": 0.1, "backend": "jax", "image_data_format": "channels_first"
+  }  # fmt: skip
+  (tmp_path / "keras.json").write_text(json.dumps(settings))
+  odd = {
+    "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "torch", "TF_USE_LEGACY_KERAS": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline", "COLUMNS": "12",
+    "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7",
+  }  # fmt: skip
+  finished = commands.run(
+    *commands.SMALL, "--epochs=6", f"--data_dir={prepared}", f"--workdir={tmp_path / 'run'}",
+    environment=odd,
+  )  # fmt: skip
+  expected = trained.finished.record
+  assert commands.without_wall_clock(finished.record) == commands.without_wall_clock(expected)
+  commands.assert_same_run(tmp_path / "run", trained.workdir)
+
+
+def test_a_keras_json_that_keras_refuses_is_told_in_one_line(tmp_path):
+  (tmp_path / "keras.json").write_text('{"floatx": "float7"}')
+  error = commands.run(module="evaluate", environment={"KERAS_HOME": str(tmp_path)}).error
+  assert error.startswith("error: TensorFlow can't be loaded: AssertionError; check")
+  assert "keras.json" in error
+
+
+def test_what_tensorflow_refuses_as_it_is_loaded_is_shown():
+  finished = commands.run(module="evaluate", environment={"TF_XLA_FLAGS": "--no_such_flag=1"})
+  assert finished.returncode == 1
+  assert finished.stderr.splitlines()[-1].endswith("Unknown flag in TF_XLA_FLAGS: --no_such_flag=1")
+
+
+def test_too_little_memory_is_told_before_a_library_waits_for_it():
+  if not shutil.which("prlimit"):
+    pytest.skip("prlimit isn't installed")
+  finished = commands.run(module="evaluate", prefix=["prlimit", f"--as={1_200_000 * 1024}"])
+  assert finished.error == (
+    "error: this process may use 1,171 MiB of memory, and TensorFlow needs 3,072 MiB or more: "
+    "raise the limit, as by ulimit -v 6291456"
+  )
+
+
+def test_memory_without_a_limit_is_enough():
+  environment.check_memory()
+
+
+# ---- Closed descriptors ----
+
+
+def _closing(descriptors: str) -> list[str]:
+  return ["bash", "-c", f'exec "$@" {descriptors}', "-"]
+
+
+@pytest.mark.parametrize("descriptors", ["2>&-", ">&- 2>&- <&-"])
+def test_closed_streams_change_nothing_else(trained, tmp_path, descriptors):
+  # What is printed must not get into a file that is opened in their place.
+  workdir = shutil.copytree(trained.workdir, tmp_path / "run")
+  (workdir / "result.json").unlink()
+  flags = [f"--flagfile={workdir / 'config.cfg'}", f"--workdir={workdir}"]
+  finished = commands.run(*flags, prefix=_closing(descriptors))
+  assert (finished.returncode, finished.stderr) == (0, "")
+  assert bool(finished.stdout) == ("<" not in descriptors)
+  commands.assert_same_run(workdir, trained.workdir)
+  for path in (*workdir.glob("*.json*"), workdir / "config.cfg"):
+    assert "accuracy 0" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("module", ["train", "report"])
+def test_an_error_that_nobody_hears_has_its_code(module):
+  finished = commands.run("--bogus=1", module=module, prefix=_closing("2>&-"))
+  assert (finished.returncode, finished.stdout, finished.stderr) == (2, "", "")
+
+
+# ---- A home directory that is not writable ----
+
+
+def _without_rights(home):
+  """The command under which not even root writes to `home`; skips without."""
+  home.mkdir(mode=0o555)
+  prefix = []
+  if os.access(home, os.W_OK) and shutil.which("setpriv"):
+    rights = "-dac_override,-dac_read_search"
+    prefix = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
+  if subprocess.run([*prefix, "test", "-w", home], check=False).returncode != 1:
+    pytest.skip("this user writes everywhere, and setpriv can't change that")
+  return prefix
+
+
+def test_a_home_directory_that_is_not_writable_is_told_with_the_remedy(tmp_path):
+  prefix = _without_rights(tmp_path / "home")
+  variables = {"HOME": str(tmp_path / "home")}
+  finished = commands.run(
+    "--dataset=synthetic_digits/2000_500", f"--workdir={tmp_path / 'run'}", "--steps=5",
+    environment=variables, prefix=prefix,
+  )  # fmt: skip
+  data_dir = tmp_path / "home" / "tensorflow_datasets" / "synthetic_digits" / "2000_500"
+  assert "warning" not in finished.stderr
+  assert finished.error == (
+    f"error: {data_dir} can't be written: Permission denied; name another directory for datasets "
+    "by --data_dir or TFDS_DATA_DIR"
+  )
+
+
+def test_a_home_directory_that_is_not_writable_is_no_hindrance(trained, tmp_path):
+  prefix = _without_rights(tmp_path / "home")
+  finished = commands.run(
+    trained.workdir, f"--output={tmp_path / 'report'}", module="report",
+    environment={"HOME": str(tmp_path / "home")}, prefix=prefix,
+  )  # fmt: skip
+  assert finished.record["runs"] == 1
+  assert "warning" not in finished.stderr
+
+
+# ---- The network ----
+
+
+@pytest.mark.parametrize(
+  ("module", "flags"),
+  [
+    ("train", ("--steps=5", "--summaries=all")),
+    ("evaluate", ()),
+    ("predict", ("--index=3",)),
+    ("export", ("--format=tflite", "--output=digits.tflite")),
+    ("report", ()),
+    ("sweep", ("--steps=5", "--sweep=seed=0..1")),
+    ("benchmark", ("--benchmark=input",)),
+  ],
+  ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_no_command_looks_anything_up_in_a_network(trained, prepared, tmp_path, module, flags):
+  strace = shutil.which("strace")
+  if strace is None:
+    pytest.skip("strace isn't installed")
+  calls = tmp_path / "calls"
+  prefix = [strace, "-f", "--seccomp-bpf", "-e", "trace=connect,sendto,sendmsg", "-o", str(calls)]
+  if module in ("train", "sweep", "benchmark"):
+    flags = (*commands.SMALL, f"--data_dir={prepared}", *flags)
+  if module == "report":
+    flags = (str(trained.workdir), f"--output={tmp_path / 'report'}")
+  elif module != "benchmark":
+    workdir = tmp_path / "run" if module in ("train", "sweep") else trained.workdir
+    flags = (*flags, f"--workdir={workdir}")
+  finished = commands.run(*flags, module=module, prefix=prefix, cwd=tmp_path)
+  if "ptrace" in finished.stderr and finished.returncode == 1:
+    pytest.skip("this user may not trace processes")
+  assert finished.returncode == 0, finished.stderr
+  assert "exited with 0" in calls.read_text()
+  assert not re.findall(r".*sa_family=AF_INET.*", calls.read_text())
