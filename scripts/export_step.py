@@ -5,7 +5,7 @@
 
 It takes the flags of `train`. The exported function is the block of steps that `train` compiles:
 its loop, random numbers, gradients and optimizer. It takes images and labels, [steps, batch, ...],
-the number of steps to do, and the state; it returns the loss and the hits of each step, and the
+the number of steps to do, and the state; it returns loss, hits and the like of each step, and the
 state after them. The directory holds
 
 - block.stablehlo: the function, a portable artifact of StableHLO;
@@ -33,8 +33,8 @@ from mnist_research.runtime import app, command_line, files
 from mnist_research.runtime.errors import UserError, writing
 from mnist_research.training import losses, optimizers, steps
 
-# What the function takes before the state, and returns before it.
-_ARGUMENTS, _RESULTS = ("images", "labels", "num_steps"), ("losses", "correct")
+# What the function takes before the state.
+_ARGUMENTS = ("images", "labels", "num_steps")
 
 
 class Lowered(NamedTuple):
@@ -44,7 +44,7 @@ class Lowered(NamedTuple):
     artifact: StableHLO.
     state: the arrays that it takes after `num_steps`, before the first step.
     takes: the name of each argument.
-    returns: the name of each result; those after `correct` are of the state.
+    returns: the name of each result: `losses`, `correct` and the like, and then of the state.
     operations: how many it has.
   """
 
@@ -160,7 +160,10 @@ def lower(training: Training, version: str) -> Lowered:
   takes = [*_ARGUMENTS, *state]
   text = block.experimental_get_compiler_ir(*arguments)(stage="stablehlo")  # type: ignore[attr-defined]
   artifact, aliases, operations = to_portable(text, version)
-  returns = [*_RESULTS, *(takes[parameter] for parameter in aliases)]
+  metrics = _present(concrete.structured_outputs)
+  if sorted(aliases) != list(range(len(metrics), len(metrics) + len(aliases))):
+    raise AssertionError(f"beside {[*metrics]}, the results {sorted(aliases)} are written")
+  returns = [*metrics, *(takes[aliases[result]] for result in sorted(aliases))]
   return Lowered(artifact, state, takes, returns, operations)
 
 
@@ -177,15 +180,15 @@ def captured_state(concrete: Any, variables: dict[str, tf.Variable]) -> dict[str
   return state
 
 
-def to_portable(text: str, version: str) -> tuple[bytes, list[int], int]:
+def to_portable(text: str, version: str) -> tuple[bytes, dict[int, int], int]:
   """Returns a module as a portable artifact, without what belongs to XLA alone.
 
   TensorFlow leaves notes for XLA in it (the attributes `mhlo.*`), and an operation of XLA's,
   `mhlo.copy`, whose result is its operand.
 
   Returns:
-    The artifact; the place among the arguments of what each result after the first two is written
-    to; how many operations there are.
+    The artifact; the place of the argument that each result which is of the state is written to, by
+    the place of the result; how many operations there are.
   """
   from jax.extend.mlir import ir
   from jax.extend.mlir.dialects import stablehlo
@@ -222,16 +225,18 @@ def to_portable(text: str, version: str) -> tuple[bytes, list[int], int]:
   return artifact, aliases, operations - len(copies)
 
 
-def _aliases(module: Any) -> list[int]:
-  """Returns which argument each result of the state is written to, in the order of the results."""
-  pairs = {}
+def _aliases(module: Any) -> dict[int, int]:
+  """Returns which argument each result that is of the state is written to."""
+  aliases = {}
   for entry in module.operation.attributes["mhlo.input_output_alias"]:
     (result,) = list(entry["output_index"])
-    pairs[result] = entry["alias"]["parameter_number"].value
-  first = len(_RESULTS)
-  if sorted(pairs) != list(range(first, first + len(pairs))):
-    raise AssertionError(f"the results {sorted(pairs)} are written, of which some are missing")
-  return [pairs[result] for result in sorted(pairs)]
+    aliases[result] = entry["alias"]["parameter_number"].value
+  return aliases
+
+
+def _present(metrics: steps.StepMetrics) -> dict[str, tf.Tensor]:
+  """Returns those metrics of the steps that the block computes."""
+  return {name: value for name, value in metrics._asdict().items() if value is not None}
 
 
 def train(training: Training, count: int) -> dict[str, np.ndarray]:
@@ -241,11 +246,11 @@ def train(training: Training, count: int) -> dict[str, np.ndarray]:
   if len(blocks) < count:
     raise UserError(f"--blocks={count}: the run has {len(blocks)}; choose a smaller "
                     "--steps_per_loop, or more steps")  # fmt: skip
-  arrays: dict[str, list] = {name: [] for name in ("images", "labels", *_RESULTS)}
+  arrays: dict[str, list] = {}
   for block, (images, labels) in zip(blocks, training.bench.batches(blocks), strict=True):
-    results = training.train_block(images, labels, tf.constant(block.num_steps))
-    for name, value in zip(arrays, (images, labels, *results), strict=True):
-      arrays[name].append(np.asarray(value))
+    metrics = training.train_block(images, labels, tf.constant(block.num_steps))
+    for name, value in {"images": images, "labels": labels, **_present(metrics)}.items():
+      arrays.setdefault(name, []).append(np.asarray(value))
   return {
     **{name: np.stack(values) for name, values in arrays.items()},
     "num_steps": np.array([block.num_steps for block in blocks], np.int32),

@@ -89,7 +89,8 @@ def load(artifact: bytes, manifest: dict[str, Any], state: Arrays, blocks: Array
   first = {"images": blocks["images"][0], "labels": blocks["labels"][0], "num_steps": np.int32(0)}
   arguments = [jax.ShapeDtypeStruct(np.shape(a), a.dtype) for a in
                ({**first, **state}[name] for name in takes)]  # fmt: skip
-  results = {"losses": blocks["losses"][0], "correct": blocks["correct"][0], **state}
+  metrics = [name for name in returns if name in blocks]
+  results = {**{name: blocks[name][0] for name in metrics}, **state}
 
   def same_signature(*_: Any) -> list[Any]:
     return [jax.numpy.zeros(results[n].shape, results[n].dtype) for n in returns]
@@ -104,8 +105,8 @@ def load(artifact: bytes, manifest: dict[str, Any], state: Arrays, blocks: Array
   def step(images: Any, labels: Any, num_steps: Any, state: dict[str, Any]) -> tuple:
     given = {"images": images, "labels": labels, "num_steps": num_steps, **state}
     outcome = dict(zip(returns, function(*(given[name] for name in takes)), strict=True))
-    losses, hits = outcome.pop("losses"), outcome.pop("correct")
-    return losses, hits, {**state, **outcome}
+    values = {name: outcome.pop(name) for name in metrics}
+    return values["losses"], values["correct"], {**state, **outcome}
 
   return step
 

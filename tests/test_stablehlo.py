@@ -37,7 +37,7 @@ def exported(prepared, tmp_path_factory):
   output = tmp_path_factory.mktemp("stablehlo") / "step"
   finished = _export(
     prepared, output, "--hidden_units=32", "--dropout_rate=0.1", "--ema_decay=0.9",
-    "--clip_norm=1", "--weight_decay=0.01", "--optimizer=adamw",
+    "--clip_norm=1", "--label_smoothing=0.1", "--weight_decay=0.01", "--optimizer=adamw",
   )  # fmt: skip
   return output, finished.record
 
@@ -51,14 +51,14 @@ def test_the_step_is_stablehlo_with_its_names(exported):
   assert len(content) == record["bytes"]
   manifest = json.loads((output / "manifest.json").read_text())
   assert manifest["takes"][:4] == ["images", "labels", "num_steps", "step"]
-  assert manifest["returns"][:3] == ["losses", "correct", "step"]
+  assert manifest["returns"][:4] == ["losses", "correct", "plain_losses", "step"]
   with np.load(output / "state.npz") as state:
     assert [*state] == manifest["takes"][3:]
     assert state["model/hidden_0/dense/kernel"].shape == (784, 32)
     assert state["averages/logits/bias"].shape == (10,)
     assert int(state["step"]) == 0
   # Everything that training changes is returned.
-  assert set(manifest["returns"][2:]) == set(manifest["takes"][3:])
+  assert set(manifest["returns"][3:]) == set(manifest["takes"][3:])
 
 
 def test_jax_trains_with_the_losses_of_tensorflow(exported):
@@ -95,7 +95,7 @@ def test_a_convolutional_step_in_16_bits_is_exported(prepared, tmp_path):
   settings = ("--model=cnn", "--filters=4", "--kernel_sizes=5", "--pool_sizes=2")
   finished = _export(
     prepared, tmp_path / "step", *settings, "--precision=bfloat16", "--optimizer=muon",
-    "--blocks=1", "--batch_norm", "--xla=on",
+    "--blocks=1", "--batch_norm", "--learning_rate=0.001",
   )  # fmt: skip
   assert finished.record["steps"] == 10
   result = _run("run_stablehlo.py", tmp_path / "step", "--rounds=0").record
