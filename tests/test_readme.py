@@ -78,7 +78,7 @@ def _command_lines() -> list[str]:
     fences = re.findall(r"^```(\w*)\n(.*?)^```", path.read_text(encoding="utf-8"), re.S | re.M)
     for block in (block for language, block in fences if not language):
       for line in block.replace("\\\n", " ").splitlines():
-        line = line.partition("  #")[0]
+        line = line.strip().partition("  #")[0]
         if line.startswith("python -m mnist_research."):
           lines.append(line.strip())
   return lines
