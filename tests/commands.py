@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,6 +140,15 @@ def run_python(
     text=True,
   )
   return finish(process)
+
+
+def printed(result: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a result.json as `train` prints it: floats to six digits, without its own digest."""
+  return {
+    name: float(f"{value:.6g}") if isinstance(value, float) else value
+    for name, value in result.items()
+    if name != "sha256"
+  }
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:

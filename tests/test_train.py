@@ -38,12 +38,7 @@ def result(trained):
 
 
 def test_stdout_holds_the_result_to_six_digits_and_nothing_else(trained, result):
-  rounded = {
-    name: float(f"{value:.6g}") if isinstance(value, float) else value
-    for name, value in result.items()
-    if name != "sha256"
-  }
-  assert trained.finished.stdout == json.dumps(rounded) + "\n"
+  assert trained.finished.stdout == json.dumps(commands.printed(result)) + "\n"
 
 
 def test_stderr_tells_people_what_happens(trained):

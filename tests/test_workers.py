@@ -168,7 +168,7 @@ def undisturbed(prepared, tmp_path_factory):
 def test_a_job_ends_with_the_bits_of_two_devices(undisturbed, prepared, tmp_path):
   job, finished = undisturbed
   result = json.loads((job.workdir / "result.json").read_text())
-  assert finished.record == result
+  assert finished.record == commands.printed(result)
   assert "on CPU:0 of each of 2 workers (multi_worker)" in finished.stderr
   assert f"worker 1 writes to {job.logs / 'worker1.log'}" in finished.stderr
   assert "Traceback" not in finished.stderr + job.log()
