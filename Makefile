@@ -11,7 +11,7 @@ STAMP := $(VENV)/installed
 EXTRAS := $(VENV)/installed-extras
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install extras train test lint clean
+.PHONY: install extras locked lock licenses train test lint clean
 
 install: $(STAMP)
 
@@ -27,6 +27,24 @@ extras: $(EXTRAS)
 $(EXTRAS): $(STAMP)
 	$(PIP) --editable '.[all]'
 	touch $@
+
+# The same environment from files whose hashes are checked; the package itself is built here.
+locked:
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -m pip check
+	touch $(STAMP) $(EXTRAS)
+
+# The hashes of the pins, by uv, when constraints.txt has changed.
+lock:
+	uv pip compile --quiet --universal --python-version 3.10 --extra dev --extra all setup.cfg \
+	  --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+	  --constraint constraints.txt --generate-hashes --output-file requirements.lock
+
+licenses: extras
+	$(BIN)/python scripts/licenses.py > /dev/null
 
 train: install
 	$(BIN)/python -m mnist_research.train --flagfile=configs/dense.cfg $(FLAGS)

@@ -1,0 +1,56 @@
+"""Lists the license of every package that is pinned and installed here.
+
+  python scripts/licenses.py
+
+Each says it in its metadata: the expression where there is one, else the classifiers, else the
+first line of the license field. The last line on stdout is one JSON object, by package.
+"""
+
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from absl import flags
+
+from mnist_research.runtime import app
+
+CONSTRAINTS = Path(__file__).resolve().parents[1] / "constraints.txt"
+_LONGEST = 60
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+  """Prints a line for each package, and what programs read."""
+  del flag_values
+  app.refuse_arguments(arguments)
+  found = {}
+  for name in pinned(CONSTRAINTS.read_text(encoding="utf-8")):
+    try:
+      about = metadata.metadata(name)
+    except metadata.PackageNotFoundError:  # Of another system, Python or extra.
+      continue
+    found[name] = {"version": about["Version"], "license": license_of(about)}
+    print(f"{name:<32} {about['Version']:<16} {found[name]['license']}", file=sys.stderr)
+  app.print_json(found)
+
+
+def pinned(constraints: str) -> list[str]:
+  """The names of the packages that constraints pin, each once, in their order."""
+  return list(dict.fromkeys(re.findall(r"^([A-Za-z0-9._-]+)==", constraints, re.MULTILINE)))
+
+
+def license_of(about: metadata.PackageMetadata) -> str:
+  """Returns what the metadata of a package say of its license; `unknown` where they don't."""
+  if "License-Expression" in about:
+    return about["License-Expression"]
+  classifiers = [
+    line.rpartition(" :: ")[2]
+    for line in about.get_all("Classifier") or ()
+    if line.startswith("License ::") and not line.endswith("OSI Approved")
+  ]
+  text = about["License"].strip().partition("\n")[0] if "License" in about else ""
+  return " and ".join(classifiers) or text[:_LONGEST] or "unknown"
+
+
+if __name__ == "__main__":
+  app.run(main)
