@@ -36,13 +36,13 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   result = loop.train(settings)
   if not result:  # Of another worker than the chief.
     return
+  workdir = settings.run.workdir or settings.default_workdir()
+  for line in _what_next(workdir, tested="test_accuracy" in result):
+    logging.info("%s", line)
   if result["dataset"] != settings.data.dataset:
     logging.warning(
       "these are figures of %s, which stood in for %s", result["dataset"], settings.data.dataset
     )
-  workdir = settings.run.workdir or settings.default_workdir()
-  for line in _what_next(workdir, tested="test_accuracy" in result):
-    logging.info("%s", line)
   # The digest is that of result.json, whose figures aren't rounded.
   app.print_json({name: value for name, value in result.items() if name != "sha256"})
 
