@@ -66,7 +66,7 @@ def test_a_folder_is_compared_without_tensorflow(folder, tmp_path):
   assert finished.record == {
     "report": str(folder / "report" / "report.html"), "runs": 7, "configs": 2, "left_out": 3
   }  # fmt: skip
-  assert "| gelu       |     3 | 77.00 ± 2.65% |" in finished.stderr
+  assert "| activation=gelu | 77.00 ± 2.65% |" in finished.stderr
   assert "photos, foreign: holds no run" in finished.stderr
   assert "stopped, unfinished: at step 200" in finished.stderr
   assert "bad, damaged: " in finished.stderr

@@ -9,7 +9,11 @@ from matplotlib.figure import Figure
 from mnist_research.figures.canvas import GREEN, INK, RIGHT_COLOUR, WRONG_COLOUR, save, to_array
 from mnist_research.figures.comparison import Compared, compared_accuracies, compared_curves
 from mnist_research.figures.confusion import NEUTRAL, confusion_matrix
-from mnist_research.figures.curves import training_curves, with_plain_losses
+from mnist_research.figures.curves import (
+  has_comparable_losses,
+  training_curves,
+  with_plain_losses,
+)
 from mnist_research.figures.grids import example_grid, prediction_grid
 from mnist_research.figures.panels import MAX_PANELS, Panel, recognition
 from mnist_research.figures.reliability import reliability_diagram
@@ -34,6 +38,7 @@ __all__ = [
   "compared_curves",
   "confusion_matrix",
   "example_grid",
+  "has_comparable_losses",
   "heat_map",
   "importances",
   "parallel_coordinates",

@@ -97,13 +97,17 @@ def training_curves(records: Sequence[Mapping[str, Any]], *, title: str) -> Figu
 
 def with_plain_losses(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
   """Returns `records` with the plain loss as their loss, where all of the training have one."""
-  trained = [record for record in records if record["split"] == "train"]
-  if not all("plain_loss" in record for record in trained):
+  if not has_comparable_losses(records):
     return list(records)
   return [
     {**record, "loss": record["plain_loss"]} if record["split"] == "train" else record
     for record in records
   ]
+
+
+def has_comparable_losses(records: Sequence[Mapping[str, Any]]) -> bool:
+  """Returns whether all records of the training have the loss that other splits are scored by."""
+  return all("plain_loss" in record for record in records if record["split"] == "train")
 
 
 def _check_records(records: Sequence[Mapping[str, Any]]) -> None:

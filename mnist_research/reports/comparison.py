@@ -182,7 +182,7 @@ def find_reference(groups: Sequence[Group], name: str) -> Group:
     UserError: there is none, or several.
   """
   wanted = {part.strip() for part in name.split(",")}
-  found = [group for group in groups if group.name == name] or [
+  found = [group for group in groups if name in (group.name, group.label)] or [
     group
     for group in groups
     if wanted <= {part.strip() for part in group.name.split(",")}
@@ -190,7 +190,7 @@ def find_reference(groups: Sequence[Group], name: str) -> Group:
   ]
   if len(found) == 1:
     return found[0]
-  names = "; ".join(group.name for group in groups[:_NAMED_CONFIGS])
+  names = "; ".join(group.label for group in groups[:_NAMED_CONFIGS])
   problem = f"names {len(found)} of the configs" if found else "names none of the configs"
   raise UserError(f"--reference={name} {problem}; choose one of: {names}, or the DIR of a run")
 

@@ -65,9 +65,16 @@ def write_comparison_page(
       "Configs, best to worst",
       table.to_html(),
       *(html.note(text) for text in table_notes(results, datasets)),
-      drawn(accuracies, output / "accuracies.png", f"The {judged} accuracy of each run"),
+      drawn(accuracies, output / "accuracies.png", _accuracies_in_words(rows, judged)),
     ),
-    html.section("Curves", drawn(curves, output / "curves.png", "Curves of the configs")),
+    html.section(
+      "Curves",
+      drawn(
+        curves,
+        output / "curves.png",
+        f"Training loss and validation error by epoch, a color for each of {len(rows)} configs",
+      ),
+    ),
     html.section("Runs", _runs_table(rows), _common_settings(groups)),
   ]
   if set_aside:
@@ -77,6 +84,14 @@ def write_comparison_page(
   lead = f"{counted} · {_machines(groups)}"
   path = write_page(output, html.page(title, lead, *parts, *last_parts))
   return path, table
+
+
+def _accuracies_in_words(rows: Sequence[Row], judged: str) -> str:
+  """Returns what those who can't see the picture of the accuracies should know of it."""
+  summaries = {r.group.label: r.test if judged == "test" else r.validation for r in rows}
+  means = [f"{name} {found.mean:.2%}" for name, found in summaries.items() if found]
+  shown = [*means[:3], "...", means[-1]] if len(means) > 4 else means
+  return f"The {judged} accuracy of each seed, by config; means: {', '.join(shown)}"
 
 
 def _figures(rows: Sequence[Row], judged: str) -> tuple[figures.Figure, figures.Figure]:
@@ -95,7 +110,7 @@ def _figures(rows: Sequence[Row], judged: str) -> tuple[figures.Figure, figures.
 def _compared(row: Row, judged: str) -> figures.Compared:
   summary = row.test if judged == "test" else row.validation
   return figures.Compared(
-    name=row.group.name,
+    name=row.group.label,
     accuracies=list(row.group.values(f"{judged}_accuracy").values()),
     interval=summary.interval if summary else None,
     validation=row.validation.mean if row.validation and judged == "test" else None,
@@ -126,7 +141,7 @@ def _runs_table(rows: Sequence[Row]) -> str:
   ]  # fmt: skip
   cells = [
     [
-      str(run.path), row.group.name, str(run.config.run.seed),
+      str(run.path), row.group.label, str(run.config.run.seed),
       *([f"{run.result['test_accuracy']:.2%}", f"{run.result['test_loss']:.4f}"]
         if "test_accuracy" in run.result else ["-", "-"]),
       run.test_scorings, f"{run.result['train_seconds']:.1f} s",

@@ -12,31 +12,35 @@ from mnist_research.reports.tables import Table, write_csv
 def comparison_table(compared: Comparison) -> Table:
   """Returns the table of the configs, from the best to the worst."""
   rows = compared.rows
-  settings = list(rows[0].group.settings)
+  # The words of the settings are the config's name where it has no folder of its own.
+  settings = list(rows[0].group.settings) if rows[0].group.folder else []
   validated, scored = any(row.validation for row in rows), any(row.test for row in rows)
   judged = [row.test if compared.judged == "test" else row.validation for row in rows]
   several = len(rows) > 1
   tested = any(row.adjusted_p_value is not None for row in rows)
+  # What is compared comes first: on a narrow screen the rest is out of view.
   header = [
-    *(settings or ["config"]), "seeds", *(["validation"] if validated else []),
-    *(["test"] if scored else []), "95% interval", "parameters", "training",
-    *(["difference"] if several else []), *(["p"] if tested else []),
+    "config", *(["test"] if scored else []), *(["validation"] if validated else []),
+    "95% interval", *(["difference"] if several else []), *(["p"] if tested else []), "seeds",
+    "parameters", "training", *settings,
   ]  # fmt: skip
   cells = [
     [
-      *([value or "none" for value in row.group.settings.values()] or [row.group.name]),
-      str(len(row.group.runs)),
-      *([_mean(row.validation)] if validated else []),
+      row.group.label,
       *([_mean(row.test)] if scored else []),
+      *([_mean(row.validation)] if validated else []),
       _interval(summary.interval if summary else None),
-      f"{row.parameters:,}",
-      f"{row.train_seconds:.1f} s",
       *([_difference(row)] if several else []),
       *([_p_value(row)] if tested else []),
+      str(len(row.group.runs)),
+      f"{row.parameters:,}",
+      f"{row.train_seconds:.1f} s",
+      *(row.group.settings[name] or "none" for name in settings),
     ]
     for row, summary in zip(rows, judged, strict=True)
   ]
-  return Table(header, cells, texts=len(settings) or 1, strong=frozenset({0} if several else ()))
+  strong = frozenset({0} if several else ())
+  return Table(header, cells, texts=1, strong=strong, last_texts=len(settings))
 
 
 def _mean(summary: Summary | None) -> str:

@@ -1,6 +1,6 @@
 """The page of one run: its figures, curves, confusion, mistakes, calibration and settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,10 @@ def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Pat
       html.paragraph(f"This run is not finished: its last line is step {run.last_step:,}.")
     )
   curves = figures.training_curves(run.metrics, title=name)
-  parts.append(html.section("Curves", drawn(curves, output / "curves.png", "Curves of the run")))
-  if run.config.optimization.label_smoothing:
+  parts.append(
+    html.section("Curves", drawn(curves, output / "curves.png", _curves_in_words(run.metrics)))
+  )
+  if not figures.has_comparable_losses(run.metrics) and run.config.optimization.label_smoothing:
     parts.append(html.note("The loss of train is that with label smoothing, the others without."))
   if predictions is not None:
     parts += _prediction_sections(name, predictions, test_images, output)
@@ -57,6 +59,33 @@ def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Pat
     parts.append(html.note("This run left no predictions-test.npz: its mistakes aren't known."))
   parts += [_settings_section(run.config), _environment_section(run)]
   return write_page(output, html.page(name, f"{run.path} · seed {run.config.run.seed}", *parts))
+
+
+def _curves_in_words(metrics: Sequence[Mapping[str, Any]]) -> str:
+  """Returns what those who can't see the curves should know of them."""
+  last = {record["split"]: record for record in metrics if "accuracy" in record}
+  ends = [f"{split} {record['accuracy']:.2%}" for split, record in last.items()]
+  accuracies = f"; accuracy at the end: {', '.join(ends)}" if ends else ""
+  return f"Loss, error rate and learning rate by step{accuracies}"
+
+
+def _confusion_in_words(confusion: np.ndarray, names: Sequence[str]) -> str:
+  mistakes = confusion - np.diag(confusion.diagonal())
+  total, wrong = int(confusion.sum()), int(mistakes.sum())
+  text = f"Confusion matrix: {wrong:,} of {total:,} test examples are off the diagonal"
+  if not wrong:
+    return text
+  true, predicted = divmod(int(mistakes.argmax()), len(names))
+  most = f"{names[true]} predicted as {names[predicted]}, {mistakes.max():,} times"
+  return f"{text}; the most frequent mistake is {most}"
+
+
+def _mistakes_in_words(rows: Sequence[Sequence[Any]]) -> str:
+  listed = [
+    f"{true} predicted as {guess} with {share:.0%}" for _, true, guess, share, _ in rows[:5]
+  ]
+  rest = f", and {len(rows) - 5} more" if len(rows) > 5 else ""
+  return f"The most confident mistakes: {', '.join(listed)}{rest}"
 
 
 def _tiles(run: Run, predictions: Predictions | None) -> list[Tile]:
@@ -118,7 +147,8 @@ def _prediction_sections(
   mistakes = confident_mistakes(probabilities, labels)
   return [
     html.section(
-      "Confusion", drawn(matrix, output / "confusion_matrix.png", "Confusion matrix")
+      "Confusion",
+      drawn(matrix, output / "confusion_matrix.png", _confusion_in_words(confusion, names)),
     ),
     html.section(
       "Mistakes", *_mistakes(name, predictions, mistakes, test_images, output)
@@ -130,7 +160,8 @@ def _prediction_sections(
         "expected calibration error is the mean distance of accuracy from confidence, over 15 bins "
         "of equal width, weighted by their counts (Guo et al. 2017, arXiv:1706.04599)."
       ),
-      drawn(diagram, output / "reliability_diagram.png", "Reliability diagram"),
+      drawn(diagram, output / "reliability_diagram.png", "Accuracy by confidence, in 15 bins: the "
+        f"expected calibration error is {bins.expected_calibration_error:.2%}"),
     ),
   ]  # fmt: skip
 
@@ -171,7 +202,7 @@ def _mistakes(
       test_images[shown], labels[shown], probabilities[shown], label_names=names,
       title=f"{name}: the {len(shown)} most confident of {len(mistakes):,} mistakes",
     )  # fmt: skip
-    pictures = drawn(grid, output / "mistakes.png", "The most confident mistakes")
+    pictures = drawn(grid, output / "mistakes.png", _mistakes_in_words(rows[: len(shown)]))
   return [pictures, html.folded(f"The first {len(shown)} in a table", listed.to_html())]
 
 

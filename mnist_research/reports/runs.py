@@ -80,10 +80,13 @@ class Group(NamedTuple):
   Attributes:
     settings: as in config.cfg, those in which the groups that were made together differ.
     runs: one for each seed, by ascending seed.
+    folder: the name of the folder that holds all of its runs and none of another group; empty:
+      there is none.
   """
 
   settings: Mapping[str, str]
   runs: Sequence[Run]
+  folder: str = ""
 
   @property
   def name(self) -> str:
@@ -92,6 +95,11 @@ class Group(NamedTuple):
     return (
       ", ".join(named) or f"{self.runs[0].config.model.model} on {self.runs[0].config.data.dataset}"
     )
+
+  @property
+  def label(self) -> str:
+    """What the group is called where there is little room: its folder, or its name."""
+    return self.folder or self.name
 
   def values(self, key: str) -> dict[int, float]:
     """Returns a figure of the result by seed; empty unless every run has it."""
@@ -208,11 +216,19 @@ def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:
   differing = [
     name for name in (settings[0] if settings else ()) if len({s[name] for s in settings}) > 1
   ]
+  folders = _folders(held)
   groups = [
-    Group({name: values[name] for name in differing}, tuple(seeds.values()))
-    for values, seeds in zip(settings, held, strict=True)
+    Group({name: values[name] for name in differing}, tuple(seeds.values()), folder)
+    for values, seeds, folder in zip(settings, held, folders, strict=True)
   ]
   return groups, left_out
+
+
+def _folders(held: Sequence[Mapping[int, Run]]) -> list[str]:
+  """Returns for each group the name of the folder that it alone has; all empty unless each does."""
+  parents = [{run.path.resolve().parent for run in seeds.values()} for seeds in held]
+  names = [next(iter(paths)).name for paths in parents if len(paths) == 1]
+  return names if len(set(names)) == len(held) else [""] * len(held)
 
 
 def _deciding(config: Config) -> dict[str, str]:

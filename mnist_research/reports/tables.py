@@ -21,19 +21,21 @@ class Table(NamedTuple):
     rows: as many texts in each.
     texts: how many columns, from the left, are words; those after them are numbers.
     strong: the rows to set off.
+    last_texts: how many columns, from the right, are words too.
   """
 
   header: Sequence[str]
   rows: Sequence[Sequence[str]]
   texts: int
   strong: frozenset[int] = frozenset()
+  last_texts: int = 0
 
   def to_markdown(self) -> str:
     """The table as Markdown, its columns aligned for those who read it as it is."""
     cells = [[cell.replace("|", r"\|") for cell in row] for row in [self.header, *self.rows]]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     rules = [
-      "-" * width if column < self.texts else "-" * (width - 1) + ":"
+      "-" * width if self._is_text(column) else "-" * (width - 1) + ":"
       for column, width in enumerate(widths)
     ]
     lines = [cells[0], rules, *cells[1:]]
@@ -41,23 +43,31 @@ class Table(NamedTuple):
 
   def _aligned(self, line: Sequence[str], widths: Sequence[int]) -> list[str]:
     return [
-      cell.ljust(width) if column < self.texts else cell.rjust(width)
+      cell.ljust(width) if self._is_text(column) else cell.rjust(width)
       for column, (cell, width) in enumerate(zip(line, widths, strict=True))
     ]
 
+  def _is_text(self, column: int) -> bool:
+    return column < self.texts or column >= len(self.header) - self.last_texts
+
   def to_html(self) -> str:
     """The table as HTML."""
-    head = "".join(self._cell("th", column, text) for column, text in enumerate(self.header))
+    head = "".join(
+      self._cell('th scope="col"', column, text) for column, text in enumerate(self.header)
+    )
     head = f"<thead><tr>{head}</tr></thead>" if any(self.header) else ""
     body = ""
     for number, row in enumerate(self.rows):
-      cells = "".join(self._cell("td", column, text) for column, text in enumerate(row))
+      cells = "".join(
+        self._cell("td" if column else 'th scope="row"', column, text)
+        for column, text in enumerate(row)
+      )
       body += f'<tr class="strong">{cells}</tr>' if number in self.strong else f"<tr>{cells}</tr>"
     return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
 
   def _cell(self, tag: str, column: int, text: str) -> str:
-    kind = ' class="number"' if column >= self.texts else ""
-    return f"<{tag}{kind}>{html.escape(text)}</{tag}>"
+    kind = "" if self._is_text(column) else ' class="number"'
+    return f"<{tag}{kind}>{html.escape(text)}</{tag[:2]}>"
 
 
 def settings_table(texts: Mapping[str, str]) -> Table:
