@@ -151,7 +151,7 @@ def lower(training: Training, version: str) -> Lowered:
   block = training.train_block
   if not bench.xla:
     block = steps.create_train_block(
-      bench.config, training.state, losses.loss_of(bench.config.optimization), bench.strategy,
+      bench.config, training.state, losses.loss_of(bench.config), bench.strategy,
       xla=True,
     )  # fmt: skip
   arguments = (*bench.plan.empty_block(), tf.constant(0))

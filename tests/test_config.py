@@ -35,6 +35,7 @@ _VALUES = {
   "manual_dir": _PATHS,
   "mirror": _TEXTS,
   "validation_examples": _COUNTS,
+  "outliers": _DATASETS,
   "augment_settings": st.just("strength=2"),
   "model_settings": st.just("width=64,kind=wide"),
   "loss_settings": st.just("gamma=2"),
@@ -107,6 +108,7 @@ _MAY_CHANGE = {
 # A value of each setting that isn't its default.
 _CHANGED = {
   "dataset": "kmnist",
+  "outliers": "non_digits",
   "fallback_dataset": "synthetic_digits",
   "data_dir": "/data",
   "manual_dir": "/files",

@@ -170,13 +170,33 @@ def test_a_run_that_is_stopped_while_it(settings, monkeypatch, tmp_path, moment,
       "loss": "categorical_crossentropy",
     },
     {"model": "cnn", "filters": (4, 8), "whitening": True, "noise": 0.1, "device_count": 2},
+    {"outliers": "non_digits/100_10"},
   ],
   ids=["without XLA", "on two devices", "on two devices in bfloat16", "convolutions, best",
-       "whitening on two devices"],
+       "whitening on two devices", "outliers"],
 )  # fmt: skip
 def test_a_stopped_run_ends_with_the_same_bits(settings, monkeypatch, tmp_path, changes):
   settings = settings.replace(**changes)
   assert 25 <= _stop_and_go_on(settings, monkeypatch, tmp_path) < 60
+
+
+def test_outliers_are_trained_on_and_scored_apart(settings, tmp_path):
+  # Two passes over 1,500 digits and 100 outliers.
+  settings = settings.replace(outliers="non_digits/100_10", steps=64, summaries="all")
+  result = train(settings)
+  assert result["train_examples"] == 1500
+  assert result["outlier_examples"] == 100
+  lines = [line for line in Workdir(tmp_path / "run").read_metrics() if line["split"] == "train"]
+  assert lines[-1]["epoch"] == 2
+  # The loss has the eleventh class, the plain loss is of digits alone.
+  assert all(line["plain_loss"] < line["loss"] for line in lines[:3])
+  assert (tmp_path / "run" / "figures" / "train_examples.png").is_file()
+
+
+def test_outliers_of_another_size_are_refused(settings):
+  own = f"{commands.REPOSITORY}/tests/own/my_data.py:GreyBars"
+  with pytest.raises(UserError, match=r"--outliers=non_digits/100_10 has images of \(28, 28, 1\)"):
+    train(settings.replace(dataset=own, validation_examples=0, outliers="non_digits/100_10"))
 
 
 def test_a_damaged_checkpoint_costs_steps_and_no_bits(settings, monkeypatch, tmp_path, caplog):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mnist_research.config import LOSSES
+from mnist_research.config import LOSSES, Config
+from mnist_research.data.splits import NO_CLASS
 from mnist_research.runtime.errors import UserError
-from mnist_research.training.losses import create_loss
+from mnist_research.training.losses import create_loss, loss_of
 
 # The probabilities are 1/8, 2/8 and 5/8, whose negative logarithms are these.
 _LOGITS = np.log([[1.0, 2.0, 5.0]]).astype(np.float32)
@@ -182,3 +183,19 @@ def test_what_is_wrong_with_an_own_loss_is_told_at_once(own, name, arguments, me
 def test_losses_of_this_package_take_no_settings(name):
   with pytest.raises(UserError, match=f"--loss_settings=gamma=2: --loss={name} takes none"):
     create_loss(name, settings="gamma=2")
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(("label", "share"), [(0, 1), (2, 5), (NO_CLASS, 1)])
+def test_with_outliers_there_is_a_class_more_whose_logit_is_zero(name, label, share):
+  loss = loss_of(Config(loss=name, outliers="non_digits"))
+  # exp(0) = 1 is the share of none beside 1, 2 and 5.
+  found = loss(tf.constant([label]), tf.constant(_LOGITS))
+  np.testing.assert_allclose(found, [-np.log(share / 9)], rtol=1e-6)
+
+
+def test_with_outliers_smoothing_reaches_their_class_too():
+  loss = loss_of(Config(label_smoothing=0.4, outliers="non_digits"))
+  found = loss(tf.constant([NO_CLASS]), tf.constant(_LOGITS))
+  targets = np.array([0.1, 0.1, 0.1, 0.7])
+  np.testing.assert_allclose(found, [-targets @ np.log(np.array([1, 2, 5, 1]) / 9)], rtol=1e-6)

@@ -96,19 +96,21 @@ def _begin(*, replicas: int = 1, xla: bool = False, **settings) -> _Run:
     )
   with strategy.scope():
     state = create_state(config, label_names=_NAMES, image_shape=(28, 28, 1), total_steps=1000)
-  loss = losses.create_loss(config.optimization.loss, config.optimization.label_smoothing)
+  loss = losses.loss_of(config)
   return _Run(state, create_train_block(config, state, loss, strategy, xla=xla), config, strategy)
 
 
-def _batch(config: Config, step: int) -> tuple[np.ndarray, np.ndarray]:
+def _batch(
+  config: Config, step: int, split: splits.Split = _SPLIT
+) -> tuple[np.ndarray, np.ndarray]:
   """The images, float64 [batch, 784] from 0 to 1, and labels of a step."""
   positions = tf.range(
     step * config.optimization.batch_size,
     (step + 1) * config.optimization.batch_size,
     dtype=tf.int64,
   )
-  split = _SPLIT[
-    example_indices(positions, num_examples=_SPLIT.num_examples, seed=config.run.seed).numpy()
+  split = split[
+    example_indices(positions, num_examples=split.num_examples, seed=config.run.seed).numpy()
   ]
   return split.images.reshape(-1, 784) / 255, split.labels
 
@@ -150,6 +152,35 @@ def test_steps_of_a_linear_network_are_those_worked_by_hand(smoothing, xla):
     assert correct[step] == (logits.argmax(axis=1) == labels).sum()
     kernel = kernel - 0.1 * images.T @ (probabilities - targets) / 8
     bias = bias - 0.1 * (probabilities - targets).mean(axis=0)
+  found_kernel, found_bias = run.state.model.get_weights()
+  np.testing.assert_allclose(found_kernel, kernel, rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(found_bias, bias, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("replicas", "xla"), [(1, False), (1, True), (2, False)])
+def test_outliers_are_a_class_whose_logit_is_zero_worked_by_hand(replicas, xla):
+  run = _begin(replicas=replicas, xla=xla, hidden_units=(), outliers="non_digits")
+  noise = np.random.default_rng(1).integers(0, 256, (100, 28, 28, 1)).astype(np.uint8)
+  split = _SPLIT + splits.Split(noise, np.full(100, splits.NO_CLASS, np.int32))
+  kernel, bias = (np.asarray(w, np.float64) for w in run.state.model.get_weights())
+  measured = run.blocks(3, steps_per_block=3, split=split)
+  for step, (loss, correct, plain_loss, outliers) in enumerate(zip(*measured, strict=True)):
+    images, labels = _batch(run.config, step, split)
+    is_outlier = labels == splits.NO_CLASS
+    assert outliers == is_outlier.sum() > 0
+    logits = images @ kernel + bias
+    # Eleven classes, the last of which has no weights.
+    probabilities = _softmax(np.concatenate([logits, np.zeros((8, 1))], axis=1))
+    targets = np.eye(11)[np.where(is_outlier, 10, labels)]
+    assert loss == pytest.approx(-(targets * np.log(probabilities)).sum() / 8, rel=1e-4)
+    # Of the other examples alone, among their ten classes: as validation is scored.
+    digits = ~is_outlier
+    assert correct == (logits.argmax(axis=1) == labels)[digits].sum()
+    plain = -np.log(_softmax(logits)[digits, labels[digits]]).sum() / 8
+    assert plain_loss == pytest.approx(plain, rel=1e-4)
+    gradient = (probabilities - targets)[:, :10]
+    kernel = kernel - 0.1 * images.T @ gradient / 8
+    bias = bias - 0.1 * gradient.mean(axis=0)
   found_kernel, found_bias = run.state.model.get_weights()
   np.testing.assert_allclose(found_kernel, kernel, rtol=1e-4, atol=1e-6)
   np.testing.assert_allclose(found_bias, bias, rtol=1e-4, atol=1e-6)
@@ -359,7 +390,7 @@ def test_entries_past_the_steps_done_are_zero(xla):
   (block,) = train_blocks(
     _SPLIT, run.config, first_steps=[0], steps_per_block=5, strategy=run.strategy, num_classes=10
   )
-  step_losses, correct, _ = run.train_block(*block, tf.constant(2))
+  step_losses, correct, *_ = run.train_block(*block, tf.constant(2))
   assert (step_losses.numpy() > 0).tolist() == [True, True, False, False, False]
   assert correct.numpy()[2:].tolist() == [0, 0, 0]
   assert run.state.step.numpy() == 2

@@ -71,7 +71,7 @@ def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
   if config.model.whitens:
     whiten(network, bench.train.images)
   model = _Network(network, config.optimization.batch_size)
-  loss_function = losses.loss_of(config.optimization)
+  loss_function = losses.loss_of(config)
   tuning = {"steps_per_execution": _TUNED_STEPS, "jit_compile": bench.xla} if tuned else {}
   model.compile(
     optimizer=optimizers.create_optimizer(config, bench.plan.total_steps),

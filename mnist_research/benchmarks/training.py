@@ -126,7 +126,7 @@ def read(config: Config) -> Bench:
     UserError: a setting or the data isn't as it must be.
   """
   plan = make_plan(config, read_workers(config.devices.strategy))
-  train, validation = splits.read_train(plan.source, plan.config)
+  train, validation = plan.read_train()
   return Bench(plan, train=train, validation=validation, test=splits.read(plan.source, "test"))
 
 
@@ -207,7 +207,7 @@ def build(bench: Bench) -> Training:
       image_shape=bench.plan.image_shape,
       total_steps=bench.plan.total_steps,
     )
-  loss_function = losses.loss_of(config.optimization)
+  loss_function = losses.loss_of(config)
   train_block = steps.create_train_block(
     config, state, loss_function, bench.strategy, xla=bench.xla
   )

@@ -87,6 +87,19 @@ class Config:
         f"--augment={to_text(self.augmentation.augment)} mixes labels: use "
         "--loss=categorical_crossentropy"
       )
+    if self.augmentation.mixes_examples and self.data.outliers:
+      raise UserError(
+        f"--augment={to_text(self.augmentation.augment)} mixes examples, and those of "
+        f"--outliers={self.data.outliers} have no class to mix: use one of the two"
+      )
+
+  @property
+  def trains_on_cross_entropy(self) -> bool:
+    """Whether the training loss is the plain cross-entropy, by which every split is scored."""
+    optimization = self.optimization
+    return not (
+      optimization.label_smoothing or is_reference(optimization.loss) or self.data.outliers
+    )
 
   def to_dict(self) -> dict[str, Any]:
     """Returns every setting by its name."""
@@ -130,8 +143,8 @@ class Config:
       ("optimizer", self.optimization.optimizer),
       ("learning_rate_schedule", self.optimization.learning_rate_schedule),
     ]
-    if is_builder(self.data.dataset):
-      named.append(("dataset", self.data.dataset))
+    datasets = (("dataset", self.data.dataset), ("outliers", self.data.outliers))
+    named += [(flag, name) for flag, name in datasets if is_builder(name)]
     return [(flag, text) for flag, text in named if is_reference(text)]
 
   def with_kept_sources(self, directory: Path) -> "Config":

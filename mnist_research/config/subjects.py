@@ -9,7 +9,6 @@ from typing import Any
 from mnist_research.config import setting as setting_lib
 from mnist_research.config.setting import INTEGER_LIMIT, setting, to_text
 from mnist_research.runtime.errors import UserError
-from mnist_research.runtime.extensions import is_reference
 
 ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "elu", "selu", "sigmoid", "leaky_relu")
 LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
@@ -73,6 +72,12 @@ class DataConfig(_Settings):
   )
   validation_examples: int = setting(
     5000, "the last N examples of train, held out to choose by; 0: none", at_least=0
+  )
+  outliers: str = setting(
+    "",
+    "TFDS dataset of images that show none of the classes, trained on beside --dataset so that the "
+    "network can refuse them: non_digits, which this package draws; empty: none",
+    is_dataset=True,
   )
 
 
@@ -237,11 +242,6 @@ class OptimizationConfig(_Settings):
     10.0, "passes over the training examples", more_than=0, below=INTEGER_LIMIT
   )
   steps: int = setting(0, "length of the run in steps; 0: from --epochs", at_least=0)
-
-  @property
-  def trains_on_cross_entropy(self) -> bool:
-    """Whether the training loss is the plain cross-entropy, by which every split is scored."""
-    return not (self.label_smoothing or is_reference(self.loss))
 
   def total_steps(self, num_examples: int) -> int:
     """Returns the length of the run in steps: every example is seen at least `epochs` times.

@@ -32,6 +32,8 @@ _BUILDER_ERRORS = (
   OSError, json_format.ParseError,
 )  # fmt: skip
 
+# The datasets that this package draws, each in a package of its own.
+_DRAWN = ("synthetic_digits", "non_digits")
 
 # Height, width, channels.
 ImageShape = tuple[int, int, int]
@@ -96,6 +98,33 @@ def prepare(config: Config) -> Source:
       config.data.dataset.upper(), config.data.dataset, banner,
     )  # fmt: skip
     return _prepare(config, config.data.fallback_dataset)
+
+
+def prepare_outliers(config: Config, image_shape: ImageShape) -> Source | None:
+  """Makes sure that the dataset of outliers, if there is to be one, is on this machine.
+
+  Args:
+    config: gives its name.
+    image_shape: that its images must have.
+
+  Raises:
+    UserError: it is unknown, its images are of another shape, or it can't be had.
+  """
+  name = config.data.outliers
+  if not name:
+    return None
+  try:
+    # The original files that were named are those of --dataset.
+    source = _prepare(config.replace(manual_dir="", mirror=""), name)
+  except UserError as error:
+    reason = str(error).removeprefix(f"--dataset={name}: ")
+    raise UserError(f"--outliers={name}: {reason}") from error
+  if source.image_shape != image_shape:
+    raise UserError(
+      f"--outliers={name} has images of {source.image_shape}, and --dataset={config.data.dataset} "
+      f"of {image_shape}"
+    )
+  return source
 
 
 def prepared(config: Config) -> Source | None:
@@ -171,8 +200,8 @@ def _blamed(name: str) -> contextlib.AbstractContextManager[None]:
 def _create_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
   if extensions.is_builder(name):
     return _create_own_builder(name, data_dir)
-  if name.split("/")[0] == "synthetic_digits":
-    importlib.import_module("mnist_research.data.synthetic_digits")  # Registers it with TFDS.
+  if name.split("/")[0] in _DRAWN:
+    importlib.import_module(f"mnist_research.data.{name.split('/')[0]}")  # Registers it with TFDS.
   try:
     return tfds.builder(name, data_dir=data_dir or None)
   except tfds.core.DatasetNotFoundError:

@@ -67,7 +67,7 @@ class Inspector:
     """Writes what is known before the first step: config, environment, graph and layout."""
 
     def write() -> None:
-      plain = config.optimization.trains_on_cross_entropy
+      plain = config.trains_on_cross_entropy
       self._summaries.layout(train_loss="loss" if plain else "plain_loss", step=0)
       self._summaries.text("run/config", _code(config.to_flagfile()), step=step)
       self._summaries.text("run/environment", _code(json.dumps(environment, indent=1)), step=step)

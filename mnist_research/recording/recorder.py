@@ -189,9 +189,11 @@ class Recorder:
   def _draw_examples(self, split: splits.Split) -> None:
     first = input_pipeline.first_batch(split, self._config, _PICTURED_EXAMPLES)
     title = f"{datasets.short_name(self._config.data.dataset)}: the first training examples"
+    names = (*self._label_names, "none")
+    labels = np.where(first.labels == splits.NO_CLASS, len(self._label_names), first.labels)
     # Of step 0 wherever the run resumes: they are the same.
     self._picture("train/examples", 0, figures.example_grid(
-      first.images, first.labels, label_names=self._label_names, title=title
+      first.images, labels, label_names=names, title=title
     ))  # fmt: skip
 
   def draw_predictions(self, step: int, test: splits.Split, evaluation: Evaluation) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from mnist_research.config import OptimizationConfig
+from mnist_research.config import Config
 from mnist_research.config.setting import parse_keywords
+from mnist_research.data.splits import NO_CLASS
 from mnist_research.runtime import extensions
 from mnist_research.runtime.errors import UserError
 
@@ -83,9 +84,26 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
   return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
 
-def loss_of(optimization: OptimizationConfig) -> LossFunction:
-  """Returns the loss that the settings name, as `create_loss` does."""
-  return create_loss(optimization.loss, optimization.label_smoothing, optimization.loss_settings)
+def loss_of(config: Config) -> LossFunction:
+  """Returns the loss that the settings name, as `create_loss` does.
+
+  With outliers it has one class more: none of the others, with a logit of 0. An outlier, of label
+  `NO_CLASS`, is learned as that class. So no weight is added, the other classes' probabilities are
+  as ever, and the sigmoid of the logits' logsumexp is the probability that an image shows one of
+  them. To train a score on outliers is Hendrycks et al. 2018 (arXiv:1812.04606); that the logsumexp
+  is a good score, Liu et al. 2020 (arXiv:2010.03759).
+  """
+  optimization = config.optimization
+  loss = create_loss(optimization.loss, optimization.label_smoothing, optimization.loss_settings)
+  if not config.data.outliers:
+    return loss
+
+  def loss_with_outliers(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    none = tf.zeros_like(logits[:, :1])
+    labels = tf.where(labels == NO_CLASS, logits.shape[-1], labels)
+    return loss(labels, tf.concat([logits, none], axis=1))
+
+  return loss_with_outliers
 
 
 def _own_loss(name: str, settings: str) -> LossFunction:

@@ -25,7 +25,9 @@ class Plan:
     strategy: of this process.
     xla: whether the block of steps goes through XLA.
     source: the dataset, prepared.
-    num_examples: how many examples are trained on; the rest of train is held out for validation.
+    outliers: the dataset of images of no class that are trained on too, prepared; None: none are.
+    num_examples: how many examples are trained on, outliers among them; the rest of train is held
+      out for validation.
   """
 
   config: Config
@@ -33,6 +35,7 @@ class Plan:
   strategy: tf.distribute.Strategy
   xla: bool
   source: datasets.Source
+  outliers: datasets.Source | None
   num_examples: int
 
   @property
@@ -49,6 +52,11 @@ class Plan:
   def image_shape(self) -> datasets.ImageShape:
     """Height, width and channels of the images."""
     return self.source.image_shape
+
+  @property
+  def num_outliers(self) -> int:
+    """How many of the examples that are trained on are outliers."""
+    return self.outliers.num_examples("train") if self.outliers else 0
 
   @property
   def epoch_steps(self) -> int:
@@ -98,6 +106,11 @@ class Plan:
       evaluate_every=self._evaluate_every,
       checkpoint_every=self._checkpoint_every,
     )
+
+  def read_train(self) -> tuple[splits.Split, splits.Split]:
+    """Reads the examples to train on, outliers last, and those held out for validation."""
+    train, validation = splits.read_train(self.source, self.config)
+    return train + splits.read_outliers(self.outliers) if self.outliers else train, validation
 
   def empty_block(self) -> input_pipeline.Batches:
     """Returns a block of zeros: what the steps compile with while the examples are read."""
@@ -159,5 +172,8 @@ def make_plan(config: Config, workers: Workers) -> Plan:
   source = datasets.prepare(config)
   # A fallback is written down as the dataset of this run: the figures are its figures.
   config = config.replace(dataset=source.name, fallback_dataset="")
+  outliers = datasets.prepare_outliers(config, source.image_shape)
   num_examples = splits.num_train_examples(source, config)
-  return Plan(config, workers, strategy, xla, source, num_examples)
+  if outliers:
+    num_examples += outliers.num_examples("train")
+  return Plan(config, workers, strategy, xla, source, outliers, num_examples)

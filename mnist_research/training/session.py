@@ -105,14 +105,18 @@ class Session:
       raise checkpoints.diverged(self.state, step, problem)
     batch_size = self.plan.config.optimization.batch_size
     examples = block.num_steps * batch_size
+    # Loss and accuracy are compared with those of other splits, which have no outliers.
+    outliers = 0 if done.outliers is None else int(done.outliers.numpy().sum())
+    classified = max(1, examples - outliers)
     plain = {}
     if done.plain_losses is not None:
-      plain["plain_loss"] = float(done.plain_losses.numpy()[: block.num_steps].mean(dtype=float))
+      plain_losses = done.plain_losses.numpy()[: block.num_steps].astype(np.float64)
+      plain["plain_loss"] = float(plain_losses.sum()) * batch_size / classified
     return {
       "epoch": block.end * batch_size / self.plan.num_examples,
       "loss": float(step_losses.mean()),
       **plain,
-      "accuracy": int(done.correct.numpy().sum()) / examples,
+      "accuracy": int(done.correct.numpy().sum()) / classified,
       "learning_rate": optimizers.learning_rate(self.state.optimizer, block.end - 1),
       "examples_per_second": examples / seconds,
     }
@@ -212,12 +216,12 @@ def open_session(
   exhausted = selection.is_exhausted(scored, plan.config.run.early_stopping)
   if any(told for (told,) in exchange.gather([int(exhausted)])):
     blocks = []  # It was stopped early, and then interrupted before its result was written.
-  loss_function = losses.loss_of(plan.config.optimization)
+  loss_function = losses.loss_of(plan.config)
   train_block = steps.create_train_block(
     plan.config, state, loss_function, plan.strategy, xla=plan.xla
   )
   with ThreadPoolExecutor(max_workers=1) as background:
-    reading = background.submit(splits.read_train, plan.source, plan.config)
+    reading = background.submit(plan.read_train)
     if blocks:  # They compile while the examples are read.
       train_block(*plan.empty_block(), tf.constant(0))
     train, validation = reading.result()

@@ -10,6 +10,7 @@ import tensorflow as tf
 from mnist_research import distribution
 from mnist_research.config import Config
 from mnist_research.data import randomness
+from mnist_research.data.splits import NO_CLASS
 from mnist_research.models.layers import step_randomness
 from mnist_research.models.variables import is_generator
 from mnist_research.runtime.progress import Progress
@@ -27,12 +28,15 @@ class StepMetrics(NamedTuple):
     losses: float32, the mean loss of the global batch before the step's update.
     correct: int32, how many of its examples were predicted correctly.
     plain_losses: float32, its mean cross-entropy, where the loss is another: of smoothed targets,
-      or a user's own. Other splits are scored by it.
+      or a user's own. Other splits are scored by it. Of outliers it is 0.
+    outliers: int32, how many of its examples are outliers, where there are any. They are never
+      correct.
   """
 
   losses: tf.Tensor
   correct: tf.Tensor
   plain_losses: tf.Tensor | None = None
+  outliers: tf.Tensor | None = None
 
 
 # (images [steps, batch, height, width, channels], labels [steps, batch], number of steps to do [])
@@ -57,8 +61,10 @@ def create_train_block(
   """
   replica_step = _create_replica_step(config, state, loss_function, strategy)
   dtypes = [tf.float32, tf.int32]
-  if not config.optimization.trains_on_cross_entropy:
+  if not config.trains_on_cross_entropy:
     dtypes.append(tf.float32)
+  if config.data.outliers:
+    dtypes.append(tf.int32)
 
   # Not by AutoGraph: to rewrite the source takes a quarter of a second at a start, and the parser
   # of Python 3.11 fails, rarely, where a collection of garbage lets another thread parse between,
@@ -104,7 +110,7 @@ def _create_replica_step(
   batch_size, seed = config.optimization.batch_size, config.run.seed
   clip_norm, replicas = config.optimization.clip_norm, strategy.num_replicas_in_sync
   variables = state.model.trainable_variables
-  loss_is_plain = config.optimization.trains_on_cross_entropy
+  measured = _create_measurement(config)
 
   def replica_step(images, labels, index):
     images, labels = images[index], labels[index]
@@ -131,14 +137,37 @@ def _create_replica_step(
     if state.averages is not None:
       _update_averages(state, config.optimization.ema_decay)
     state.step.assign_add(1)
-    plain_loss = tf.reduce_sum(cross_entropy(labels, logits)) / batch_size
-    if config.augmentation.mixes_examples:
-      labels = tf.argmax(labels, axis=-1, output_type=tf.int32)
-    predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
-    correct = tf.math.count_nonzero(predictions == labels, dtype=tf.int32)
-    return (loss, correct) if loss_is_plain else (loss, correct, plain_loss)
+    return (loss, *measured(labels, logits))
 
   return replica_step
+
+
+def _create_measurement(config: Config) -> Callable[..., list[tf.Tensor]]:
+  """Returns the function from a replica's labels and logits to its share of `StepMetrics`.
+
+  The loss, which is differentiated, is not among them.
+  """
+  batch_size = config.optimization.batch_size
+
+  def measure(labels: tf.Tensor, logits: tf.Tensor) -> list[tf.Tensor]:
+    classes = labels
+    if config.augmentation.mixes_examples:
+      classes = tf.argmax(labels, axis=-1, output_type=tf.int32)
+    # An outlier's label is no prediction's.
+    correct = tf.argmax(logits, axis=-1, output_type=tf.int32) == classes
+    measured = [tf.math.count_nonzero(correct, dtype=tf.int32)]
+    outliers = labels == NO_CLASS if config.data.outliers else None
+    if not config.trains_on_cross_entropy:
+      if outliers is None:
+        plain_losses = cross_entropy(labels, logits)
+      else:
+        plain_losses = tf.where(outliers, 0.0, cross_entropy(tf.maximum(labels, 0), logits))
+      measured.append(tf.reduce_sum(plain_losses) / batch_size)
+    if outliers is not None:
+      measured.append(tf.math.count_nonzero(outliers, dtype=tf.int32))
+    return measured
+
+  return measure
 
 
 def _set_generators(state: TrainState, first: tf.Tensor, *, seed: int) -> None:

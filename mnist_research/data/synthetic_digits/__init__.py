@@ -4,9 +4,6 @@ Importing this package registers the dataset with TensorFlow Datasets, after whi
 ``tfds.builder("synthetic_digits")`` finds it.
 """
 
-from mnist_research.data.synthetic_digits.synthetic_digits_dataset_builder import (
-  SyntheticDigits,
-  SyntheticDigitsConfig,
-)
+from mnist_research.data.synthetic_digits.synthetic_digits_dataset_builder import SyntheticDigits
 
-__all__ = ["SyntheticDigits", "SyntheticDigitsConfig"]
+__all__ = ["SyntheticDigits"]

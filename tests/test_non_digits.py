@@ -1,0 +1,70 @@
+"""Tests of the drawn images without digits: what is stored, and that each kind is what it says."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from mnist_research.data import non_digits
+from mnist_research.data.non_digits import drawing
+
+_FRAMED = [kind for kind in drawing.KINDS if kind not in ("texture", "paper")]
+
+
+def _draw(kind: str, count: int = 8) -> list[np.ndarray]:
+  return [drawing.draw_example(kind, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def test_an_example_depends_on_its_split_and_index_alone():
+  few, many = (list(drawing.draw_examples("train", count)) for count in (5, 30))
+  for (image, kind), (again, kind_again) in zip(few, many, strict=False):
+    np.testing.assert_array_equal(image, again)
+    assert kind == kind_again
+  assert len({image.tobytes() for image, _ in many}) == 30
+  # Every kind comes as often as the others.
+  assert [kind for _, kind in many] == [index % len(drawing.KINDS) for index in range(30)]
+  others = {image.tobytes() for image, _ in drawing.draw_examples("test", 30)}
+  assert not others & {image.tobytes() for image, _ in many}
+
+
+def test_another_split_is_refused():
+  with pytest.raises(ValueError, match="split must be one of"):
+    next(drawing.draw_examples("validation", 1))
+
+
+@pytest.mark.parametrize("kind", drawing.KINDS)
+def test_each_picture_is_grey_and_has_ink(kind):
+  images = _draw(kind)
+  for image in images:
+    assert image.dtype == np.uint8
+    assert image.shape == (28, 28)
+    assert image.max() > image.min()
+  assert len({image.tobytes() for image in images}) == len(images)
+
+
+@pytest.mark.parametrize("kind", _FRAMED)
+def test_ink_is_framed_as_that_of_mnist(kind):
+  for image in _draw(kind):
+    rows, columns = np.nonzero(image)
+    assert max(np.ptp(rows), np.ptp(columns)) + 1 <= 20
+    total = image.sum(dtype=float)
+    center = (image.sum(axis=1) @ np.arange(28) / total, image.sum(axis=0) @ np.arange(28) / total)
+    assert np.abs(np.subtract(center, 14)).max() <= 4.01  # The frame's edge may hold it up.
+
+
+def test_every_sign_is_in_every_font():
+  for name in drawing._FONTS:
+    font = drawing._font(name)
+    missing = font.getmask("\uffff")
+    for character in drawing._SIGNS + drawing._LETTERS:
+      mask = font.getmask(character)
+      assert bytes(mask) != bytes(missing), (name, character)
+
+
+def test_what_is_prepared_is_what_is_drawn(tmp_path):
+  builder = non_digits.NonDigits(data_dir=tmp_path, num_train_examples=33, num_test_examples=11)
+  builder.download_and_prepare()
+  assert builder.info.features["label"].names == list(drawing.KINDS)
+  for split, size in (("train", 33), ("test", 11)):
+    stored = tfds.as_numpy(builder.as_dataset(split=split, as_supervised=True))
+    expected = [(image.tobytes(), kind) for image, kind in drawing.draw_examples(split, size)]
+    assert sorted((image.tobytes(), int(kind)) for image, kind in stored) == sorted(expected)
