@@ -1,15 +1,22 @@
-"""Kills trainings with SIGKILL at random moments and checks that nothing is lost.
+"""Kills trainings with SIGKILL and checks that nothing is lost.
 
   python scripts/kill_runs.py --kills=70 --workdir=runs/kills --seed=0 -- --dataset=synthetic_digits
+  python scripts/kill_runs.py --at=system_calls --kills=100 --workdir=runs/kills -- ...
 
 What stands behind `--` are flags of `mnist_research.train`. One run is left alone. Then runs of the
 same command are killed, started again, killed again, until each is finished; and compared with the
 one that was left alone: the digests of the last checkpoint (weights, optimizer, averages, step) and
-of the best one where it is kept, `metrics.jsonl` and `result.json`, all but what the clock says.
+of the best one where it is kept, `metrics.jsonl` and `result.json`, and what TensorBoard reads of
+the event files (each value of each tag at each step, once), all but what the clock says.
+
+With `--at=times` they are killed at random moments; with `--at=system_calls` just before a call
+that opens, writes, flushes, renames, makes or removes a file of the workdir. Calls are of one kind
+if they differ in the numbers of their path; those kinds come first that were killed at least often.
 The last line on stdout is one JSON object; the exit code is 1 if anything differs.
 """
 
 import collections
+import hashlib
 import json
 import random
 import shutil
@@ -17,8 +24,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from absl import flags
+from system_calls import Call, Watched, watch
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app
@@ -30,24 +40,27 @@ CLOCK = {"examples_per_second", "train_seconds", "sha256", "crc32"}
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: how often, when and where."""
   config_flags.define(flag_values, ["workdir"])
+  flags.DEFINE_enum("at", "times", list(KILLERS), "what is drawn", flag_values=flag_values)
   flags.DEFINE_integer("kills", 70, "how often", lower_bound=0, flag_values=flag_values)
-  flags.DEFINE_integer("seed", 0, "of the moments", flag_values=flag_values)
+  flags.DEFINE_integer("seed", 0, "of what is drawn", flag_values=flag_values)
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Kills as often as asked and prints what came of it."""
-  workdir = Path(app.required(flag_values, "workdir"))
-  outcome = kill_runs(arguments, flag_values.kills, workdir, flag_values.seed)
+  workdir = Path(app.required(flag_values, "workdir")).resolve()
+  killer = KILLERS[flag_values.at](random.Random(flag_values.seed))
+  outcome = kill_runs(killer, [*arguments, "--deterministic"], flag_values.kills, workdir)
   app.print_json(outcome)
   sys.exit(1 if outcome["differences"] else 0)
 
 
-def kill_runs(arguments: list[str], kills: int, workdir: Path, seed: int) -> dict:
-  """Returns the number of kills by what the run was doing, of runs, and the differences found."""
-  moments = random.Random(seed)
+def kill_runs(
+  killer: "Times | SystemCalls", arguments: list[str], kills: int, workdir: Path
+) -> dict[str, Any]:
+  """Returns the number of kills by what the run was at, of runs, and the differences found."""
   shutil.rmtree(workdir, ignore_errors=True)
   alone = workdir / "alone"
-  train_from, whole = run_alone([*arguments, "--deterministic"], alone)
+  killer.leave_alone(arguments, alone)
   expected = outcome_of(alone)
   killed: collections.Counter[str] = collections.Counter()
   differences: list[str] = []
@@ -55,28 +68,119 @@ def kill_runs(arguments: list[str], kills: int, workdir: Path, seed: int) -> dic
   while killed.total() < kills:
     run = workdir / f"run{runs}"
     runs += 1
-    while True:
-      delay = kill_moment(moments, train_from, whole) if killed.total() < kills else None
-      if not killed_after(delay, [*arguments, "--deterministic"], run):
+    past = []
+    while killed.total() < kills:
+      at = killer.kill(arguments, run)
+      if at is None:
         break
-      killed[doing(run)] += 1
-      print(f"{run.name}: kill {killed.total()} while {doing(run)}", file=sys.stderr, flush=True)
-    differences += [f"{run.name}: {what}" for what in compare(expected, outcome_of(run))]
+      killed[at.partition(" ")[0]] += 1
+      past.append(at)
+      print(f"{run.name}: kill {killed.total()} at {at}", file=sys.stderr, flush=True)
+    else:
+      train(arguments, run)
+    differences += [
+      f"{run.name}: {what} after {past}" for what in compare(expected, outcome_of(run))
+    ]
     shutil.rmtree(run)
   return {
-    "kills": killed.total(), "runs": runs, "killed_while": dict(killed), "differences": differences
+    "kills": killed.total(), "runs": runs, "killed_at": dict(killed), **killer.report(),
+    "differences": differences,
   }  # fmt: skip
 
 
-def kill_moment(moments: random.Random, train_from: float, whole: float) -> float:
-  """Draws the seconds that a process is left: a quarter of them end in the slow start.
+class Times:
+  """Kills at random moments."""
 
-  The others end within half of the time that a whole run trains and writes: such a run takes some
-  four lives.
-  """
-  if moments.random() < 0.25:
-    return moments.uniform(0, train_from)
-  return train_from + moments.uniform(0, (whole - train_from) / 2)
+  def __init__(self, drawn: random.Random):
+    self._drawn = drawn
+    self._train_from = self._whole = 0.0
+
+  def leave_alone(self, arguments: list[str], run: Path) -> None:
+    """Trains undisturbed; measures the seconds until the first metrics, and until the end."""
+    began = time.monotonic()
+    process = subprocess.Popen(command(arguments, run), stdout=subprocess.DEVNULL)
+    metrics = run / "metrics.jsonl"
+    while process.poll() is None:
+      if not self._train_from and metrics.exists() and metrics.stat().st_size:
+        self._train_from = time.monotonic() - began
+      time.sleep(0.01)
+    if process.returncode or not self._train_from:
+      sys.exit(f"the run that was left alone ended with {process.returncode}")
+    self._whole = time.monotonic() - began
+
+  def kill(self, arguments: list[str], run: Path) -> str | None:
+    """Starts or resumes a run and kills it; returns what it was doing, None if it had ended."""
+    process = subprocess.Popen(
+      command(arguments, run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+      _, errors = process.communicate(timeout=self._moment())
+    except subprocess.TimeoutExpired:
+      process.kill()
+      process.communicate()
+      return doing(run)
+    check(run, process.returncode, errors)
+    return None
+
+  def report(self) -> dict[str, Any]:
+    """Returns nothing more."""
+    return {}
+
+  def _moment(self) -> float:
+    """Draws the seconds that a process is left: a quarter of them end in the slow start.
+
+    The others end within half of the time that a whole run trains and writes: such a run takes some
+    four lives.
+    """
+    if self._drawn.random() < 0.25:
+      return self._drawn.uniform(0, self._train_from)
+    return self._train_from + self._drawn.uniform(0, (self._whole - self._train_from) / 2)
+
+
+class SystemCalls:
+  """Kills just before system calls on files of the workdir."""
+
+  def __init__(self, drawn: random.Random):
+    self._drawn = drawn
+    # How often each kind of call came at most, in runs from the beginning and in resumed ones.
+    self._seen: dict[bool, collections.Counter[Call]] = {
+      False: collections.Counter(), True: collections.Counter()
+    }  # fmt: skip
+    self._killed: collections.Counter[Call] = collections.Counter()
+
+  def leave_alone(self, arguments: list[str], run: Path) -> None:
+    """Trains undisturbed, and records the calls."""
+    self._record(watch(command(arguments, run), run), run, resumed=False)
+
+  def kill(self, arguments: list[str], run: Path) -> str | None:
+    """Starts or resumes a run and kills it; returns the call, None if it had ended.
+
+    Half of those that resume are not killed again.
+    """
+    resumed = (run / "checkpoints").exists()
+    seen = self._seen[resumed]
+    kind, occurrence = None, 1
+    if seen and not (resumed and self._drawn.random() < 0.5):
+      fewest = min(self._killed[each] for each in seen)
+      kind = self._drawn.choice(sorted(each for each in seen if self._killed[each] == fewest))
+      occurrence = self._drawn.randint(1, seen[kind])
+    watched = watch(command(arguments, run), run, kill_at=kind, occurrence=occurrence)
+    if watched.returncode == -9:
+      self._killed[watched.calls[-1].kind] += 1
+      return " ".join(watched.calls[-1])
+    self._record(watched, run, resumed=resumed)
+    return None
+
+  def report(self) -> dict[str, Any]:
+    """Returns how many kinds of calls were killed, and how many there are."""
+    return {"kinds_killed": len(self._killed), "kinds": len(self._seen[False] | self._seen[True])}
+
+  def _record(self, watched: Watched, run: Path, *, resumed: bool) -> None:
+    check(run, watched.returncode, watched.errors)
+    self._seen[resumed] |= collections.Counter(call.kind for call in watched.calls)
+
+
+KILLERS: dict[str, type[Times | SystemCalls]] = {"times": Times, "system_calls": SystemCalls}
 
 
 def command(arguments: list[str], workdir: Path) -> list[str]:
@@ -84,35 +188,16 @@ def command(arguments: list[str], workdir: Path) -> list[str]:
   return [sys.executable, "-m", "mnist_research.train", *arguments, f"--workdir={workdir}"]
 
 
-def run_alone(arguments: list[str], workdir: Path) -> tuple[float, float]:
-  """Runs undisturbed; returns the seconds until the first metrics, and until the end."""
-  began = time.monotonic()
-  process = subprocess.Popen(command(arguments, workdir), stdout=subprocess.DEVNULL)
-  first = None
-  metrics = workdir / "metrics.jsonl"
-  while process.poll() is None:
-    if first is None and metrics.exists() and metrics.stat().st_size:
-      first = time.monotonic() - began
-    time.sleep(0.01)
-  if process.returncode or first is None:
-    sys.exit(f"the run that was left alone ended with {process.returncode}")
-  return first, time.monotonic() - began
+def train(arguments: list[str], run: Path) -> None:
+  """Starts or resumes a run, to its end."""
+  process = subprocess.run(command(arguments, run), capture_output=True, text=True, check=False)
+  check(run, process.returncode, process.stderr)
 
 
-def killed_after(seconds: float | None, arguments: list[str], workdir: Path) -> bool:
-  """Starts or continues a run and kills it after `seconds`; False if it had ended by then."""
-  process = subprocess.Popen(
-    command(arguments, workdir), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-  )
-  try:
-    _, errors = process.communicate(timeout=seconds)
-  except subprocess.TimeoutExpired:
-    process.kill()
-    process.communicate()
-    return True
-  if process.returncode:
-    sys.exit(f"{workdir.name} ended with {process.returncode}: {errors}")
-  return False
+def check(run: Path, returncode: int, errors: str) -> None:
+  """Ends this program where a training failed."""
+  if returncode:
+    sys.exit(f"{run.name} ended with {returncode}: {errors}")
 
 
 def doing(run: Path) -> str:
@@ -126,7 +211,7 @@ def doing(run: Path) -> str:
     return "starting"
   records = read_metrics(run)
   if any(record["split"] == "test" for record in records):
-    return "drawing the results"
+    return "drawing"
   return "training" if records else "compiling"
 
 
@@ -146,7 +231,29 @@ def outcome_of(run: Path) -> dict:
     "checkpoints": [json.loads((p / "manifest.json").read_text())["sha256"] for p in newest],
     "metrics": read_metrics(run),
     "result": {k: v for k, v in result.items() if k not in CLOCK},
+    "events": read_events(run),
   }
+
+
+def read_events(run: Path) -> dict[str, list[tuple[int, str]]]:
+  """The step of each event that TensorBoard shows, by its tag, and a digest of its value.
+
+  Without the texts under `run/`, which each start writes.
+  """
+  events = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+  return {
+    tag: [
+      (event.step, "" if CLOCK & set(tag.split("/")) else digest(event.tensor_proto))
+      for event in events.Tensors(tag)
+    ]
+    for tag in events.Tags()["tensors"]
+    if not tag.startswith("run/")
+  }
+
+
+def digest(tensor: Any) -> str:
+  """A digest of a protocol buffer."""
+  return hashlib.sha256(tensor.SerializeToString(deterministic=True)).hexdigest()
 
 
 def compare(expected: dict, actual: dict) -> list[str]:

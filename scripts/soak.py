@@ -6,7 +6,8 @@ It takes the flags of `mnist_research.train`. Every 200 steps the run scores the
 validation examples, draws the pictures of a result, writes them for TensorBoard too, and saves.
 With `--stops=N` the run is stopped by a signal N times and resumes in the same process, where it
 restores and compiles again. Resident memory is read every tenth of a second: the highest of each
-tenth of the steps is printed, and the growth from the first of them to the highest of the others.
+tenth of the steps is printed, the growth from the first of them to the highest of the others, and
+the slope of a line fitted to all readings after the first tenth, in MiB a minute.
 A bare `import tensorflow` is measured beside it. The last line on stdout is one JSON object.
 """
 
@@ -19,8 +20,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from absl import flags
@@ -33,6 +36,20 @@ from mnist_research.runtime.errors import Interrupted, UserError
 IMPORT = "import tensorflow; print(open('/proc/self/status').read())"
 STATUS = Path("/proc/self/status")
 EVERY = 200
+
+
+class Sample(NamedTuple):
+  """A reading of the memory.
+
+  Attributes:
+    step: the last that was recorded.
+    minutes: since the first reading.
+    mib: resident memory.
+  """
+
+  step: int
+  minutes: float
+  mib: float
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -62,22 +79,23 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     finally:
       over.set()
     samples = observed.result()
+  total = settings.optimization.steps
   tenths = [
-    max(
-      memory
-      for step, memory in samples
-      if tenth < 10 * step / settings.optimization.steps <= tenth + 1
-    )
+    max(sample.mib for sample in samples if tenth < 10 * sample.step / total <= tenth + 1)
     for tenth in range(10)
   ]
+  warm = [sample for sample in samples if sample.step > total / 10]
+  slope, _ = np.polyfit([sample.minutes for sample in warm], [sample.mib for sample in warm], 1)
   bare = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
   print(
     json.dumps(
       {
-        "steps": settings.optimization.steps,
+        "steps": total,
+        "minutes": round(samples[-1].minutes, 1),
         "starts": starts,
         "mib_by_tenth": [round(tenth) for tenth in tenths],
         "growth": round(max(tenths[1:]) / tenths[0] - 1, 4),
+        "mib_per_minute": round(slope, 3),
         "import_tensorflow_mib": round(resident(bare.stdout)),
       }
     )
@@ -101,18 +119,16 @@ def train(settings: Config) -> int:
   raise AssertionError
 
 
-def observe(settings: Config, stops: int, over: threading.Event) -> list[tuple[int, float]]:
-  """Sends the signals and reads the memory until the run is over.
-
-  Returns:
-    (step, resident MiB) of each reading.
-  """
+def observe(settings: Config, stops: int, over: threading.Event) -> list[Sample]:
+  """Sends the signals and reads the memory until the run is over."""
   workdir = Path(settings.run.workdir)
   stop_steps = [settings.optimization.steps * stop // (stops + 1) for stop in range(1, stops + 1)]
   samples = []
+  began = time.monotonic()
   while not over.wait(0.1):
     step = last_step(workdir / "metrics.jsonl")
-    samples.append((step, resident(STATUS.read_text())))
+    minutes = (time.monotonic() - began) / 60
+    samples.append(Sample(step, minutes, resident(STATUS.read_text())))
     if stop_steps and step >= stop_steps[0]:
       stop_steps.pop(0)
       os.kill(os.getpid(), signal.SIGTERM)

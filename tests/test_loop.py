@@ -17,6 +17,7 @@ from mnist_research.config import Config
 from mnist_research.data import datasets, splits
 from mnist_research.inference.recognizer import load_recognizer
 from mnist_research.models.networks import whiten
+from mnist_research.recording import event_files
 from mnist_research.recording.summaries import Summaries
 from mnist_research.runtime.errors import Interrupted, UserError
 from mnist_research.training import checkpoints, session
@@ -365,6 +366,22 @@ def test_the_predictions_of_the_test_examples_are_left(settings, tmp_path):
   losses = -np.log(probabilities[np.arange(500), labels].astype(np.float64))
   assert losses.mean() == pytest.approx(result["test_loss"], rel=1e-6)
   assert names == tuple("0123456789")
+
+
+def test_when_the_result_is_written_all_that_was_recorded_is_on_the_disk(settings, monkeypatch):
+  # A run that dies right after is finished, and writes nothing more.
+  written = []
+
+  def write_result(workdir, result):
+    events = commands.read_events(workdir.path)
+    tags = ("test/loss", "train/curves", "_hparams_/session_end_info")
+    written.extend((event.step, tag) for tag in tags for event in events.Tensors(tag))
+    return dict(result)
+
+  monkeypatch.setattr(Workdir, "write_result", write_result)
+  monkeypatch.setattr(event_files, "_FLUSH_SECONDS", 1e9)
+  train(settings)
+  assert written == [(60, "test/loss"), (60, "train/curves"), (60, "_hparams_/session_end_info")]
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(settings, tmp_path):

@@ -183,6 +183,7 @@ class Session:
       "train_seconds": self.train_seconds,
       "examples_per_second": done / self.train_seconds,
     }
+    self.recorder.flush()  # A run that has its result never writes again.
     result = self.workdir.write_result(result)
     self.exchange.wait()
     return result
