@@ -4,9 +4,9 @@
   python -m mnist_research.camera --workdir=runs/cnn --source=video.mp4
 
 Prints a JSON object on stdout whenever the answer changes: frame, seconds, label, label_name,
-probability, box (x, y, width, height in pixels of the frame), step of the network; those from label
-to box are null where no digit is left. Where there is a display, a window shows the frames with the
-digit outlined; q or Esc closes it. Ends with the video, or at Ctrl-C.
+probability, box (x, y, width, height in pixels of the frame), step of the network; those from
+label to box are null where there is no digit. Where there is a display, a window shows the frames
+with the digit outlined; q or Esc closes it. Ends with the video, or at Ctrl-C.
 """
 
 from absl import flags
@@ -19,6 +19,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: which network, and what it sees."""
   config_flags.define(flag_values, ["workdir", "device"])
   config_flags.define_step(flag_values)
+  config_flags.define_accept_all(flag_values)
   command_line.define_path("source", "0", "number of a camera, or a video file", flag_values)
 
 
@@ -40,12 +41,16 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   from mnist_research.inference import readings
   from mnist_research.inference.recognizer import load_recognizer
 
-  recognizer = load_recognizer(workdir, settings, flag_values.step)
+  recognizer = load_recognizer(
+    workdir, settings, flag_values.step, accept_all=flag_values.accept_all
+  )
   readings.check_reads_digits(recognizer, "the camera")
   logging.info("digits are read from --source=%s; Ctrl-C ends it", flag_values.source)
   told = None
   for frame in video.read_frames(source):
     reading = readings.read_digit(recognizer, frame.grey)
+    if reading and not reading.is_digit:
+      reading = None
     label_name = recognizer.label_names[reading.label] if reading else None
     if label_name != told:
       told = label_name

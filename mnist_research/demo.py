@@ -24,6 +24,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: which network, and where the page is."""
   config_flags.define(flag_values, ["workdir", "device"])
   config_flags.define_step(flag_values)
+  config_flags.define_accept_all(flag_values)
   flags.DEFINE_integer(
     "port", 7860, "port of the page; 0: any that is free", lower_bound=0, upper_bound=65535,
     flag_values=flag_values,
@@ -50,7 +51,9 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     from mnist_research.live.page.guard import Limits
     from mnist_research.live.page.server import serve
 
-    recognizer = load_recognizer(workdir, settings, flag_values.step)
+    recognizer = load_recognizer(
+      workdir, settings, flag_values.step, accept_all=flag_values.accept_all
+    )
     readings.check_reads_digits(recognizer, "the page")
     # The first answer compiles the network: nobody should wait for it.
     recognizer.probabilities(np.zeros((1, *recognizer.image_shape), np.uint8))

@@ -7,13 +7,15 @@ With `--ensemble`, several networks together: the mean of their probabilities. V
 are scored, and a temperature is fitted on them, only where no network was trained on them. Each
 scoring of the test split is written down in test_scores.jsonl of its workdirs. The last line on
 stdout is one JSON object: dataset, split, num_examples, loss, accuracy, accuracy_per_class,
-calibration_error, the step of the network, and the steps and temperatures of all.
+calibration_error, the step of the network, and the steps and temperatures of all. A network trained
+with --outliers has refused, too: the share of the examples that it takes for no digit. With
+--outliers=DATASET, outliers has how many of the test split of that dataset it refuses.
 """
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -24,6 +26,8 @@ from mnist_research.runtime import app, command_line
 from mnist_research.runtime.errors import UserError
 
 if TYPE_CHECKING:  # They load TensorFlow.
+  import numpy as np
+
   from mnist_research.data.datasets import Source
   from mnist_research.inference.recognizer import Recognizer
   from mnist_research.workdir import Workdir
@@ -36,6 +40,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_enum(
     "split", "test", ["train", "validation", "test"], "examples to score the network on",
     flag_values=flag_values,
+  )  # fmt: skip
+  flags.DEFINE_string(
+    "outliers", "", "dataset of images of no class: how many of its test split the network, which "
+    "was trained with --outliers, refuses", flag_values=flag_values,
   )  # fmt: skip
   command_line.define_paths(
     "ensemble", "more workdirs: the mean of all their probabilities is scored", flag_values
@@ -67,11 +75,16 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   settings = member_settings[0]
   networks = [(workdir.path, config) for workdir, config in zip(workdirs, trained, strict=True)]
   _check_held_out(settings, networks, flag_values)
+  if flag_values.outliers and not all(config.data.outliers for config in trained):
+    raise UserError(
+      f"--outliers={flag_values.outliers}: the network was trained without --outliers, and refuses "
+      "nothing"
+    )
   app.load_tensorflow()
   from absl import logging
 
   from mnist_research.data import datasets, splits
-  from mnist_research.inference.recognizer import ensemble_log_probabilities
+  from mnist_research.inference.recognizer import ensemble_answer
   from mnist_research.metrics import calibration, evaluation
 
   source = datasets.prepare(settings)
@@ -89,8 +102,8 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       (workdir.path, member.trained.step) for workdir, member in zip(workdirs, members, strict=True)
     ]
     _record_test_scorings(scored, source.name)
-  log_probabilities = ensemble_log_probabilities(members, split.images)
-  result = evaluation.evaluate(log_probabilities, split.labels)
+  answers = ensemble_answer(members, split.images)
+  result = evaluation.evaluate(answers.log_probabilities, split.labels)
   logging.info("loss %.4f, accuracy %.4f", result.loss, result.accuracy)
   for name, accuracy in zip(source.label_names, result.accuracy_per_class, strict=True):
     logging.info("accuracy of %s: %s", name, "-" if accuracy is None else f"{accuracy:.4f}")
@@ -104,11 +117,58 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       "accuracy": result.accuracy,
       "accuracy_per_class": result.accuracy_per_class,
       "calibration_error": reliability.expected_calibration_error,
+      **_refusals(members, answers.class_scores, settings, flag_values.outliers),
       "step": members[0].trained.step,
       "steps": [member.trained.step for member in members],
       "temperatures": [member.temperature for member in members],
     }
   )
+
+
+def _refusals(
+  members: Sequence["Recognizer"], scores: "np.ndarray | None", settings: Config, outliers: str
+) -> dict[str, Any]:
+  """Returns what is refused, as JSON takes it.
+
+  Args:
+    members: the networks.
+    scores: the class scores of the examples, float64 [N]; None: nothing is refused.
+    settings: of the first network.
+    outliers: a dataset of images of no class; empty: none.
+  """
+  from absl import logging
+
+  from mnist_research.data import datasets, splits
+  from mnist_research.inference.recognizer import ensemble_answer
+  from mnist_research.metrics.outliers import ACCEPTED, auroc
+
+  if scores is None:
+    return {}
+  refused = float((scores < ACCEPTED).mean())
+  logging.info("refused: %.4f", refused)
+  if not outliers:
+    return {"refused": refused}
+  source = datasets.prepare_outliers(settings.replace(outliers=outliers), members[0].image_shape)
+  assert source is not None
+  split = splits.read(source, "test")
+  others = ensemble_answer(members, split.images).class_scores
+  assert others is not None
+  by_kind = {
+    name: float((others[split.labels == label] < ACCEPTED).mean())
+    for label, name in enumerate(source.label_names)
+  }
+  for name, share in by_kind.items():
+    logging.info("refused of %s: %.4f", name, share)
+  return {
+    "refused": refused,
+    "outliers": {
+      "dataset": outliers,
+      "num_examples": split.num_examples,
+      "refused": float((others < ACCEPTED).mean()),
+      "refused_per_class": by_kind,
+      "auroc": auroc(scores, others),
+    },
+  }
 
 
 def _load_member(

@@ -4,7 +4,8 @@
   python -m mnist_research.export --workdir=runs/cnn --output=~/models/cnn
 
 `--format` says as what: `saved_model`, `tflite`, `tflite_int8` or `onnx`. The last line on stdout
-is one JSON object: format, output, bytes, label_names, step.
+is one JSON object: format, output, bytes, label_names, step. A network trained with --outliers has
+a second output, class_scores.
 """
 
 from pathlib import Path
@@ -66,6 +67,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       file_format,
       output,
       image_shape=trained.image_shape,
+      refuses=bool(trained_config.data.outliers),
       calibration_images=calibration_images,
     )
   logging.info("%s after %d steps, as %s in %s", workdir.path, trained.step, file_format, output)

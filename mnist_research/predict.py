@@ -10,6 +10,9 @@ probabilities. With `--digits` a picture holds a number: file, number, and digit
 right, each with its label, label_name, probability, probabilities and box in pixels. Both end with
 the step of the network.
 
+A network trained with --outliers adds digit_score, the probability that there is a digit at all,
+and is_digit: whether it is at least one half. In a number, what isn't a digit is a question mark.
+
 The digits of pictures are found and made as MNIST's are, for networks that take its images. For
 other networks a picture is cropped about its middle, and scaled.
 """
@@ -30,6 +33,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: which network, and how pictures are read."""
   config_flags.define(flag_values, config_flags.AFTER_TRAINING)
   config_flags.define_step(flag_values)
+  config_flags.define_accept_all(flag_values)
   flags.DEFINE_integer(
     "index", None, "which test example, from 0", lower_bound=0, flag_values=flag_values
   )
@@ -66,7 +70,9 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   from mnist_research.inference import readings
   from mnist_research.inference.recognizer import load_recognizer
 
-  recognizer = load_recognizer(workdir, settings, flag_values.step)
+  recognizer = load_recognizer(
+    workdir, settings, flag_values.step, accept_all=flag_values.accept_all
+  )
   names = recognizer.label_names
   if several:
     readings.check_reads_digits(recognizer, "--digits")

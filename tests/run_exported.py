@@ -8,22 +8,27 @@ import sys
 import numpy as np
 
 
-def probabilities(file_format: str, path: str, images: np.ndarray) -> np.ndarray:
-  """Returns float32 [N, classes] for images, uint8 [N, 28, 28, 1]."""
+def outputs(file_format: str, path: str, images: np.ndarray) -> dict[str, np.ndarray]:
+  """Returns each output by its name, for images, uint8 [N, 28, 28, 1]."""
   if file_format == "saved_model":
     import tensorflow as tf
 
     network = tf.saved_model.load(path).signatures["serving_default"]
-    return network(images=tf.constant(images))["probabilities"].numpy()
+    return {name: value.numpy() for name, value in network(images=tf.constant(images)).items()}
   if file_format == "onnx":
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path)
-    return session.run(["probabilities"], {"images": images})[0]
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"images": images}), strict=True))
   from ai_edge_litert.interpreter import Interpreter
 
-  runner = Interpreter(path).get_signature_runner("serving_default")
-  return runner(images=images)["probabilities"]
+  return Interpreter(path).get_signature_runner("serving_default")(images=images)
+
+
+def probabilities(file_format: str, path: str, images: np.ndarray) -> np.ndarray:
+  """Returns float32 [N, classes] for images, uint8 [N, 28, 28, 1]."""
+  return outputs(file_format, path, images)["probabilities"]
 
 
 def main() -> None:

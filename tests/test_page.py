@@ -22,7 +22,9 @@ from PIL import Image
 from served_page import draw_seven, encoded
 
 from mnist_research import images
+from mnist_research.inference.recognizer import Answers
 from mnist_research.live.page import guard
+from mnist_research.live.page.answer import read_picture
 from mnist_research.live.page.app import create
 from mnist_research.live.page.guard import Guard, Limits
 
@@ -69,6 +71,33 @@ def test_a_seven_is_read_and_its_place_told(served):
   assert margin > 0
   assert digit["box"]["width"] == found.box.width + 2 * margin
   assert digit["box"]["height"] == found.box.height + 2 * margin
+
+
+@pytest.mark.parametrize(
+  ("score", "shares", "state", "note"),
+  [
+    (None, [0.05, 0.95], "digit", "Found, prepared and read in "),
+    (0.9, [0.05, 0.95], "digit", "Found, prepared and read in "),
+    # 0.8 times 0.95 is 0.76.
+    (0.8, [0.05, 0.95], "unsure", "Not sure: the probability of a 1 is 76.0%."),
+    (0.5, [0.5, 0.5], "unsure", "Not sure: the probability of a 0 is 25.0%."),
+    (0.03, [0.0, 1.0], "refused", "This doesn't look like a digit."),
+  ],
+)
+def test_the_state_says_how_sure_the_network_is(score, shares, state, note):
+  recognizer = types.SimpleNamespace(
+    label_names=("0", "1"), image_shape=(28, 28, 1),
+    answer=lambda _: Answers(
+      np.log([np.maximum(shares, 1e-9)]), None if score is None else np.array([score])
+    ),
+  )  # fmt: skip
+  answer = read_picture(recognizer, encoded(draw_seven()))
+  assert answer["state"] == state
+  assert answer["note"].startswith(note)
+  (digit,) = answer["digits"]
+  assert digit["label_name"] == str(np.argmax(shares))
+  assert sum(digit["probabilities"]) == pytest.approx(1 if score is None else score)
+  assert digit["probability"] == max(digit["probabilities"])
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"])
@@ -457,9 +486,7 @@ def test_a_defect_is_told_without_its_traceback():
     del images
     raise _DefectError(f"in {__file__}")
 
-  recognizer = types.SimpleNamespace(
-    label_names=("0",), image_shape=(28, 28, 1), probabilities=fail
-  )
+  recognizer = types.SimpleNamespace(label_names=("0",), image_shape=(28, 28, 1), answer=fail)
   page = create(recognizer, "", Limits())
   answered = _in_process(page, "POST", "/read", body=encoded(draw_seven()))
   _assert_told(answered, 500)
@@ -476,11 +503,9 @@ def test_one_picture_is_read_at_a_time_while_the_page_answers():
     most = max(most, at_once)
     time.sleep(0.2)
     at_once -= 1
-    return np.ones((1, 1))
+    return Answers(np.zeros((1, 1)), None)
 
-  recognizer = types.SimpleNamespace(
-    label_names=("0",), image_shape=(28, 28, 1), probabilities=answer
-  )
+  recognizer = types.SimpleNamespace(label_names=("0",), image_shape=(28, 28, 1), answer=answer)
   picture = encoded(draw_seven())
 
   async def ask():

@@ -9,7 +9,7 @@ from mnist_research import images
 from mnist_research.data.synthetic_digits import drawing
 from mnist_research.inference import readings
 from mnist_research.inference.readings import Reading
-from mnist_research.inference.recognizer import load_recognizer
+from mnist_research.inference.recognizer import Answers, load_recognizer
 from mnist_research.runtime.errors import UserError
 from mnist_research.workdir import SHIPPED, Workdir
 
@@ -86,9 +86,9 @@ class _ColorNetwork:
 
   image_shape = (4, 6, 3)
 
-  def probabilities(self, seen):
+  def answer(self, seen):
     strengths = seen.sum(axis=(1, 2)) + 1e-9
-    return strengths / strengths.sum(axis=1, keepdims=True)
+    return Answers(np.log(strengths / strengths.sum(axis=1, keepdims=True)), None)
 
 
 def test_colors_are_read_whole():

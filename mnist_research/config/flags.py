@@ -102,6 +102,14 @@ def define_step(flag_values: flags.FlagValues) -> None:
   )  # fmt: skip
 
 
+def define_accept_all(flag_values: flags.FlagValues) -> None:
+  """Defines `--accept_all`, for commands that read pictures."""
+  flags.DEFINE_bool(
+    "accept_all", False, "take every picture for a digit, though the network was trained to refuse "
+    "what isn't one", flag_values=flag_values,
+  )  # fmt: skip
+
+
 def from_flags(flag_values: flags.FlagValues) -> Config:
   """Makes the `Config` that parsed flags describe; a setting without a flag has its default.
 

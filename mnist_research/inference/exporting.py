@@ -1,7 +1,8 @@
 """A trained network as a file that other programs run: SavedModel, LiteRT (TFLite) or ONNX.
 
 Each has one signature: from `images`, uint8 [N, height, width, channels], to `probabilities`,
-float32 [N, classes]. Nothing of this package is needed to run it.
+float32 [N, classes], and, of a network trained with outliers, `class_scores`, float32 [N]: the
+probability that an image shows one of the classes. Nothing of this package is needed to run it.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ def export(
   output: Path,
   *,
   image_shape: tuple[int, ...],
+  refuses: bool = False,
   calibration_images: np.ndarray | None = None,
 ) -> int:
   """Writes `model` as `output`, whole or not at all.
@@ -37,6 +39,7 @@ def export(
     file_format: `saved_model`, which is a directory; `tflite`, `tflite_int8` or `onnx`, a file.
     output: where nothing is yet.
     image_shape: height, width and channels of the images.
+    refuses: whether the network was trained with outliers, so that it has `class_scores`.
     calibration_images: for `tflite_int8`, uint8 [N, height, width, channels]: the ranges of the
       activations are measured on them.
 
@@ -46,7 +49,7 @@ def export(
   Raises:
     UserError: `output` can't be written, or ONNX lacks an operation of the network.
   """
-  serve = _create_serving_function(model, image_shape)
+  serve = _create_serving_function(model, image_shape, refuses=refuses)
   if file_format == "saved_model":
     with _writing(output) as partial:
       tf.saved_model.save(tf.Module(), str(partial), signatures=serve)
@@ -57,7 +60,9 @@ def export(
   return sum(path.stat().st_size for path in [output, *output.rglob("*")] if path.is_file())
 
 
-def _create_serving_function(model: tf.keras.Model, image_shape: tuple[int, ...]) -> Any:
+def _create_serving_function(
+  model: tf.keras.Model, image_shape: tuple[int, ...], *, refuses: bool
+) -> Any:
   """Returns the function that is exported, with the weights of `model` as constants of its graph.
 
   The converter to LiteRT would leave the variables of a Keras 3 network as they are, and nothing
@@ -72,7 +77,10 @@ def _create_serving_function(model: tf.keras.Model, image_shape: tuple[int, ...]
     logits, _ = model.stateless_call(
       [tf.constant(array) for array in trained], [tf.constant(array) for array in others], images
     )
-    return {"probabilities": tf.nn.softmax(logits)}
+    outputs = {"probabilities": tf.nn.softmax(logits)}
+    if refuses:  # As `metrics.outliers.class_scores` has it.
+      outputs["class_scores"] = tf.sigmoid(tf.reduce_logsumexp(logits, axis=1))
+    return outputs
 
   return serve
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from mnist_research import figures, images
 from mnist_research.inference.recognizer import Recognizer
+from mnist_research.metrics.outliers import ACCEPTED
 from mnist_research.runtime.errors import UserError
 
 # The outline's distance from the ink, in shares of the digit's longer side.
@@ -24,6 +25,7 @@ class Reading(NamedTuple):
     image: uint8 [height, width], for colors [height, width, 3]: what the network saw.
     box: where it stands, in pixels of the picture.
     num_digits: how many digits the picture shows, this one among them.
+    digit_score: the probability that it is a digit at all; None where the network doesn't say.
   """
 
   label: int
@@ -31,19 +33,37 @@ class Reading(NamedTuple):
   image: np.ndarray
   box: images.Box
   num_digits: int
+  digit_score: float | None = None
+
+  @property
+  def is_digit(self) -> bool:
+    """Whether it is a digit, or, to be exact, of one of the network's classes."""
+    return self.digit_certainty >= ACCEPTED
 
   @property
   def probability(self) -> float:
-    """That of the label."""
+    """That of the label, given that it is a digit."""
     return float(self.probabilities[self.label])
 
+  @property
+  def digit_certainty(self) -> float:
+    """The probability that it is a digit; 1 where the network doesn't say."""
+    return 1.0 if self.digit_score is None else self.digit_score
+
+  @property
+  def certainty(self) -> float:
+    """The probability that it is a digit, and this one."""
+    return self.digit_certainty * self.probability
+
   def record(self, label_names: Sequence[str]) -> dict[str, Any]:
-    """Returns the label and the probabilities, as JSON takes them."""
+    """Returns the label, the probabilities, and whether it is a digit, as JSON takes them."""
+    refusal = {"digit_score": self.digit_score, "is_digit": self.is_digit}
     return {
       "label": self.label,
       "label_name": label_names[self.label],
       "probability": self.probability,
       "probabilities": self.probabilities.tolist(),
+      **({} if self.digit_score is None else refusal),
     }
 
 
@@ -55,10 +75,12 @@ def read(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[Re
     prepared: one at least, of the network's image shape.
   """
   seen = np.stack([each.image for each in prepared])
-  probabilities = recognizer.probabilities(seen.reshape(-1, *recognizer.image_shape))
+  answers = recognizer.answer(seen.reshape(-1, *recognizer.image_shape))
+  probabilities = np.exp(answers.log_probabilities)
+  scores = [None] * len(seen) if answers.class_scores is None else answers.class_scores.tolist()
   return [
-    Reading(int(row.argmax()), row, each.image, each.box, len(prepared))
-    for each, row in zip(prepared, probabilities, strict=True)
+    Reading(int(row.argmax()), row, each.image, each.box, len(prepared), score)
+    for each, row, score in zip(prepared, probabilities, scores, strict=True)
   ]
 
 
@@ -95,10 +117,14 @@ def check_reads_digits(recognizer: Recognizer, what: str) -> None:
 
 
 def number(readings: Sequence[Reading], label_names: Sequence[str]) -> dict[str, Any]:
-  """Returns a number, and each of its digits with its box, as JSON takes them."""
+  """Returns a number, and each of its digits with its box, as JSON takes them.
+
+  What isn't a digit is a question mark in the number.
+  """
   digits = [{**each.record(label_names), "box": each.box.place()} for each in readings]
   # A text: the zeros of 007 count.
-  return {"number": "".join(digit["label_name"] for digit in digits), "digits": digits}
+  characters = [label_names[each.label] if each.is_digit else "?" for each in readings]
+  return {"number": "".join(characters), "digits": digits}
 
 
 def panels(picture: images.Picture, readings: Sequence[Reading]) -> list[figures.Panel]:
@@ -108,6 +134,7 @@ def panels(picture: images.Picture, readings: Sequence[Reading]) -> list[figures
   for place, reading in enumerate(readings, start=1):
     several = len(readings) > 1
     caption = f"{picture.file}: {place} of {len(readings)}" if several else picture.file
+    caption += "" if reading.is_digit else ", not a digit"
     left, top, right, bottom = (edge / factor for edge in reading.box)
     box = (left, top, right, bottom)
     result.append(figures.Panel(caption, small, box, reading.image, reading.probabilities))

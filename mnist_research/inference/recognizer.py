@@ -1,7 +1,8 @@
 """A trained network as a function from images to probabilities, for every command but train."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,11 +14,25 @@ from mnist_research.data import augment, datasets, splits
 from mnist_research.data.datasets import ImageShape
 from mnist_research.metrics.calibration import fit_temperature
 from mnist_research.metrics.evaluation import log_softmax, mean_probabilities
+from mnist_research.metrics.outliers import class_scores
 from mnist_research.runtime.errors import UserError
 from mnist_research.training import steps
 from mnist_research.training.checkpoints import Trained, checkpoint_directories, load_trained
 from mnist_research.workdir import Workdir
 from mnist_research.workers import Workers
+
+
+class Answers(NamedTuple):
+  """What a network answers for images.
+
+  Attributes:
+    log_probabilities: logarithms of the probability of each class, float64 [N, classes].
+    class_scores: the probability that an image shows one of the classes, float64 [N]; None where
+      the network can't say or isn't asked.
+  """
+
+  log_probabilities: np.ndarray
+  class_scores: np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +45,7 @@ class Recognizer:
     score: from images, uint8 [N, height, width, channels], to logits, float32 [N, classes].
     temperature: what the logits are divided by before they become probabilities.
     copies: how many augmented copies of each image are answered for with it.
+    refuses: whether it says which images show none of its classes, as it was trained to.
   """
 
   config: Config
@@ -37,6 +53,7 @@ class Recognizer:
   score: steps.Scorer
   temperature: float = 1.0
   copies: int = 0
+  refuses: bool = False
 
   @property
   def label_names(self) -> tuple[str, ...]:
@@ -49,30 +66,37 @@ class Recognizer:
     height, width, channels = self.trained.image_shape
     return height, width, channels
 
-  def log_probabilities(self, images: np.ndarray) -> np.ndarray:
-    """Returns the logarithms of the probabilities of images, float64 [N, classes].
+  def answer(self, images: np.ndarray) -> Answers:
+    """Answers for images, uint8 [N, height, width, channels].
 
-    With augmented copies, those of the mean over the image and its copies, which are changed as the
-    training examples were.
+    With augmented copies, the answer is the mean over the image and its copies, which are changed
+    as the training examples were.
     """
-    answers = [self._answers(images)]
+    logits = [self.score(changed).astype(np.float64) for changed in self._versions(images)]
+    log_probabilities = mean_probabilities(
+      [log_softmax(each / self.temperature) for each in logits]
+    )
+    if not self.refuses:
+      return Answers(log_probabilities, None)
+    return Answers(log_probabilities, np.mean([class_scores(each) for each in logits], axis=0))
+
+  def probabilities(self, images: np.ndarray) -> np.ndarray:
+    """Returns the probability of each class, float64 [N, classes], of images as `score` takes."""
+    return np.exp(self.answer(images).log_probabilities)
+
+  def _versions(self, images: np.ndarray) -> Iterator[np.ndarray]:
+    yield images
     for copy in range(self.copies):
       positions = tf.range(copy * len(images), (copy + 1) * len(images), dtype=tf.int64)
       changed = augment.augment_images(
         tf.constant(images), positions, self.config.augmentation, self.config.run.seed
       )
-      answers.append(self._answers(changed.numpy()))
-    return mean_probabilities(answers)
-
-  def probabilities(self, images: np.ndarray) -> np.ndarray:
-    """Returns the probability of each class, float64 [N, classes], of images as `score` takes."""
-    return np.exp(self.log_probabilities(images))
-
-  def _answers(self, images: np.ndarray) -> np.ndarray:
-    return log_softmax(self.score(images).astype(np.float64) / self.temperature)
+      yield changed.numpy()
 
 
-def load_recognizer(workdir: Workdir, config: Config, step: str = "") -> Recognizer:
+def load_recognizer(
+  workdir: Workdir, config: Config, step: str = "", *, accept_all: bool = False
+) -> Recognizer:
   """Returns a network of `workdir`.
 
   Args:
@@ -80,6 +104,8 @@ def load_recognizer(workdir: Workdir, config: Config, step: str = "") -> Recogni
     config: the run's settings; the first of their devices is where the network answers.
     step: which, as `--step` has it: empty: the one that the run's result is of, or the newest of an
       unfinished run; `latest_whole`: the newest whose checkpoint isn't damaged; or a number.
+    accept_all: whether every image is taken for one of the classes, though the network was trained
+      to refuse outliers.
 
   Raises:
     UserError: there is no such checkpoint, or it is damaged.
@@ -87,7 +113,8 @@ def load_recognizer(workdir: Workdir, config: Config, step: str = "") -> Recogni
   one_device = config.replace(strategy="one_device", device_count=0)
   with distribution.create_strategy(one_device, Workers()).scope():
     trained = _load(workdir, config, step)
-  return Recognizer(config, trained, steps.create_scorer(trained.model))
+  refuses = bool(config.data.outliers) and not accept_all
+  return Recognizer(config, trained, steps.create_scorer(trained.model), refuses=refuses)
 
 
 def _load(workdir: Workdir, config: Config, step: str) -> Trained:
@@ -130,6 +157,11 @@ def with_temperature(
   return dataclasses.replace(recognizer, temperature=temperature)
 
 
-def ensemble_log_probabilities(members: Sequence[Recognizer], images: np.ndarray) -> np.ndarray:
-  """Returns the logarithms of the mean of the members' probabilities, float64 [N, classes]."""
-  return mean_probabilities([member.log_probabilities(images) for member in members])
+def ensemble_answer(members: Sequence[Recognizer], images: np.ndarray) -> Answers:
+  """Returns the mean of the members' answers; they refuse images where all of them can."""
+  answers = [member.answer(images) for member in members]
+  scores = [answer.class_scores for answer in answers if answer.class_scores is not None]
+  return Answers(
+    mean_probabilities([answer.log_probabilities for answer in answers]),
+    np.mean(scores, axis=0) if len(scores) == len(members) else None,
+  )

@@ -37,11 +37,13 @@ export class Answer {
   #fill(state, digit, note) {
     this.#root.dataset.state = state;
     const label = this.#find(".label");
-    const name = digit?.label_name ?? "?";
+    const isRefused = state === "refused";
+    const name = isRefused ? "?" : (digit?.label_name ?? "?");
     // Text that stays the same must not be set: it would be read aloud again.
     if (label.textContent !== name) label.textContent = name;
     label.classList.toggle("word", name.length > 1);
-    this.#find(".probability").textContent = digit ? percent(digit.probability) : "";
+    this.#find(".probability").textContent =
+      isRefused ? "not a digit" : digit ? percent(digit.probability) : "";
     this.#see(digit?.image);
     this.#root.querySelectorAll(".bars li").forEach((bar, index) => this.#bar(bar, digit, index));
     const line = this.#find(".note");

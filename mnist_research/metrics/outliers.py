@@ -1,0 +1,34 @@
+"""How well images of no class are told from those of one, by a network trained with outliers."""
+
+import numpy as np
+from scipy.special import expit, logsumexp
+from scipy.stats import rankdata
+
+# Below it, none of the classes is the most probable answer of all.
+ACCEPTED = 0.5
+
+
+def class_scores(logits: np.ndarray) -> np.ndarray:
+  """Returns the probability that each image shows one of the classes, float64 [N].
+
+  It is what the training with `--outliers` made of the logits: beside them stood one of 0, of none.
+  Of a network trained without outliers it says nothing.
+
+  Args:
+    logits: floats [N, classes].
+  """
+  return expit(logsumexp(logits.astype(np.float64), axis=1))
+
+
+def auroc(scores: np.ndarray, outlier_scores: np.ndarray) -> float:
+  """Returns the area under the ROC curve: how often an example scores above an outlier.
+
+  A tie counts as one half (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747).
+
+  Args:
+    scores: of examples of the classes, floats [N].
+    outlier_scores: of others, floats [M].
+  """
+  count, others = len(scores), len(outlier_scores)
+  ranks = rankdata(np.concatenate([scores, outlier_scores]))[:count]
+  return float((ranks.sum() - count * (count + 1) / 2) / (count * others))

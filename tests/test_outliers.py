@@ -1,0 +1,159 @@
+"""Tests of refusing what shows no class: scores by hand, and every command of a trained network."""
+
+import json
+
+import commands
+import numpy as np
+import pytest
+import run_exported
+from PIL import Image
+from scipy import special
+
+from mnist_research.data import datasets, splits
+from mnist_research.data.non_digits import drawing
+from mnist_research.inference import readings
+from mnist_research.inference.recognizer import ensemble_answer, load_recognizer, with_copies
+from mnist_research.metrics.outliers import auroc, class_scores
+from mnist_research.workdir import Workdir
+
+_OUTLIERS = "non_digits/660_110"
+
+
+def test_the_score_is_the_share_of_the_classes_beside_none():
+  # exp(0) = 1 is the share of none beside 1, 2 and 5.
+  scores = class_scores(np.log([[1.0, 2.0, 5.0], [0.25, 0.25, 0.5]]).astype(np.float32))
+  np.testing.assert_allclose(scores, [8 / 9, 1 / 2], rtol=1e-6)
+
+
+def test_the_area_under_the_curve_is_the_share_of_pairs_in_order():
+  scores, outliers = np.array([0.9, 0.4, 0.6]), np.array([0.5, 0.4, 0.1, 0.1])
+  # 0.9 and 0.6 are above all four; 0.4 is above two and ties with one.
+  assert auroc(scores, outliers) == pytest.approx((4 + 4 + 2.5) / 12)
+  assert auroc(outliers, scores) == pytest.approx(1.5 / 12)
+
+
+@pytest.fixture(scope="module")
+def trained(prepared, tmp_path_factory):
+  """The workdir of a small network that refuses."""
+  workdir = tmp_path_factory.mktemp("outliers") / "run"
+  commands.run(
+    *commands.SMALL, f"--data_dir={prepared}", f"--workdir={workdir}", f"--outliers={_OUTLIERS}",
+    "--hidden_units=128", "--epochs=6", "--augment=shift",
+  )  # fmt: skip
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def recognizer(trained, prepared):
+  workdir = Workdir(trained)
+  return load_recognizer(workdir, workdir.trained_config().replace(data_dir=prepared))
+
+
+@pytest.fixture(scope="module")
+def digits(recognizer):
+  return splits.read(datasets.prepare(recognizer.config), "test")
+
+
+@pytest.fixture(scope="module")
+def outliers(recognizer):
+  source = datasets.prepare_outliers(recognizer.config, recognizer.image_shape)
+  return splits.read(source, "test")
+
+
+def _scores(recognizer, images):
+  return special.expit(special.logsumexp(recognizer.score(images).astype(np.float64), axis=1))
+
+
+def test_evaluate_says_what_is_refused(trained, prepared, recognizer, digits, outliers):
+  arguments = [f"--workdir={trained}", f"--data_dir={prepared}"]
+  record = commands.run(*arguments, f"--outliers={_OUTLIERS}", module="evaluate").record
+  inside, outside = (_scores(recognizer, split.images) for split in (digits, outliers))
+  assert record["refused"] == pytest.approx((inside < 0.5).mean())
+  told = record["outliers"]
+  assert told["dataset"] == _OUTLIERS
+  assert told["num_examples"] == 110
+  assert told["refused"] == pytest.approx((outside < 0.5).mean(), rel=1e-5)
+  assert told["auroc"] == pytest.approx(
+    np.mean((inside[:, None] > outside) + 0.5 * (inside[:, None] == outside)), rel=1e-5
+  )
+  assert np.mean(list(told["refused_per_class"].values())) == pytest.approx(
+    told["refused"], rel=1e-5
+  )
+  # It has learned something.
+  assert record["refused"] < 0.2 < 0.7 < told["refused"]
+  alone = commands.run(*arguments, module="evaluate").record
+  del record["outliers"]
+  assert alone == record
+
+
+def test_an_ensemble_refuses_by_the_mean_of_its_members(recognizer, digits):
+  images = digits.images[:50]
+  with_noise = with_copies(recognizer, 2)
+  first, second = (each.answer(images).class_scores for each in (recognizer, with_noise))
+  np.testing.assert_allclose(
+    ensemble_answer([recognizer, with_noise], images).class_scores, (first + second) / 2
+  )
+
+
+def test_without_outliers_nothing_is_refused(prepared, tmp_path_factory):
+  workdir = commands.trained(prepared, tmp_path_factory.getbasetemp()).workdir
+  arguments = [f"--workdir={workdir}", f"--data_dir={prepared}"]
+  assert "refused" not in commands.run(*arguments, module="evaluate").record
+  assert "is_digit" not in commands.run(*arguments, "--index=0", module="predict").record
+  finished = commands.run(*arguments, f"--outliers={_OUTLIERS}", module="evaluate")
+  assert finished.error == (
+    f"error: --outliers={_OUTLIERS}: the network was trained without --outliers, and refuses "
+    "nothing"
+  )
+
+
+@pytest.fixture(scope="module")
+def refused(recognizer, outliers):
+  """A letter that the network refuses."""
+  letters = outliers.images[outliers.labels == list(drawing.KINDS).index("letter")]
+  return letters[_scores(recognizer, letters).argmin()]
+
+
+def _save(image, path):
+  # Dark on light, larger, with paper about it: as a person's.
+  paper = np.pad(255 - np.kron(image[..., 0], np.ones((4, 4), np.uint8)), 20, constant_values=255)
+  Image.fromarray(paper).save(path)
+  return path
+
+
+def test_predict_says_that_it_is_no_digit(trained, recognizer, refused, digits, tmp_path):
+  digit = digits.images[_scores(recognizer, digits.images).argmax()]
+  files = [str(_save(digit, tmp_path / "0.png")), str(_save(refused, tmp_path / "1.png"))]
+  arguments = [f"--workdir={trained}", *files]
+  records = commands.run(*arguments, module="predict").records
+  assert [record["is_digit"] for record in records] == [True, False]
+  assert records[0]["digit_score"] > 0.5 > records[1]["digit_score"]
+  accepted = commands.run(*arguments, "--accept_all", module="predict").records
+  for record in records:
+    del record["digit_score"], record["is_digit"]
+  assert accepted == records
+
+
+def test_in_a_number_it_is_a_question_mark(recognizer, refused, digits):
+  seen = [readings.images.Prepared(image[..., 0], readings.images.Box(0, 0, 9, 9))
+          for image in (digits.images[0], refused)]  # fmt: skip
+  read = readings.read(recognizer, seen)
+  number = readings.number(read, recognizer.label_names)
+  assert number["number"] == f"{recognizer.label_names[read[0].label]}?"
+  assert [each["is_digit"] for each in number["digits"]] == [True, False]
+  json.dumps(number)
+
+
+@pytest.mark.parametrize("file_format", ["saved_model", "tflite", "onnx"])
+def test_an_export_has_the_score_too(
+  file_format, trained, prepared, recognizer, outliers, tmp_path
+):
+  output = tmp_path / "exported"
+  commands.run(
+    f"--workdir={trained}", f"--data_dir={prepared}", f"--format={file_format}",
+    f"--output={output}", module="export",
+  )  # fmt: skip
+  images = outliers.images[:20]
+  found = run_exported.outputs(file_format, str(output), images)
+  np.testing.assert_allclose(found["class_scores"], _scores(recognizer, images), atol=1e-5)
+  np.testing.assert_allclose(found["probabilities"], recognizer.probabilities(images), atol=1e-5)
