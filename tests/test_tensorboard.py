@@ -6,6 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+import urllib.parse
+import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +26,7 @@ from mnist_research.inference.recognizer import Recognizer, load_recognizer
 from mnist_research.metrics import evaluation
 from mnist_research.recording import inspector
 from mnist_research.recording.inspector import create_gradients
+from mnist_research.recording.summaries import Summaries
 from mnist_research.training import losses
 from mnist_research.training.loop import train
 from mnist_research.workdir import Workdir
@@ -204,9 +208,9 @@ def test_without_summaries_the_run_is_the_same_and_writes_no_event(run, tmp_path
 
 
 @contextlib.contextmanager
-def _served(logdir: Path):
+def _served(logdir: Path, *flags: str):
   """Starts TensorBoard, and gives its address."""
-  command = [sys.executable, "-m", "tensorboard.main", f"--logdir={logdir}"]
+  command = [sys.executable, "-m", "tensorboard.main", f"--logdir={logdir}", *flags]
   process = subprocess.Popen(
     [*command, "--host=127.0.0.1", "--port=0"],
     stdout=subprocess.DEVNULL,
@@ -222,6 +226,43 @@ def _served(logdir: Path):
   finally:
     process.kill()
     process.communicate()
+
+
+def _asked(address: str, path: str, **query: str):
+  """Returns what TensorBoard answers the script of its page."""
+  with urllib.request.urlopen(f"{address}data/{path}?{urllib.parse.urlencode(query)}") as answer:
+    return json.load(answer)
+
+
+# TensorBoard reads event files by a program of its own, in Rust, and elsewhere in Python.
+@pytest.mark.parametrize("load_fast", ["true", "false"])
+def test_tensorboard_shows_every_step_once_though_the_clock_was_set_back(
+  tmp_path, monkeypatch, load_fast
+):
+  now = time.time()
+  # 24 steps; resumed from 9 with a clock that is a day behind, and from 16 with one two behind.
+  for run, (first, last) in enumerate([(0, 12), (9, 18), (16, 24)]):
+    with monkeypatch.context() as clock:
+      clock.setattr(time, "time", lambda run=run: now - run * 86_400)
+      with Summaries(tmp_path / "run", first_step=first) as summaries:
+        summaries.hyperparameters({"seed": 1}, step=0)
+        for step in range(first + 1, last + 1):
+          summaries.scalars("train", {"loss": 100 * run + step}, step=step)
+        if last == 24:
+          summaries.scalars("test", {"loss": 0.5}, step=24)
+  # Steps 1 to 9 of the first, 10 to 16 of the second, 17 to 24 of the third.
+  expected = [[step, 100 * ((step > 9) + (step > 16)) + step] for step in range(1, 25)]
+  if load_fast == "true":
+    pytest.importorskip("tensorboard_data_server")
+  with _served(tmp_path, f"--load_fast={load_fast}") as address:
+    end = time.monotonic() + 60
+    while "test/loss" not in _asked(address, "plugin/scalars/tags").get("run", {}):
+      assert time.monotonic() < end, "TensorBoard doesn't show the last scalar"
+      time.sleep(0.2)
+    shown = _asked(address, "plugin/scalars/scalars", run="run", tag="train/loss")
+  assert [[step, value] for _, step, value in shown] == expected
+  times = [wall_time for wall_time, _, _ in shown]
+  assert times == sorted(times)
 
 
 def test_a_browser_shows_scalars_pictures_and_settings(run):
