@@ -104,6 +104,19 @@ def test_the_image_copies_what_is_there():
       assert (commands.REPOSITORY / name).exists(), name
 
 
+def test_the_base_of_the_image_can_be_pinned_by_its_digest():
+  text = (_DEPLOY / "Dockerfile").read_text()
+  # An argument in front of FROM is one that --build-arg sets; one Python, which the package takes.
+  (base,) = re.findall(r"^ARG BASE=(\S+)\nFROM \$\{BASE\}$", text, re.MULTILINE)
+  assert re.findall(r"^FROM", text, re.MULTILINE) == ["FROM"]
+  assert base in ("python:3.10-slim", "python:3.11-slim", "python:3.12-slim", "python:3.13-slim")
+  assert f"imagetools inspect {base} " in text
+  assert f"--build-arg BASE={base}@sha256:" in text
+  assert (
+    f"--build-arg BASE={base}@sha256:" in (commands.REPOSITORY / "docs/distributed.md").read_text()
+  )
+
+
 def test_slurm_names_every_worker(programs):
   subprocess.run(
     [_DEPLOY / "slurm.sh", "--flagfile=configs/dense.cfg", "--workdir=runs/two words"],
