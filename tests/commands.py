@@ -268,3 +268,12 @@ def contents(directory: Path) -> dict[str, tuple[int, str]]:
     for path in sorted(directory.rglob("*"))
     if path.is_file() and path.name != ".lock"
   }
+
+
+def copy_digits(prepared: str, data_dir: Path) -> None:
+  """Copies `synthetic_digits` alone from a data_dir where other tests prepare and keep more."""
+  shutil.copytree(
+    Path(prepared) / "synthetic_digits",
+    data_dir / "synthetic_digits",
+    ignore=shutil.ignore_patterns(".*.partial"),
+  )

@@ -65,9 +65,9 @@ def train(config: Config, strategy: tf.distribute.Strategy) -> dict[str, Any]:
   step_losses, correct, parts = [], [], []
   for images, labels in blocks:
     parts.append([strategy.experimental_local_results(values) for values in (images, labels)])
-    block_losses, block_correct, _ = train_block(images, labels, tf.constant(_BLOCK))
-    step_losses += block_losses.numpy().tolist()
-    correct += block_correct.numpy().tolist()
+    metrics = train_block(images, labels, tf.constant(_BLOCK))
+    step_losses += metrics.losses.numpy().tolist()
+    correct += metrics.correct.numpy().tolist()
   split = digits()
   evaluation = evaluate_logits(
     steps.create_scorer(state.evaluated_model)(split.images), split.labels

@@ -362,7 +362,7 @@ def test_a_truncated_manual_file_is_refused(mnist_dir, tmp_path):
 def damaged(prepared, tmp_path):
   """A copy of the prepared data of which a file is cut short, and its directory."""
   copy = tmp_path / "data"
-  shutil.copytree(prepared, copy)
+  commands.copy_digits(prepared, copy)
   for arrays in copy.rglob("arrays-*.npz"):
     arrays.unlink()
   (records,) = copy.rglob("synthetic_digits-train.tfrecord-*")

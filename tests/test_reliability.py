@@ -357,7 +357,7 @@ def test_an_output_on_a_full_disk_ends_with_2(tmp_path, stream):
 
 def test_a_data_directory_that_goes_changes_nothing(prepared, steps_flags, uninterrupted, tmp_path):
   data_dir, workdir = tmp_path / "data", tmp_path / "run"
-  shutil.copytree(prepared, data_dir)
+  commands.copy_digits(prepared, data_dir)
   process = commands.start(*steps_flags, f"--data_dir={data_dir}", f"--workdir={workdir}")
   commands.wait_until(lambda: commands.last_step(workdir) > 100, process)
   shutil.rmtree(data_dir)
@@ -435,7 +435,7 @@ class _Intruder:
 
 def test_a_pickle_in_the_kept_arrays_is_not_run(prepared, tmp_path):
   data_dir, marker = tmp_path / "data", tmp_path / "unpickled"
-  shutil.copytree(prepared, data_dir)
+  commands.copy_digits(prepared, data_dir)
   source = datasets.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=str(data_dir)))
   decoded = splits.read(source, "test")
   (kept,) = data_dir.rglob("arrays-test.npz")

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ _SMALL = "synthetic_digits/2000_500"
 @pytest.fixture
 def copied(prepared, tmp_path) -> Path:
   """A data_dir of its own, to damage; without the arrays that `read` keeps."""
-  shutil.copytree(prepared, tmp_path / "data")
+  commands.copy_digits(prepared, tmp_path / "data")
   for kept in (tmp_path / "data").rglob("arrays-*"):
     kept.unlink()
   return tmp_path / "data"
