@@ -58,7 +58,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Measures what the flags name and prints what was found."""
   app.refuse_arguments(arguments)
-  settings = config_flags.from_flags(flag_values)
+  settings = config_flags.from_flags(flag_values).with_pinned_data()
   benchmark = app.required(flag_values, "benchmark")
   for name in ("baseline", "profile"):
     if flag_values[name].value and benchmark != "throughput":

@@ -14,7 +14,7 @@ from absl import flags
 
 from mnist_research.config import Config
 from mnist_research.config import flags as config_flags
-from mnist_research.runtime import app
+from mnist_research.runtime import app, own_data
 from mnist_research.runtime.errors import UserError
 
 _HOST = "127.0.0.1"
@@ -73,12 +73,14 @@ def describe(settings: Config, result: dict[str, Any] | None, step: int) -> str:
   """Says what the network is, and where pictures go."""
   # Results of older commits don't name the dataset.
   if result is None or "dataset" not in result:
-    trained = f"trained for {step:,} steps on {settings.data.dataset}"
+    trained = f"trained for {step:,} steps on {own_data.short_name(settings.data.dataset)}"
   else:
     # `--score_test=false` leaves the figures of validation alone.
     split = "test" if "test_accuracy" in result else "validation"
     share = f"{result[f'{split}_accuracy']:.2%}"
-    trained = f"right on {share} of the {split} examples of {result['dataset']}"
+    trained = (
+      f"right on {share} of the {split} examples of {own_data.short_name(result['dataset'])}"
+    )
   return (
     f"Read by a network ({settings.model.model}, {trained}). "
     "What you draw, show or upload stays on this machine."

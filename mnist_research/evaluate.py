@@ -71,7 +71,9 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   workdirs = [trained_workdir(flag_values.workdir), *map(Workdir, flag_values.ensemble)]
   # The first member says which examples are scored.
   trained = [workdir.trained_config() for workdir in workdirs]
-  member_settings = [config_flags.from_flags_over(config, flag_values) for config in trained]
+  member_settings = [
+    config_flags.from_flags_over(config, flag_values).with_pinned_data() for config in trained
+  ]
   settings = member_settings[0]
   networks = [(workdir.path, config) for workdir, config in zip(workdirs, trained, strict=True)]
   _check_held_out(settings, networks, flag_values)

@@ -42,7 +42,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
   workdir = trained_workdir(flag_values.workdir)
   trained_config = workdir.trained_config()
-  settings = config_flags.from_flags_over(trained_config, flag_values)
+  settings = config_flags.from_flags_over(trained_config, flag_values).with_pinned_data()
   if output.exists():
     raise UserError(f"--output={output} is there already: remove it, or name another --output")
   if file_format == "onnx":

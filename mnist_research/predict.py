@@ -23,7 +23,7 @@ from pathlib import Path
 from absl import flags
 
 from mnist_research.config import flags as config_flags
-from mnist_research.runtime import app, command_line
+from mnist_research.runtime import app, command_line, own_data
 from mnist_research.runtime.errors import UserError
 
 _DIGIT_NAMES = tuple("0123456789")
@@ -58,7 +58,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
   workdir = trained_workdir(flag_values.workdir)
   trained = workdir.trained_config()
-  settings = config_flags.from_flags_over(trained, flag_values)
+  settings = config_flags.from_flags_over(trained, flag_values).with_pinned_data()
 
   files, problems = images.list_files(arguments)
   _check_figure(figure_path, files)
@@ -98,7 +98,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     if figure_path and len(panels) < figures.MAX_PANELS:
       panels += readings.panels(picture, read)
   if panels:
-    title = f"{trained.model.model}, trained on {datasets.short_name(trained.data.dataset)}"
+    title = f"{trained.model.model}, trained on {own_data.short_name(trained.data.dataset)}"
     figure = figures.recognition(panels, label_names=names, count=count, title=title)
     figures.save(figure, figure_path)
   if problems:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mnist_research.config import Config
-from mnist_research.runtime import extensions
+from mnist_research.runtime import extensions, own_data
 from mnist_research.runtime.errors import UserError
 
 TEST_SCORES = "test_scores.jsonl"
@@ -38,6 +38,10 @@ def cut_of(config: Config) -> Cut:
   if extensions.is_builder(dataset):
     # The same code is the same dataset, wherever its file is.
     dataset = extensions.identity("dataset", dataset)
+  elif own_data.is_path(dataset):
+    # So are the same pictures.
+    digest = own_data.parse(own_data.pinned("dataset", dataset)).digest
+    dataset = f"files with SHA-256 {digest}"
   return Cut(dataset, config.data.validation_examples)
 
 

@@ -61,7 +61,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Trains what is left of the sweep and reports on all of it."""
   app.refuse_arguments(arguments)
   directory = Path(app.required(flag_values, "workdir"))
-  plan = _plan(config_flags.from_flags(flag_values), flag_values)
+  plan = _plan(config_flags.from_flags(flag_values).with_pinned_data(), flag_values)
   if flag_values["score_test"].present and flag_values.score_test:
     raise UserError("--score_test: a sweep chooses, and never scores the test split; leave it out")
   plan = plan._replace(base=plan.base.replace(score_test=False))

@@ -24,7 +24,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Trains as the flags say and prints the result."""
   app.refuse_arguments(arguments)
-  settings = config_flags.from_flags(flag_values)
+  settings = config_flags.from_flags(flag_values).with_pinned_data()
   # TensorFlow takes two seconds: a bad flag is answered before.
   app.load_tensorflow()
   from absl import logging

@@ -314,8 +314,6 @@ def test_there_are_configs():
         "huggingface:mnist",
         "kaggle:digits",
         "..",
-        "../x",
-        "/etc",
         "mnist:3",
         "a b",
         "mnist[x]",

@@ -16,7 +16,7 @@ from mnist_research.config.subjects import (
   OptimizationConfig,
   RunConfig,
 )
-from mnist_research.runtime import extensions, flagfiles
+from mnist_research.runtime import extensions, flagfiles, own_data
 from mnist_research.runtime.errors import UserError, did_you_mean
 from mnist_research.runtime.extensions import is_builder, is_reference
 
@@ -111,6 +111,16 @@ class Config:
     """Returns these settings with some in place of their own."""
     return Config(**{**self.to_dict(), **changes})
 
+  def with_pinned_data(self) -> "Config":
+    """Returns these settings with the digest of the content behind each dataset that is a path.
+
+    Raises:
+      UserError: nothing is there, or it can't be read.
+    """
+    names = (("dataset", self.data.dataset), ("outliers", self.data.outliers))
+    pinned = {flag: own_data.pinned(flag, name) for flag, name in names if own_data.is_path(name)}
+    return self.replace(**pinned) if pinned else self
+
   def default_workdir(self) -> str:
     """Returns a name under runs/ for these settings: the same for the same, another for others."""
     changed = {
@@ -122,7 +132,7 @@ class Config:
     # 5 epochs are 5.0 epochs.
     numbers = {name: float(v) for name, v in changed.items() if isinstance(v, int)}
     digest = hashlib.sha256(repr({**changed, **numbers}).encode()).hexdigest()[:8]
-    names = [_without_directories(name) for name in (self.data.dataset, self.model.model)]
+    names = [_short(self.data.dataset), _without_directories(self.model.model)]
     names = [re.sub(r"[/:]", "-", name) for name in names]
     return f"runs/{'-'.join(names)}-seed{self.run.seed}-{digest}"
 
@@ -190,8 +200,23 @@ class Config:
     return [
       f"--{name}={to_text(value)}, not {to_text(others[name])}"
       for name, value in self.deciding().items()
-      if _without_directories(value) != _without_directories(others[name])
+      if _compared(name, value) != _compared(name, others[name])
     ]
+
+
+def _compared(name: str, value: Any) -> Any:
+  """Returns what tells one value of a setting from another: of files, what they hold."""
+  if FIELDS[name].metadata["is_dataset"] and own_data.is_path(value):
+    path, digest = own_data.parse(value)
+    return digest or path
+  return _without_directories(value)
+
+
+def _short(dataset: str) -> str:
+  """Returns the name of a dataset without directories and digest."""
+  if own_data.is_path(dataset):
+    return own_data.parse(dataset).path.name
+  return _without_directories(dataset)
 
 
 def _without_directories(value: Any) -> Any:

@@ -46,7 +46,8 @@ class DataConfig(_Settings):
   dataset: str = setting(
     "mnist",
     "TFDS dataset of labelled images of one size: mnist, fashion_mnist, kmnist, emnist/digits, "
-    "synthetic_digits; or a builder of your own, path/to/file.py:MyBuilder",
+    "synthetic_digits; a folder of pictures by class, ./letters, or an .npz file; or a builder of "
+    "your own, path/to/file.py:MyBuilder",
     is_dataset=True,
   )
   fallback_dataset: str = setting(

@@ -1,5 +1,7 @@
 """TFDS datasets: made ready on this machine, from the network, from files or by a user's code.
 
+A folder or file of a user's own examples becomes one, by `own_files.py`.
+
 `splits.py` reads them into memory.
 """
 
@@ -21,8 +23,8 @@ from absl import logging
 from google.protobuf import json_format
 
 from mnist_research.config import Config
-from mnist_research.data import downloads, originals
-from mnist_research.runtime import extensions, progress
+from mnist_research.data import downloads, originals, own_files
+from mnist_research.runtime import extensions, own_data, progress
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import locked
 
@@ -52,8 +54,8 @@ class Source(NamedTuple):
 
   @property
   def short_name(self) -> str:
-    """For titles: of a builder in a file, the name of its class."""
-    return short_name(self.name)
+    """For titles."""
+    return own_data.short_name(self.name)
 
   @property
   def image_shape(self) -> ImageShape:
@@ -73,11 +75,6 @@ class Source(NamedTuple):
   def num_examples(self, split: str) -> int:
     """The number of examples of `split`, train or test, without reading them."""
     return self.builder.info.splits[split].num_examples
-
-
-def short_name(name: str) -> str:
-  """Returns a dataset's name for titles: of `path/to/file.py:MyBuilder`, `MyBuilder`."""
-  return name.rpartition(":")[2] if extensions.is_builder(name) else name
 
 
 def prepare(config: Config) -> Source:
@@ -117,8 +114,13 @@ def prepare_outliers(config: Config, image_shape: ImageShape) -> Source | None:
     # The original files that were named are those of --dataset.
     source = _prepare(config.replace(manual_dir="", mirror=""), name)
   except UserError as error:
-    reason = str(error).removeprefix(f"--dataset={name}: ")
-    raise UserError(f"--outliers={name}: {reason}") from error
+    reason = str(error)
+    is_blamed = reason.startswith("--dataset=")
+    raise UserError(
+      f"--outliers={reason.removeprefix('--dataset=')}"
+      if is_blamed
+      else f"--outliers={name}: {reason}"
+    ) from error
   if source.image_shape != image_shape:
     raise UserError(
       f"--outliers={name} has images of {source.image_shape}, and --dataset={config.data.dataset} "
@@ -133,6 +135,9 @@ def prepared(config: Config) -> Source | None:
   Raises:
     UserError: the dataset is unknown.
   """
+  name = config.data.dataset
+  if own_data.is_path(name) and not own_files.is_prepared(name, _own_root(config.data.data_dir)):
+    return None
   builder = _create_builder(config.data.dataset, config.data.data_dir)
   return Source(config.data.dataset, builder) if builder.is_prepared() else None
 
@@ -159,11 +164,15 @@ def find(config: Config) -> Origin:
       (UnreachableError) the host that has them doesn't answer.
   """
   name, manual_dir = config.data.dataset, config.data.manual_dir
+  name = own_data.pinned("dataset", name)
   builder = _create_builder(name, config.data.data_dir)
   _check_features(name, builder)
-  data_dir, url_infos = Path(builder.data_dir), builder.url_infos or {}
+  data_dir = Path(builder.data_dir)
   if builder.is_prepared():
     return Origin(data_dir, True, "")
+  if own_data.is_path(name):
+    return Origin(data_dir, False, str(own_data.parse(name).path))
+  url_infos = builder.url_infos or {}
   if manual_dir:
     with (
       tempfile.TemporaryDirectory() as staging,
@@ -177,6 +186,7 @@ def find(config: Config) -> Origin:
 
 
 def _prepare(config: Config, name: str) -> Source:
+  name = own_data.pinned("dataset", name)
   builder = _create_builder(name, config.data.data_dir)
   _check_features(name, builder)
   if not builder.is_prepared():
@@ -200,17 +210,26 @@ def _blamed(name: str) -> contextlib.AbstractContextManager[None]:
 def _create_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
   if extensions.is_builder(name):
     return _create_own_builder(name, data_dir)
+  if own_data.is_path(name):
+    return own_files.create_builder("dataset", name, _own_root(data_dir))
   if name.split("/")[0] in _DRAWN:
     importlib.import_module(f"mnist_research.data.{name.split('/')[0]}")  # Registers it with TFDS.
   try:
     return tfds.builder(name, data_dir=data_dir or None)
   except tfds.core.DatasetNotFoundError:
-    raise UserError(f"--dataset={name}: TFDS knows no such dataset") from None
+    is_here = Path(name).is_dir()
+    hint = f"; for the folder of that name write --dataset=./{name}" if is_here else ""
+    raise UserError(f"--dataset={name}: TFDS knows no such dataset{hint}") from None
   except _BUILDER_ERRORS as error:
     files = Path(data_dir or tfds.core.constants.DATA_DIR) / name.partition(":")[0]
     remedy = f"; if its files are damaged, delete {files} and run again" if files.is_dir() else ""
     reason = str(error).partition("\n")[0]
     raise UserError(f"--dataset={name}: {reason}{remedy}") from error
+
+
+def _own_root(data_dir: str) -> Path:
+  """The directory of what is prepared from a user's own code and files, each by its content."""
+  return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / "own"
 
 
 def _create_own_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
@@ -232,10 +251,9 @@ def _create_own_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
   # TFDS would look for its README.md and the like in a package called as the module.
   if "pkg_dir_path" not in vars(builder_class):
     builder_class.pkg_dir_path = Path(inspect.getfile(builder_class)).parent
-  root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
   digest = extensions.read_source("dataset", name).digest[:12]
   with extensions.blamed("dataset", name):
-    return builder_class(data_dir=root / "own" / digest)
+    return builder_class(data_dir=_own_root(data_dir) / digest)
 
 
 def _check_features(name: str, builder: tfds.core.DatasetBuilder) -> None:
@@ -266,13 +284,13 @@ def _download_and_prepare(source: Source, config: Config) -> None:
   data_dir = Path(builder.data_dir).parent
   if not progress.shows_bars():
     tfds.disable_progress_bar()
-  logging.info("preparing %s in %s", source.name, data_dir)
+  logging.info("preparing %s in %s", source.short_name, data_dir)
   # TFDS announces itself on stdout, which is the programs'.
   announcements = sys.stderr if logging.level_info() else io.StringIO()
   with (
     _held(data_dir),
     contextlib.redirect_stdout(announcements),
-    progress.waiting(f"preparing {source.name}"),
+    progress.waiting(f"preparing {source.short_name}"),
   ):
     if builder.is_prepared():  # By another process, while this one waited.
       return

@@ -62,7 +62,7 @@ def num_train_examples(source: Source, config: Config) -> int:
   if left < 1:
     raise UserError(
       f"--validation_examples={config.data.validation_examples} leaves none of the {available} "
-      f"examples of {source.name} to train on"
+      f"examples of {source.name} to train on; hold out fewer, such as {available // 10}"
     )
   if config.optimization.batch_size > left:
     raise UserError(

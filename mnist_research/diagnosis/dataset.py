@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mnist_research.diagnosis import machine
 from mnist_research.diagnosis.findings import OK, PROBLEM, WARNING, Finding
+from mnist_research.runtime import own_data
 from mnist_research.runtime.isolated import Isolated
 
 _FROM_FILES = "python -m mnist_research.train --manual_dir=DIR   # with the original files"
@@ -21,7 +22,8 @@ def check(isolated: Isolated, settings: dict[str, str]) -> Iterator[Finding]:
   name = settings["dataset"]
   outcome = isolated.call("mnist_research.diagnosis.choices:find_dataset", settings)
   if outcome.failure:
-    yield Finding(PROBLEM, "dataset", outcome.failure, (_FROM_FILES, _DRAWN))
+    remedies = (_DRAWN,) if own_data.is_path(name) else (_FROM_FILES, _DRAWN)
+    yield Finding(PROBLEM, "dataset", outcome.failure, remedies)
     return
   found = outcome.value
   if found["fallback"]:

@@ -13,10 +13,11 @@ from mnist_research.images.collecting import Picture, as_picture, list_files, re
 from mnist_research.images.digits import Prepared, find_digits
 from mnist_research.images.ink import reduce
 from mnist_research.images.mnist_style import MNIST_SHAPE
-from mnist_research.images.reading import read
+from mnist_research.images.reading import FORMATS, read
 from mnist_research.images.resizing import crop_and_scale
 
 __all__ = [
+  "FORMATS",
   "MNIST_SHAPE",
   "Box",
   "Picture",

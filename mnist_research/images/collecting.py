@@ -12,11 +12,10 @@ from mnist_research.images.digits import Prepared, find_digits
 from mnist_research.images.mnist_style import MNIST_SHAPE
 from mnist_research.images.reading import FORMATS, read
 from mnist_research.images.resizing import crop_and_scale
+from mnist_research.runtime import own_data
 from mnist_research.runtime.errors import UserError
 
 STANDARD_INPUT = "-"
-# How the names of pictures in a folder end.
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 class Picture(NamedTuple):
@@ -57,7 +56,7 @@ def list_files(names: Sequence[str]) -> tuple[list[str], list[str]]:
       files.append(name)
       continue
     try:
-      found = sorted(path for path in Path(name).iterdir() if _is_picture(path))
+      found = sorted(path for path in Path(name).iterdir() if own_data.is_picture(path))
     except OSError as error:
       problems.append(f"{name} can't be read: {error.strerror}; name another folder")
       continue
@@ -65,11 +64,6 @@ def list_files(names: Sequence[str]) -> tuple[list[str], list[str]]:
       problems.append(f"{name} holds no picture; name a folder with files of {', '.join(FORMATS)}")
     files.extend(map(str, found))
   return files, problems
-
-
-def _is_picture(path: Path) -> bool:
-  hidden = path.name.startswith(".")
-  return path.suffix.lower() in _SUFFIXES and not hidden and path.is_file()
 
 
 def read_files(

@@ -13,6 +13,7 @@ from mnist_research.reports.comparison_tables import comparison_table, table_not
 from mnist_research.reports.output import drawn, make_directory, write_page
 from mnist_research.reports.runs import Group, Run, SetAside
 from mnist_research.reports.tables import Table, settings_table
+from mnist_research.runtime import own_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import write_atomically
 
@@ -53,7 +54,9 @@ def write_comparison_page(
   rows, judged = results.rows, results.judged
   table = comparison_table(results)
   num_runs = sum(len(group.runs) for group in groups)
-  datasets = sorted({run.config.data.dataset for group in groups for run in group.runs})
+  datasets = sorted(
+    {own_data.short_name(run.config.data.dataset) for group in groups for run in group.runs}
+  )
   counted = f"{_counted(len(rows), 'config')}, {_counted(num_runs, 'run')}"
   title = title or f"{_counted(len(rows), 'config')} on {' and '.join(datasets)}"
   accuracies, curves = _figures(rows, judged)

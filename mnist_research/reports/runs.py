@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from mnist_research import protocol
 from mnist_research.config import Config
+from mnist_research.runtime import own_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.workdir import SPLITS, Workdir
 
@@ -92,9 +93,8 @@ class Group(NamedTuple):
   def name(self) -> str:
     """The group in words, as flags would be written."""
     named = (f"{name}={value or 'none'}" for name, value in self.settings.items())
-    return (
-      ", ".join(named) or f"{self.runs[0].config.model.model} on {self.runs[0].config.data.dataset}"
-    )
+    config = self.runs[0].config
+    return ", ".join(named) or f"{config.model.model} on {own_data.short_name(config.data.dataset)}"
 
   @property
   def label(self) -> str:

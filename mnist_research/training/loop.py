@@ -34,6 +34,7 @@ def train(config: Config, *, on_validation: OnValidation | None = None) -> dict[
       another worker was lost.
     Interrupted: a signal asked the run to stop; its state is saved.
   """
+  config = config.with_pinned_data()
   crew = workers.read_workers(config.devices.strategy)
   workdir = Workdir(config.run.workdir or config.default_workdir())
   with workdir.opened() if crew.is_chief else contextlib.nullcontext():

@@ -323,5 +323,5 @@ def _introduce(state: TrainState, plan: Plan, *, first_step: int) -> None:
   logging.info(
     "%s: step %d of %d, %d examples of %s a step, on %s",
     "resuming" if first_step else "beginning", first_step, plan.total_steps,
-    plan.config.optimization.batch_size, plan.config.data.dataset, plan.describe(),
+    plan.config.optimization.batch_size, plan.source.short_name, plan.describe(),
   )  # fmt: skip

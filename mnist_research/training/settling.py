@@ -3,6 +3,7 @@
 from absl import logging
 
 from mnist_research.config import Config
+from mnist_research.runtime import own_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.training.checkpoints import checkpoint_directories
 from mnist_research.workdir import Workdir
@@ -26,6 +27,12 @@ def settle(config: Config, workdir: Workdir) -> Config:
     config = config.replace(dataset=stored.data.dataset)
   if config.devices.precision == "auto":
     config = config.replace(precision=stored.devices.precision)
+  if _has_other_files(config.data.dataset, stored.data.dataset):
+    raise UserError(
+      f"--dataset={config.data.dataset}: the files there have changed since the run in "
+      f"--workdir={workdir.path} began on {stored.data.dataset}; put them back as they were, or "
+      "choose another --workdir"
+    )
   differences = [*config.differences(stored), *workdir.changed_sources(config)]
   if differences:
     raise UserError(
@@ -33,3 +40,11 @@ def settle(config: Config, workdir: Workdir) -> Config:
       "give those, or another --workdir"
     )
   return config
+
+
+def _has_other_files(dataset: str, stored: str) -> bool:
+  """Whether two names of datasets are the same path with another content."""
+  if not (own_data.is_path(dataset) and own_data.is_path(stored)):
+    return False
+  (path, digest), (stored_path, stored_digest) = own_data.parse(dataset), own_data.parse(stored)
+  return path == stored_path and digest != stored_digest

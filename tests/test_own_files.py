@@ -1,0 +1,317 @@
+"""Tests of a user's own examples: folders of pictures by class, and .npz files."""
+
+import shutil
+from pathlib import Path
+
+import commands
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnist_research import protocol
+from mnist_research.config import Config
+from mnist_research.data import datasets, own_files, splits
+from mnist_research.runtime import own_data
+from mnist_research.runtime.errors import UserError
+from mnist_research.training import loop
+from mnist_research.workdir import Workdir
+
+
+def _picture(label: int, index: int, shape=(8, 9)) -> np.ndarray:
+  """A bar whose place tells the class, with a pixel of its own."""
+  picture = np.zeros(shape, np.uint8)
+  picture[:, 2 * label : 2 * label + 2] = 200
+  picture[-1, -1] = index
+  return picture
+
+
+def _save(path: Path, picture: np.ndarray) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.fromarray(picture).save(path)
+
+
+def _folder(path: Path, names=("10", "9", "2"), count=12) -> Path:
+  for label, name in enumerate(names):
+    for index in range(count):
+      _save(path / name / f"{index}.png", _picture(label, index))
+  return path
+
+
+def _npz(path: Path, **changes) -> Path:
+  labels = np.arange(36) % 3
+  pictures = np.stack([_picture(label, index) for index, label in enumerate(labels)])
+  arrays = {"x_train": pictures[6:], "y_train": labels[6:], "x_test": pictures[:6],
+            "y_test": labels[:6]}  # fmt: skip
+  arrays.update(changes)
+  np.savez_compressed(path, **{name: array for name, array in arrays.items() if array is not None})
+  return path
+
+
+def _prepare(path: Path, data_dir: Path) -> datasets.Source:
+  return datasets.prepare(Config(dataset=str(path), data_dir=str(data_dir)))
+
+
+def _pairs(split) -> list[tuple[bytes, int]]:
+  return sorted((i.tobytes(), int(n)) for i, n in zip(split.images, split.labels, strict=True))
+
+
+# ---- What is read ----
+
+
+def test_a_folder_of_classes_is_read_and_one_in_six_is_for_the_test(tmp_path):
+  source = _prepare(_folder(tmp_path / "bars"), tmp_path / "data")
+  assert source.label_names == ["2", "9", "10"]
+  assert (source.short_name, source.image_shape) == ("bars", (8, 9, 1))
+  train, test = splits.read(source, "train"), splits.read(source, "test")
+  assert [np.bincount(each.labels).tolist() for each in (train, test)] == [[10] * 3, [2] * 3]
+  # Labels follow the names: the folder "10" was drawn first.
+  drawn = [(_picture(2 - label, i).tobytes(), label) for label in range(3) for i in range(12)]
+  assert sorted(_pairs(train) + _pairs(test)) == sorted(drawn)
+
+
+def test_what_is_held_out_depends_on_the_pixels_and_not_on_the_names(tmp_path):
+  folder = _folder(tmp_path / "bars")
+  before = own_files.read("dataset", folder).splits["test"]
+  for path in folder.glob("*/*.png"):
+    path.rename(path.with_name(f"{99 - int(path.stem)}.png"))
+  after = own_files.read("dataset", folder).splits["test"]
+  assert _pairs(before) == _pairs(after)
+
+
+def test_a_folder_with_train_and_test_is_read_as_it_is(tmp_path, caplog):
+  _folder(tmp_path / "train", ("a", "b"), 5)
+  _folder(tmp_path / "test", ("a", "b"), 2)
+  _folder(tmp_path / "val", ("a", "b"), 2)
+  (tmp_path / "train" / "a" / "Thumbs.db").write_bytes(b"no picture")
+  examples = own_files.read("dataset", tmp_path)
+  assert examples.label_names == ["a", "b"]
+  assert [np.bincount(examples.splits[n].labels).tolist() for n in ("train", "test")] == [
+    [5, 5], [2, 2]
+  ]  # fmt: skip
+  assert "only train and test are read, and not val" in caplog.text
+
+
+def test_one_picture_in_color_makes_all_of_three_channels(tmp_path):
+  folder = _folder(tmp_path, ("a", "b"), 6)
+  _save(folder / "a" / "0.png", np.stack([_picture(0, 0), _picture(1, 0), _picture(2, 0)], -1))
+  examples = own_files.read("dataset", folder)
+  shapes = [each.images.shape for each in examples.splits.values()]
+  assert shapes == [(10, 8, 9, 3), (2, 8, 9, 3)]
+
+
+@pytest.mark.parametrize(
+  "names", [("x_train", "y_train", "x_test", "y_test"),
+            ("train_images", "train_labels", "test_images", "test_labels")],
+)  # fmt: skip
+def test_arrays_in_kerass_names_are_read(tmp_path, names):
+  with np.load(_npz(tmp_path / "keras.npz")) as file:
+    arrays = [file[name] for name in ("x_train", "y_train", "x_test", "y_test")]
+  arrays[1] = arrays[1][:, None]  # As Keras's cifar10 has them.
+  path = tmp_path / "bars.npz"
+  np.savez(path, **dict(zip(names, arrays, strict=True)), label_names=["one", "two", "three"])
+  source = _prepare(path, tmp_path / "data")
+  assert source.label_names == ["one", "two", "three"]
+  for name, pictures, labels in (("train", *arrays[:2]), ("test", *arrays[2:])):
+    expected = splits.Split(pictures[..., None], labels.reshape(-1))
+    assert _pairs(splits.read(source, name)) == _pairs(expected)
+
+
+def test_images_and_labels_alone_are_divided(tmp_path):
+  labels = np.arange(24) % 2
+  pictures = np.stack([_picture(label, index) for index, label in enumerate(labels)])
+  np.savez(tmp_path / "both.npz", images=pictures, labels=labels)
+  examples = own_files.read("dataset", tmp_path / "both.npz")
+  assert [np.bincount(split.labels).tolist() for split in examples.splits.values()] == [
+    [10, 10], [2, 2]
+  ]  # fmt: skip
+
+
+# ---- What is refused ----
+
+
+def _remove(*names):
+  return lambda folder: [shutil.rmtree(folder / name) for name in names]
+
+
+_BAD_FOLDERS = {
+  "no classes": (_remove("2", "9", "10"), "holds no folders; put the pictures of each class"),
+  "one class": (_remove("2", "9"), "it has one class, 10; two are the least"),
+  "an empty class": (lambda f: (f / "7").mkdir(), "7 holds no picture; a class needs files of PNG"),
+  "mixed sizes": (
+    lambda f: _save(f / "9" / "3.png", _picture(0, 0, (8, 10))),
+    "9/3.png is 10 pixels wide and 8 high, and 2/0.png 9 pixels wide and 8 high; scale all",
+  ),
+  "no picture": (lambda f: (f / "9" / "3.png").write_text("hello"), "3.png is not a picture"),
+  "a cut picture": (
+    lambda f: (f / "9" / "3.png").write_bytes((f / "9" / "4.png").read_bytes()[:50]),
+    "3.png is damaged or cut short",
+  ),
+  "no test": (lambda f: (f / "2").rename(f / "train"), "a folder train and none called test"),
+  "one picture": (
+    lambda f: [path.unlink() for path in sorted((f / "9").iterdir())[1:]],
+    "no training example is of class 9; each needs two different pictures",
+  ),
+}
+
+
+@pytest.mark.parametrize("case", _BAD_FOLDERS)
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path, case):
+  spoil, problem = _BAD_FOLDERS[case]
+  folder = _folder(tmp_path / "bars")
+  spoil(folder)
+  with pytest.raises(UserError) as raised:
+    _prepare(folder, tmp_path / "data")
+  assert str(raised.value).startswith(f"--dataset={folder}: ")
+  assert problem in str(raised.value)
+  assert "\n" not in str(raised.value)
+
+
+def test_classes_of_train_and_test_that_differ_are_refused(tmp_path):
+  _folder(tmp_path / "train", ("a", "b"), 2)
+  _folder(tmp_path / "test", ("a", "c"), 2)
+  with pytest.raises(UserError, match="train has a class b, and test has none"):
+    own_files.read("dataset", tmp_path)
+
+
+_BAD_ARRAYS = {
+  "floats": ({"x_train": np.zeros((30, 8, 9))}, "x_train is of float64, and must be uint8"),
+  "flat": ({"x_train": np.zeros((30, 72), np.uint8)}, r"x_train is of shape \(30, 72\)"),
+  "float labels": ({"y_test": np.zeros(6)}, r"y_test is of float64 and shape \(6,\), and must be"),
+  "one-hot": ({"y_test": np.eye(6, 3, dtype=int)}, r"y_test is of int64 and shape \(6, 3\)"),
+  "counts": ({"y_test": np.arange(5)}, "x_test has 6 examples, and y_test 5"),
+  "negative": ({"y_train": np.arange(30) % 3 - 1}, "y_train goes from -1 to 1"),
+  "from one": (
+    {"y_train": np.arange(30) % 3 + 1, "y_test": np.arange(6) % 3 + 1},
+    "no training example is of class 0; labels count from 0",
+  ),
+  "out of range": (
+    {"label_names": np.array(["a", "b"])}, "y_train goes from 0 to 2, and there are 2 classes"
+  ),
+  "far out": ({"y_test": np.array([0, 1, 2, 0, 1, 10**9])}, "y_test goes from 0 to 1000000000"),
+  "sizes": ({"x_test": np.zeros((6, 9, 9), np.uint8)}, r"images are of \(8, 9, 1\), and its test"),
+  "names": ({"y_test": None}, "it holds x_test, x_train, y_train, where x_train, y_train, x_test"),
+  "empty": ({"x_test": np.zeros((0, 8, 9), np.uint8), "y_test": np.zeros(0, int)}, "x_test has no"),
+  "objects": ({"y_test": np.array([{}] * 6)}, "can't be read as an .npz file: Object arrays"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", _BAD_ARRAYS)
+def test_arrays_that_are_no_dataset_are_refused(tmp_path, case):
+  changes, problem = _BAD_ARRAYS[case]
+  path = _npz(tmp_path / "bars.npz", **changes)
+  with pytest.raises(UserError, match=f"^--dataset={path}: .*{problem}"):
+    own_files.read("dataset", path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"\x93NUMPY\x01\x00"])
+def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
+  path = tmp_path / "bars.npz"
+  path.write_bytes(content)
+  with pytest.raises(UserError, match=r"can't be read as an .npz file: .*; write it by np.savez"):
+    own_files.read("dataset", path)
+
+
+def test_a_path_that_is_not_there_is_refused_before_tensorflow(tmp_path):
+  finished = commands.run("--dataset=./letters", f"--workdir={tmp_path / 'run'}", cwd=tmp_path)
+  assert finished.error == (
+    f"error: --dataset={tmp_path / 'letters'}: there is no such folder or .npz file"
+  )
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_a_slash_is_pointed_out(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  _folder(tmp_path / "bars")
+  with pytest.raises(UserError, match=r"for the folder of that name write --dataset=\./bars$"):
+    datasets.prepare(Config(dataset="bars", data_dir=str(tmp_path / "data")))
+
+
+# ---- What is a path, and which content it stands for ----
+
+
+@pytest.mark.parametrize("text", ["./a", "../a", "/a/b", "~/a", "a/", "a/b.npz", "B.NPZ"])
+def test_a_path_is_told_by_its_form(text):
+  assert own_data.is_path(text)
+  assert own_data.is_path(f"{text}@{'0' * 16}")
+  assert Config(dataset=text).data.dataset == text
+
+
+@pytest.mark.parametrize(
+  "text", ["mnist", "emnist/digits:3.1.0", "a.py:B", "/a/b.py:B", "..", "https://a/b.npz"]
+)
+def test_a_name_is_no_path(text):
+  assert not own_data.is_path(text)
+
+
+def test_the_digest_follows_the_content_and_the_names(tmp_path):
+  first, second = _folder(tmp_path / "first"), _folder(tmp_path / "second")
+  assert own_data.content_digest("dataset", first) == own_data.content_digest("dataset", second)
+  assert protocol.cut_of(Config(dataset=f"{first}/")) == protocol.cut_of(
+    Config(dataset=f"{second}/")
+  )
+  (second / "notes.txt").write_text("no picture")
+  assert own_data.content_digest("dataset", first) == own_data.content_digest("dataset", second)
+  (second / "2").rename(second / "3")
+  changed = own_data.content_digest("dataset", second)
+  assert changed != own_data.content_digest("dataset", first)
+  _save(second / "3" / "0.png", _picture(1, 99))
+  assert own_data.content_digest("dataset", second) != changed
+
+
+def test_a_changed_folder_is_read_anew_and_the_old_content_is_kept(tmp_path):
+  folder, data = _folder(tmp_path / "bars"), tmp_path / "data"
+  first = _prepare(folder, data)
+  _save(folder / "9" / "new.png", _picture(1, 77))
+  second = _prepare(folder, data)
+  assert [each.num_examples("train") for each in (first, second)] == [30, 30]
+  assert [each.num_examples("test") for each in (first, second)] == [6, 7]
+  assert first.name != second.name
+  shutil.rmtree(folder)
+  again = datasets.prepare(Config(dataset=first.name, data_dir=str(data)))
+  assert again.num_examples("test") == 6
+  assert datasets.prepared(Config(dataset=first.name, data_dir=str(tmp_path))) is None
+
+
+def test_other_content_than_was_named_is_refused(tmp_path):
+  folder = _folder(tmp_path / "bars")
+  name = own_data.pinned("dataset", str(folder))
+  (folder / "9" / "0.png").unlink()
+  with pytest.raises(
+    UserError, match=r"have changed since .*; put them back as they were, or give"
+  ):
+    datasets.prepare(Config(dataset=name, data_dir=str(tmp_path / "data")))
+
+
+# ---- Runs ----
+
+
+def test_a_run_on_a_folder_resumes_on_the_same_files_alone_and_names_its_classes(tmp_path):
+  folder = _folder(tmp_path / "bars", ("dot", "dash", "gap"), 30)
+  config = Config(
+    dataset=str(folder), data_dir=str(tmp_path / "data"), workdir=str(tmp_path / "run"),
+    validation_examples=9, epochs=30, hidden_units=16, batch_size=11,
+  )  # fmt: skip
+  result = loop.train(config)
+  name = own_data.pinned("dataset", str(folder))
+  assert (result["dataset"], result["test_accuracy"]) == (name, 1.0)
+  workdir = Workdir(tmp_path / "run")
+  assert workdir.trained_config().data.dataset == name
+  assert workdir.read_predictions().label_names == ("dash", "dot", "gap")
+  assert loop.train(config) == result
+
+  _save(folder / "gap" / "one more.png", _picture(2, 200))
+  with pytest.raises(UserError, match="the files there have changed since the run in --workdir="):
+    loop.train(config)
+  # What the run was tested on is still there for it.
+  assert datasets.prepare(workdir.trained_config()).num_examples("test") == 15
+  predicted = commands.run(
+    f"--workdir={workdir.path}", folder / "dot" / "1.png", module="predict"
+  ).record
+  # Labels follow the alphabet: dash, dot, gap.
+  assert (predicted["label"], predicted["label_name"]) == (1, "dot")
+
+
+def test_titles_have_the_name_of_the_folder_alone():
+  assert own_data.short_name(f"/home/me/bars@{'0' * 16}") == "bars"
+  config = Config(dataset=f"/home/me/bars@{'0' * 16}")
+  assert config.default_workdir().startswith("runs/bars-dense-seed0-")
