@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import commands
@@ -18,7 +19,7 @@ _RUN = (
 
 def _snippet(defined: str) -> str:
   (found,) = [text for text in _PYTHON if f" {defined}(" in text and "import" in text]
-  assert len(found.splitlines()) <= 15
+  assert len(found.splitlines()) <= 20
   return found
 
 
@@ -28,8 +29,8 @@ def test_the_readme_is_short():
 
 def test_the_snippets_are_files_that_train(prepared, tmp_path):
   (tmp_path / "my_net.py").write_text(_snippet("MyNet"))
-  parts = "\n".join(map(_snippet, ("focal", "SignSGD", "darken")))
-  (tmp_path / "my_parts.py").write_text(parts)
+  parts = set(map(_snippet, ("focal", "SignSGD", "darken")))
+  (tmp_path / "my_parts.py").write_text("\n".join(parts))
   # The flags stand before the snippets, each in one `...` that may run over a line's end.
   shown = " ".join(re.findall(r"`(--[^`]*(?:my_net|my_parts)\.py:[^`]*)`", _README))
   finished = commands.run(
@@ -56,6 +57,15 @@ def test_the_loop_shown_is_the_loop():
   place = source.index("def run_blocks")
   for event in events:
     place = source.index(event, place) + 1
+
+
+def test_the_step_shown_is_the_step():
+  """Line for line, with the indent of the source taken away."""
+  (shown,) = [text for text in _PYTHON if "tf.GradientTape()" in text]
+  assert "optimizer.apply(" in shown
+  assert len(shown.splitlines()) <= 20
+  source = (commands.REPOSITORY / "mnist_research" / "training" / "steps.py").read_text()
+  assert textwrap.indent(shown, " " * 4) in source
 
 
 def _links() -> list[tuple[Path, str]]:
