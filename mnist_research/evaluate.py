@@ -9,11 +9,14 @@ scoring of the test split is written down in test_scores.jsonl of its workdirs. 
 stdout is one JSON object: dataset, split, num_examples, loss, accuracy, accuracy_per_class,
 calibration_error, the step of the network, and the steps and temperatures of all. A network trained
 with --outliers has refused, too: the share of the examples that it takes for no digit. With
---outliers=DATASET, outliers has how many of the test split of that dataset it refuses.
+--outliers=DATASET, outliers has how many of the test split of that dataset it refuses. With
+--corruptions, corruptions has the errors on the same examples when they are spoiled in fifteen
+ways, as the images of MNIST-C are: --corruptions=raw as they are, --corruptions=prepared after the
+preparation of people's pictures, which takes minutes. The workdir keeps them for its report.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:  # They load TensorFlow.
   import numpy as np
 
   from mnist_research.data.datasets import Source
+  from mnist_research.data.splits import Split
   from mnist_research.inference.recognizer import Recognizer
   from mnist_research.workdir import Workdir
 
@@ -44,6 +48,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     "outliers", "", "dataset of images of no class: how many of its test split the network, which "
     "was trained with --outliers, refuses", flag_values=flag_values,
+  )  # fmt: skip
+  flags.DEFINE_enum(
+    "corruptions", None, ["raw", "prepared"], "score the examples spoiled in fifteen ways, too: as "
+    "they are, or prepared as people's pictures are", flag_values=flag_values,
   )  # fmt: skip
   command_line.define_paths(
     "ensemble", "more workdirs: the mean of all their probabilities is scored", flag_values
@@ -86,6 +94,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   from absl import logging
 
   from mnist_research.data import datasets, splits
+  from mnist_research.inference.readings import check_reads_digits
   from mnist_research.inference.recognizer import ensemble_answer
   from mnist_research.metrics import calibration, evaluation
 
@@ -97,6 +106,8 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     _load_member(workdir, member, source, flag_values)
     for workdir, member in zip(workdirs, member_settings, strict=True)
   ]
+  if flag_values.corruptions == "prepared":
+    check_reads_digits(members[0], "--corruptions=prepared")
   split = splits.read_split(source, settings, split_name)
   logging.info("%d examples: %s of %s", split.num_examples, split_name, source.name)
   if split_name == "test":
@@ -110,6 +121,9 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   for name, accuracy in zip(source.label_names, result.accuracy_per_class, strict=True):
     logging.info("accuracy of %s: %s", name, "-" if accuracy is None else f"{accuracy:.4f}")
   reliability = calibration.reliability(result.probabilities, split.labels)
+  corruptions = _corruptions(members, split, flag_values.corruptions)
+  if corruptions and split_name == "test" and len(members) == 1:
+    _keep_corruptions(workdirs[0], source.name, members[0].trained.step, corruptions)
   app.print_json(
     {
       "dataset": source.name,
@@ -120,6 +134,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       "accuracy_per_class": result.accuracy_per_class,
       "calibration_error": reliability.expected_calibration_error,
       **_refusals(members, answers.class_scores, settings, flag_values.outliers),
+      **corruptions,
       "step": members[0].trained.step,
       "steps": [member.trained.step for member in members],
       "temperatures": [member.temperature for member in members],
@@ -171,6 +186,51 @@ def _refusals(
       "auroc": auroc(scores, others),
     },
   }
+
+
+def _corruptions(
+  members: Sequence["Recognizer"], split: "Split", mode: str | None
+) -> dict[str, dict[str, Any]]:
+  """Returns how spoiled examples are read, as JSON takes it; nothing where nobody asks.
+
+  Args:
+    members: the networks.
+    split: the examples as they are.
+    mode: raw or prepared; None: nothing is spoiled.
+  """
+  from absl import logging
+
+  from mnist_research.inference import robustness
+
+  if mode is None:
+    return {}
+  found = {}
+  for kind, spoiled in robustness.read_corrupted(members, split, prepared=mode == "prepared"):
+    logging.info("error under %s: %.4f", kind, spoiled.error)
+    found[kind] = spoiled
+  record = robustness.as_record(found)
+  logging.info("mean error under corruptions: %.4f", record["error"])
+  return {"corruptions": {mode: record}}
+
+
+def _keep_corruptions(
+  workdir: "Workdir", dataset: str, step: int, corruptions: Mapping[str, Mapping[str, Any]]
+) -> None:
+  """Keeps what was found for the report, beside what was found of the same network before."""
+  from absl import logging
+
+  from mnist_research.workdir import SHIPPED
+
+  if workdir.path == SHIPPED:  # That is part of the package.
+    return
+  of_network = {"dataset": dataset, "step": step}
+  try:
+    known = workdir.read_corruptions() or {}
+    if known | of_network != known:
+      known = {}
+    workdir.write_corruptions({**known, **of_network, **corruptions["corruptions"]})
+  except UserError as error:
+    logging.warning("the report won't have this: %s", error)
 
 
 def _load_member(

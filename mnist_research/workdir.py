@@ -21,6 +21,8 @@ from mnist_research.runtime.flagfiles import shortened
 # A trained network that comes with the package; scripts/ship_model.py makes it.
 SHIPPED = Path(__file__).parent / "shipped"
 
+# How spoiled images come before a network: as they are, or prepared as people's pictures are.
+CORRUPTION_MODES = ("raw", "prepared")
 SPLITS = ("train", "validation", "test")
 # What a result may say, where it says it.
 _RESULT_NUMBERS = {
@@ -49,7 +51,8 @@ class Workdir:
   It holds `config.cfg` (a flagfile that repeats the run), `environment.json`, `metrics.jsonl` (one
   object a line), `predictions-test.npz`, `result.json` (there when the run is finished),
   `checkpoints/`, `tensorboard/`, `figures/`, `source/` (a user's own code),
-  and with `--select=best` the checkpoints of `best/`.
+  with `--select=best` the checkpoints of `best/`, and after `evaluate --corruptions`
+  `corruptions.json`.
 
   Each record carries its digest, as `runtime/records.py` has it. A run of a former version has
   none: where environment.json has one, the others must.
@@ -67,6 +70,7 @@ class Workdir:
     self._metrics = self.path / "metrics.jsonl"
     self._predictions = self.path / "predictions-test.npz"
     self._result = self.path / "result.json"
+    self._corruptions = self.path / "corruptions.json"
 
   @contextlib.contextmanager
   def opened(self) -> Iterator[None]:
@@ -186,6 +190,26 @@ class Workdir:
         f"{self._result} is damaged; delete it, and the same train command makes it again ({error})"
       ) from error
     return result
+
+  def read_corruptions(self) -> dict[str, Any] | None:
+    """Returns how the network read spoiled examples, as `evaluate --corruptions` found; or None.
+
+    Raises:
+      UserError: `corruptions.json` is damaged.
+    """
+    if not self._corruptions.exists():
+      return None
+    try:
+      found = records.unsealed(records.read(self._corruptions), must_have=True)
+      _check_corruptions(found)
+    except (OSError, ValueError) as error:
+      raise UserError(f"{self._corruptions} is damaged; delete it ({error})") from error
+    found.pop(records.SHA256)
+    return found
+
+  def write_corruptions(self, found: Mapping[str, Any]) -> None:
+    """Writes `corruptions.json`, whole or not at all."""
+    write_atomically(self._corruptions, records.to_text(records.sealed(found)))
 
   def tested_step(self) -> int | None:
     """Returns the step of the network that a finished run has tested; None: it is unfinished.
@@ -308,6 +332,25 @@ def _check_result(result: Mapping[str, Any]) -> None:
   for name in ("dataset", "predictions_sha256"):
     if not isinstance(result.get(name, ""), str):
       raise ValueError(f"its {name} is {shortened(repr(result[name]))}")
+
+
+def _check_corruptions(found: Mapping[str, Any]) -> None:
+  """Raises ValueError where a record of corruptions isn't what `evaluate` writes."""
+  if not records.is_whole(found.get("step"), most=INTEGER_LIMIT):
+    raise ValueError(f"its step is {shortened(repr(found.get('step')))}")
+  if not isinstance(found.get("dataset"), str):
+    raise ValueError(f"its dataset is {shortened(repr(found.get('dataset')))}")
+  for mode in CORRUPTION_MODES:
+    if mode not in found:
+      continue
+    try:
+      shares = [found[mode][name] for name in ("error", "calibration_error")]
+      for name in ("error_per_kind", "calibration_error_per_kind"):
+        shares += found[mode][name].values()
+    except (KeyError, TypeError, AttributeError):
+      raise ValueError(f"its {mode} isn't that of evaluate") from None
+    if not all(records.is_number(share, least=0, most=1) for share in shares):
+      raise ValueError(f"its {mode} has shares that are none")
 
 
 def _checked_record(record: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from mnist_research.reports.runs import Run
 from mnist_research.reports.tables import Table, settings_table, write_csv
 from mnist_research.runtime import own_data
 from mnist_research.runtime.errors import UserError
-from mnist_research.workdir import Predictions
+from mnist_research.workdir import CORRUPTION_MODES, Predictions
 
 _SHOWN_MISTAKES = 40
 
@@ -58,6 +58,7 @@ def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Pat
     parts.append(html.note("This run left the test examples alone: --score_test=false."))
   elif run.result is not None:
     parts.append(html.note("This run left no predictions-test.npz: its mistakes aren't known."))
+  parts += _corruptions_section(run)
   parts += [_settings_section(run.config), _environment_section(run)]
   return write_page(output, html.page(name, f"{run.path} · seed {run.config.run.seed}", *parts))
 
@@ -205,6 +206,38 @@ def _mistakes(
     )  # fmt: skip
     pictures = drawn(grid, output / "mistakes.png", _mistakes_in_words(rows[: len(shown)]))
   return [pictures, html.folded(f"The first {len(shown)} in a table", listed.to_html())]
+
+
+def _corruptions_section(run: Run) -> list[str]:
+  """Returns the errors on spoiled test examples, where `evaluate --corruptions` found them."""
+  found = run.workdir.read_corruptions()
+  if found is None or found["step"] != run.workdir.tested_step():
+    return []
+  known = {mode: found[mode] for mode in CORRUPTION_MODES if mode in found}
+  columns = {
+    f"{title}, {mode}": {"mean of all": record[name]} | record[f"{name}_per_kind"]
+    for title, name in (("error", "error"), ("calibration error", "calibration_error"))
+    for mode, record in known.items()
+  }
+  kinds = dict.fromkeys(kind for column in columns.values() for kind in column)
+  rows = [
+    [
+      kind.replace("_", " "),
+      *(f"{column[kind]:.2%}" if kind in column else "-" for column in columns.values()),
+    ]
+    for kind in kinds
+  ]
+  return [
+    html.section(
+      "Corruptions",
+      html.paragraph(
+        f"The test examples of {found['dataset']}, spoiled in the fifteen ways of MNIST-C (Mu and "
+        "Gilmer 2019, arXiv:1906.02337): raw as they are, prepared after the preparation of "
+        "people's pictures."
+      ),
+      Table(["corruption", *columns], rows, texts=1, strong=frozenset([0])).to_html(),
+    )
+  ]
 
 
 def _settings_section(config: Config) -> str:

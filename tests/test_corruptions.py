@@ -1,0 +1,209 @@
+"""Tests of the corruptions of MNIST-C: values worked out by hand, and what evaluate says."""
+
+import json
+import shutil
+
+import commands
+import numpy as np
+import pytest
+
+from mnist_research.config import Config
+from mnist_research.data import datasets, splits
+from mnist_research.data.corruptions import KINDS, corrupt
+from mnist_research.inference.recognizer import load_recognizer
+from mnist_research.runtime import records
+from mnist_research.runtime.errors import UserError
+from mnist_research.workdir import Workdir
+
+_SMALL = "synthetic_digits/100_60"
+
+
+@pytest.fixture(scope="module")
+def digits():
+  """Grey images with a white square and a grey bar, uint8 [40, 28, 28, 1]."""
+  images = np.zeros((40, 28, 28, 1), np.uint8)
+  images[:, 8:20, 10:18] = 255
+  images[:, 12:14, 4:10] = 102
+  return images
+
+
+def _dot(y: int, x: int, count: int = 30) -> np.ndarray:
+  images = np.zeros((count, 28, 28, 1), np.uint8)
+  images[:, y, x] = 255
+  return images
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_corruption_changes_images_the_same_way_each_time(kind, digits):
+  spoiled = corrupt(digits, kind)
+  assert (spoiled.dtype, spoiled.shape) == (np.uint8, digits.shape)
+  assert (spoiled != digits).any(axis=(1, 2, 3)).all()
+  np.testing.assert_array_equal(spoiled, corrupt(digits, kind))
+  colors = corrupt(np.repeat(digits, 3, axis=-1), kind)
+  for channel in range(3):
+    np.testing.assert_array_equal(colors[..., channel], spoiled[..., 0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_of_any_size_can_be_spoiled(kind):
+  images = np.random.default_rng(0).integers(0, 256, (3, 12, 20, 1)).astype(np.uint8)
+  assert corrupt(images, kind).shape == images.shape
+  assert corrupt(images[:0], kind).shape == (0, 12, 20, 1)
+
+
+def test_more_images_than_are_spoiled_at_once_differ_from_each_other():
+  spoiled = corrupt(_dot(14, 14, count=1500), "impulse_noise")
+  assert len(np.unique(spoiled.reshape(1500, -1), axis=0)) == 1500
+
+
+def test_what_needs_no_chance_by_hand(digits):
+  np.testing.assert_array_equal(
+    corrupt(digits, "brightness")[0, [0, 12, 10], [0, 5, 12], 0], [153, 255, 255]
+  )
+  striped = corrupt(digits, "stripe")
+  np.testing.assert_array_equal(striped[:, :, 7:21], 255 - digits[:, :, 7:21])
+  np.testing.assert_array_equal(striped[:, :, :7], digits[:, :, :7])
+  np.testing.assert_array_equal(striped[:, :, 21:], digits[:, :, 21:])
+  # 12 x 8 pixels at 0.6 of the size: an area of 0.36, wherever it falls.
+  scaled = corrupt(np.where(digits == 255, digits, 0), "scale").astype(float)
+  np.testing.assert_allclose(scaled.sum(axis=(1, 2, 3)) / 255, 12 * 8 * 0.36, rtol=0.05)
+
+
+def test_what_moves_goes_where_it_should():
+  def places(images):
+    return {tuple(place) for place in np.argwhere(images[..., 0] > 200)[:, 1:].tolist()}
+
+  assert places(corrupt(_dot(14, 14), "translate")) == {(10, 10), (10, 18), (18, 10), (18, 18)}
+
+  def centers(kind, y, x):
+    spoiled = corrupt(_dot(y, x), kind)[..., 0].astype(float)
+    mass = spoiled.sum(axis=(1, 2))
+    grid = np.arange(28)
+    y, x = (spoiled.sum(axis=axis) @ grid / mass for axis in (2, 1))
+    return {(round(float(b), 1), round(float(a), 1)) for b, a in zip(y, x, strict=True)}
+
+  # 10 rows above the center, 4 columns to a side.
+  assert {round(x - 13.5) for _, x in centers("shear", 3, 13)} <= {-5, -4, 3, 4}
+  # Ten pixels above the center turn to the sides by 30 degrees: 10.5 sin 30, 10.5 cos 30 up.
+  for y, x in centers("rotate", 3, 14):
+    assert y == pytest.approx(13.5 - 10.5 * np.cos(np.pi / 6), abs=0.6)
+    assert abs(x - 13.5) == pytest.approx(10.5 * 0.5, abs=0.7)
+
+
+def test_noises_have_their_strength():
+  grey = np.full((200, 28, 28, 1), 102, np.uint8)
+  shot = corrupt(grey, "shot_noise") / 255
+  # Two photons of five: steps of 1/5, cut off at 1; 0.4 +- sqrt(2) / 5.
+  assert set(np.unique(np.round(shot * 5, 2))) == {0.0, 1.0, 2.0, 3.0, 4.0, 5.0}
+  assert (shot == 0).mean() == pytest.approx(np.exp(-2), abs=0.01)
+  impulses = corrupt(grey, "impulse_noise")
+  assert (impulses == 0).mean() == pytest.approx(1 / 12, abs=0.005)
+  assert (impulses == 255).mean() == pytest.approx(1 / 12, abs=0.005)
+  drops = corrupt(grey, "spatter")
+  assert (drops == 64).mean() == pytest.approx(1 / 8, abs=0.01)
+  assert set(np.unique(drops)) == {64, 102}
+
+
+def test_blurs_keep_the_light(digits):
+  whole = digits.astype(float).mean()
+  for kind in ("motion_blur", "glass_blur"):
+    spoiled = corrupt(digits, kind).astype(float)
+    assert spoiled.mean() == pytest.approx(whole, rel=0.05)
+    assert spoiled.std() < digits.std()
+  # A white dot along 7 pixels: a seventh of it at its own place, more where the line is slanted.
+  center = corrupt(_dot(14, 14), "motion_blur")[:, 14, 14, 0]
+  assert center.min() == round(255 / 7) and center.max() < 2 * 255 / 7
+
+
+def test_fog_and_lines_by_their_bounds(digits):
+  fog = corrupt(digits, "fog") / 255
+  black = digits == 0
+  # (image + 1.5 clouds) / 2.5, and each image's clouds reach from 0 to 1.
+  assert fog[black].max() <= 0.6 + 1 / 255
+  assert fog[digits == 255].min() >= 0.4 - 1 / 255
+  for kind, share in (("dotted_line", (0.03, 0.1)), ("zigzag", (0.08, 0.2))):
+    lines = corrupt(np.zeros_like(digits), kind)
+    assert share[0] < (lines > 127).mean() < share[1]
+    np.testing.assert_array_equal(np.maximum(lines, digits), corrupt(digits, kind))
+
+
+def test_edges_are_the_outline():
+  images = np.zeros((1, 28, 28, 1), np.uint8)
+  images[:, 8:20, 8:20] = 255
+  edges = corrupt(images, "canny_edges")[0, :, :, 0]
+  assert set(np.unique(edges)) == {0, 255}
+  # One closed line about the square: nothing within, nothing beyond a pixel of its sides.
+  assert not edges[10:18, 10:18].any()
+  assert not edges[:6].any()
+  assert (edges[14] > 0).sum() in (2, 4)
+  assert not corrupt(np.full_like(images, 200), "canny_edges")[0, 4:24, 4:24].any()
+
+
+# ---- The command ----
+
+
+@pytest.fixture(scope="module")
+def scored(prepared, tmp_path_factory):
+  """A workdir after `evaluate --corruptions`, raw and prepared, and what both said."""
+  trained = commands.trained(prepared, tmp_path_factory.getbasetemp()).workdir
+  workdir = tmp_path_factory.mktemp("corruptions") / "run"
+  shutil.copytree(trained, workdir)
+  arguments = [f"--workdir={workdir}", f"--data_dir={prepared}", f"--dataset={_SMALL}"]
+  said = {
+    mode: commands.run(*arguments, f"--corruptions={mode}", module="evaluate")
+    for mode in ("raw", "prepared")
+  }
+  return workdir, said
+
+
+def test_evaluate_says_the_error_of_each_kind_and_their_mean(scored, prepared):
+  workdir, said = scored
+  found = said["raw"].record["corruptions"]["raw"]
+  run = Workdir(workdir)
+  recognizer = load_recognizer(run, run.trained_config().replace(data_dir=prepared))
+  split = splits.read(datasets.prepare(Config(dataset=_SMALL, data_dir=prepared)), "test")
+  for kind in KINDS:
+    predicted = recognizer.answer(corrupt(split.images, kind)).log_probabilities.argmax(axis=1)
+    assert found["error_per_kind"][kind] == pytest.approx(
+      (predicted != split.labels).mean(), abs=1e-6
+    )
+  for name in ("error", "calibration_error"):
+    assert found[name] == pytest.approx(np.mean(list(found[f"{name}_per_kind"].values())), rel=1e-4)
+  assert "refused" not in found
+  assert "mean error under corruptions" in said["raw"].stderr
+
+
+def test_the_preparation_takes_brightness_away(scored):
+  _, said = scored
+  raw, prepared = (said[mode].record["corruptions"][mode] for mode in ("raw", "prepared"))
+  assert prepared["error_per_kind"]["brightness"] < raw["error_per_kind"]["brightness"] / 2
+  assert prepared["error"] < raw["error"]
+
+
+def test_the_report_shows_what_was_found(scored, prepared, tmp_path):
+  workdir, said = scored
+  kept = json.loads((workdir / "corruptions.json").read_text())
+  assert set(kept) == {"dataset", "step", "raw", "prepared", "sha256"}
+  commands.run(str(workdir), f"--output={tmp_path}", f"--data_dir={prepared}", module="report")
+  page = (tmp_path / "report.html").read_text()
+  for mode in ("raw", "prepared"):
+    share = said[mode].record["corruptions"][mode]["error_per_kind"]["fog"]
+    assert f"error, {mode}" in page and f">{share:.2%}<" in page
+
+
+@pytest.mark.parametrize(
+  ("before", "after", "reason"),
+  [
+    ('"error": 0.', '"error": 1.', "it differs from its digest"),
+    ('"step": ', '"step": -', "its step is -"),
+    ('"error_per_kind"', '"error_per_kin"', "its raw isn't that of evaluate"),
+    ('"fog": 0.', '"fog": 3.', "its raw has shares that are none"),
+  ],
+)
+def test_damage_is_told_in_one_line(scored, tmp_path, before, after, reason):
+  text = (scored[0] / "corruptions.json").read_text().replace(before, after, 1)
+  if "digest" not in reason:
+    text = records.to_text(records.sealed(json.loads(text)))
+  (tmp_path / "corruptions.json").write_text(text)
+  with pytest.raises(UserError, match=f"corruptions.json is damaged; delete it .{reason}"):
+    Workdir(tmp_path).read_corruptions()
