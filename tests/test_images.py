@@ -415,6 +415,21 @@ def test_uneven_light_does_not_matter(pen):
   assert _difference(_image(picture.astype(np.float32)), _image(_on_paper(ink))) < 0.1
 
 
+@pytest.mark.parametrize("pen", [0.15, 0.85])
+def test_dark_corners_and_a_soft_shadow_are_no_ink(pen):
+  """As a telephone photographs paper: the lens darkens the corners, a hand shades a side."""
+  ink = np.pad(np.concatenate([_five(120), _seven(120)], axis=1), ((90, 90), (60, 60)))
+  rows, columns = np.meshgrid(*(np.linspace(-1, 1, size) for size in ink.shape), indexing="ij")
+  corners = 0.08 * (rows**2 + columns**2) ** 2
+  shade = 0.25 / (1 + np.exp(-12 * (columns + 0.5 * rows - 0.6)))
+  light = 0.85 - corners - shade
+  picture = light * (1 - 0.7 * ink) if pen < 0.5 else 1 - light * (1 - 0.7 * ink)
+  noise = np.random.default_rng(0).normal(0, 0.004, ink.shape)
+  first, second = images.find_digits(np.clip(picture + noise, 0, 1).astype(np.float32))
+  assert _difference(first.image, _image(_on_paper(_five(300)))) < 0.2
+  assert _difference(second.image, _image(_on_paper(_seven(300)))) < 0.2
+
+
 def test_noise_and_jpeg_do_not_matter():
   ink = _five(300)
   noise = np.random.default_rng(3).normal(0, 0.04, ink.shape)

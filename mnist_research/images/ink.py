@@ -14,8 +14,11 @@ from mnist_research.images.boxes import Box, find_boxes
 _WORKING_SIDE = 480
 # The longest side on which the light is estimated: strokes are a few pixels, noise averages out.
 _LIGHT_SIDE = 64
-# The window that no stroke fills, in shares of the longest side.
+# The window that no stroke fills, and of which most is paper, in shares of the longest side.
 _LIGHT_WINDOW = 0.4
+# The noise above which a picture was photographed. Drawings have none, and often thick strokes,
+# which may be most of a window.
+_PHOTO_NOISE = 1 / 3000
 # The standard deviation of the filter against noise, in shares of the longest side.
 _SMOOTHING_SHARE = 1 / 400
 # Contrasts, of 1 between black and white, below which there is no ink but paper and shadow.
@@ -24,7 +27,9 @@ _MIN_CONTRAST = 0.06
 # pixels there.
 _NOISE_DEVIATIONS = 4.0
 # The share of the ink's level above which a pixel is ink: holds weak pressure, leaves rules out.
+# Of a photograph, whose light is known better, the weaker strokes are held as well.
 _INK_SHARE = 0.45
+_PHOTO_INK_SHARE = 0.33
 # The least side of a digit, in shares of the picture's and in pixels.
 _MIN_DIGIT_SHARE = 1 / 40
 _MIN_DIGIT_PIXELS = 3
@@ -60,9 +65,9 @@ def find_ink(picture: np.ndarray) -> Ink:
     The ink; without any box if the picture is blank.
   """
   copy, factor = reduce(picture, _WORKING_SIDE)
-  flat = _even_light(copy)
-  flat, noise = _smooth(flat)
-  level, threshold = _ink_level(flat, noise)
+  is_photo = _noise(copy) > _PHOTO_NOISE
+  flat, noise = _smooth(_even_photo(copy) if is_photo else _even_drawing(copy))
+  level, threshold = _ink_level(flat, noise, _PHOTO_INK_SHARE if is_photo else _INK_SHARE)
   if level < _MIN_CONTRAST:
     labels, boxes = _components(np.zeros(flat.shape, bool))
   else:
@@ -89,8 +94,25 @@ def reduce(picture: np.ndarray, side: int) -> tuple[np.ndarray, int]:
   return np.asarray(image.reduce(factor) if factor > 1 else image), factor
 
 
-def _even_light(picture: np.ndarray) -> np.ndarray:
-  """Returns how much each pixel differs from its paper, positive for ink.
+def _even_photo(picture: np.ndarray) -> np.ndarray:
+  """Returns how much each pixel of a photograph differs from its paper, positive for ink.
+
+  The paper is the median about each pixel, which follows shadows and darker corners as no plane
+  does.
+  """
+  small, _ = reduce(picture, _LIGHT_SIDE)
+  reach = _light_window(small) // 2
+  windows = np.lib.stride_tricks.sliding_window_view(
+    np.pad(small, reach, mode="edge"), (2 * reach + 1, 2 * reach + 1)
+  )
+  # Light changes slowly: half of the rows and columns tell as much.
+  medians = np.median(windows[::2, ::2, ::2, ::2], axis=(2, 3))
+  light = ndimage.gaussian_filter(_enlarged(medians, small.shape), 2.0, mode="nearest")
+  return _ink_sign(small - light) * (picture - _enlarged(light, picture.shape))
+
+
+def _even_drawing(picture: np.ndarray) -> np.ndarray:
+  """Returns how much each pixel of a drawing differs from its paper, positive for ink.
 
   Most of the border is paper, and most of the inside, which gives a plane. The differences from it
   are skewed towards the ink, which tells dark ink from light. What the plane leaves of the light is
@@ -99,12 +121,25 @@ def _even_light(picture: np.ndarray) -> np.ndarray:
   small, _ = reduce(picture, _LIGHT_SIDE)
   small_plane, plane = _paper_plane(small, picture.shape)
   rest = small - small_plane
-  sign = np.float32(1 if (rest**3).sum() > 0 else -1)
-  window = max(1, round(_LIGHT_WINDOW * max(small.shape)))
+  sign = _ink_sign(rest)
+  window = _light_window(small)
   light = ndimage.grey_opening(sign * rest, [min(window, size) for size in small.shape])
   light = ndimage.gaussian_filter(light, 2.0, mode="nearest")
-  smooth = Image.fromarray(light).resize(picture.shape[::-1], Image.Resampling.BILINEAR)
-  return sign * (picture - plane) - np.asarray(smooth)
+  return sign * (picture - plane) - _enlarged(light, picture.shape)
+
+
+def _light_window(small: np.ndarray) -> int:
+  return max(1, round(_LIGHT_WINDOW * max(small.shape)))
+
+
+def _ink_sign(rest: np.ndarray) -> np.float32:
+  """Returns -1 for dark ink, 1 for light ink: differences from the paper lean to its side."""
+  return np.float32(1 if (rest**3).sum() > 0 else -1)
+
+
+def _enlarged(small: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+  height, width = shape
+  return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _paper_plane(small: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -152,8 +187,14 @@ def _smooth(picture: np.ndarray) -> tuple[np.ndarray, float]:
   return smooth, noise / max(1.0, 2 * np.pi**0.5 * radius)
 
 
-def _ink_level(flat: np.ndarray, noise: float) -> tuple[float, float]:
-  """Returns the level of the ink, 0 if there is none, and the threshold between paper and ink."""
+def _ink_level(flat: np.ndarray, noise: float, share: float) -> tuple[float, float]:
+  """Returns the level of the ink, 0 if there is none, and the threshold between paper and ink.
+
+  Args:
+    flat: floats [h, w], how much each pixel differs from its paper.
+    noise: the standard deviation of that.
+    share: of the level, above which a pixel is ink.
+  """
   # Paper is the majority in most pictures, but not in those that are cut closely. Every other
   # pixel tells as much, and sorting is what takes the time.
   paper = float(np.quantile(flat[::2, ::2], 0.25))
@@ -162,7 +203,7 @@ def _ink_level(flat: np.ndarray, noise: float) -> tuple[float, float]:
   if not candidates.size:
     return 0.0, floor
   level = float(candidates[candidates >= _otsu(candidates)].mean())
-  return level, max(floor, _INK_SHARE * level)
+  return level, max(floor, share * level)
 
 
 def _noise(picture: np.ndarray) -> float:
