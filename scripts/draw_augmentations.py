@@ -2,8 +2,9 @@
 
   python scripts/draw_augmentations.py --flagfile=configs/cnn.cfg --output=augmentations.png
 
-Each row is one kind at the strength that the flags give it, on the same ten examples; the last is
-all kinds of the config together. mixup and cutmix have no row: they change targets as well.
+Five examples with each kind at the strength that the flags give it, on all of them; the last five
+are all kinds of the config together, each on its share. mixup and cutmix are left out: they change
+targets as well.
 """
 
 import numpy as np
@@ -11,12 +12,13 @@ import tensorflow as tf
 from absl import flags
 
 from mnist_research import figures
+from mnist_research.config import AUGMENTATIONS
 from mnist_research.config import flags as config_flags
 from mnist_research.data import augment, datasets, splits
 from mnist_research.runtime import app, command_line
 
-_KINDS = ("shift", "rotation", "scale", "shear", "elastic", "erasing")
-_EXAMPLES = 10
+_KINDS = [kind for kind in AUGMENTATIONS if kind not in ("mixup", "cutmix")]
+_EXAMPLES = 5
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -31,25 +33,22 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   settings = config_flags.from_flags(flag_values)
   source = datasets.prepare(settings)
   examples = splits.read(source, "train")[:_EXAMPLES]
-  rows = {
-    "none": (),
-    **{kind: (kind,) for kind in _KINDS},
-    "together": settings.augmentation.augment,
-  }
+  always = {"distortion_probability": 1.0, "erasing_probability": 1.0}
+  rows = [((), {}), *(((kind,), always) for kind in _KINDS), (settings.augmentation.augment, {})]
   positions = tf.range(_EXAMPLES, dtype=tf.int64)
   images = [
     augment.augment_images(
       tf.constant(examples.images),
       positions,
-      settings.replace(augment=kinds).augmentation,
+      settings.replace(augment=kinds, **shares).augmentation,
       settings.run.seed,
     )
-    for kinds in rows.values()
+    for (kinds, shares) in rows
   ]
   figure = figures.example_grid(
     np.concatenate(images),
     np.repeat(np.arange(len(rows)), _EXAMPLES),
-    label_names=list(rows),
+    label_names=["none", *_KINDS, "together"],
     title=f"{source.short_name}: training examples, and what --augment makes of them",
   )
   figures.save(figure, flag_values.output)

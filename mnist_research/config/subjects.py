@@ -13,7 +13,8 @@ from mnist_research.runtime.errors import UserError
 ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "elu", "selu", "sigmoid", "leaky_relu")
 LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
 AUGMENTATIONS = (
-  "shift", "rotation", "scale", "shear", "elastic", "erasing", "mixup", "cutmix"
+  "shift", "rotation", "scale", "shear", "elastic", "pen", "hollow", "lines", "bands", "contrast",
+  "light", "blur", "noise", "erasing", "mixup", "cutmix",
 )  # fmt: skip
 # The models of this package. Each is named by its class as a user's own is, so that nothing of
 # TensorFlow is loaded to check a flag.
@@ -103,6 +104,10 @@ class AugmentationConfig(_Settings):
   elastic_pixels: float = setting(
     1.0, "standard deviation of the displacements of `elastic`", at_least=0
   )
+  distortion_probability: float = setting(
+    0.2, "share of the images that each of `pen`, `hollow`, `lines`, `bands`, `contrast`, `light`, "
+    "`blur` and `noise` changes", at_least=0, at_most=1,
+  )  # fmt: skip
   erasing_probability: float = setting(
     0.5, "share of the images from which `erasing` takes a rectangle", at_least=0, at_most=1
   )

@@ -11,7 +11,7 @@ import tensorflow as tf
 from scipy import stats
 
 from mnist_research.config import AugmentationConfig
-from mnist_research.data import own_augmentations, randomness
+from mnist_research.data import distortions, own_augmentations, randomness
 
 # Control points of an elastic deformation stand about 4 pixels apart, 7 along a side of 28: a bump
 # is as wide as the smoothing of 4 pixels in Simard et al. 2003 (doi:10.1109/ICDAR.2003.1227801).
@@ -23,7 +23,7 @@ _AFFINE = {"shift", "rotation", "scale", "shear"}
 def augment_images(
   images: tf.Tensor, positions: tf.Tensor, config: AugmentationConfig, seed: int
 ) -> tf.Tensor:
-  """Moves, bends, erases and does the user's own; mixing is `mix_examples`.
+  """Moves, bends, distorts, erases and does the user's own; mixing is `mix_examples`.
 
   Args:
     images: uint8 [N, height, width, channels]; the size is known while a graph is built.
@@ -47,6 +47,7 @@ def augment_images(
     else:
       moved = _transform(images, matrices)
     images = tf.cast(tf.round(moved), tf.uint8)
+  images = distortions.distort(images, positions, config, seed)
   if "erasing" in kinds:
     images = _erase(images, positions, config, seed)
   return own_augmentations.apply(images, positions, config, seed)
