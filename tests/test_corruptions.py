@@ -9,7 +9,7 @@ import pytest
 
 from mnist_research.config import Config
 from mnist_research.data import datasets, splits
-from mnist_research.data.corruptions import KINDS, corrupt
+from mnist_research.data.corruptions import KINDS, VALIDATION_KINDS, corrupt
 from mnist_research.inference.recognizer import load_recognizer
 from mnist_research.runtime import records
 from mnist_research.runtime.errors import UserError
@@ -33,7 +33,7 @@ def _dot(y: int, x: int, count: int = 30) -> np.ndarray:
   return images
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS | VALIDATION_KINDS)
 def test_a_corruption_changes_images_the_same_way_each_time(kind, digits):
   spoiled = corrupt(digits, kind)
   assert (spoiled.dtype, spoiled.shape) == (np.uint8, digits.shape)
@@ -44,7 +44,7 @@ def test_a_corruption_changes_images_the_same_way_each_time(kind, digits):
     np.testing.assert_array_equal(colors[..., channel], spoiled[..., 0])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS | VALIDATION_KINDS)
 def test_images_of_any_size_can_be_spoiled(kind):
   images = np.random.default_rng(0).integers(0, 256, (3, 12, 20, 1)).astype(np.uint8)
   assert corrupt(images, kind).shape == images.shape
@@ -139,6 +139,29 @@ def test_edges_are_the_outline():
   assert not corrupt(np.full_like(images, 200), "canny_edges")[0, 4:24, 4:24].any()
 
 
+def test_those_to_choose_by_are_others():
+  assert not set(KINDS) & set(VALIDATION_KINDS)
+
+
+def test_those_to_choose_by_by_hand(digits):
+  np.testing.assert_array_equal(corrupt(digits, "inverse"), 255 - digits)
+  np.testing.assert_array_equal(corrupt(digits, "quantize"), np.where(digits == 255, 255, 0))
+  # The square is 12 x 8 pixels, the bar 2 x 6 of 0.4.
+  mean = (96 + 12 * 0.4) / 784
+  contrast = corrupt(digits, "contrast")[0, [0, 10], [0, 12], 0] / 255
+  np.testing.assert_allclose(contrast, [mean * 0.75, mean * 0.75 + 0.25], atol=1 / 255)
+  dots = corrupt(_dot(4, 4), "pixelate")[0, :, :, 0]
+  assert (dots[3:6, 3:6] == round(255 / 9)).all() and (dots > 0).sum() == 9
+  cut = corrupt(np.full_like(digits, 255), "checkerboard")[0, :, :, 0]
+  assert [cut[0, 0], cut[0, 3], cut[3, 3], cut[5, 2]] == [0, 255, 0, 255]
+  for kind in ("defocus_blur", "zoom_blur"):
+    spread = corrupt(_dot(14, 14), kind)[0]
+    assert (spread > 0).sum() > 1 and spread[14, 14] < 255
+  grey = np.full((100, 28, 28, 1), 102, np.uint8)
+  assert corrupt(grey, "speckle_noise").std() / 255 == pytest.approx(0.24, abs=0.02)
+  assert corrupt(grey, "gaussian_noise").std() / 255 == pytest.approx(0.28, abs=0.03)
+
+
 # ---- The command ----
 
 
@@ -171,6 +194,15 @@ def test_evaluate_says_the_error_of_each_kind_and_their_mean(scored, prepared):
     assert found[name] == pytest.approx(np.mean(list(found[f"{name}_per_kind"].values())), rel=1e-4)
   assert "refused" not in found
   assert "mean error under corruptions" in said["raw"].stderr
+
+
+def test_validation_examples_are_spoiled_in_other_ways(scored, prepared):
+  workdir, _ = scored
+  before = (workdir / "corruptions.json").read_bytes()
+  arguments = [f"--workdir={workdir}", f"--data_dir={prepared}", "--split=validation"]
+  found = commands.run(*arguments, "--corruptions=raw", module="evaluate").record["corruptions"]
+  assert list(found["raw"]["error_per_kind"]) == list(VALIDATION_KINDS)
+  assert (workdir / "corruptions.json").read_bytes() == before
 
 
 def test_the_preparation_takes_brightness_away(scored):

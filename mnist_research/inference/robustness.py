@@ -1,12 +1,12 @@
-"""How well networks read images that the corruptions of MNIST-C have spoiled."""
+"""How well networks read images that corruptions have spoiled."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mnist_research import images
-from mnist_research.data.corruptions import KINDS, corrupt
+from mnist_research.data.corruptions import corrupt
 from mnist_research.data.splits import Split
 from mnist_research.inference.recognizer import Recognizer, ensemble_answer
 from mnist_research.metrics.calibration import reliability
@@ -29,19 +29,20 @@ class Spoiled(NamedTuple):
 
 
 def read_corrupted(
-  members: Sequence[Recognizer], split: Split, *, prepared: bool
+  members: Sequence[Recognizer], split: Split, kinds: Iterable[str], *, prepared: bool
 ) -> Iterator[tuple[str, Spoiled]]:
-  """Spoils the images of a split in every way, and has networks read them.
+  """Spoils the images of a split in some ways, and has networks read them.
 
   Args:
     members: the networks that answer together.
     split: what is spoiled.
+    kinds: of corruption, as `corruptions` names them.
     prepared: whether each image is prepared as people's pictures are, or seen as it is.
 
   Yields:
-    Each kind, in the order of `corruptions.KINDS`, and what came of it.
+    Each kind, and what came of it.
   """
-  for kind in KINDS:
+  for kind in kinds:
     spoiled = corrupt(split.images, kind)
     if prepared:
       spoiled = np.stack([_prepared(image) for image in spoiled])
