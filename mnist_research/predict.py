@@ -6,9 +6,9 @@
 
 An IMAGE is a file, a folder of them, or `-` for standard input; `--index=N` takes the N-th test
 example instead. Prints one JSON object a picture on stdout: file, label, label_name, probability,
-probabilities. With `--digits` a picture holds a number: file, number, and digits, from left to
-right, each with its label, label_name, probability, probabilities and box in pixels. Both end with
-the step of the network.
+probabilities. With `--digits` a picture holds a number, or rows of them: file, number (a line for
+each row), rows (the numbers), and digits, from left to right, each with its label, label_name,
+probability, probabilities, row and box in pixels. Both end with the step of the network.
 
 A network trained with --outliers adds digit_score, the probability that there is a digit at all,
 and is_digit: whether it is at least one half. In a number, what isn't a digit is a question mark.
@@ -38,7 +38,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "index", None, "which test example, from 0", lower_bound=0, flag_values=flag_values
   )
   flags.DEFINE_bool(
-    "digits", False, "read each picture as a number of several digits", flag_values=flag_values
+    "digits",
+    False,
+    "read a number in each picture, or in each of its rows",
+    flag_values=flag_values,
   )
   command_line.define_path(
     "figure", "", "PNG to draw: each picture, what the network saw of it, and the probabilities",

@@ -551,6 +551,49 @@ def test_digits_come_from_left_to_right_with_their_places():
     assert _difference(digit.image, _image(_on_paper(ink))) < 0.25
 
 
+def _page(rows, *, side=100, slope=0.0):
+  """Ink of rows of drawn digits, each `side` wide, that fall by `slope` pixels to a pixel."""
+  digits = [np.concatenate(row, axis=1) for row in rows]
+  width = max(row.shape[1] for row in digits) + side
+  canvas = np.zeros((side * (len(rows) + 1) + round(abs(slope) * width), width), np.float32)
+  for place, row in enumerate(digits):
+    canvas[side // 2 + place * side :][:side, side // 2 : side // 2 + row.shape[1]] = row
+  drop = np.rint(slope * np.arange(width)).astype(int)
+  return np.stack([np.roll(canvas[:, x], drop[x]) for x in range(width)], axis=1)
+
+
+@pytest.mark.parametrize("slope", [-0.06, 0, 0.06])
+def test_rows_are_read_from_the_top(slope):
+  five, seven = _five(100), _seven(100)
+  page = _page([[seven, five, five], [five, seven], [seven] * 5, [five]], slope=max(0, slope))
+  digits = images.find_digits(_on_paper(page if slope >= 0 else page[::-1, ::-1]))
+  expected = [0] * 3 + [1] * 2 + [2] * 5 + [3]
+  rows = [digit.row for digit in digits]
+  assert rows == (expected if slope >= 0 else [3 - row for row in expected[::-1]])
+  for row in set(rows):
+    lefts = [digit.box.left for digit in digits if digit.row == row]
+    assert lefts == sorted(lefts)
+  if slope == 0:
+    kinds = [seven, five, five, five, seven, *[seven] * 5, five]
+    for digit, kind in zip(digits, kinds, strict=True):
+      assert _difference(digit.image, _image(_on_paper(kind))) < 0.25
+
+
+def test_one_digit_above_another_makes_two_rows():
+  page = np.concatenate([_five(200)[30:170, 50:150], _seven(200)[30:170, 50:150]])
+  digits = images.find_digits(_on_paper(np.pad(page, 40)))
+  assert [digit.row for digit in digits] == [0, 1]
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.5, 0.65])
+def test_a_digit_broken_across_is_one(cut):
+  """By a fold, or a pen that skips."""
+  broken = _five(300)
+  broken[round(cut * 300) : round(cut * 300) + 8] = 0
+  (digit,) = images.find_digits(_on_paper(broken))
+  assert _difference(digit.image, _image(_on_paper(_five(300)))) < 0.25
+
+
 def test_places_on_a_large_picture_are_in_its_pixels():
   canvas = np.zeros((2000, 3000), np.float32)
   canvas[800:1600, 100:900] = _five(800)
@@ -647,14 +690,23 @@ def test_files_are_read_one_after_the_other_and_problems_kept(tmp_path):
   assert len(problems) == 4
 
 
+def test_a_page_is_refused_in_one_line_where_one_digit_is_asked_for(tmp_path):
+  page = str(tmp_path / "page.png")
+  drawn = _on_paper(_page([[_five(100), _seven(100)], [_seven(100)]]))
+  Image.fromarray(_bytes(drawn)).save(page)
+  problems = []
+  assert list(images.read_files([page], problems)) == []
+  assert problems == [f"{page} shows 3 digits in 2 rows; --digits reads a number in each"]
+
+
 def test_an_image_stays_as_it_is():
   image = np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8)
   picture = images.as_picture("mnist/test[3]", image)
   assert picture.file == "mnist/test[3]"
   np.testing.assert_allclose(picture.pixels, image[..., 0] / 255, atol=1e-6)
-  ((seen, box),) = picture.prepared
+  ((seen, box, row),) = picture.prepared
   np.testing.assert_array_equal(seen, image[..., 0])
-  assert box == (0, 0, 28, 28)
+  assert (box, row) == ((0, 0, 28, 28), 0)
 
 
 # ---- For networks of other images ----

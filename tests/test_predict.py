@@ -211,11 +211,13 @@ def test_a_number_is_read_from_left_to_right_with_boxes(
   record = commands.run(
     f"--workdir={trained.workdir}", "--digits", f"--figure={figure}", file, module="predict"
   ).record
-  assert list(record) == ["file", "number", "digits", "step"]
+  assert list(record) == ["file", "number", "rows", "digits", "step"]
+  assert record["rows"] == [record["number"]]
   assert record["file"] == str(file)
   assert record["number"] == "".join(answer["label_name"] for answer in predicted[:3])
   for answer, digit, (left, top) in zip(record["digits"], digits, corners, strict=True):
     box = answer.pop("box")
+    assert answer.pop("row") == 0
     _assert_whole(answer)
     rows, columns = np.nonzero(digit > 127)
     expected = [left + 10 * columns.min(), top + 10 * rows.min(), 10 * np.ptp(columns) + 10]

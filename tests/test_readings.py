@@ -138,17 +138,26 @@ def test_one_digit_as_json_takes_it():
 def test_a_number_of_several_digits():
   _, read = _readings([0.9, 0.1, 0.0], [0.25, 0.5, 0.25])
   record = readings.number(read, NAMES)
-  assert record["number"] == "zeroone"
+  assert (record["number"], record["rows"]) == ("zeroone", ["zeroone"])
   first, second = record["digits"]
   assert first == {
     "label": 0,
     "label_name": "zero",
     "probability": 0.9,
     "probabilities": [0.9, 0.1, 0.0],
+    "row": 0,
     "box": {"x": 20, "y": 30, "width": 10, "height": 60},
   }
   assert (second["label"], second["box"]["x"]) == (1, 120)
   assert json.loads(json.dumps(record)) == record
+
+
+def test_a_number_in_each_row():
+  _, read = _readings([0.9, 0.1, 0.0], [0.25, 0.5, 0.25], [0.1, 0.0, 0.9])
+  read = [each._replace(row=row) for each, row in zip(read, (0, 0, 1), strict=True)]
+  record = readings.number(read, NAMES)
+  assert (record["number"], record["rows"]) == ("zeroone\ntwo", ["zeroone", "two"])
+  assert [digit["row"] for digit in record["digits"]] == [0, 0, 1]
 
 
 def test_panels_show_a_reduced_picture_with_the_box_on_it():

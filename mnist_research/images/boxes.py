@@ -14,6 +14,12 @@ _OVERLAP_SHARE = 1 / 3
 _MARK_SHARE = 1 / 4
 _PIECE_SHARE = 1 / 2
 _PIECE_GAP_SHARE = 1 / 4
+# A gap in a stroke, in shares of the height of the whole.
+_BREAK_SHARE = 1 / 4
+# Two parts above each other that are higher than this, in shares of their width, are two digits.
+_TOWER = 1.9
+# The share of the lower digit's height that it shares with its neighbor in a row.
+_ROW_OVERLAP_SHARE = 0.4
 
 
 class Box(NamedTuple):
@@ -56,37 +62,39 @@ def hull(boxes: Sequence[Box]) -> Box:
   return Box(min(lefts), min(tops), max(rights), max(bottoms))
 
 
-def group_digits(boxes: Sequence[Box]) -> list[list[int]]:
-  """Groups the boxes of connected ink to digits.
+def group_rows(boxes: Sequence[Box]) -> list[list[list[int]]]:
+  """Groups the boxes of connected ink to digits, and those to rows.
 
   Returns:
-    The indices of each digit's boxes, from left to right.
+    The indices of each digit's boxes: rows from top to bottom, digits from left to right.
   """
-  digits = _merge_overlapping(boxes)
-  if len(digits) < 2:
-    return digits
-  hulls = [hull([boxes[index] for index in digit]) for digit in digits]
-  tallest = max(box.height for box in hulls)
+  digits = _merge_above(boxes)
+  hulls = [_hull_of(boxes, digit) for digit in digits]
+  tallest = max((box.height for box in hulls), default=0)
   whole = [i for i, box in enumerate(hulls) if box.height >= _PIECE_SHARE * tallest]
-  alone = list(whole)
   for part in sorted(set(range(len(digits))) - set(whole)):
     if hulls[part].side < _MARK_SHARE * tallest:
       continue
-    nearest = min(whole, key=lambda i: _gap(hulls[i], hulls[part]))
-    if _gap(hulls[nearest], hulls[part]) < _PIECE_GAP_SHARE * tallest:
+    nearest = min(whole, key=lambda i: _distance(hulls[i], hulls[part]))
+    if _distance(hulls[nearest], hulls[part]) < _PIECE_GAP_SHARE * tallest:
       digits[nearest].extend(digits[part])
     else:
-      alone.append(part)
-  return sorted((digits[i] for i in alone), key=lambda digit: min(boxes[i].left for i in digit))
+      whole.append(part)
+  rows = _rows([_hull_of(boxes, digits[i]) for i in whole])
+  return [[digits[whole[place]] for place in row] for row in rows]
 
 
-def _merge_overlapping(boxes: Sequence[Box]) -> list[list[int]]:
-  """Groups boxes of which one is above the other, as far as that goes."""
+def _hull_of(boxes: Sequence[Box], indices: Sequence[int]) -> Box:
+  return hull([boxes[index] for index in indices])
+
+
+def _merge_above(boxes: Sequence[Box]) -> list[list[int]]:
+  """Groups boxes that are above one another and near: parts of one digit."""
   groups: list[list[int]] = []
   for index in sorted(range(len(boxes)), key=lambda i: boxes[i].left):
     group, others = [index], []
     for other in groups:
-      if _overlap(hull([boxes[i] for i in other]), hull([boxes[i] for i in group])):
+      if _is_one_digit(_hull_of(boxes, other), _hull_of(boxes, group)):
         group = other + group
       else:
         others.append(other)
@@ -94,10 +102,45 @@ def _merge_overlapping(boxes: Sequence[Box]) -> list[list[int]]:
   return groups
 
 
+def _is_one_digit(one: Box, other: Box) -> bool:
+  """Tells parts of a digit from digits of two rows, which stand apart or make a tower."""
+  if -_gap(one, other) <= _OVERLAP_SHARE * min(one.width, other.width):
+    return False
+  low, high = sorted([one.height, other.height])
+  both = hull([one, other])
+  gap = max(0, _gap_down(one, other))
+  if gap <= _BREAK_SHARE * both.height and low < _PIECE_SHARE * high:
+    return True
+  return gap < _PIECE_GAP_SHARE * high and both.height <= _TOWER * both.width
+
+
+def _rows(boxes: Sequence[Box]) -> list[list[int]]:
+  """Groups the boxes of digits to rows, each a chain of neighbors at about the same height."""
+  row = list(range(len(boxes)))
+  order = sorted(row, key=lambda i: boxes[i].left)
+  for place, index in enumerate(order):
+    beside = [other for other in order[place + 1 :] if _is_beside(boxes[index], boxes[other])]
+    if beside:
+      nearest = min(beside, key=lambda other: _gap(boxes[index], boxes[other]))
+      row = [row[index] if each == row[nearest] else each for each in row]
+  rows = [[i for i in order if row[i] == name] for name in set(row)]
+  middles = [boxes[i].top + boxes[i].bottom for i in range(len(boxes))]
+  return sorted(rows, key=lambda members: np.mean([middles[i] for i in members]))
+
+
+def _is_beside(one: Box, other: Box) -> bool:
+  return -_gap_down(one, other) > _ROW_OVERLAP_SHARE * min(one.height, other.height)
+
+
 def _gap(one: Box, other: Box) -> int:
   """The columns between two boxes, negative where they overlap."""
   return max(one.left, other.left) - min(one.right, other.right)
 
 
-def _overlap(one: Box, other: Box) -> bool:
-  return -_gap(one, other) > _OVERLAP_SHARE * min(one.width, other.width)
+def _gap_down(one: Box, other: Box) -> int:
+  """The rows of pixels between two boxes, negative where they overlap."""
+  return max(one.top, other.top) - min(one.bottom, other.bottom)
+
+
+def _distance(one: Box, other: Box) -> int:
+  return max(_gap(one, other), _gap_down(one, other))

@@ -24,7 +24,7 @@ class Picture(NamedTuple):
   Attributes:
     file: as it is named.
     pixels: float32 in [0, 1]: grey values [height, width], or colors [height, width, 3].
-    prepared: what a network is to see of it: the digits from left to right, one at least.
+    prepared: what a network is to see of it: the digits, row by row, one at least.
   """
 
   file: str
@@ -103,8 +103,15 @@ def _digits(file: str, grey: np.ndarray, *, several: bool) -> list[Prepared]:
   if not digits:
     raise UserError(f"{file} is blank; give a picture of a digit")
   if len(digits) > 1 and not several:
-    raise UserError(f"{file} shows {len(digits)} digits; --digits reads them as a number")
+    raise UserError(_several(file, digits))
   return digits
+
+
+def _several(file: str, digits: Sequence[Prepared]) -> str:
+  rows = digits[-1].row + 1
+  if rows == 1:
+    return f"{file} shows {len(digits)} digits; --digits reads them as a number"
+  return f"{file} shows {len(digits)} digits in {rows} rows; --digits reads a number in each"
 
 
 def _standard_input() -> BinaryIO:

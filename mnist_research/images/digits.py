@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from mnist_research.images import mnist_style
-from mnist_research.images.boxes import Box, find_boxes, group_digits, hull
+from mnist_research.images.boxes import Box, find_boxes, group_rows, hull
 from mnist_research.images.ink import Ink, find_ink
 
 
@@ -17,34 +17,40 @@ class Prepared(NamedTuple):
   Attributes:
     image: uint8 [28, 28], white on black.
     box: where the digit stands, in pixels of the picture.
+    row: which of the picture's rows of digits it stands in, from the top, from 0.
   """
 
   image: np.ndarray
   box: Box
+  row: int = 0
 
 
 def find_digits(picture: np.ndarray) -> list[Prepared]:
-  """Finds the digits of a line of them and prepares each as MNIST was.
+  """Finds the digits of a picture and prepares each as MNIST was.
 
   Dark ink on light paper and the reverse, uneven light, any size and place are taken; specks and
-  marks such as a full stop are left out. Strokes above one another are parts of one digit; digits
-  that touch are taken for one. A picture that already is as MNIST's are, or its negative, stays as
-  it is.
+  marks such as a full stop are left out. Digits that touch are taken for one. A picture that
+  already is as MNIST's are, or its negative, stays as it is.
 
   Args:
     picture: grey values, float [height, width] in [0, 1].
 
   Returns:
-    The digits from left to right; empty if the picture is blank.
+    The digits, row by row, from left to right; empty if the picture is blank.
   """
   image = mnist_style.already_mnist(picture)
   if image is not None:
-    return [Prepared(image, *find_boxes((image > 0).astype(int)))]
+    (box,) = find_boxes((image > 0).astype(int))
+    return [Prepared(image, box)]
   ink = find_ink(picture)
-  return [_prepared(ink, group, picture.shape) for group in group_digits(ink.boxes)]
+  return [
+    _prepared(ink, digit, picture.shape, row)
+    for row, digits in enumerate(group_rows(ink.boxes))
+    for digit in digits
+  ]
 
 
-def _prepared(ink: Ink, components: Sequence[int], shape: tuple[int, ...]) -> Prepared:
+def _prepared(ink: Ink, components: Sequence[int], shape: tuple[int, ...], row: int) -> Prepared:
   """Prepares the digit made of some components of a picture of a shape."""
   left, top, right, bottom = hull([ink.boxes[index] for index in components])
   window = np.s_[top:bottom, left:right]
@@ -55,4 +61,4 @@ def _prepared(ink: Ink, components: Sequence[int], shape: tuple[int, ...]) -> Pr
   height, width = shape
   factor = ink.factor
   box = Box(left * factor, top * factor, min(right * factor, width), min(bottom * factor, height))
-  return Prepared(image, box)
+  return Prepared(image, box, row)

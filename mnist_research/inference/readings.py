@@ -26,6 +26,7 @@ class Reading(NamedTuple):
     box: where it stands, in pixels of the picture.
     num_digits: how many digits the picture shows, this one among them.
     digit_score: the probability that it is a digit at all; None where the network doesn't say.
+    row: which of the picture's rows of digits it stands in, from the top, from 0.
   """
 
   label: int
@@ -34,6 +35,7 @@ class Reading(NamedTuple):
   box: images.Box
   num_digits: int
   digit_score: float | None = None
+  row: int = 0
 
   @property
   def is_digit(self) -> bool:
@@ -79,8 +81,8 @@ def read(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[Re
   probabilities = np.exp(answers.log_probabilities)
   scores = [None] * len(seen) if answers.class_scores is None else answers.class_scores.tolist()
   return [
-    Reading(int(row.argmax()), row, each.image, each.box, len(prepared), score)
-    for each, row, score in zip(prepared, probabilities, scores, strict=True)
+    Reading(int(shares.argmax()), shares, each.image, each.box, len(prepared), score, each.row)
+    for each, shares, score in zip(prepared, probabilities, scores, strict=True)
   ]
 
 
@@ -117,14 +119,19 @@ def check_reads_digits(recognizer: Recognizer, what: str) -> None:
 
 
 def number(readings: Sequence[Reading], label_names: Sequence[str]) -> dict[str, Any]:
-  """Returns a number, and each of its digits with its box, as JSON takes them.
+  """Returns a number, and each of its digits with its place, as JSON takes them.
 
-  What isn't a digit is a question mark in the number.
+  A picture of several rows has a number in each, one to a line. What isn't a digit is a question
+  mark in the number.
   """
-  digits = [{**each.record(label_names), "box": each.box.place()} for each in readings]
-  # A text: the zeros of 007 count.
-  characters = [label_names[each.label] if each.is_digit else "?" for each in readings]
-  return {"number": "".join(characters), "digits": digits}
+  rows = [""] * (readings[-1].row + 1)
+  for each in readings:
+    # A text: the zeros of 007 count.
+    rows[each.row] += label_names[each.label] if each.is_digit else "?"
+  digits = [
+    {**each.record(label_names), "row": each.row, "box": each.box.place()} for each in readings
+  ]
+  return {"number": "\n".join(rows), "rows": rows, "digits": digits}
 
 
 def panels(picture: images.Picture, readings: Sequence[Reading]) -> list[figures.Panel]:
