@@ -594,6 +594,70 @@ def test_a_digit_broken_across_is_one(cut):
   assert _difference(digit.image, _image(_on_paper(_five(300)))) < 0.25
 
 
+def _printed(kind, shape, pitch, angle, *, width=1.0):
+  """Lines of ruled or squared paper, in [0, 1], turned by an angle in degrees."""
+  rows, columns = np.mgrid[: shape[0], : shape[1]]
+  turned = (columns - shape[1] / 2 + 1j * (rows - shape[0] / 2)) * np.exp(-1j * np.deg2rad(angle))
+
+  def lines(places):
+    return np.clip(width / 2 + 0.5 - np.abs((places + pitch / 2) % pitch - pitch / 2), 0, 1)
+
+  ruled = lines(turned.imag)
+  return ruled if kind == "ruled" else np.maximum(ruled, lines(turned.real))
+
+
+@pytest.mark.parametrize(
+  ("pitch", "angle", "noise"), [(24, 0, 0), (28, 1, 0), (40, -3, 0), (40, -3, 0.01), (60, 7, 0.01)]
+)
+@pytest.mark.parametrize("kind", ["ruled", "squared"])
+def test_printed_paper_is_blank_and_a_digit_on_it_is_read(kind, pitch, angle, noise):
+  lines = _printed(kind, (480, 640), pitch, angle)
+  grain = np.random.default_rng(0).normal(0, noise, lines.shape) if noise else 0
+  for depth in (0.25, 0.4) if noise else (0.1, 0.25, 0.4):
+    paper = 0.8 - depth * lines
+    assert images.find_digits((paper + grain).astype(np.float32)) == []
+    for drawn in (_five(240), _seven(240)):
+      ink = np.zeros(lines.shape)
+      ink[120:360, 200:440] = drawn
+      seen = np.minimum(paper, 0.8 - 0.65 * ink) + grain
+      (digit,) = images.find_digits(seen.astype(np.float32))
+      assert _difference(digit.image, _image(_on_paper(drawn))) < 0.35
+
+
+def test_digits_in_the_boxes_of_a_table_are_read_row_by_row():
+  table = np.zeros((300, 400), np.float32)
+  table[np.r_[10:13, 100:103, 190:193, 280:283], 10:390] = 1
+  table[10:283, np.r_[10:13, 103:106, 196:199, 290:293, 387:390]] = 1
+  kinds = [_five(90), _seven(90), _seven(90), _five(90)]
+  for row in range(3):
+    for column, drawn in enumerate(kinds):
+      table[10 + 90 * row :, 13 + 93 * column :][:90, :90] += drawn
+  digits = images.find_digits(_on_paper(np.minimum(table, 1)))
+  assert [digit.row for digit in digits] == [0] * 4 + [1] * 4 + [2] * 4
+  for digit, drawn in zip(digits, kinds * 3, strict=True):
+    assert _difference(digit.image, _image(_on_paper(drawn))) < 0.35
+
+
+@pytest.mark.parametrize("margin", [5, 12, 55])
+def test_a_frame_about_a_digit_is_left_out(margin):
+  picture = np.zeros((300, 260), np.float32)
+  picture[margin : 300 - margin, margin : 260 - margin] = 1
+  picture[margin + 3 : 297 - margin, margin + 3 : 257 - margin] = 0
+  picture[75:225, 55:205] += _five(150)
+  (digit,) = images.find_digits(_on_paper(picture))
+  assert _difference(digit.image, _image(_on_paper(_five(150)))) < 0.2
+
+
+def test_straight_strokes_are_no_rules():
+  one = np.zeros((200, 300), np.float32)
+  one[10:190, 148:154] = 1
+  assert images.find_digits(_on_paper(one))[0].box[1:4:2] == (10, 190)
+  tally = np.zeros((120, 400), np.float32)
+  for left in range(40, 360, 60):
+    tally[20:100, left : left + 6] = 1
+  assert len(images.find_digits(_on_paper(tally))) == 6
+
+
 def test_places_on_a_large_picture_are_in_its_pixels():
   canvas = np.zeros((2000, 3000), np.float32)
   canvas[800:1600, 100:900] = _five(800)

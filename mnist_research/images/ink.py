@@ -7,6 +7,7 @@ from PIL import Image
 from scipy import ndimage
 
 from mnist_research.images.boxes import Box, find_boxes
+from mnist_research.images.rules import without_rules
 
 # The longest side on which ink is looked for: a digit of a twentieth of the picture still has 20
 # pixels, a line of one pixel in a picture of 4,000 still a ninth of its contrast, and a camera's
@@ -30,6 +31,8 @@ _NOISE_DEVIATIONS = 4.0
 # Of a photograph, whose light is known better, the weaker strokes are held as well.
 _INK_SHARE = 0.45
 _PHOTO_INK_SHARE = 0.33
+# The same share for lines that are printed on the paper.
+_PALE_SHARE = 0.15
 # The least side of a digit, in shares of the picture's and in pixels.
 _MIN_DIGIT_SHARE = 1 / 40
 _MIN_DIGIT_PIXELS = 3
@@ -67,11 +70,11 @@ def find_ink(picture: np.ndarray) -> Ink:
   copy, factor = reduce(picture, _WORKING_SIDE)
   is_photo = _noise(copy) > _PHOTO_NOISE
   flat, noise = _smooth(_even_photo(copy) if is_photo else _even_drawing(copy))
-  level, threshold = _ink_level(flat, noise, _PHOTO_INK_SHARE if is_photo else _INK_SHARE)
+  level, threshold, pale = _ink_level(flat, noise, _PHOTO_INK_SHARE if is_photo else _INK_SHARE)
   if level < _MIN_CONTRAST:
     labels, boxes = _components(np.zeros(flat.shape, bool))
   else:
-    labels, boxes = _components(flat > threshold)
+    labels, boxes = _components(without_rules(flat > threshold, flat > pale))
   values = np.clip(flat / max(level, _MIN_CONTRAST), 0, 1)
   return Ink(values, labels, boxes, factor)
 
@@ -108,7 +111,8 @@ def _even_photo(picture: np.ndarray) -> np.ndarray:
   # Light changes slowly: half of the rows and columns tell as much.
   medians = np.median(windows[::2, ::2, ::2, ::2], axis=(2, 3))
   light = ndimage.gaussian_filter(_enlarged(medians, small.shape), 2.0, mode="nearest")
-  return _ink_sign(small - light) * (picture - _enlarged(light, picture.shape))
+  rest = picture - _enlarged(light, picture.shape)
+  return _ink_sign(rest) * rest
 
 
 def _even_drawing(picture: np.ndarray) -> np.ndarray:
@@ -121,7 +125,7 @@ def _even_drawing(picture: np.ndarray) -> np.ndarray:
   small, _ = reduce(picture, _LIGHT_SIDE)
   small_plane, plane = _paper_plane(small, picture.shape)
   rest = small - small_plane
-  sign = _ink_sign(rest)
+  sign = _ink_sign(picture - plane)
   window = _light_window(small)
   light = ndimage.grey_opening(sign * rest, [min(window, size) for size in small.shape])
   light = ndimage.gaussian_filter(light, 2.0, mode="nearest")
@@ -187,8 +191,10 @@ def _smooth(picture: np.ndarray) -> tuple[np.ndarray, float]:
   return smooth, noise / max(1.0, 2 * np.pi**0.5 * radius)
 
 
-def _ink_level(flat: np.ndarray, noise: float, share: float) -> tuple[float, float]:
-  """Returns the level of the ink, 0 if there is none, and the threshold between paper and ink.
+def _ink_level(flat: np.ndarray, noise: float, share: float) -> tuple[float, float, float]:
+  """Returns the level of the ink, 0 if there is none, and thresholds between paper and ink.
+
+  The first is that of the ink, the second that of paler lines on the paper.
 
   Args:
     flat: floats [h, w], how much each pixel differs from its paper.
@@ -201,9 +207,9 @@ def _ink_level(flat: np.ndarray, noise: float, share: float) -> tuple[float, flo
   floor = paper + max((_NOISE_DEVIATIONS + 0.67) * noise, _MIN_CONTRAST / 2)
   candidates = flat[flat > floor]
   if not candidates.size:
-    return 0.0, floor
+    return 0.0, floor, floor
   level = float(candidates[candidates >= _otsu(candidates)].mean())
-  return level, max(floor, share * level)
+  return level, max(floor, share * level), max(floor, _PALE_SHARE * level)
 
 
 def _noise(picture: np.ndarray) -> float:
