@@ -1,5 +1,6 @@
 """Hundreds of malformed inputs: each is refused with one line, and no good file is touched."""
 
+import contextlib
 import json
 import os
 import random
@@ -7,23 +8,19 @@ import shutil
 import signal
 from pathlib import Path
 
+import hypothesis
+import malformed
 import pytest
-from PIL import Image
+from hypothesis import strategies as st
 
 from mnist_research import evaluate, predict, train
-from mnist_research.config import FIELDS, Config
+from mnist_research.config import Config
 from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app
-from mnist_research.runtime.errors import Interrupted
+from mnist_research.runtime.errors import Interrupted, UserError
 from mnist_research.training import loop
+from mnist_research.workers import parse_tf_config
 
-_BAD = {
-  int: ["", "x", "1.5", "-1", "1e3", "--", "9" * 30, "0x", "nan", "1 2", "\uff11.\uff10"],
-  float: ["", "x", "nan", "inf", "-inf", "-1", "1,5", "0.1.2", "1e999", "--"],
-  bool: ["maybe", "2", "nein", "-", "tru"],
-  str: ["", "x", "Adam ", "ADAM", "adam,sgd", "\n", "🙂", "../x"],
-  tuple: ["0", "-3", "a,b", "1,,2", "1.5", "128;64", "1e2", ",", "128,0"],
-}
 _COUNT = 160
 
 
@@ -41,22 +38,9 @@ def _answer(command, arguments, capsys) -> str:
   return last
 
 
-def _malformed_flags(number: int, values: random.Random) -> list[str]:
-  """A flag with a value that it can't have, among some good ones."""
-  fields = [f for f in FIELDS.values() if not isinstance(f.default, str) or f.metadata["choices"]]
-  field = fields[number % len(fields)]
-  kind = type(field.default)
-  bad = values.choice(_BAD[kind])
-  if field.name == "seed" and bad == "-1":
-    bad = str(2**63)
-  good = values.sample(["--seed=3", "--epochs=2", "--optimizer=sgd", "--noxla", "--steps=5"], 2)
-  good = [flag for flag in good if field.name not in flag and flag != "--noxla"]
-  return [*good, f"--{field.name}={bad}"]
-
-
 @pytest.mark.parametrize("number", range(_COUNT))
 def test_malformed_flags_are_refused(number, tmp_path, capsys):
-  arguments = _malformed_flags(number, random.Random(number))
+  arguments = malformed.flags(number, random.Random(number))
   _answer(train, [*arguments, f"--workdir={tmp_path / 'run'}"], capsys)
   # Whether Keras has a class of that name is known only when it is loaded.
   assert not (tmp_path / "run" / "config.cfg").exists()
@@ -77,7 +61,7 @@ def test_odd_command_lines_are_refused(arguments, tmp_path, capsys):
 def test_malformed_flagfiles_are_refused(number, tmp_path, capsys):
   values = random.Random(number)
   lines = ["--seed=1", "--epochs=2", "# a comment", "", "--optimizer=adam"]
-  arguments = _malformed_flags(values.randrange(1000), values)
+  arguments = malformed.flags(values.randrange(1000), values)
   broken = [
     values.randbytes(30).replace(b"\n", b" ") + b"\xff",
     arguments[-1].replace("\n", " ").encode() or b"--x",
@@ -94,6 +78,41 @@ def test_malformed_flagfiles_are_refused(number, tmp_path, capsys):
   workdir = tmp_path / "run"
   _answer(train, [f"--flagfile={flagfile}", f"--workdir={workdir}"], capsys)
   assert not workdir.exists()
+
+
+# The budget of what hypothesis draws; scripts/fuzz.py draws the same for as long as it is asked to.
+_BUDGET = hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
+
+
+@_BUDGET
+@hypothesis.given(st.randoms(use_true_random=False))
+def test_flags_are_refused_or_read_the_same_again(tmp_path_factory, values):
+  _assert_refused_or_kept(malformed.any_flags(values), tmp_path_factory.getbasetemp())
+
+
+@_BUDGET
+@hypothesis.given(st.randoms(use_true_random=False))
+def test_flagfiles_are_refused_or_read_the_same_again(tmp_path_factory, values):
+  directory = tmp_path_factory.getbasetemp()
+  path = directory / "odd.cfg"
+  path.write_bytes(malformed.flagfile(values))
+  _assert_refused_or_kept([f"--flagfile={path}"], directory)
+
+
+@_BUDGET
+@hypothesis.given(st.randoms(use_true_random=False))
+def test_a_tf_config_is_refused_or_names_this_worker(values):
+  with contextlib.suppress(UserError):
+    workers = parse_tf_config(malformed.tf_config(values))
+    assert 0 <= workers.index < max(1, len(workers.addresses))
+
+
+def _assert_refused_or_kept(arguments: list[str], directory: Path) -> None:
+  with contextlib.suppress(UserError):
+    config = malformed.read_settings(arguments)
+    path = directory / "written.cfg"
+    path.write_text(config.to_flagfile(), encoding="utf-8")
+    assert config_flags.from_flagfile(path) == config
 
 
 @pytest.fixture(scope="module")
@@ -224,16 +243,36 @@ def test_malformed_checkpoints_are_refused(half_done, tmp_path, capsys, number):
   _refused(half_done, tmp_path, capsys, break_it)
 
 
+# What predict says of a whole run, by its workdir.
+_ANSWERS: dict[Path, str] = {}
+
+
+@hypothesis.settings(
+  max_examples=15, deadline=None, derandomize=True,
+  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@hypothesis.given(st.randoms(use_true_random=False))
+def test_a_damaged_run_is_refused_or_answers_as_before(half_done, tmp_path_factory, capsys, values):
+  arguments = [f"--workdir={half_done}", "--index=3"]
+  if half_done not in _ANSWERS:
+    assert app.call(predict.main, predict.define_flags, arguments) == 0
+    _ANSWERS[half_done] = capsys.readouterr().out
+  workdir = tmp_path_factory.mktemp("damaged") / "run"
+  shutil.copytree(half_done, workdir)
+  what = malformed.damage_run(workdir, values)
+  arguments[0] = f"--workdir={workdir}"
+  if app.call(predict.main, predict.define_flags, arguments) == 0:
+    assert capsys.readouterr().out == _ANSWERS[half_done], what
+  else:
+    assert "Traceback" not in capsys.readouterr().err, what
+
+
 @pytest.mark.parametrize("number", range(40))
 def test_malformed_pictures_are_refused(half_done, tmp_path, capsys, number):
   values = random.Random(number)
-  kind = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")[number % 6]
+  kind = malformed.PICTURE_KINDS[number % len(malformed.PICTURE_KINDS)]
   path = tmp_path / f"picture.{kind.lower()}"
-  Image.frombytes("L", (40, 40), values.randbytes(1600)).save(path, kind)
-  content = path.read_bytes()
-  path.write_bytes(
-    values.choice([b"", values.randbytes(100), content[:20], content[: len(content) // 3]])
-  )
+  path.write_bytes(malformed.picture(kind, values))
   before = _tree(half_done)
   assert path.name in _answer(predict, [f"--workdir={half_done}", path], capsys)
   assert _tree(half_done) == before

@@ -1,0 +1,308 @@
+"""Gives commands malformed flags, files and environments, for as long as asked.
+
+  python scripts/fuzz.py --minutes=60 --seed=0 --workdir=runs/fuzz --data_dir=DIR
+
+What is drawn comes from tests/malformed.py; case N of a seed is the same each time, and `--first=N`
+begins there. Kinds of cases:
+
+  flags, flagfile, tf_config   read as `train` reads them: refused, or taken and, written into a
+                               flagfile, read as the same settings
+  run                          one file of a finished run is damaged, and train, evaluate, predict
+                               or report has to refuse it, or to answer as before
+  picture                      `predict` of a damaged picture
+  environment                  evaluate, in a process of its own, with an odd variable
+
+An outcome is `refused` (exit code 2 and one line), `answered` (as of undamaged files), or a defect:
+`wrong` (another answer), `traceback`, `late` (over two minutes), or `exit N`. The last line on
+stdout is one JSON object with the number of each outcome by kind; the exit code is 1 if there was a
+defect, which stderr describes.
+"""
+
+import collections
+import contextlib
+import hashlib
+import importlib
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from mnist_research.config import flags as config_flags
+from mnist_research.runtime import app
+from mnist_research.runtime.errors import UserError
+from mnist_research.runtime.notes import set_up_log
+from mnist_research.sweeps import workers
+
+# What draws the inputs belongs to the tests.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+import malformed
+
+_SECONDS = 120.0
+_DATASET = "synthetic_digits/2000_500"
+_TRAIN = (
+  f"--dataset={_DATASET}", "--validation_examples=500", "--hidden_units=8", "--steps=40",
+  "--checkpoint_every=20", "--evaluate_every=20", "--select=best", "--summaries=none",
+)  # fmt: skip
+_FINE = ("refused", "answered")
+_VARIABLES = (
+  "TF_USE_LEGACY_KERAS", "KERAS_BACKEND", "KERAS_HOME", "MPLBACKEND", "MPLCONFIGDIR", "COLUMNS",
+  "LINES", "TERM", "LANG", "LC_ALL", "PYTHONIOENCODING", "PYTHONUTF8", "TZ", "HOME", "TMPDIR",
+  "XDG_CACHE_HOME", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS",
+  "XLA_FLAGS", "TF_XLA_FLAGS", "TF_CONFIG", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS",
+  "TF_DETERMINISTIC_OPS", "CUDA_VISIBLE_DEVICES", "TFDS_DATA_DIR", "HTTP_PROXY", "NO_COLOR",
+  "FORCE_COLOR", "NO_PROXY",
+)  # fmt: skip
+_VALUES = (
+  "", "0", "1", "-1", "12", "x", "jax", "torch", "channels_first", "/nonexistent", "/dev/null",
+  "99999999999", "true", "C", "de_DE.UTF-8", "ascii", "module://nothing", "--no_such_flag=1", "{}",
+  "é", " ", "~", "[]", '{"cluster": 3}', "http://127.0.0.1:9", "\U0001f642",
+)  # fmt: skip
+
+
+class Answer(NamedTuple):
+  """What a command said.
+
+  Attributes:
+    code: its exit code; None: it was killed after `_SECONDS`.
+    stdout: what programs read.
+    stderr: what people read.
+    files: a digest of the pages that it wrote.
+  """
+
+  code: int | None
+  stdout: str
+  stderr: str
+  files: str = ""
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: how long, what is drawn, and where."""
+  config_flags.define(flag_values, ["workdir", "data_dir"])
+  flags.DEFINE_float("minutes", 1.0, "how long", lower_bound=0.0, flag_values=flag_values)
+  flags.DEFINE_integer("seed", 0, "of what is drawn", lower_bound=0, flag_values=flag_values)
+  flags.DEFINE_integer("first", 0, "first case", lower_bound=0, flag_values=flag_values)
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+  """Fuzzes as long as asked, and prints what came of it."""
+  app.refuse_arguments(arguments)
+  directory = Path(app.required(flag_values, "workdir")).resolve()
+  shutil.rmtree(directory, ignore_errors=True)
+  directory.mkdir(parents=True)
+  fuzzer = Fuzzer(directory, flag_values.data_dir)
+  end = time.monotonic() + 60 * flag_values.minutes
+  kinds = list(CASES)
+  outcomes = {kind: collections.Counter[str]() for kind in kinds}
+  defects, number = 0, flag_values.first
+  while time.monotonic() < end:
+    values = random.Random(f"{flag_values.seed} {number}")
+    kind = values.choices(kinds, [share for _, share in CASES.values()])[0]
+    outcome, what = CASES[kind][0](fuzzer, values)
+    outcomes[kind][outcome] += 1
+    if outcome not in _FINE:
+      defects += 1
+      print(f"case {number}, {kind}: {outcome}: {what}", file=sys.stderr, flush=True)
+    number += 1
+  app.print_json(
+    {
+      "seed": flag_values.seed,
+      "cases": number - flag_values.first,
+      "outcomes": {kind: dict(sorted(counts.items())) for kind, counts in outcomes.items()},
+      "defects": defects,
+    }
+  )
+  sys.exit(1 if defects else 0)
+
+
+class Fuzzer:
+  """A finished run, and what the commands say of it."""
+
+  def __init__(self, directory: Path, data_dir: str):
+    """Trains it, in `directory`, on a dataset that is prepared in `data_dir`."""
+    self._directory, self._data_dir = directory, data_dir
+    workers.start_server(directory / "server.log")
+    self._whole, self._run = directory / "whole", directory / "run"
+    trained = self._call("train", [*_TRAIN, f"--workdir={self._whole}"])
+    if trained.code:
+      raise UserError(f"the training to be damaged ended with {trained.code}: {trained.stderr}")
+    self._commands = {
+      "train": [f"--flagfile={self._whole / 'config.cfg'}", f"--workdir={self._run}"],
+      "evaluate": [f"--workdir={self._run}"],
+      "predict": [f"--workdir={self._run}", "--index=3"],
+      "report": [str(self._run)],
+    }
+    self._expected = {name: self._of_copy(name, lambda _: None) for name in self._commands}
+
+  def flags(self, values: random.Random) -> tuple[str, str]:
+    """Reads odd flags."""
+    arguments = malformed.any_flags(values)
+    return self._read(arguments, str(arguments)[:500])
+
+  def flagfile(self, values: random.Random) -> tuple[str, str]:
+    """Reads an odd flagfile, as the user's own and as a workdir's."""
+    content = malformed.flagfile(values)
+    path = self._directory / "odd.cfg"
+    path.write_bytes(content)
+    outcome, what = self._read([f"--flagfile={path}"], str(content)[:500])
+    if outcome in _FINE:
+      stored, stored_what = _judged(lambda: config_flags.from_flagfile(path))
+      if stored not in _FINE:
+        return stored, f"{stored_what} {content[:500]!r}"
+    return outcome, what
+
+  def tf_config(self, values: random.Random) -> tuple[str, str]:
+    """Reads an odd TF_CONFIG."""
+    from mnist_research.workers import parse_tf_config
+
+    text = malformed.tf_config(values)
+    outcome, what = _judged(lambda: parse_tf_config(text))
+    return outcome, f"{what} {text[:500]!r}"
+
+  def damaged_run(self, values: random.Random) -> tuple[str, str]:
+    """Asks a command about a run of which a file was damaged."""
+    name = values.choice(list(self._commands))
+    what = ""
+
+    def damage(workdir: Path) -> None:
+      nonlocal what
+      what = malformed.damage_run(workdir, values)
+
+    answer = self._of_copy(name, damage)
+    return self._judge(answer, self._expected[name], f"{name}: {what}")
+
+  def picture(self, values: random.Random) -> tuple[str, str]:
+    """Reads a damaged picture; whatever is seen in it is an answer."""
+    path = self._directory / "picture.png"
+    path.write_bytes(malformed.any_picture(values))
+    answer = self._call("predict", [f"--workdir={self._whole}", str(path)])
+    return self._judge(answer, answer, "picture")
+
+  def environment(self, values: random.Random) -> tuple[str, str]:
+    """Asks for figures with odd variables."""
+    variables = {values.choice(_VARIABLES): values.choice(_VALUES) for _ in range(2)}
+    shutil.rmtree(self._run, ignore_errors=True)
+    shutil.copytree(self._whole, self._run)
+    try:
+      process = subprocess.run(
+        [sys.executable, "-m", "mnist_research.evaluate", *self._commands["evaluate"],
+         f"--data_dir={self._data_dir}"],
+        env={**os.environ, **variables}, capture_output=True, text=True, errors="replace",
+        check=False, timeout=_SECONDS,
+      )  # fmt: skip
+    except subprocess.TimeoutExpired:
+      return "late", str(variables)
+    answer = Answer(process.returncode, process.stdout, process.stderr)
+    return self._judge(answer, self._expected["evaluate"], str(variables))
+
+  def _read(self, arguments: list[str], what: str) -> tuple[str, str]:
+    """Reads settings as `train` does; what is taken has to be the same from a flagfile."""
+    path = self._directory / "written.cfg"
+
+    def read() -> None:
+      config = malformed.read_settings(arguments)
+      path.write_text(config.to_flagfile(), encoding="utf-8")
+      stored = config_flags.from_flagfile(path)
+      if stored != config:
+        raise _OtherError(f"{stored.differences(config)}")
+
+    outcome, reason = _judged(read)
+    return outcome, f"{reason} {what}"
+
+  def _of_copy(self, name: str, change: Any) -> Answer:
+    """Asks a command about a copy of the run that was changed."""
+    shutil.rmtree(self._run, ignore_errors=True)
+    shutil.copytree(self._whole, self._run)
+    change(self._run)
+    answer = self._call(name, self._commands[name])
+    pages = hashlib.sha256()
+    for path in sorted((self._run / "report").glob("*")):
+      pages.update(path.read_bytes())
+    return answer._replace(files=pages.hexdigest())
+
+  def _call(self, name: str, arguments: list[str]) -> Answer:
+    """Does what a command line asks, in a process that was forked with TensorFlow loaded."""
+    arguments = [*arguments, f"--data_dir={self._data_dir}"]
+    outputs = (self._directory / "stdout", self._directory / "stderr")
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=_answer, args=(name, arguments, outputs))
+    process.start()
+    process.join(_SECONDS)
+    if process.exitcode is None:
+      process.kill()
+      process.join()
+      return Answer(None, "", "")
+    stdout, stderr = (path.read_text(errors="replace") for path in outputs)
+    return Answer(process.exitcode, stdout, stderr)
+
+  def _judge(self, answer: Answer, expected: Answer, what: str) -> tuple[str, str]:
+    """Names the outcome of a command."""
+    said = f"{what}: {answer.stdout} {answer.stderr[-2000:]}"
+    if answer.code is None:
+      return "late", said
+    if "Traceback" in answer.stderr:
+      return "traceback", said
+    if answer.code == 2 and not answer.stdout:
+      lines = answer.stderr.splitlines() or [""]
+      return ("refused" if lines[-1].startswith("error: ") else "exit 2, unsaid"), said
+    if answer.code:
+      return f"exit {answer.code}", said
+    same_files = not answer.files or answer.files == expected.files
+    return ("answered" if answer.stdout == expected.stdout and same_files else "wrong"), said
+
+
+CASES: Mapping[str, tuple[Any, int]] = {
+  "flags": (Fuzzer.flags, 40),
+  "flagfile": (Fuzzer.flagfile, 40),
+  "tf_config": (Fuzzer.tf_config, 20),
+  "run": (Fuzzer.damaged_run, 12),
+  "picture": (Fuzzer.picture, 4),
+  "environment": (Fuzzer.environment, 2),
+}
+
+
+class _OtherError(Exception):
+  """Something was read otherwise than it was written."""
+
+
+def _judged(read: Any) -> tuple[str, str]:
+  """Names the outcome of what this process read."""
+  try:
+    read()
+  except UserError as error:
+    return "refused", str(error)
+  except _OtherError as error:
+    return "wrong", str(error)
+  except Exception:  # noqa: BLE001 - Whatever it is, it is a defect.
+    return "traceback", traceback.format_exc()
+  return "answered", ""
+
+
+def _answer(name: str, arguments: list[str], outputs: tuple[Path, Path]) -> None:
+  """Does what a command line asks, in this process, and ends it."""
+  for descriptor, path in enumerate(outputs, start=1):
+    with path.open("wb") as file:
+      os.dup2(file.fileno(), descriptor)
+  set_up_log()
+  module = importlib.import_module(f"mnist_research.{name}")
+  code = 1
+  with contextlib.suppress(Exception):
+    try:
+      code = app.call(module.main, module.define_flags, arguments)
+    except Exception:
+      traceback.print_exc()
+      raise
+  sys.stdout.flush()
+  os._exit(code)
+
+
+if __name__ == "__main__":
+  app.run(main, define_flags)
