@@ -6,13 +6,12 @@ each time that a run's test split is scored is written down in its workdir.
 """
 
 import datetime
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mnist_research.config import Config
-from mnist_research.runtime import extensions, own_data
+from mnist_research.runtime import extensions, own_data, records
 from mnist_research.runtime.errors import UserError
 
 TEST_SCORES = "test_scores.jsonl"
@@ -124,7 +123,7 @@ def record_test_scoring(
   A workdir that can't be written gets a warning: what somebody else keeps may be looked at.
   """
   time = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-  line = json.dumps(TestScoring(time, command, dataset, step, members)._asdict()) + "\n"
+  line = records.to_line(TestScoring(time, command, dataset, step, members)._asdict())
   path = directory / TEST_SCORES
   try:
     with path.open("a", encoding="utf-8") as file:
@@ -146,24 +145,24 @@ def read_test_scorings(directory: Path) -> list[TestScoring] | None:
   """
   path = directory / TEST_SCORES
   try:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = enumerate(records.lines(path), start=1)
+    return [_parsed(path, number, line) for number, line in lines if line.strip()]
   except FileNotFoundError:
     return None
-  except (OSError, UnicodeDecodeError) as error:
+  except (OSError, ValueError) as error:
     raise UserError(f"{path} can't be read: {error}") from error
-  return [_parsed(path, number, line) for number, line in enumerate(lines, start=1) if line]
 
 
-def _parsed(path: Path, number: int, line: str) -> TestScoring:
+def _parsed(path: Path, number: int, line: bytes) -> TestScoring:
+  """Returns what a line holds; without a checksum, it is of a former version."""
   try:
-    record: dict[str, Any] = json.loads(line)
-    texts = [record[name] for name in ("time", "command", "dataset")]
-    counts = [record["step"], record.get("members", 1)]
-    if not all(isinstance(text, str) for text in texts):
+    found = TestScoring(**records.from_line(line, must_have=False))
+    texts, counts = (found.time, found.command, found.dataset), (found.step, found.members)
+    if not all(isinstance(text, str) for text in texts) or not all(map(records.is_whole, counts)):
       raise TypeError
-    return TestScoring(*texts, *map(int, counts))
-  except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+  except (ValueError, TypeError) as error:
     raise UserError(f"{path} is damaged in line {number}; delete that line") from error
+  return found
 
 
 def count_test_scorings(directory: Path, dataset: str) -> int | None:

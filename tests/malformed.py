@@ -144,7 +144,10 @@ def _replaced(content: bytes, begin: int, end: int, others: bytes) -> bytes:
 
 
 # What of a run is read again; the rest is for people and for TensorBoard.
-_READ = ("config.cfg", "metrics.jsonl", "result.json", "environment.json", "predictions-test.npz")
+_READ = (
+  "config.cfg", "metrics.jsonl", "result.json", "environment.json", "predictions-test.npz",
+  "test_scores.jsonl",
+)  # fmt: skip
 
 
 def damage_run(workdir: Path, values: random.Random) -> str:

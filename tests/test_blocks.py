@@ -93,6 +93,7 @@ def test_a_resumed_run_has_the_same_cuts(total, **lengths):
   [
     ({"batch_size": 32}, 625),  # 20,000 examples.
     ({"batch_size": 512}, 100),
+    ({"batch_size": 512, "hidden_units": ()}, 100),
     # 6 x (784 x 1000 + 1000 x 10) x 10,000 operations a step: 48 GFLOP.
     ({"batch_size": 10_000, "hidden_units": (1000,)}, 6),
     ({"batch_size": 100_000, "hidden_units": (1000,)}, 1),

@@ -4,6 +4,7 @@ import itertools
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from absl import flags
 from hypothesis import example, given
@@ -530,3 +531,47 @@ def test_a_directory_is_no_address(name, address):
 
 def test_a_directory_with_a_colon_is_one():
   assert Config(data_dir="/a:b/c", workdir="run:1").data.data_dir == "/a:b/c"
+
+
+# ---- As Python gives them ----
+
+
+@pytest.mark.parametrize(
+  ("name", "given", "value"),
+  [
+    ("workdir", Path("runs/x"), "runs/x"),
+    ("hidden_units", [32, np.int64(16)], (32, 16)),
+    ("hidden_units", 32, (32,)),
+    ("hidden_units", "32,16", (32, 16)),
+    ("augment", ["shift"], ("shift",)),
+    ("augment", "shift", ("shift",)),
+    ("batch_size", 32.0, 32),
+    ("batch_size", np.int32(32), 32),
+    ("learning_rate", 1, 1.0),
+    ("learning_rate", np.float32(0.5), 0.5),
+    ("xla", "on", "on"),
+  ],
+)
+def test_a_value_in_another_guise_is_taken(name, given, value):
+  config = Config(**{name: given})
+  assert config == Config(**{name: value})
+  texts = config.to_texts()
+  assert texts[name] == Config(**{name: value}).to_texts()[name]
+
+
+@pytest.mark.parametrize(
+  ("name", "given", "wanted"),
+  [
+    ("seed", None, "a whole number"),
+    ("batch_size", 32.5, "a whole number"),
+    ("batch_size", True, "a whole number"),
+    ("learning_rate", "fast", "a number"),
+    ("hidden_units", ["a"], "a sequence of whole numbers"),
+    ("augment", [3], "a sequence of texts"),
+    ("workdir", 3, "a text"),
+    ("deterministic", "maybe", "true or false"),
+  ],
+)
+def test_a_value_of_another_type_is_refused_by_its_name(name, given, wanted):
+  with pytest.raises(UserError, match=re.escape(f"--{name}={given!r}: must be {wanted}")):
+    Config(**{name: given})

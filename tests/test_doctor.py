@@ -9,6 +9,7 @@ import commands
 import pytest
 
 from mnist_research.diagnosis import devices, machine, packages
+from mnist_research.runtime import environment
 
 _DATASET = "--dataset=synthetic_digits/2000_500"
 
@@ -147,6 +148,14 @@ def test_an_environment_for_another_keras_is_told_and_training_runs(prepared, tm
   assert text.startswith("has backend=torch, image_data_format=channels_first;")
   assert examined.of("tensorboard")[2] == ["python -m pip install 'tensorboard>=2.21'"]
   assert examined.record["warnings"] == 4
+
+
+@pytest.mark.parametrize("content", [b"[]", b"3", b"[" * 10_000, b"\xff", b""])
+def test_a_keras_json_that_is_none_is_passed_over(tmp_path, monkeypatch, content):
+  (tmp_path / "keras.json").write_bytes(content)
+  monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+  monkeypatch.setattr(environment, "overridden", {})
+  assert [finding.level for finding in machine.check_keras()] == ["ok"]
 
 
 def test_a_gpu_that_is_hidden_is_told(prepared, tmp_path):

@@ -63,7 +63,32 @@ def test_every_scoring_of_a_test_split_is_counted_by_its_dataset(tmp_path):
   assert protocol.count_test_scorings(tmp_path, "mnist") == 2
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"time": 1}'])
+_FORMER = (
+  '{"time": "2026-01-01", "command": "train", "dataset": "mnist", "step": 7, "members": 1}\n'
+)
+
+
+def test_the_log_of_a_former_version_is_read(tmp_path):
+  (tmp_path / protocol.TEST_SCORES).write_text(_FORMER)
+  assert protocol.count_test_scorings(tmp_path, "mnist") == 1
+
+
+def test_a_flipped_bit_in_any_byte_of_the_log_is_told(tmp_path):
+  protocol.record_test_scoring(tmp_path, "train", dataset="mnist", step=7)
+  path = tmp_path / protocol.TEST_SCORES
+  whole = path.read_bytes()
+  for place in range(len(whole) - 1):  # Without its end, a line is one that was being written.
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(UserError, match=r"damaged in line 1; delete that line|can't be read"):
+      protocol.read_test_scorings(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "line",
+  ["{", "[]", "{}", '{"time": 1}', "[" * 10_000, _FORMER.strip().replace("7", "1e308"),
+   _FORMER.strip().replace("7", "9" * 40), _FORMER.strip().replace("7", '"7"')],
+  ids=lambda line: line[:20],
+)  # fmt: skip
 def test_a_damaged_log_names_its_line(tmp_path, line):
   protocol.record_test_scoring(tmp_path, "train", dataset="mnist", step=7)
   with (tmp_path / protocol.TEST_SCORES).open("a") as file:

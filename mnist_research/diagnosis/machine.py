@@ -1,6 +1,5 @@
 """Whether the machine has what a run needs: memory, room on its disks, an environment of Keras."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -10,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from mnist_research.diagnosis.findings import OK, PROBLEM, WARNING, Finding
-from mnist_research.runtime import environment
+from mnist_research.runtime import environment, records
 
 _MIB = 1 << 20
 # MiB that a training of configs/dense.cfg takes, and those with which other configs run, too.
@@ -31,7 +30,7 @@ def check_keras() -> Iterator[Finding]:
     yield Finding(WARNING, name, text, (f"unset {name}",))
   path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "keras.json"
   try:
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings = records.parse(records.read(path))
   except (OSError, ValueError):
     settings = {}
   wanted = {"backend": "tensorflow", "image_data_format": "channels_last", "floatx": "float32"}
