@@ -78,9 +78,9 @@ def kill_runs(
       print(f"{run.name}: kill {killed.total()} at {at}", file=sys.stderr, flush=True)
     else:
       train(arguments, run)
-    differences += [
-      f"{run.name}: {what} after {past}" for what in compare(expected, outcome_of(run))
-    ]
+    found = [f"{run.name}: {what} after {past}" for what in compare(expected, outcome_of(run))]
+    differences += found
+    print(f"{run.name}: {found or 'as the one left alone'}", file=sys.stderr, flush=True)
     shutil.rmtree(run)
   return {
     "kills": killed.total(), "runs": runs, "killed_at": dict(killed), **killer.report(),

@@ -166,6 +166,9 @@ def test_the_graph_is_that_of_the_network(run):
   operations = [node.op for node in run.events.Graph().node]
   assert operations.count("MatMul") == 2
   assert operations.count("Relu") == 1
+  # Unsorted, its bytes would be others in each process, and two equal runs would differ.
+  stored = run.tensors("__run_graph__")[0].item()
+  assert stored == run.events.Graph().SerializeToString(deterministic=True)
 
 
 def test_the_embedding_is_the_last_hidden_layer(run, trained):

@@ -119,7 +119,9 @@ class Summaries:
   def graph(self, graph: tf.Graph) -> None:
     """Writes the operations of a network."""
     if self._file:
-      self._file.add_graph(graph.as_graph_def(add_shapes=True).SerializeToString())
+      definition = graph.as_graph_def(add_shapes=True)
+      # Otherwise the attributes of a node come in an order that each process draws.
+      self._file.add_graph(definition.SerializeToString(deterministic=True))
 
   def flush(self) -> None:
     """Sends what was written to the disk."""
