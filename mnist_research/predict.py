@@ -25,6 +25,7 @@ from absl import flags
 from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app, command_line, own_data
 from mnist_research.runtime.errors import UserError
+from mnist_research.runtime.progress import Progress
 
 _DIGIT_NAMES = tuple("0123456789")
 
@@ -92,14 +93,19 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     datasets.check_fits(source, names, recognizer.image_shape)
     pictures = [images.as_picture(*splits.read_test_example(source, index))]
   panels: list[figures.Panel] = []
-  count = 0
-  for picture in pictures:
-    read = readings.read(recognizer, picture.prepared)
-    answer = readings.number(read, names) if several else read[0].record(names)
-    app.print_json({"file": picture.file, **answer, "step": recognizer.trained.step})
-    count += len(read)
-    if figure_path and len(panels) < figures.MAX_PANELS:
-      panels += readings.panels(picture, read)
+  count = done = 0
+  with Progress(total=max(1, len(files)), unit="picture", task="reading", brief=True) as progress:
+    for batch in images.in_batches(pictures):
+      batch_readings = readings.read_each(recognizer, [picture.prepared for picture in batch])
+      for picture, read in zip(batch, batch_readings, strict=True):
+        answer = readings.number(read, names) if several else read[0].record(names)
+        app.print_json({"file": picture.file, **answer, "step": recognizer.trained.step})
+        count += len(read)
+        if figure_path and len(panels) < figures.MAX_PANELS:
+          panels += readings.panels(picture, read)
+      done += len(batch)
+      if done + len(problems) < len(files):  # At the end there is nothing to tell.
+        progress.update(done + len(problems))
   if panels:
     title = f"{trained.model.model}, trained on {own_data.short_name(trained.data.dataset)}"
     figure = figures.recognition(panels, label_names=names, count=count, title=title)

@@ -763,6 +763,26 @@ def test_a_page_is_refused_in_one_line_where_one_digit_is_asked_for(tmp_path):
   assert problems == [f"{page} shows 3 digits in 2 rows; --digits reads a number in each"]
 
 
+def test_batches_hold_many_small_pictures_or_one_large():
+  def sized(*shape):
+    return images.Picture("a.png", np.zeros(shape, np.float32), [])
+
+  small, large = sized(100, 100), sized(3000, 3000)
+  taken = []
+
+  def pictures():
+    for picture in [*[small] * 130, large, small, large, large]:
+      taken.append(picture)
+      yield picture
+
+  batches = images.in_batches(pictures())
+  assert [len(next(batches)) for _ in range(2)] == [64, 64]
+  # Nothing is read before it is asked for.
+  assert len(taken) == 128
+  assert [len(batch) for batch in batches] == [3, 2, 1]
+  assert list(images.in_batches([])) == []
+
+
 def test_an_image_stays_as_it_is():
   image = np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8)
   picture = images.as_picture("mnist/test[3]", image)

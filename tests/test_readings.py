@@ -81,6 +81,21 @@ def test_all_that_was_prepared_is_read_in_its_order(recognizer, two_digits):
     assert (reading.num_digits, alone.num_digits) == (2, 1)
 
 
+def test_several_pictures_are_read_together_as_alone(recognizer, two_digits):
+  first, second = two_digits
+  pictures = [
+    images.find_digits(_paper((first, 20, 3), (second, 160, 3))),
+    images.find_digits(_paper((second, 100, 3))),
+  ]
+  together = readings.read_each(recognizer, pictures)
+  assert [len(each) for each in together] == [2, 1]
+  for read, prepared in zip(together, pictures, strict=True):
+    for reading, alone in zip(read, readings.read(recognizer, prepared), strict=True):
+      assert (reading.label, reading.box) == (alone.label, alone.box)
+      assert reading.num_digits == alone.num_digits
+      np.testing.assert_allclose(reading.probabilities, alone.probabilities, atol=1e-6)
+
+
 class _ColorNetwork:
   """Tells which of three colors is the strongest."""
 

@@ -9,7 +9,7 @@ grey from anti-aliasing alone, its center of mass at the center of 28 x 28 pixel
 """
 
 from mnist_research.images.boxes import Box
-from mnist_research.images.collecting import Picture, as_picture, list_files, read_files
+from mnist_research.images.collecting import Picture, as_picture, in_batches, list_files, read_files
 from mnist_research.images.digits import Prepared, find_digits
 from mnist_research.images.ink import reduce
 from mnist_research.images.mnist_style import MNIST_SHAPE
@@ -25,6 +25,7 @@ __all__ = [
   "as_picture",
   "crop_and_scale",
   "find_digits",
+  "in_batches",
   "list_files",
   "read",
   "read_files",

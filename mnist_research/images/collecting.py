@@ -1,7 +1,7 @@
 """The pictures that a user names: files, folders, standard input."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -16,6 +16,9 @@ from mnist_research.runtime import own_data
 from mnist_research.runtime.errors import UserError
 
 STANDARD_INPUT = "-"
+# The most pictures that are held at once, and of how many values: 32 MB of them.
+_BATCH = 64
+_BATCH_PIXELS = 8_000_000
 
 
 class Picture(NamedTuple):
@@ -30,6 +33,20 @@ class Picture(NamedTuple):
   file: str
   pixels: np.ndarray
   prepared: list[Prepared]
+
+
+def in_batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+  """Yields pictures in lists, of which each takes little memory: of large pictures few at once."""
+  batch: list[Picture] = []
+  pixels = 0
+  for picture in pictures:
+    batch.append(picture)
+    pixels += picture.pixels.size
+    if len(batch) == _BATCH or pixels >= _BATCH_PIXELS:
+      yield batch
+      batch, pixels = [], 0
+  if batch:
+    yield batch
 
 
 def as_picture(name: str, image: np.ndarray) -> Picture:

@@ -1,5 +1,6 @@
 """What a network read in a picture, for programs and people: records, panels, an outline."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -76,13 +77,34 @@ def read(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[Re
     recognizer: a trained network.
     prepared: one at least, of the network's image shape.
   """
-  seen = np.stack([each.image for each in prepared])
+  (result,) = read_each(recognizer, [prepared])
+  return result
+
+
+def read_each(
+  recognizer: Recognizer, pictures: Sequence[Sequence[images.Prepared]]
+) -> list[list[Reading]]:
+  """Reads what was prepared of several pictures, together.
+
+  Args:
+    recognizer: a trained network.
+    pictures: what was prepared of each, one at least.
+
+  Returns:
+    The readings of each picture, in its order.
+  """
+  seen = np.stack([each.image for prepared in pictures for each in prepared])
   answers = recognizer.answer(seen.reshape(-1, *recognizer.image_shape))
-  probabilities = np.exp(answers.log_probabilities)
   scores = [None] * len(seen) if answers.class_scores is None else answers.class_scores.tolist()
+  answered = zip(np.exp(answers.log_probabilities), scores, strict=True)
   return [
-    Reading(int(shares.argmax()), shares, each.image, each.box, len(prepared), score, each.row)
-    for each, shares, score in zip(prepared, probabilities, scores, strict=True)
+    [
+      Reading(int(shares.argmax()), shares, each.image, each.box, len(prepared), score, each.row)
+      for each, (shares, score) in zip(
+        prepared, itertools.islice(answered, len(prepared)), strict=True
+      )
+    ]
+    for prepared in pictures
   ]
 
 
