@@ -3,6 +3,8 @@
   python -m mnist_research.camera
   python -m mnist_research.camera --workdir=runs/cnn --source=video.mp4
 
+The frames of the last third of a second vote: another answer takes over where two thirds of them
+give it.
 Prints a JSON object on stdout whenever the answer changes: frame, seconds, label, label_name,
 probability, box (x, y, width, height in pixels of the frame), step of the network; those from
 label to box are null where there is no digit. Where there is a display, a window shows the frames
@@ -32,6 +34,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   settings = config_flags.from_flags_over(workdir.trained_config(), flag_values)
   app.require_extra("cv2", "camera")
   from mnist_research.live import video
+  from mnist_research.live.voting import Vote
 
   source = video.open_video(flag_values.source)
   has_window = video.has_display()
@@ -46,12 +49,17 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   )
   readings.check_reads_digits(recognizer, "the camera")
   logging.info("digits are read from --source=%s; Ctrl-C ends it", flag_values.source)
-  told = None
+  told = latest = None
+  vote: Vote[str | None] = Vote(None)
   for frame in video.read_frames(source):
     reading = readings.read_digit(recognizer, frame.grey)
     if reading and not reading.is_digit:
       reading = None
-    label_name = recognizer.label_names[reading.label] if reading else None
+    label_name = vote.add(frame.seconds, recognizer.label_names[reading.label] if reading else None)
+    # What is shown of the answer is from the latest frame that gave it.
+    if reading and recognizer.label_names[reading.label] == label_name:
+      latest = reading
+    reading = latest if label_name else None
     if label_name != told:
       told = label_name
       app.print_json(
