@@ -5,10 +5,12 @@
 
 A DIR is a workdir, or a folder of workdirs. Of one run it writes a page with curves, confusion,
 mistakes and calibration; of several a table with mean, deviation and interval by config, and their
-curves, each config held against a reference. The last line on stdout is one JSON object: report,
-runs, configs, left_out.
+curves, each config held against a reference. With `--tensorboard`, a directory for TensorBoard too:
+the runs under their names, and mean and deviation over the seeds of each config. The last line on
+stdout is one JSON object: report, runs, configs, left_out.
 """
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:  # They load NumPy.
 
   from mnist_research.reports.runs import Run
 
+# A page takes a second. More runs than this are those of a sweep, with pages on demand.
+_MOST_PAGES = 30
 _FOREIGN = {
   **config_flags.OF_TRAINING,
   "workdir": "is not a flag of this command: name workdirs without it, report DIR...",
@@ -40,6 +44,15 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "reference", "", "the config that the others are tested against: its settings as the table "
     "names them, or the workdir of one of its runs; empty: the first row, and p values are "
     "adjusted for all pairs", flag_values=flag_values,
+  )  # fmt: skip
+
+  flags.DEFINE_bool(
+    "pictures", False, "of several runs, draw what all get wrong together, which takes the dataset "
+    "and some seconds", flag_values=flag_values,
+  )  # fmt: skip
+  flags.DEFINE_bool(
+    "tensorboard", False, "of several runs, write tensorboard/ beside the page: the runs by their "
+    "names, and the mean and band of each config over its seeds", flag_values=flag_values,
   )  # fmt: skip
 
 
@@ -65,6 +78,8 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   if len(found) == 1:
     if flag_values.reference:
       raise UserError(f"--reference={flag_values.reference}: there is one run; name several")
+    if flag_values.tensorboard:
+      raise UserError("--tensorboard: there is one run; name several, or use its own tensorboard/")
     path = write_run_page(found[0], _test_images(found[0], flag_values), output)
     count = 1
   else:
@@ -74,14 +89,57 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       raise UserError(
         "; ".join(f"{aside.path}: {aside.kind}, {aside.reason}" for aside in set_aside)
       )
-    path, table = write_comparison_page(groups, set_aside, output, reference=flag_values.reference)
+    everything = [run for group in groups for run in group.runs]
+    remaining = _remaining_part(everything, flag_values, output)
+    pages = _run_pages(everything, output)
+    path, table = write_comparison_page(
+      groups, set_aside, output, reference=flag_values.reference, pages=pages,
+      last_parts=remaining,
+    )  # fmt: skip
     count = len(groups)
+    if flag_values.tensorboard:
+      app.load_tensorflow()
+      from mnist_research.reports.averages import write_averages
+
+      logging.info("tensorboard --logdir=%s", shlex.quote(str(write_averages(groups, output))))
     logging.info("%s", table.to_markdown().rstrip())
   for aside in set_aside:
     logging.info("left out: %s, %s: %s", aside.path, aside.kind, aside.reason)
   app.print_json(
     {"report": str(path), "runs": len(found), "configs": count, "left_out": len(set_aside)}
   )
+
+
+def _remaining_part(found: "list[Run]", flag_values: flags.FlagValues, output: Path) -> list[str]:
+  """Writes the page of what all runs together get wrong; returns what leads there, as HTML."""
+  from mnist_research.reports import html, remaining
+
+  wrong = remaining.find(found)
+  if wrong is None:
+    return []
+  images: np.ndarray | str = "report --pictures draws them"
+  if flag_values.pictures:
+    images = _test_images(found[0], flag_values)
+  path = remaining.write_page(wrong, images, output)
+  text = f"{len(wrong.indices):,} test examples that {wrong.networks} networks together get wrong"
+  return [html.section("What remains wrong", html.link(path.name, f"{text}, and suspect labels"))]
+
+
+def _run_pages(found: "list[Run]", output: Path) -> dict[Path, Path]:
+  """Returns the page of each run: the one in its workdir, or a new one under `output`/runs."""
+  from mnist_research.reports.run_page import write_run_page
+
+  pages: dict[Path, Path] = {}
+  for number, run in enumerate(found):
+    own = run.path / "report" / "report.html"
+    if own.is_file():
+      pages[run.path] = own
+    elif number < _MOST_PAGES:
+      reason = f"python -m mnist_research.report {shlex.quote(str(run.path))} draws them"
+      pages[run.path] = write_run_page(
+        run, reason, output / "runs" / f"{number:03}-{run.path.name}"
+      )
+  return pages
 
 
 def _test_images(run: "Run", flag_values: flags.FlagValues) -> "np.ndarray | str":

@@ -56,7 +56,7 @@ def _what_next(workdir: str, *, tested: bool) -> list[str]:
     "next:",
     f"  python -m mnist_research.evaluate --workdir={directory}{split}",
     f"  python -m mnist_research.predict --workdir={directory} {picture}",
-    f"  tensorboard --logdir={directory}",
+    f"  tensorboard --logdir={directory}/tensorboard",
   ]
 
 

@@ -32,6 +32,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 
 from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app
+from mnist_research.workdir import SPLITS
 
 # What the clock decides.
 CLOCK = {"examples_per_second", "train_seconds", "sha256", "crc32"}
@@ -240,15 +241,20 @@ def read_events(run: Path) -> dict[str, list[tuple[int, str]]]:
 
   Without the texts under `run/`, which each start writes.
   """
-  events = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0}).Reload()
-  return {
-    tag: [
-      (event.step, "" if CLOCK & set(tag.split("/")) else digest(event.tensor_proto))
-      for event in events.Tensors(tag)
-    ]
-    for tag in events.Tags()["tensors"]
-    if not tag.startswith("run/")
-  }
+  shown: dict[str, list[tuple[int, str]]] = {}
+  directory = run / "tensorboard"
+  # The splits have directories of their own.
+  for part in (directory, *(directory / split for split in SPLITS)):
+    if not part.is_dir():
+      continue
+    events = EventAccumulator(str(part), size_guidance={"tensors": 0}).Reload()
+    for tag in events.Tags()["tensors"]:
+      if not tag.startswith("run/"):
+        shown[tag if part == directory else f"{part.name}/{tag}"] = [
+          (event.step, "" if CLOCK & set(tag.split("/")) else digest(event.tensor_proto))
+          for event in events.Tensors(tag)
+        ]
+  return shown
 
 
 def digest(tensor: Any) -> str:

@@ -1,5 +1,6 @@
 """Commands as a user types them, each in a process of its own; and what they leave in a workdir."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -223,14 +224,51 @@ def checkpoint_arrays(workdir: Path) -> dict[str, np.ndarray]:
     }
 
 
-def read_events(workdir: Path) -> EventAccumulator:
+class Events:
+  """What TensorBoard shows of a run; scalars of a split under `<split>/<tag>`."""
+
+  def __init__(self, directory: Path):
+    """Reads the event files of `directory`, and of the splits in it."""
+    self._parts = {
+      prefix: EventAccumulator(str(directory / prefix), size_guidance={"tensors": 0}).Reload()
+      for prefix in ("", "train/", "validation/", "test/")
+      if (directory / prefix).is_dir()
+    }
+
+  @property
+  def tags(self) -> list[str]:
+    """Every tag of a tensor, and there all are."""
+    return [p + tag for p, part in self._parts.items() for tag in part.Tags()["tensors"]]
+
+  def tensors(self, tag: str) -> list[Any]:
+    """Returns the events of a tag."""
+    prefix = f"{tag.partition('/')[0]}/"
+    own = self._parts.get(prefix)
+    if own and tag.removeprefix(prefix) in own.Tags()["tensors"]:
+      return own.Tensors(tag.removeprefix(prefix))
+    return self._parts[""].Tensors(tag)
+
+  def of_plugin(self, name: str) -> dict[str, bytes]:
+    """Returns what a dashboard is told of each of its tags."""
+    found = {}
+    for prefix, part in self._parts.items():
+      with contextlib.suppress(KeyError):  # It has none.
+        found.update({prefix + t: c for t, c in part.PluginTagToContent(name).items()})
+    return found
+
+  def graph(self) -> Any:
+    """Returns the graph."""
+    return self._parts[""].Graph()
+
+
+def read_events(workdir: Path) -> Events:
   """Returns what TensorBoard shows of a run."""
-  return EventAccumulator(str(workdir / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+  return Events(workdir / "tensorboard")
 
 
-def shown_scalars(events: EventAccumulator, tag: str) -> list[tuple[int, float]]:
+def shown_scalars(events: Events, tag: str) -> list[tuple[int, float]]:
   """Returns the steps and values of a tag of scalars."""
-  return [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in events.Tensors(tag)]
+  return [(event.step, tf.make_ndarray(event.tensor_proto).item()) for event in events.tensors(tag)]
 
 
 def assert_same_run(workdir: Path, other: Path) -> None:
@@ -248,9 +286,9 @@ def assert_same_run(workdir: Path, other: Path) -> None:
   for tag in ("train/loss", "validation/accuracy"):
     assert shown_scalars(events[0], tag) == shown_scalars(events[1], tag)
   # A run that was stopped after it scored the test split does it again, and is shown once.
-  once = [tag for tag in events[1].Tags()["tensors"] if tag.startswith(("test/", "_hparams_"))]
+  once = [tag for tag in events[1].tags if tag.startswith(("test/", "_hparams_"))]
   for tag in [*once, "train/examples"]:
-    steps = [[event.step for event in each.Tensors(tag)] for each in events]
+    steps = [[event.step for event in each.tensors(tag)] for each in events]
     assert steps[0] == steps[1], tag
   assert shown_scalars(events[0], "test/loss") == shown_scalars(events[1], "test/loss")
 

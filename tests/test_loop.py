@@ -375,7 +375,7 @@ def test_when_the_result_is_written_all_that_was_recorded_is_on_the_disk(setting
   def write_result(workdir, result):
     events = commands.read_events(workdir.path)
     tags = ("test/loss", "train/curves", "_hparams_/session_end_info")
-    written.extend((event.step, tag) for tag in tags for event in events.Tensors(tag))
+    written.extend((event.step, tag) for tag in tags for event in events.tensors(tag))
     return dict(result)
 
   monkeypatch.setattr(Workdir, "write_result", write_result)

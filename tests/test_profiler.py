@@ -1,5 +1,8 @@
 """Tests of the profiler: which blocks are in the trace, and that there is one."""
 
+import contextlib
+import itertools
+
 import pytest
 import tensorflow as tf
 
@@ -11,7 +14,14 @@ _STARTS = [0, 20, 40, 60]
 @pytest.fixture
 def calls(monkeypatch):
   """Records the calls to the profiler instead of profiling."""
+
+  @contextlib.contextmanager
+  def trace(name, *, step_num, _r):
+    told.append((name, step_num))
+    yield
+
   told = []
+  monkeypatch.setattr(tf.profiler.experimental, "Trace", trace)
   monkeypatch.setattr(tf.profiler.experimental, "start", lambda _: told.append("start"))
   monkeypatch.setattr(tf.profiler.experimental, "stop", lambda: told.append("stop"))
   return told
@@ -32,13 +42,22 @@ def calls(monkeypatch):
 def test_whole_blocks_after_the_first_are_traced(tmp_path, calls, plan, num_steps, expected):
   with Profiler(tmp_path, plan, num_steps) as profiler:
     for start in plan:
-      profiler.at(start)
-      calls.append(start)
-  assert calls == expected
+      with profiler.block(start):
+        calls.append(start)
+  assert [call for call in calls if not isinstance(call, tuple)] == expected
+  # What is traced, and nothing else, is a step of the profile.
+  is_traced = False
+  for call, following in itertools.pairwise([*calls, None]):
+    is_traced = call == "start" or (is_traced and call != "stop")
+    if isinstance(call, tuple):
+      assert is_traced
+      assert call == ("train", following)
+  traced = expected[expected.index("start") : expected.index("stop")] if "start" in expected else []
+  assert [call[1] for call in calls if isinstance(call, tuple)] == traced[1:]
 
 
 def test_a_run_that_fails_ends_its_trace(tmp_path, calls):
   with pytest.raises(ZeroDivisionError), Profiler(tmp_path, _STARTS, 100) as profiler:
-    profiler.at(20)
+    profiler.block(20)
     raise ZeroDivisionError
   assert calls == ["start", "stop"]

@@ -1,5 +1,7 @@
 """Tests of the projector's files: what is read back is what was written."""
 
+import json
+
 import numpy as np
 import pytest
 from google.protobuf import text_format
@@ -32,12 +34,22 @@ def test_the_named_files_hold_vectors_and_labels(tmp_path):
   embedding = _write(tmp_path)
   assert (embedding.tensor_name, [*embedding.tensor_shape]) == ("test/embedding/hidden_0", [3, 2])
   np.testing.assert_allclose(np.loadtxt(tmp_path / embedding.tensor_path), _VECTORS)
+  (view,) = json.loads((tmp_path / embedding.bookmarks_path).read_text())
+  assert (view["dataSetDimensions"], view["selectedColorOptionName"]) == ([3, 2], "label")
   assert (tmp_path / embedding.metadata_path).read_text() == (
     "label\tprediction\tright\n"
     "T-shirt/top\tT-shirt/top\tright\n"
     "Bag\tT-shirt/top\twrong\n"
     "Bag\tBag\tright\n"
   )
+
+
+def test_digits_are_no_numbers_to_the_projector_which_would_not_label_by_them(tmp_path):
+  projector.write(
+    tmp_path, "test", _VECTORS, _SPLIT, np.array([0, 0, 1]), label_names=["0", "1"]
+  )  # fmt: skip
+  rows = (tmp_path / projector.METADATA).read_text().splitlines()
+  assert rows[1] == "“0”\t“0”\tright"
 
 
 def test_the_sprite_holds_each_picture_in_its_order(tmp_path):

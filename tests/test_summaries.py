@@ -1,25 +1,23 @@
 """Tests of the TensorBoard files: what is read back is what was written."""
 
-import re
 import time
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
-from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
+from mnist_research.recording.event_files import EventFile
 from mnist_research.recording.summaries import Summaries
 from mnist_research.runtime.errors import UserError
 
 
-def _accumulated(directory: Path) -> EventAccumulator:
-  accumulator = EventAccumulator(str(directory), size_guidance={"tensors": 0})
-  accumulator.Reload()
-  return accumulator
+def _accumulated(directory: Path) -> commands.Events:
+  return commands.Events(directory)
 
 
 def _scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
@@ -27,9 +25,9 @@ def _scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
   accumulator = _accumulated(directory)
   return {
     tag: [
-      (event.step, float(tf.make_ndarray(event.tensor_proto))) for event in accumulator.Tensors(tag)
+      (event.step, float(tf.make_ndarray(event.tensor_proto))) for event in accumulator.tensors(tag)
     ]
-    for tag in accumulator.Tags()["tensors"]
+    for tag in accumulator.tags
   }
 
 
@@ -48,14 +46,14 @@ def test_scalars_are_read_back_under_split_and_name(tmp_path):
 def test_tensorboard_shows_them_as_scalars(tmp_path):
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.scalars("train", {"loss": 2.5}, step=10)
-  assert list(_accumulated(tmp_path).PluginTagToContent("scalars")) == ["train/loss"]
+  assert list(_accumulated(tmp_path).of_plugin("scalars")) == ["train/loss"]
 
 
 def test_a_picture_is_decoded_as_it_was(tmp_path):
   picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.image("test/confusion_matrix", picture, step=7)
-  (event,) = _accumulated(tmp_path).Tensors("test/confusion_matrix")
+  (event,) = _accumulated(tmp_path).tensors("test/confusion_matrix")
   width, height, png = tf.make_ndarray(event.tensor_proto)
   assert (event.step, width, height) == (7, b"30", b"20")
   np.testing.assert_array_equal(tf.io.decode_png(png), picture)
@@ -66,14 +64,12 @@ def test_a_histogram_counts_the_values_of_each_bin(tmp_path):
   values = np.array([[0, 0.5, 1.5], [1.75, 1.25, 30], [29.5, np.nan, np.inf]])
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.histogram("train/weights/logits/kernel", values, step=3)
-  (event,) = _accumulated(tmp_path).Tensors("train/weights/logits/kernel")
+  (event,) = _accumulated(tmp_path).tensors("train/weights/logits/kernel")
   buckets = tf.make_ndarray(event.tensor_proto)
   np.testing.assert_allclose(buckets[:, 0], np.arange(30))
   np.testing.assert_allclose(buckets[:, 1], np.arange(1, 31))
   np.testing.assert_array_equal(buckets[:, 2], [2, 3, *[0] * 27, 2])
-  assert [*_accumulated(tmp_path).PluginTagToContent("histograms")] == [
-    "train/weights/logits/kernel"
-  ]
+  assert [*_accumulated(tmp_path).of_plugin("histograms")] == ["train/weights/logits/kernel"]
 
 
 def test_a_pr_curve_has_the_counts_worked_by_hand(tmp_path):
@@ -82,7 +78,7 @@ def test_a_pr_curve_has_the_counts_worked_by_hand(tmp_path):
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.pr_curve("test/pr_curve/7", labels, probabilities, step=5)
   accumulator = _accumulated(tmp_path)
-  (event,) = accumulator.Tensors("test/pr_curve/7")
+  (event,) = accumulator.tensors("test/pr_curve/7")
   curve = tf.make_ndarray(event.tensor_proto)
   assert (event.step, curve.shape) == (5, (6, 201))
   # True and false positives, true and false negatives, precision, recall; a threshold is 0.005.
@@ -91,46 +87,59 @@ def test_a_pr_curve_has_the_counts_worked_by_hand(tmp_path):
   np.testing.assert_allclose(curve[:, 100], [1, 1, 1, 1, 1 / 2, 1 / 2])
   np.testing.assert_allclose(curve[:, 170], [1, 0, 2, 1, 1, 1 / 2])
   np.testing.assert_allclose(curve[:, 200], [0, 0, 2, 2, 0, 0])
-  assert list(accumulator.PluginTagToContent("pr_curves")) == ["test/pr_curve/7"]
+  assert list(accumulator.of_plugin("pr_curves")) == ["test/pr_curve/7"]
 
 
 def test_hyperparameters_keep_their_names_and_kinds(tmp_path):
   values = {"learning_rate": 0.01, "batch_size": 50, "hidden_units": "64,32", "batch_norm": True}
   with Summaries(tmp_path, first_step=0) as summaries:
-    summaries.hyperparameters(values, step=0)
+    summaries.hyperparameters(values, name="a", step=0)
     summaries.finished(step=60)
-  contents = _accumulated(tmp_path).PluginTagToContent("hparams")
+  contents = _accumulated(tmp_path).of_plugin("hparams")
   start = hparams_metadata.parse_session_start_info_plugin_data(
     contents["_hparams_/session_start_info"]
   )
   assert {name: getattr(v, v.WhichOneof("kind")) for name, v in start.hparams.items()} == values
   end = hparams_metadata.parse_session_end_info_plugin_data(contents["_hparams_/session_end_info"])
-  assert end.status == api_pb2.STATUS_SUCCESS
+  assert (start.group_name, end.status) == ("a", api_pb2.STATUS_SUCCESS)
 
 
-@pytest.mark.parametrize("train_loss", ["loss", "plain_loss"])
-def test_the_layout_has_all_splits_of_a_metric_in_one_chart(tmp_path, train_loss):
+def test_a_split_is_a_run_of_its_own_with_the_metrics_of_the_others(tmp_path):
   with Summaries(tmp_path, first_step=0) as summaries:
-    summaries.layout(train_loss=train_loss, step=0)
-  (event,) = _accumulated(tmp_path).Tensors("custom_scalars__config__")
-  layout = layout_pb2.Layout.FromString(tf.make_ndarray(event.tensor_proto).item())
-  (category,) = layout.category
-  metrics = ("loss", "plain_loss", "accuracy", "accuracy_per_class/1")
-  tags = [f"{split}/{name}" for split in ("train", "validation", "test") for name in metrics]
-  drawn = {
-    chart.title: [tag for tag in tags if any(re.match(p, tag) for p in chart.multiline.tag)]
-    for chart in category.chart
-  }
-  assert drawn == {
-    "loss": [f"train/{train_loss}", "validation/loss", "test/loss"],
-    "accuracy": ["train/accuracy", "validation/accuracy", "test/accuracy"],
-  }
+    summaries.scalars("train", {"epoch": 1.0, "loss": 2.5, "plain_loss": 1.5}, step=10)
+    summaries.scalars("validation", {"loss": 1.25}, step=10)
+  assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
+    "train", "validation"
+  ]  # fmt: skip
+  # The loss that compares with that of validation is in its chart; the other has one of its own.
+  assert _scalars(tmp_path / "train") == {
+    "loss": [(10, 1.5)], "objective": [(10, 2.5)], "progress/epoch": [(10, 1.0)]
+  }  # fmt: skip
+  assert _scalars(tmp_path / "validation") == {"loss": [(10, 1.25)]}
+
+
+def test_a_run_of_a_former_version_goes_on_as_it_began(tmp_path):
+  file = EventFile(tmp_path, first_step=0)
+  for step in range(1, 11):
+    file.add(scalar_pb("train/loss", step).SerializeToString(), step=step)
+  file.close()
+  with Summaries(tmp_path, first_step=8) as summaries:
+    summaries.scalars("train", {"loss": 90.0, "epoch": 0.9}, step=9)
+    summaries.scalars("validation", {"loss": 91.0}, step=9)
+  assert not any(path.is_dir() for path in tmp_path.iterdir())
+  shown = _scalars(tmp_path)
+  assert shown["train/loss"] == [*((step, float(step)) for step in range(1, 9)), (9, 90.0)]
+  assert shown["validation/loss"] == [(9, 91.0)]
+  # From the beginning, it is written as any other.
+  with Summaries(tmp_path, first_step=0) as summaries:
+    summaries.scalars("train", {"loss": 2.5}, step=1)
+  assert _scalars(tmp_path / "train") == {"loss": [(1, 2.5)]}
 
 
 def test_a_text_is_read_back(tmp_path):
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.text("run/config", "    --seed=3\n", step=4)
-  (event,) = _accumulated(tmp_path).Tensors("run/config")
+  (event,) = _accumulated(tmp_path).tensors("run/config")
   assert (event.step, tf.make_ndarray(event.tensor_proto).item()) == (4, b"    --seed=3\n")
 
 
@@ -138,7 +147,7 @@ def test_a_graph_is_read_back(tmp_path):
   double = tf.function(lambda x: x * 2).get_concrete_function(tf.TensorSpec([], tf.float32, "x"))
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.graph(double.graph)
-  assert {"x", "mul"} <= {node.name for node in _accumulated(tmp_path).Graph().node}
+  assert {"x", "mul"} <= {node.name for node in _accumulated(tmp_path).graph().node}
 
 
 def test_disabled_they_write_no_file(tmp_path):
@@ -180,12 +189,12 @@ def test_a_directory_that_can_not_be_written_is_told(tmp_path):
 def test_a_start_from_the_beginning_disowns_everything(tmp_path):
   for run in (1, 2):
     with Summaries(tmp_path, first_step=0) as summaries:
-      summaries.hyperparameters({"seed": run}, step=0)
+      summaries.hyperparameters({"seed": run}, name="a", step=0)
       summaries.text("run/config", f"run {run}", step=0)
       summaries.scalars("train", {"loss": run}, step=5)
   events = _accumulated(tmp_path)
   for tag, value in (("train/loss", 2.0), ("run/config", b"run 2")):
-    (event,) = events.Tensors(tag)
+    (event,) = events.tensors(tag)
     assert tf.make_ndarray(event.tensor_proto).item() == value
 
 
@@ -193,7 +202,7 @@ def test_what_counts_is_not_written_twice(tmp_path):
   picture = np.zeros((2, 2, 3), np.uint8)
   for first in (0, 10, 10, 4, 10):
     with Summaries(tmp_path, first_step=first) as summaries:
-      summaries.hyperparameters({"seed": 1}, step=0)
+      summaries.hyperparameters({"seed": 1}, name="a", step=0)
       summaries.image("train/examples", picture, step=0)
       for step in range(first + 1, 11):
         summaries.scalars("train", {"loss": step}, step=step)
@@ -202,8 +211,8 @@ def test_what_counts_is_not_written_twice(tmp_path):
       summaries.image("test/predictions", picture, step=10)
       summaries.finished(step=10)
   events = _accumulated(tmp_path)
-  for tag in events.Tags()["tensors"]:
-    steps = [event.step for event in events.Tensors(tag)]
+  for tag in events.tags:
+    steps = [event.step for event in events.tensors(tag)]
     expected = [*range(1, 11)] if tag == "train/loss" else [0] if tag in _ONCE else [10]
     assert steps == expected, tag
 
@@ -215,7 +224,7 @@ def test_a_file_that_was_cut_off_is_gone_on_from(tmp_path):
   with Summaries(tmp_path, first_step=0) as summaries:
     for step in range(1, 11):
       summaries.scalars("train", {"loss": step}, step=step)
-  (path,) = tmp_path.iterdir()
+  (path,) = (tmp_path / "train").iterdir()
   path.write_bytes(path.read_bytes()[:-5])
   with Summaries(tmp_path, first_step=9) as summaries:
     summaries.scalars("train", {"loss": 10}, step=10)

@@ -40,11 +40,11 @@ class _Run(NamedTuple):
 
   config: Config
   workdir: Workdir
-  events: commands.EventAccumulator
+  events: commands.Events
 
   def tensors(self, tag: str) -> dict[int, np.ndarray]:
     """Returns the value of a tag at each step."""
-    events = self.events.Tensors(tag)
+    events = self.events.tensors(tag)
     values = {event.step: tf.make_ndarray(event.tensor_proto) for event in events}
     assert len(values) == len(events), f"{tag} has a step twice"
     return values
@@ -80,9 +80,9 @@ def test_every_tag_is_there(run):
   curves = {f"{split}/pr_curve/{digit}" for split in ("validation", "test") for digit in digits}
   kinds = {
     "scalars": {
-      *(f"train/{name}" for name in ("epoch", "learning_rate", "examples_per_second")),
+      *(f"train/progress/{name}" for name in ("epoch", "learning_rate", "examples_per_second")),
       *(f"{s}/{name}" for s in ("train", "validation", "test") for name in ("loss", "accuracy")),
-      *(f"{s}/accuracy_per_class/{digit}" for s in ("validation", "test") for digit in digits),
+      *(f"validation/per_class_accuracy/{digit}" for digit in digits),
     },
     "images": {
       *(f"train/{name}" for name in ("examples", "curves")),
@@ -94,20 +94,26 @@ def test_every_tag_is_there(run):
       *(f"train/activations/{name}" for name in ("hidden_0", "logits")),
     },
     "pr_curves": curves,
-    "text": {"run/config", "run/environment"},
-    "custom_scalars": {"custom_scalars__config__"},
+    "text": {"run/config", "run/environment", "test/accuracy_per_class"},
     "hparams": {"_hparams_/session_start_info", "_hparams_/session_end_info"},
   }
-  assert {kind: set(run.events.PluginTagToContent(kind)) for kind in kinds} == kinds
-  assert set(run.events.Tags()["tensors"]) == set.union({"__run_graph__"}, *kinds.values())
+  assert {kind: set(run.events.of_plugin(kind)) for kind in kinds} == kinds
+  assert set(run.events.tags) == set.union({"__run_graph__"}, *kinds.values())
 
 
-def test_each_picture_is_the_one_of_the_workdir(run):
-  for tag in run.events.PluginTagToContent("images"):
+def test_each_picture_is_the_one_of_the_workdir_or_a_card_with_large_letters(run):
+  cards = {"train/examples", "test/predictions", "test/confusion_matrix",
+           "test/confident_mistakes", "test/doubtful_hits"}  # fmt: skip
+  for tag in run.events.of_plugin("images"):
     (picture,) = run.tensors(tag).values()
+    shown = tf.io.decode_png(picture[2])
     saved = run.workdir.figures / f"{tag.replace('/', '_')}.png"
     expected = tf.io.decode_png(saved.read_bytes(), channels=3)
-    np.testing.assert_array_equal(tf.io.decode_png(picture[2]), expected, err_msg=tag)
+    if tag in cards:
+      assert shown.shape == (420, 640, 3), tag
+      assert shown.shape != expected.shape, tag
+    else:
+      np.testing.assert_array_equal(shown, expected, err_msg=tag)
 
 
 def test_the_histograms_count_the_weights_gradients_and_activations(run, trained):
@@ -132,9 +138,10 @@ def test_the_histograms_count_the_weights_gradients_and_activations(run, trained
 def test_accuracy_and_curve_of_each_class_are_those_of_the_network(run, trained):
   test = splits.read(datasets.prepare(run.config), "test")
   result = evaluation.evaluate_logits(trained.score(test.images), test.labels)
+  table = run.tensors("test/accuracy_per_class")[60].item().decode()
   for digit in range(10):
     hits = result.probabilities[test.labels == digit].argmax(axis=1) == digit
-    assert run.tensors(f"test/accuracy_per_class/{digit}")[60] == pytest.approx(hits.mean())
+    assert f"| {digit} | {hits.mean():.4f} |" in table
     predicted = result.probabilities[:, digit] >= 0.5
     right = (predicted & (test.labels == digit)).sum()
     counts = [right, predicted.sum() - right]
@@ -142,12 +149,13 @@ def test_accuracy_and_curve_of_each_class_are_those_of_the_network(run, trained)
 
 
 def test_the_settings_stand_beside_the_result(run):
-  contents = run.events.PluginTagToContent("hparams")
+  contents = run.events.of_plugin("hparams")
   start = hparams_metadata.parse_session_start_info_plugin_data(
     contents["_hparams_/session_start_info"]
   )
   shown = {name: getattr(v, v.WhichOneof("kind")) for name, v in start.hparams.items()}
   assert shown == run.config.hyperparameters()
+  assert start.group_name == "/".join(run.workdir.path.parts[-2:])
   assert (shown["hidden_units"], shown["learning_rate"]) == ("16", 0.01)
   # The dashboard's metrics are the scalars of the run.
   assert run.tensors("test/accuracy")[60] == pytest.approx(
@@ -163,7 +171,7 @@ def test_the_texts_are_the_files_of_the_workdir(run):
 
 
 def test_the_graph_is_that_of_the_network(run):
-  operations = [node.op for node in run.events.Graph().node]
+  operations = [node.op for node in run.events.graph().node]
   assert operations.count("MatMul") == 2
   assert operations.count("Relu") == 1
   # Unsorted, its bytes would be others in each process, and two equal runs would differ.
@@ -177,7 +185,7 @@ def test_the_embedding_is_the_last_hidden_layer(run, trained):
   outputs = inspector.layer_outputs(trained.trained.model, test.images)
   np.testing.assert_allclose(vectors, outputs["hidden_0"], rtol=1e-3, atol=1e-4)
   rows = (run.workdir.tensorboard / "embedding_labels.tsv").read_text().splitlines()[1:]
-  assert [int(row.split("\t")[0]) for row in rows] == test.labels.tolist()
+  assert [int(row.split("\t")[0].strip("“”")) for row in rows] == test.labels.tolist()
 
 
 def test_the_profiler_left_a_trace(run):
@@ -194,7 +202,7 @@ def test_a_run_that_goes_on_shows_the_same(run, tmp_path):
   resumed = _train(run.config.replace(workdir=str(workdir), profile_steps=0))
   commands.assert_same_run(workdir, run.workdir.path)
   for kind in ("histograms", "pr_curves"):
-    for tag in run.events.PluginTagToContent(kind):
+    for tag in run.events.of_plugin(kind):
       shown, expected = resumed.tensors(tag), run.tensors(tag)
       assert list(shown) == list(expected), tag
       for step in shown:
@@ -248,7 +256,7 @@ def test_tensorboard_shows_every_step_once_though_the_clock_was_set_back(
     with monkeypatch.context() as clock:
       clock.setattr(time, "time", lambda run=run: now - run * 86_400)
       with Summaries(tmp_path / "run", first_step=first) as summaries:
-        summaries.hyperparameters({"seed": 1}, step=0)
+        summaries.hyperparameters({"seed": 1}, name="run", step=0)
         for step in range(first + 1, last + 1):
           summaries.scalars("train", {"loss": 100 * run + step}, step=step)
         if last == 24:
@@ -259,10 +267,10 @@ def test_tensorboard_shows_every_step_once_though_the_clock_was_set_back(
     pytest.importorskip("tensorboard_data_server")
   with _served(tmp_path, f"--load_fast={load_fast}") as address:
     end = time.monotonic() + 60
-    while "test/loss" not in _asked(address, "plugin/scalars/tags").get("run", {}):
+    while "loss" not in _asked(address, "plugin/scalars/tags").get("run/test", {}):
       assert time.monotonic() < end, "TensorBoard doesn't show the last scalar"
       time.sleep(0.2)
-    shown = _asked(address, "plugin/scalars/scalars", run="run", tag="train/loss")
+    shown = _asked(address, "plugin/scalars/scalars", run="run/train", tag="loss")
   assert [[step, value] for _, step, value in shown] == expected
   times = [wall_time for wall_time, _, _ in shown]
   assert times == sorted(times)
@@ -281,8 +289,11 @@ def test_a_browser_shows_scalars_pictures_and_settings(run):
   ):
     tags = page.get_by_role("combobox", name="Filter tags (regex)")
     accuracy = run.workdir.read_result()["test_accuracy"]
-    tags.fill("^test/accuracy$")
-    expect(page.locator("scalar-card").first).to_contain_text(f"{accuracy:.4g}")
+    tags.fill("^accuracy$")
+    # Train, validation and test of both runs are lines of one chart.
+    chart = page.locator("scalar-card").first
+    for text in ("relu/tensorboard/train", "relu/tensorboard/validation", f"{accuracy:.4g}"):
+      expect(chart).to_contain_text(text)
     tags.fill("^test/confident_mistakes$")
     picture = page.locator("image-card img").first
     page.wait_for_function("(image) => image.naturalWidth > 500", arg=picture.element_handle())
@@ -291,5 +302,5 @@ def test_a_browser_shows_scalars_pictures_and_settings(run):
     page.goto(f"{address}#hparams")
     page.reload()
     table = page.locator("tf-hparams-table-view")
-    for text in ("activation", "relu", "tanh", f"{accuracy:.5f}"):
+    for text in ("runs0/relu", "runs0/tanh", "activation", f"{accuracy:.5f}"):
       expect(table).to_contain_text(text)

@@ -73,7 +73,7 @@ def test_the_end_says_where_the_pictures_are_and_what_to_try(trained):
   assert (pictures, heading) == (f"pictures: {workdir}/figures", "next:")
   assert evaluate == f"  python -m mnist_research.evaluate --workdir={workdir}"
   assert predict == f"  python -m mnist_research.predict --workdir={workdir} --index=0"
-  assert tensorboard == f"  tensorboard --logdir={workdir}"
+  assert tensorboard == f"  tensorboard --logdir={workdir}/tensorboard"
 
 
 def test_result_holds_the_figures_of_the_run(result):
@@ -164,19 +164,20 @@ def test_tensorboard_shows_the_same_figures_as_the_metrics(trained, events):
   expected = {}
   for record in commands.read_metrics(trained.workdir):
     for name in set(record) - {"step", "split", "crc32"}:
-      tag = f"{record['split']}/{name}"
+      progress = ("epoch", "learning_rate", "examples_per_second")
+      tag = f"{record['split']}/{'progress/' if name in progress else ''}{name}"
       expected.setdefault(tag, []).append((record["step"], np.float32(record[name])))
   contract = {f"{split}/{name}" for split in ("train", "validation", "test")
               for name in ("loss", "accuracy")}  # fmt: skip
-  assert {*contract, "train/learning_rate", "train/examples_per_second"} <= expected.keys()
+  assert {*contract, "train/progress/learning_rate"} <= expected.keys()
   for tag, values in expected.items():
     assert commands.shown_scalars(events, tag) == values
-  assert set(events.Tags()["tensors"]) == {*expected, *_PICTURES, *_SETTINGS}
+  assert set(events.tags) == {*expected, *_PICTURES, *_SETTINGS}
 
 
 @pytest.mark.parametrize("tag", _PICTURES)
 def test_pictures_are_in_tensorboard_and_in_files(trained, events, tag):
-  (event,) = events.Tensors(tag)
+  (event,) = events.tensors(tag)
   assert event.step == (0 if tag == "train/examples" else _STEPS)
   width, height, encoded = tf.make_ndarray(event.tensor_proto)
   shown = tf.io.decode_png(encoded).numpy()

@@ -7,6 +7,12 @@ is registered globally and drawing in a background thread is safe.
 from matplotlib.figure import Figure
 
 from mnist_research.figures.canvas import GREEN, INK, RIGHT_COLOUR, WRONG_COLOUR, save, to_array
+from mnist_research.figures.cards import (
+  MOST_CLASSES,
+  confusion_card,
+  example_card,
+  prediction_card,
+)
 from mnist_research.figures.comparison import Compared, compared_accuracies, compared_curves
 from mnist_research.figures.confusion import NEUTRAL, confusion_matrix
 from mnist_research.figures.curves import (
@@ -25,6 +31,7 @@ __all__ = [
   "GREEN",
   "INK",
   "MAX_PANELS",
+  "MOST_CLASSES",
   "NEUTRAL",
   "RIGHT_COLOUR",
   "WRONG_COLOUR",
@@ -36,12 +43,15 @@ __all__ = [
   "Panel",
   "compared_accuracies",
   "compared_curves",
+  "confusion_card",
   "confusion_matrix",
+  "example_card",
   "example_grid",
   "has_comparable_losses",
   "heat_map",
   "importances",
   "parallel_coordinates",
+  "prediction_card",
   "prediction_grid",
   "recognition",
   "reliability_diagram",

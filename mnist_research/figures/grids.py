@@ -66,7 +66,7 @@ def example_grid(
   Raises:
     ValueError: shapes or lengths disagree, the grid would be empty, or a value is out of range.
   """
-  pixels, labels = _checked_pictures(images, labels, label_names)
+  pixels, labels = checked_pictures(images, labels, label_names)
   captions = [[(label_names[label], INK)] for label in labels]
   summary = []
   if len(pixels) < len(images):
@@ -99,7 +99,7 @@ def prediction_grid(
   Raises:
     ValueError: shapes or lengths disagree, the grid would be empty, or a value is out of range.
   """
-  pixels, labels = _checked_pictures(images, labels, label_names)
+  pixels, labels = checked_pictures(images, labels, label_names)
   probabilities = np.asarray(probabilities)
   if probabilities.shape != (len(images), len(label_names)):
     raise ValueError(
@@ -109,21 +109,41 @@ def prediction_grid(
   probabilities = probabilities[: len(pixels)]
   predicted = probabilities.argmax(axis=1)
   right = predicted == labels
-  captions = []
-  for label, guess, row in zip(labels, predicted, probabilities, strict=True):
-    named = f"{label_names[guess]}  {percent(float(row[guess]))}"
-    if guess == label:
-      captions.append([(f"{RIGHT_MARK} {named}", RIGHT_COLOUR)])
-    else:
-      true = (f"true: {label_names[label]}", INK)
-      captions.append([(f"{WRONG_MARK} {named}", WRONG_COLOUR), true])
+  captions = prediction_captions(labels, probabilities, label_names)
   # Without their counts: those of pictures that were chosen would read as an accuracy.
   summary = [(f"{RIGHT_MARK} right", RIGHT_COLOUR), (f"{WRONG_MARK} wrong", WRONG_COLOUR)]
   footer = "Below each picture: predicted label and its probability."
   return _picture_grid(pixels, captions, title=title, summary=summary, footer=footer, right=right)
 
 
-def _checked_pictures(
+def prediction_captions(
+  labels: np.ndarray, probabilities: np.ndarray, label_names: Sequence[str]
+) -> list[list[tuple[str, str]]]:
+  """Returns the lines below each picture, with their colors: what was predicted, and what is true.
+
+  Args:
+    labels: int [N].
+    probabilities: float [N, C].
+    label_names: C names.
+  """
+  captions = []
+  for label, row in zip(labels, probabilities, strict=True):
+    guess = int(row.argmax())
+    named = f"{label_names[guess]}  {percent(float(row[guess]))}"
+    if guess == label:
+      captions.append([(f"{RIGHT_MARK} {named}", RIGHT_COLOUR)])
+    else:
+      true = (f"true: {label_names[label]}", INK)
+      captions.append([(f"{WRONG_MARK} {named}", WRONG_COLOUR), true])
+  return captions
+
+
+def prediction_colour(right: bool) -> str:
+  """Returns the color of right predictions, or of wrong ones."""
+  return RIGHT_COLOUR if right else WRONG_COLOUR
+
+
+def checked_pictures(
   images: np.ndarray, labels: np.ndarray, label_names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the pictures to draw as uint8 [n, height, width, 3], and their labels [n]."""

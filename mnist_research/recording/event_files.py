@@ -58,6 +58,10 @@ class EventFile:
     self._add(event_pb2.Event(step=start, session_log=log))
     self.flush()
 
+  def shows(self, tag: str) -> bool:
+    """Whether what an earlier process wrote under a tag still counts."""
+    return any(shown == tag for shown, _ in self._shown)
+
   def add(self, summary: bytes, *, step: int) -> None:
     """Writes a serialized `Summary`, but what an earlier process wrote of this step and counts."""
     event = event_pb2.Event(step=step)

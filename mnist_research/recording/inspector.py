@@ -64,11 +64,9 @@ class Inspector:
     self._jobs: list[Future[None]] = []
 
   def run(self, config: Config, environment: Mapping[str, Any], *, step: int) -> None:
-    """Writes what is known before the first step: config, environment, graph and layout."""
+    """Writes what is known before the first step: config, environment and graph."""
 
     def write() -> None:
-      plain = config.trains_on_cross_entropy
-      self._summaries.layout(train_loss="loss" if plain else "plain_loss", step=0)
       self._summaries.text("run/config", _code(config.to_flagfile()), step=step)
       self._summaries.text("run/environment", _code(json.dumps(environment, indent=1)), step=step)
       shape = [None, *self._examples.images.shape[1:]]
@@ -97,11 +95,19 @@ class Inspector:
     """Writes accuracy, and precision against recall, of each class."""
 
     def write() -> None:
-      classes = zip(self._label_names, evaluation.accuracy_per_class, strict=True)
-      for index, (name, accuracy) in enumerate(classes):
-        if accuracy is None:  # No example has this label.
+      accuracies = {
+        name: accuracy
+        for name, accuracy in zip(self._label_names, evaluation.accuracy_per_class, strict=True)
+        if accuracy is not None  # No example has this label.
+      }
+      if split == "test":  # It is scored once: a chart would have a single point.
+        self._summaries.text("test/accuracy_per_class", _table(accuracies), step=step)
+      else:
+        named = {f"per_class_accuracy/{name}": value for name, value in accuracies.items()}
+        self._summaries.scalars(split, named, step=step)
+      for index, name in enumerate(self._label_names):
+        if name not in accuracies:
           continue
-        self._summaries.scalars(split, {f"accuracy_per_class/{name}": accuracy}, step=step)
         probabilities = evaluation.probabilities[:, index]
         self._summaries.pr_curve(
           f"{split}/pr_curve/{name}", labels == index, np.minimum(probabilities, 1.0), step=step
@@ -137,7 +143,7 @@ class Inspector:
 
   def pictures(
     self, name: str, model: tf.keras.Model, test: Split, evaluation: Evaluation
-  ) -> Iterator[tuple[str, figures.Figure]]:
+  ) -> Iterator[tuple[str, figures.Figure, figures.Figure | None]]:
     """Draws pictures of a tested network; those of mistakes where there are any.
 
     Args:
@@ -147,16 +153,17 @@ class Inspector:
       evaluation: how.
 
     Yields:
-      The tag and the picture.
+      The tag, the picture, and what a card of TensorBoard shows in its place; None: the picture.
     """
     weights = first_weights(model, test.images.shape[1:])
     if weights is not None:
-      yield "test/weights", figures.weight_grid(weights, title=f"{name}: first weights")
+      yield "test/weights", figures.weight_grid(weights, title=f"{name}: first weights"), None
     yield (
       "test/reliability",
       figures.reliability_diagram(
         reliability(evaluation.probabilities, test.labels), title=f"{name}: test examples"
       ),
+      None,
     )
     for tag, kind, indices in (
       (
@@ -172,11 +179,13 @@ class Inspector:
     ):
       shown = indices[:_PICTURED_EXAMPLES]
       if len(shown):
-        yield f"test/{tag}", figures.prediction_grid(
-          test.images[shown], test.labels[shown], evaluation.probabilities[shown],
-          label_names=self._label_names,
-          title=f"{name}: the {len(shown)} {kind.format(len(indices))}",
-        )  # fmt: skip
+        examples = test.images[shown], test.labels[shown], evaluation.probabilities[shown]
+        title = f"{name}: the {len(shown)} {kind.format(len(indices))}"
+        yield (
+          f"test/{tag}",
+          figures.prediction_grid(*examples, label_names=self._label_names, title=title),
+          figures.prediction_card(*examples, label_names=self._label_names),
+        )
 
   def wait(self) -> None:
     """Waits until all is written; raises what went wrong meanwhile."""
@@ -237,6 +246,12 @@ def create_gradients(
     return {name: value.numpy() for name, value in zip(trained, values, strict=True)}
 
   return gradients
+
+
+def _table(accuracies: Mapping[str, float]) -> str:
+  """Markdown of a table of the accuracy of each class."""
+  rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in accuracies.items())
+  return f"| class | accuracy |\n|---|---|\n{rows}"
 
 
 def _code(text: str) -> str:

@@ -1,5 +1,6 @@
 """A trace of some training steps, by TensorFlow's profiler, on demand."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,17 @@ class Profiler:
   def __exit__(self, *exception: object) -> None:
     self._stop()
 
-  def at(self, step: int) -> None:
+  def block(self, step: int) -> contextlib.AbstractContextManager[object]:
+    """Returns the context of the block that begins at `step`: one step of the profile.
+
+    The steps within it are compiled together, and the profiler can't tell them apart.
+    """
+    self._at(step)
+    if not self._tracing:
+      return contextlib.nullcontext()
+    return tf.profiler.experimental.Trace("train", step_num=step, _r=1)
+
+  def _at(self, step: int) -> None:
     """Starts or stops before the block that begins at `step`."""
     if step == self._first:
       with writing(self._directory):

@@ -1,5 +1,6 @@
 """The files from which TensorBoard's projector shows vectors of examples as points in space."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,34 @@ from mnist_research.data.splits import Split
 from mnist_research.runtime.errors import writing
 
 VECTORS, METADATA, SPRITE = "embedding.tsv", "embedding_labels.tsv", "embedding_sprite.png"
+BOOKMARKS = "embedding_bookmarks.json"
+# A view of the projector: three principal components, from where all points are in sight.
+_VIEW = {
+  "label": "colored by class",
+  "selectedProjection": "pca",
+  "pcaComponentDimensions": [0, 1, 2],
+  "projections": [],
+  "selectedPoints": [],
+  "tSNEIteration": 0,
+  "tSNEPerplexity": 25,
+  "tSNELearningRate": 10,
+  "tSNEis3d": True,
+  "umapIs3d": True,
+  "umapNeighbors": 15,
+  "umapMinDist": 0.1,
+  "cameraDef": {
+    "orthographic": False,
+    "position": [0.45, 0.9, 1.6],
+    "target": [0, 0, 0],
+    "zoom": 1,
+  },
+  **{f"custom{side}Text": "" for side in ("XLeft", "XRight", "YUp", "YDown")},
+  **{f"custom{side}Regex": False for side in ("XLeft", "XRight", "YUp", "YDown")},
+  "customSelectedSearchByMetadataOption": "label",
+  "selectedColorOptionName": "label",
+  "selectedLabelOption": "label",
+  "forceCategoricalColoring": True,
+}
 
 
 def write(
@@ -41,13 +70,18 @@ def write(
   embedding.tensor_name = name
   embedding.tensor_shape.extend(vectors.shape)
   embedding.tensor_path, embedding.metadata_path = VECTORS, METADATA
+  embedding.bookmarks_path = BOOKMARKS
   embedding.sprite.image_path = SPRITE
   embedding.sprite.single_image_dim.extend(split.images.shape[2:0:-1])  # Width before height.
+  # The projector labels points by the first column that isn't all numbers.
+  names = [f"“{name}”" if name.isdecimal() else name for name in label_names]
   rows = ["label\tprediction\tright"]
   for label, prediction in zip(split.labels, predictions, strict=True):
     answer = "right" if label == prediction else "wrong"
-    rows.append(f"{label_names[label]}\t{label_names[prediction]}\t{answer}")
+    rows.append(f"{names[label]}\t{names[prediction]}\t{answer}")
+  view = {**_VIEW, "dataSetDimensions": list(vectors.shape)}
   with writing(directory):
+    (directory / BOOKMARKS).write_text(json.dumps([view]), encoding="utf-8")
     np.savetxt(directory / VECTORS, vectors, fmt="%.5g", delimiter="\t")
     (directory / METADATA).write_text("\n".join(rows) + "\n", encoding="utf-8")
     Image.fromarray(sprite(split.images)).save(directory / SPRITE)

@@ -162,8 +162,8 @@ class Recorder:
     self._draw_curves(step)
     if self._inspector:
       self._inspector.result(self._workdir.tensorboard, model, test, evaluation)
-      for tag, picture in self._inspector.pictures(self._name, model, test, evaluation):
-        self._picture(tag, step, picture)
+      for tag, picture, card in self._inspector.pictures(self._name, model, test, evaluation):
+        self._picture(tag, step, picture, card)
     self._summaries.finished(step=step)
 
   def untested_result(self, step: int) -> None:
@@ -177,9 +177,14 @@ class Recorder:
     self._workdir.append_metrics({"step": step, "split": split, **values})
     self._summaries.scalars(split, values, step=step)
 
-  def _picture(self, tag: str, step: int, figure: figures.Figure) -> None:
-    """Records a picture in TensorBoard, and as `figures/<split>_<name>.png`."""
-    self._summaries.image(tag, figures.to_array(figure), step=step)
+  def _picture(
+    self, tag: str, step: int, figure: figures.Figure, card: figures.Figure | None = None
+  ) -> None:
+    """Records a picture as `figures/<split>_<name>.png`, and one in TensorBoard.
+
+    There it is `card`, which is drawn for a small place; without one, the picture itself.
+    """
+    self._summaries.image(tag, figures.to_array(card or figure), step=step)
     path = self._workdir.figures / f"{tag.replace('/', '_')}.png"
     with writing(path):
       figures.save(figure, path)
@@ -193,9 +198,11 @@ class Recorder:
     names = (*self._label_names, "none")
     labels = np.where(first.labels == splits.NO_CLASS, len(self._label_names), first.labels)
     # Of step 0 wherever the run resumes: they are the same.
-    self._picture("train/examples", 0, figures.example_grid(
-      first.images, labels, label_names=names, title=title
-    ))  # fmt: skip
+    self._picture(
+      "train/examples", 0,
+      figures.example_grid(first.images, labels, label_names=names, title=title),
+      figures.example_card(first.images, labels, label_names=names),
+    )  # fmt: skip
 
   def draw_predictions(self, step: int, test: splits.Split, evaluation: Evaluation) -> None:
     """Draws some predictions, the first mistakes among them, and the confusion matrix."""
@@ -205,14 +212,25 @@ class Recorder:
     mistakes = f"the first {half} of {len(wrong):,} mistakes"
     if len(wrong) <= half:
       mistakes = f"all {len(wrong)} mistakes" if len(wrong) else "no mistakes"
-    self._picture("test/predictions", step, figures.prediction_grid(
-      test.images[shown], test.labels[shown], evaluation.probabilities[shown],
-      label_names=self._label_names,
-      title=f"{self._name}: the first {half} test examples, and {mistakes}",
-    ))  # fmt: skip
-    self._picture("test/confusion_matrix", step, figures.confusion_matrix(
-      evaluation.confusion, label_names=self._label_names, title=f"{self._name}: test examples"
-    ))  # fmt: skip
+    names = self._label_names
+    examples = test.images[shown], test.labels[shown], evaluation.probabilities[shown]
+    self._picture(
+      "test/predictions", step,
+      figures.prediction_grid(
+        *examples, label_names=names,
+        title=f"{self._name}: the first {half} test examples, and {mistakes}",
+      ),
+      figures.prediction_card(*examples, label_names=names),
+    )  # fmt: skip
+    confusion = evaluation.confusion
+    has_card = len(names) <= figures.MOST_CLASSES
+    self._picture(
+      "test/confusion_matrix", step,
+      figures.confusion_matrix(
+        confusion, label_names=names, title=f"{self._name}: test examples"
+      ),
+      figures.confusion_card(confusion, label_names=names) if has_card else None,
+    )  # fmt: skip
 
   def _draw_curves(self, step: int) -> None:
     """Draws loss and accuracy of all the run."""
@@ -220,6 +238,12 @@ class Recorder:
       "train/curves", step,
       figures.training_curves(self._workdir.read_metrics(), title=self._name),
     )  # fmt: skip
+
+
+def _name_of_run(workdir: Workdir) -> str:
+  """Returns what the HParams dashboard calls a run: `dense`; `sweep/trial-3` in a deeper folder."""
+  folder, name = workdir.path.absolute().parts[-2:]
+  return name if folder == "runs" else f"{folder}/{name}"
 
 
 class NullRecorder:
@@ -270,7 +294,7 @@ def open_recorder(
     Progress(first=first_step, total=total_steps) as progress,
   ):
     # The HParams dashboard compares runs by their settings.
-    summaries.hyperparameters(config.hyperparameters(), step=0)
+    summaries.hyperparameters(config.hyperparameters(), name=_name_of_run(workdir), step=0)
     inspector = None
     if config.run.summaries == "all":
       inspector = Inspector(summaries, background, inspected)

@@ -1,13 +1,17 @@
-"""TensorBoard event files: what a run shows, under the tags `<split>/<metric>`."""
+"""TensorBoard event files: what a run shows.
 
+Each split has a directory of its own, which TensorBoard takes for a run: `loss` of train and of
+validation are two lines in one chart, as Keras's callback has them. All else is in the directory
+above, under tags that begin with the split.
+"""
+
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from tensorboard.compat.proto import summary_pb2
-from tensorboard.plugins.custom_scalar import layout_pb2
-from tensorboard.plugins.custom_scalar import summary as layout_summary
 from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import summary as hparams_summary
@@ -20,9 +24,14 @@ from tensorboard.util.tensor_util import make_tensor_proto
 
 from mnist_research.recording.event_files import EventFile
 from mnist_research.runtime.errors import UserError
+from mnist_research.workdir import SPLITS
 
 HISTOGRAM_BINS = 30
 PR_THRESHOLDS = 201  # 0, 0.005, ..., 1
+# TensorBoard sorts charts by name, and opens the first two groups: those are accuracy and loss.
+_BESIDES = {name: f"progress/{name}" for name in ("epoch", "examples_per_second", "learning_rate")}
+# What scalars are called where the training loss is another than that of other splits.
+_COMPARABLE = {"loss": "objective", "plain_loss": "loss"}
 
 
 class Summaries:
@@ -38,23 +47,55 @@ class Summaries:
         not written a second time.
       enabled: whether anything is written.
     """
-    self._file = EventFile(directory, first_step=first_step) if enabled else None
+    self._directory = directory
+    self._first_step = first_step
+    self._lock = threading.Lock()
+    # By split; that of the directory itself has an empty name.
+    self._files: dict[str, EventFile] = {}
+    self._is_flat = False
+    if enabled:
+      whole = self._files[""] = EventFile(directory, first_step=first_step)
+      # A run of a former version has its scalars beside the rest, and goes on so.
+      self._is_flat = whole.shows("train/loss")
+      for split in SPLITS:  # Now: what was written past the first step is disowned by opening.
+        if (directory / split).is_dir():
+          self._files[split] = EventFile(directory / split, first_step=first_step)
 
   def __enter__(self) -> "Summaries":
     return self
 
   def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
     try:
-      if self._file:
-        self._file.close()
+      for file in self._files.values():
+        file.close()
     except UserError:
       if kind is None:  # Otherwise what is already on its way says more.
         raise
 
   def scalars(self, split: str, values: Mapping[str, float], *, step: int) -> None:
-    """Writes each value under the tag `<split>/<its name>`."""
+    """Writes each value under its name, in the run of its split; what isn't judged, as `progress/`.
+
+    A training loss that isn't comparable with the loss of other splits is called `objective`, and
+    the `plain_loss` takes its name.
+    """
+    if self._is_flat:
+      for name, value in values.items():
+        self._write(scalar_pb(f"{split}/{name}", value), step)
+      return
+    if "plain_loss" in values:
+      values = {_COMPARABLE.get(name, name): value for name, value in values.items()}
+    file = self._file_of(split)
+    if file is None:
+      return
     for name, value in values.items():
-      self._write(scalar_pb(f"{split}/{name}", value), step)
+      file.add(scalar_pb(_BESIDES.get(name, name), value).SerializeToString(), step=step)
+
+  def _file_of(self, split: str) -> EventFile | None:
+    """Returns the file of a split, which is made when the first of its scalars comes."""
+    with self._lock:
+      if self._files and split not in self._files:
+        self._files[split] = EventFile(self._directory / split, first_step=self._first_step)
+      return self._files.get(split)
 
   def image(self, tag: str, picture: np.ndarray, *, step: int) -> None:
     """Writes a picture, uint8 [height, width, 3]."""
@@ -90,43 +131,33 @@ class Summaries:
     summary.value[0].tag = tag  # It adds `/pr_curves`.
     self._write(summary, step)
 
-  def hyperparameters(self, values: Mapping[str, bool | float | str], *, step: int) -> None:
-    """Writes the settings that the HParams dashboard shows beside the metrics of the run."""
-    self._write(hparams_summary_v2.hparams_pb(dict(values)), step)
+  def hyperparameters(
+    self, values: Mapping[str, bool | float | str], *, name: str, step: int
+  ) -> None:
+    """Writes the settings that the HParams dashboard shows beside the metrics of the run.
+
+    Args:
+      values: the settings.
+      name: what the run is called there; runs of one name are one row.
+      step: of the event.
+    """
+    self._write(hparams_summary_v2.hparams_pb(dict(values), trial_id=name), step)
 
   def finished(self, *, step: int) -> None:
     """Tells the HParams dashboard that the run ended well."""
     self._write(hparams_summary.session_end_pb(api_pb2.STATUS_SUCCESS), step)
 
-  def layout(self, *, train_loss: str, step: int) -> None:
-    """Puts loss and accuracy into a chart each, in `Custom Scalars`, with a line for each split.
-
-    Args:
-      train_loss: the metric of train that is the same quantity as the `loss` of other splits.
-      step: of the event.
-    """
-    tags = {
-      "loss": [f"^train/{train_loss}$", "^(validation|test)/loss$"],
-      "accuracy": ["^(train|validation|test)/accuracy$"],
-    }
-    charts = [
-      layout_pb2.Chart(title=metric, multiline=layout_pb2.MultilineChartContent(tag=patterns))
-      for metric, patterns in tags.items()
-    ]
-    category = layout_pb2.Category(title="train, validation and test", chart=charts)
-    self._write(layout_summary.pb(layout_pb2.Layout(category=[category])), step)
-
   def graph(self, graph: tf.Graph) -> None:
     """Writes the operations of a network."""
-    if self._file:
+    if self._files:
       definition = graph.as_graph_def(add_shapes=True)
       # Otherwise the attributes of a node come in an order that each process draws.
-      self._file.add_graph(definition.SerializeToString(deterministic=True))
+      self._files[""].add_graph(definition.SerializeToString(deterministic=True))
 
   def flush(self) -> None:
     """Sends what was written to the disk."""
-    if self._file:
-      self._file.flush()
+    for file in list(self._files.values()):
+      file.flush()
 
   def _tensor(
     self, tag: str, values: np.ndarray, metadata: summary_pb2.SummaryMetadata, step: int
@@ -137,5 +168,5 @@ class Summaries:
 
   def _write(self, summary, step: int) -> None:
     """Writes a `Summary` protocol buffer, which TensorBoard and TensorFlow each have as a class."""
-    if self._file:
-      self._file.add(summary.SerializeToString(), step=step)
+    if self._files:
+      self._files[""].add(summary.SerializeToString(), step=step)

@@ -1,7 +1,9 @@
 """The page of several runs: a table of their configs, curves, and what they share."""
 
 import math
-from collections.abc import Sequence
+import os
+import urllib.parse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ def write_comparison_page(
   first_parts: Sequence[str] = (),
   last_parts: Sequence[str] = (),
   reference: str = "",
+  pages: Mapping[Path, Path] | None = None,
 ) -> tuple[Path, Table]:
   """Writes the page of several runs, with `configs.csv`, `runs.csv`, `table.md` and pictures.
 
@@ -41,6 +44,7 @@ def write_comparison_page(
     first_parts: HTML that stands before the table.
     last_parts: HTML that stands at the end.
     reference: names the config that the others are held against; empty: the first in order.
+    pages: the page of a run, by the directory of the run; the table of runs leads there.
 
   Returns:
     The page, and the table of the configs from the best to the worst.
@@ -78,7 +82,7 @@ def write_comparison_page(
         f"Training loss and validation error by epoch, a color for each of {len(rows)} configs",
       ),
     ),
-    html.section("Runs", _runs_table(rows), _common_settings(groups)),
+    html.section("Runs", _runs_table(rows, pages or {}, output), _common_settings(groups)),
   ]
   if set_aside:
     rows_left_out = [[str(aside.path), aside.kind, aside.reason] for aside in set_aside]
@@ -138,7 +142,7 @@ def _series(run: Run, split: str, key: str) -> tuple[np.ndarray, np.ndarray]:
   return epochs, 100 * (1 - values) if key == "accuracy" else values
 
 
-def _runs_table(rows: Sequence[Row]) -> str:
+def _runs_table(rows: Sequence[Row], pages: Mapping[Path, Path], output: Path) -> str:
   header = [
     "workdir", "config", "seed", "test accuracy", "test loss", "test scored", "training"
   ]  # fmt: skip
@@ -153,7 +157,11 @@ def _runs_table(rows: Sequence[Row]) -> str:
     for run in row.group.runs
     if run.result is not None
   ]  # fmt: skip
-  return html.folded(_counted(len(cells), "run"), Table(header, cells, texts=2).to_html())
+  links = {
+    str(path): urllib.parse.quote(os.path.relpath(page, output)) for path, page in pages.items()
+  }
+  table = Table(header, cells, texts=2, links=links)
+  return html.folded(_counted(len(cells), "run"), table.to_html())
 
 
 def _common_settings(groups: Sequence[Group]) -> str:

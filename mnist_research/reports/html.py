@@ -53,6 +53,7 @@ img { display: block; max-width: calc(100% + 1.1rem); height: auto; margin-left:
   border-radius: 6px; } }
 figcaption { margin-top: 0.4rem; color: var(--muted); font-size: 0.9rem; max-width: 46rem; }
 details { margin: 0.9rem 0; }
+a { color: var(--accent); }
 summary { cursor: pointer; color: var(--accent); }
 code { font: 0.86em/1.5 ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu Sans Mono",
   monospace; overflow-wrap: anywhere; }
@@ -135,6 +136,11 @@ def paragraph(text: str) -> str:
 def note(text: str) -> str:
   """Returns a paragraph that stays in the background."""
   return f'<p class="note">{html.escape(text)}</p>'
+
+
+def link(target: str, text: str) -> str:
+  """Returns a paragraph that leads to another page."""
+  return f'<p><a href="{html.escape(target)}">{html.escape(text)}</a></p>'
 
 
 def code(text: str) -> str:

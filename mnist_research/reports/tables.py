@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mnist_research.runtime.files import write_atomically
@@ -22,6 +23,7 @@ class Table(NamedTuple):
     texts: how many columns, from the left, are words; those after them are numbers.
     strong: the rows to set off.
     last_texts: how many columns, from the right, are words too.
+    links: where a text of the first column leads to, on a page.
   """
 
   header: Sequence[str]
@@ -29,6 +31,7 @@ class Table(NamedTuple):
   texts: int
   strong: frozenset[int] = frozenset()
   last_texts: int = 0
+  links: Mapping[str, str] = MappingProxyType({})
 
   def to_markdown(self) -> str:
     """The table as Markdown, its columns aligned for those who read it as it is."""
@@ -67,7 +70,10 @@ class Table(NamedTuple):
 
   def _cell(self, tag: str, column: int, text: str) -> str:
     kind = "" if self._is_text(column) else ' class="number"'
-    return f"<{tag}{kind}>{html.escape(text)}</{tag[:2]}>"
+    shown, target = html.escape(text), self.links.get(text) if column == 0 else None
+    if target:
+      shown = f'<a href="{html.escape(target)}">{shown}</a>'
+    return f"<{tag}{kind}>{shown}</{tag[:2]}>"
 
 
 def settings_table(texts: Mapping[str, str]) -> Table:

@@ -92,10 +92,10 @@ class Session:
     Raises:
       UserError: a loss isn't finite; nothing of this block was saved.
     """
-    self.profiler.at(block.start)
-    began = time.perf_counter()
-    done = self.train_block(*next(self.batches), tf.constant(block.num_steps))
-    step_losses = done.losses.numpy()[: block.num_steps].astype(np.float64)
+    with self.profiler.block(block.start):
+      began = time.perf_counter()
+      done = self.train_block(*next(self.batches), tf.constant(block.num_steps))
+      step_losses = done.losses.numpy()[: block.num_steps].astype(np.float64)
     seconds = time.perf_counter() - began
     self.train_seconds += seconds
     bad = np.flatnonzero(~np.isfinite(step_losses))

@@ -1,0 +1,55 @@
+"""Tests of what TensorBoard shows of several seeds: their names, their mean, and the band."""
+
+import commands
+import finished_runs
+import numpy as np
+import pytest
+
+from mnist_research.recording.summaries import Summaries
+from mnist_research.reports import averages, runs
+from mnist_research.runtime.errors import UserError
+
+
+def _seeds(folder, losses, **settings):
+  """Writes a run for each of `losses`, the training losses at step 300."""
+  for seed, loss in enumerate(losses):
+    workdir = finished_runs.write(folder / f"seed{seed}", accuracy=0.9, seed=seed, **settings)
+    workdir.append_metrics({"step": 300, "split": "train", "loss": loss, "accuracy": 0.5})
+    with Summaries(workdir.tensorboard, first_step=0) as summaries:
+      summaries.scalars("train", {"loss": loss}, step=300)
+
+
+def test_each_config_has_its_mean_and_band_and_each_run_its_name(tmp_path):
+  _seeds(tmp_path / "wide", [1.0, 2.0, 6.0], hidden_units=(64,))
+  _seeds(tmp_path / "alone", [5.0], hidden_units=(8,))
+  groups, _ = runs.group(runs.read([tmp_path])[0])
+  for _ in range(2):  # Another time, the same.
+    directory = averages.write_averages(groups, tmp_path / "report")
+  names = {path.name for path in directory.iterdir()}
+  assert names == {
+    ".averages", "seed0", "wide seed0", "seed1", "seed2",
+    "wide, mean", "wide, mean - std", "wide, mean + std",
+  }  # fmt: skip
+  assert (directory / "seed1" / "train").is_dir()
+  expected = {"mean": 3.0, "mean - std": 3 - np.sqrt(7), "mean + std": 3 + np.sqrt(7)}
+  for suffix, value in expected.items():
+    shown = commands.shown_scalars(
+      commands.Events(directory / f"wide, {suffix}"), "train/loss"
+    )  # fmt: skip
+    assert [step for step, _ in shown] == [100, 200, 300]
+    assert shown[2][1] == pytest.approx(value)
+
+
+def test_a_step_that_a_seed_lacks_has_no_mean(tmp_path):
+  _seeds(tmp_path / "wide", [1.0, 2.0])
+  (tmp_path / "wide" / "seed1" / "metrics.jsonl").write_text("")
+  groups, _ = runs.group(runs.read([tmp_path])[0])
+  assert averages.band(groups[0].runs, "train", "loss") == ({}, {})
+
+
+def test_a_directory_of_somebody_else_stays(tmp_path):
+  _seeds(tmp_path / "wide", [1.0, 2.0])
+  (tmp_path / "report" / "tensorboard").mkdir(parents=True)
+  groups, _ = runs.group(runs.read([tmp_path])[0])
+  with pytest.raises(UserError, match="tensorboard holds something else; choose another --output"):
+    averages.write_averages(groups, tmp_path / "report")

@@ -1,0 +1,58 @@
+"""Tests of what several networks get wrong together, and of suspect labels, worked by hand."""
+
+import csv
+
+import finished_runs
+import numpy as np
+import pytest
+
+from mnist_research.reports import remaining, runs
+from mnist_research.workdir import Predictions
+
+_LABELS = np.array([0, 0, 1, 1, 1], np.int32)
+_FIRST = np.array([[0.9, 0.1], [0.3, 0.7], [0.2, 0.8], [0.96, 0.04], [0.4, 0.6]], np.float32)
+# Right in its first mistake, and as wrong in the other.
+_SECOND = np.array([[0.7, 0.3], [0.64, 0.36], [0.0, 1.0], [0.94, 0.06], [0.2, 0.8]], np.float32)
+
+
+@pytest.fixture
+def found(tmp_path):
+  for seed, probabilities in enumerate((_FIRST, _SECOND)):
+    workdir = finished_runs.write(tmp_path / f"seed{seed}", accuracy=0.5, seed=seed)
+    digest = workdir.write_predictions(Predictions(_LABELS, probabilities, ("no", "yes")))
+    finished_runs.change_result(workdir, predictions_sha256=digest)
+  return runs.read([tmp_path])[0]
+
+
+def test_the_mean_decides_and_a_label_is_suspect_where_all_agree_on_another(found):
+  wrong = remaining.find(found)
+  # The means of "no": 0.8, 0.47, 0.1, 0.95, 0.3.
+  np.testing.assert_allclose(wrong.probabilities[:, 0], [0.8, 0.47, 0.1, 0.95, 0.3], rtol=1e-6)
+  assert wrong.indices.tolist() == [3, 1]
+  assert wrong.votes.tolist() == [2, 1]
+  assert wrong.suspect.tolist() == [True, False]
+  assert wrong.networks == 2
+
+
+def test_the_page_and_its_table_list_them(found, tmp_path):
+  wrong = remaining.find(found)
+  images = np.full((5, 4, 4, 1), 200, np.uint8)
+  page = remaining.write_page(wrong, images, tmp_path / "report").read_text()
+  assert "2 networks together" in page
+  assert "2 of 5 test examples are wrong, 40.00%" in page
+  assert "yes read as no" in page
+  with (tmp_path / "report" / "remaining.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  assert [(r["test example"], r["predicted"], r["suspect"]) for r in rows] == [
+    ("3", "no", "suspect"), ("1", "yes", "")
+  ]  # fmt: skip
+  assert {path.name for path in (tmp_path / "report").iterdir()} == {
+    "remaining.html", "remaining.csv", "suspect_labels.png", "remaining.png"
+  }  # fmt: skip
+
+
+def test_runs_that_were_tested_on_other_examples_are_left_out(found):
+  workdir = found[1].workdir
+  digest = workdir.write_predictions(Predictions(_LABELS[::-1].copy(), _SECOND, ("no", "yes")))
+  finished_runs.change_result(workdir, predictions_sha256=digest)
+  assert remaining.find(found) is None
