@@ -111,7 +111,7 @@ def _probabilities(page):
 
 def _seen(page):
   """The 28 x 28 image that the page shows."""
-  source = _answer(page).locator(".seen img").get_attribute("src")
+  source = _answer(page).locator(".saw img").get_attribute("src")
   return np.asarray(_decoded(source))
 
 
@@ -373,8 +373,55 @@ def test_it_is_dark_where_the_browser_is(page):
   assert lightness("html") > 200
   page.emulate_media(color_scheme="dark")
   assert lightness("html") < 50
-  # Paper is white in the dark, too.
-  assert lightness("#draw canvas") == 255
+  # The sheet too: light ink on dark paper, which is read as well.
+  corner = "e => [...e.getContext('2d').getImageData(2, 2, 1, 1).data].slice(0, 3)"
+  sheet = page.locator("#draw canvas")
+  page.wait_for_function("c => c.getContext('2d').getImageData(2, 2, 1, 1).data[0] < 60",
+                         arg=sheet.element_handle())  # fmt: skip
+  assert max(sheet.evaluate(corner)) < 60
+  _draw(page, _THREE)
+  _expect_label(page, "3")
+
+
+def test_a_one_is_drawn_by_the_keys(page):
+  page.locator("#draw canvas").focus()
+  for key in [*["ArrowUp"] * 8, "Space", *["ArrowDown"] * 16, "Space", "ArrowRight"]:
+    page.keyboard.press(key)
+  _expect_label(page, "1")
+  page.keyboard.press("Backspace")
+  _expect_label(page, "?")
+
+
+def test_two_digits_are_read_as_a_number_and_each_is_outlined(page):
+  narrow = [[(x / 2, y) for x, y in stroke] for stroke in _THREE]
+  _draw(page, [*narrow, [(0.8, 0.2), (0.8, 0.8)]])
+  _expect_label(page, "31")
+  expect(page.locator("#draw .outline rect")).to_have_count(2)
+
+
+def test_the_ink_that_spoke_stands_beside_what_the_network_saw(page):
+  _draw(page, _THREE)
+  _expect_label(page, "3")
+  why = _answer(page).locator(".why img")
+  expect(why).to_have_count(0)
+  button = page.get_by_role("button", name="Why?")
+  button.click()
+  expect(why).to_be_visible()
+  assert button.get_attribute("aria-pressed") == "true"
+  boxes = [_answer(page).locator(f"{name} .seen").bounding_box() for name in (".why", ".saw")]
+  assert boxes[0]["y"] == boxes[1]["y"]
+  button.click()
+  expect(why).to_have_count(0)
+
+
+def test_for_a_projector_the_answer_is_large(page):
+  _draw(page, _THREE)
+  _expect_label(page, "3")
+  bar, label = _answer(page).locator(".bars i").first, _answer(page).locator("output")
+  before = bar.bounding_box()["height"], label.bounding_box()["height"]
+  page.get_by_role("button", name="Projector").click()
+  assert bar.bounding_box()["height"] > 2 * before[0]
+  assert label.bounding_box()["height"] > 1.4 * before[1]
 
 
 # What it may load, and who may use it.

@@ -18,7 +18,7 @@ import commands
 import numpy as np
 import pytest
 import served_page
-from PIL import Image
+from PIL import Image, ImageDraw
 from served_page import draw_seven, encoded
 
 from mnist_research import images
@@ -100,6 +100,31 @@ def test_the_state_says_how_sure_the_network_is(score, shares, state, note):
   assert digit["probability"] == max(digit["probabilities"])
 
 
+def test_several_digits_are_a_number_from_left_to_right_with_the_tallest_shown(served):
+  picture = draw_seven()
+  ImageDraw.Draw(picture).line([(520, 60), (515, 440)], fill=40, width=22)
+  answer = served.request("POST", "/read", encoded(picture)).json
+  assert (answer["number"], answer["num_digits"], answer["tallest"]) == ("71", 2, 1)
+  assert [digit["label_name"] for digit in answer["digits"]] == ["7", "1"]
+  assert answer["digits"][0]["box"]["x"] < answer["digits"][1]["box"]["x"]
+  assert answer["note"] == "A number of 2 digits; the bars are those of the tallest."
+
+
+def test_the_ink_that_spoke_for_the_answer_is_shown_where_one_asks(served):
+  file = encoded(draw_seven())
+  assert "evidence" not in served.request("POST", "/read", file).json["digits"][0]
+  (digit,) = served.request("POST", "/read?why", file).json["digits"]
+  shown = [
+    np.asarray(Image.open(io.BytesIO(base64.b64decode(digit[name].partition(",")[2]))))
+    for name in ("image", "evidence")
+  ]
+  assert shown[1].shape == (28, 28, 3)
+  assert not shown[1][shown[0] == 0].any()
+  # Most of the ink of a plain 7 speaks for it: blue is more than red.
+  colors = shown[1].astype(int).sum((0, 1))
+  assert colors[2] > 1.1 * colors[0]
+
+
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"])
 def test_any_picture_is_read(served, format_name):
   media_type = {"Content-Type": f"image/{format_name.lower()}"}
@@ -111,7 +136,8 @@ def test_empty_paper_has_no_digit(served):
   answer = served.request("POST", "/read", encoded(Image.new("L", (64, 64), 255))).json
   note = "There is no digit yet."
   assert answer == {
-    "state": "blank", "width": 64, "height": 64, "digits": [], "num_digits": 0, "note": note
+    "state": "blank", "width": 64, "height": 64, "number": "", "digits": [], "tallest": 0,
+    "num_digits": 0, "note": note
   }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mnist_research import images
-from mnist_research.inference import readings
+from mnist_research.inference import occlusion, readings
 from mnist_research.inference.readings import Reading
 from mnist_research.inference.recognizer import Recognizer
 
@@ -19,45 +19,59 @@ from mnist_research.inference.recognizer import Recognizer
 _SURE = 0.8
 
 
-def read_picture(recognizer: Recognizer, file: bytes) -> dict[str, Any]:
+def read_picture(recognizer: Recognizer, file: bytes, *, why: bool = False) -> dict[str, Any]:
   """Reads the picture in a file.
 
   Args:
     recognizer: the network that reads.
     file: what is in the file.
+    why: whether to say which ink spoke for the answer.
 
   Returns:
     state: "digit", "unsure", "refused" where what was found is no digit, or "blank" where nothing
-    was found. width, height: of the picture, in pixels. digits: what was read, each with
-    label_name, probability and probabilities (of being a digit, and that one, so that they may sum
-    to less than 1), image (what the network saw, a data URL) and box (x, y, width, height of its
-    outline in the picture, which may reach beyond it). num_digits: how many the picture shows; the
-    tallest is read. note: a sentence.
+    was found; of several, that of the least certain. width, height: of the picture, in pixels.
+    number: what all digits together read, a text of a line for each row; what is no digit is a
+    question mark. digits: from
+    left to right, each with label_name, probability and probabilities (of being a digit, and that
+    one, so that they may sum to less than 1), image (what the network saw, a data URL) and box (x,
+    y, width, height of its outline in the picture, which may reach beyond it). tallest: the index
+    of the one that is shown. num_digits: how many there are. note: a sentence. With `why`, the
+    tallest has `evidence` too: its ink, blue where it spoke for the answer, and red where against.
 
   Raises:
     UserError: it isn't a picture that can be read.
   """
   picture = images.read(io.BytesIO(file))
   start = time.perf_counter()
-  reading = readings.read_digit(recognizer, picture)
+  found = images.find_digits(picture)
+  read = readings.read(recognizer, found) if found else []
   seconds = time.perf_counter() - start
   height, width = picture.shape
+  names = recognizer.label_names
+  tallest = max(range(len(read)), key=lambda index: read[index].box.height, default=0)
+  digits = [_digit(reading, recognizer) for reading in read]
+  if why and read:
+    shown = read[tallest]
+    spoke = occlusion.evidence(recognizer, shown.image, shown.label)
+    digits[tallest]["evidence"] = _data_url(occlusion.colored(shown.image, spoke))
   return {
-    "state": _state(reading),
+    "state": _state(read),
     "width": width,
     "height": height,
-    "digits": [_digit(reading, recognizer)] if reading else [],
-    "num_digits": reading.num_digits if reading else 0,
-    "note": _note(reading, recognizer.label_names, seconds),
+    "number": readings.number(read, names)["number"] if read else "",
+    "digits": digits,
+    "tallest": tallest,
+    "num_digits": len(read),
+    "note": _note(read, names, seconds),
   }
 
 
-def _state(reading: Reading | None) -> str:
-  if reading is None:
+def _state(read: Sequence[Reading]) -> str:
+  if not read:
     return "blank"
-  if not reading.is_digit:
+  if not any(reading.is_digit for reading in read):
     return "refused"
-  return "digit" if reading.certainty >= _SURE else "unsure"
+  return "digit" if min(reading.certainty for reading in read) >= _SURE else "unsure"
 
 
 def _digit(reading: Reading, recognizer: Recognizer) -> dict[str, Any]:
@@ -70,17 +84,21 @@ def _digit(reading: Reading, recognizer: Recognizer) -> dict[str, Any]:
   }
 
 
-def _note(reading: Reading | None, label_names: Sequence[str], seconds: float) -> str:
-  if reading is None:
+def _note(read: Sequence[Reading], label_names: Sequence[str], seconds: float) -> str:
+  if not read:
     return "There is no digit yet."
-  if reading.num_digits > 1:
-    return f"There are {reading.num_digits} digits; the tallest is read."
-  state = _state(reading)
+  state = _state(read)
   if state == "refused":
-    return "This doesn't look like a digit."
+    several = len(read) > 1
+    return "These don't look like digits." if several else "This doesn't look like a digit."
+  worst = min(read, key=lambda reading: reading.certainty)
+  if state == "unsure" and len(read) > 1:
+    return "Not sure: what is not a digit, or not clearly one, is among them."
   if state == "unsure":
-    name = label_names[reading.label]
-    return f"Not sure: the probability of a {name} is {reading.certainty:.1%}."
+    name = label_names[worst.label]
+    return f"Not sure: the probability of a {name} is {worst.certainty:.1%}."
+  if len(read) > 1:
+    return f"A number of {len(read)} digits; the bars are those of the tallest."
   return f"Found, prepared and read in {1000 * seconds:.0f} ms."
 
 

@@ -1,6 +1,7 @@
 """The routes of the page: itself, its scripts and style, and the reading of a picture."""
 
 import asyncio
+import functools
 import html
 import string
 from collections.abc import Awaitable, Callable, Sequence
@@ -60,7 +61,10 @@ class _Reading:
       raise Refused(HTTPStatus.BAD_REQUEST, "The request has no picture.")
     try:
       async with self._turn:
-        return JSONResponse(await asyncio.to_thread(read_picture, self._recognizer, file))
+        reading = functools.partial(
+          read_picture, self._recognizer, file, why=request.url.query == "why"
+        )
+        return JSONResponse(await asyncio.to_thread(reading))
     except UserError as error:
       problem = str(error).removeprefix("the picture")
       raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"The file{problem}.") from error

@@ -21,8 +21,8 @@ export class Answer {
   }
 
   // Shows what the server answered.
-  show({ state, digits, note }) {
-    this.#fill(state, digits[0], note);
+  show({ state, digits, tallest, number, note }) {
+    this.#fill(state, digits[tallest], note, number);
   }
 
   blank() {
@@ -34,27 +34,31 @@ export class Answer {
     this.#fill("problem", undefined, sentence);
   }
 
-  #fill(state, digit, note) {
+  #fill(state, digit, note, number) {
     this.#root.dataset.state = state;
     const label = this.#find(".label");
     const isRefused = state === "refused";
-    const name = isRefused ? "?" : (digit?.label_name ?? "?");
+    const isNumber = number?.length > 1 && !isRefused;
+    const name = isRefused ? "?" : isNumber ? number : (digit?.label_name ?? "?");
     // Text that stays the same must not be set: it would be read aloud again.
     if (label.textContent !== name) label.textContent = name;
-    label.classList.toggle("word", name.length > 1);
+    label.classList.toggle("number", isNumber);
+    label.classList.toggle("word", !isNumber && name.length > 1);
     this.#find(".probability").textContent =
-      isRefused ? "not a digit" : digit ? percent(digit.probability) : "";
-    this.#see(digit?.image);
+      isRefused ? "not a digit" : digit && !isNumber ? percent(digit.probability) : "";
+    this.#see(".saw .seen", digit?.image, "What the network saw");
+    this.#find(".why").hidden = !digit?.evidence;
+    this.#see(".why .seen", digit?.evidence, "The ink that spoke for the answer, and against it");
     this.#root.querySelectorAll(".bars li").forEach((bar, index) => this.#bar(bar, digit, index));
     const line = this.#find(".note");
     line.role = state === "problem" ? "alert" : null;
     line.textContent = note;
   }
 
-  #see(image) {
-    const seen = this.#find(".seen");
+  #see(place, image, alt) {
+    const seen = this.#find(place);
     if (!image) return seen.replaceChildren();
-    if (!seen.firstChild) seen.append(Object.assign(new Image(), { alt: "What the network saw" }));
+    if (!seen.firstChild) seen.append(Object.assign(new Image(), { alt }));
     seen.firstChild.src = image;
   }
 

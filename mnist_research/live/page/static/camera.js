@@ -27,6 +27,12 @@ export function createCamera(root, reader) {
   }
 
   async function start() {
+    if (!navigator.mediaDevices) {
+      note.textContent =
+        "Browsers keep the camera from pages without HTTPS, but for one at 127.0.0.1 or localhost: " +
+        "open the page on the machine that serves it, or draw.";
+      return;
+    }
     button.disabled = true;
     note.textContent = hint;
     try {

@@ -19,6 +19,20 @@ const sketch = createSketch(draw.root, draw.reader);
 const { stop } = createCamera(camera.root, camera.reader);
 const { show } = createUpload(upload.root, upload.reader, upload.answer, maxBytes);
 
+// Buttons that stay pressed: large type, and which ink spoke for the answer.
+function toggle(name, change) {
+  const button = document.querySelector(`.top [name=${name}]`);
+  button.addEventListener("click", () => {
+    const isOn = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", isOn);
+    change(isOn);
+  });
+}
+toggle("wall", (isOn) => document.documentElement.classList.toggle("wall", isOn));
+toggle("why", (isOn) => {
+  for (const { reader } of Object.values(panels)) reader.explain(isOn);
+});
+
 function open(name) {
   for (const tab of tabs) {
     const isOpen = tab.getAttribute("aria-controls") === name;

@@ -3,8 +3,8 @@ const BUSY = 503;
 const SECONDS_TO_RETRY = 1;
 const GONE = "The page's command doesn't answer. Start it again, then reload the page.";
 
-async function ask(picture) {
-  const response = await fetch("read", {
+async function ask(picture, why) {
+  const response = await fetch(why ? "read?why" : "read", {
     method: "POST",
     headers: { "Content-Type": "application/octet-stream" },
     credentials: "omit",
@@ -19,6 +19,8 @@ export class Reader {
   #next = null; // The newest request that is not sent yet.
   #isAsking = false;
   #round = 0;
+  #last = null; // The request that was answered last.
+  #why = false;
 
   // `answer` shows what is read; `outline`, if given, is an SVG element that lies over the picture.
   constructor(answer, outline = null) {
@@ -33,10 +35,16 @@ export class Reader {
     if (!this.#isAsking) this.#askAll();
   }
 
+  // Says, from here on, which ink spoke for the answer, or doesn't.
+  explain(why) {
+    this.#why = why;
+    if (this.#last) this.read(this.#last.take, this.#last.name);
+  }
+
   // Shows no answer any more; one that is on its way is dropped.
   forget() {
     this.#round += 1;
-    this.#next = null;
+    this.#next = this.#last = null;
     this.#answer.blank();
     this.#draw({ digits: [] });
   }
@@ -49,6 +57,7 @@ export class Reader {
       this.#next = null;
       const reply = await this.#reply(request);
       if (round !== this.#round) continue;
+      this.#last = request;
       this.#show(reply, request.name);
       if (reply.status !== BUSY) continue;
       await new Promise((done) => setTimeout(done, 1000 * SECONDS_TO_RETRY));
@@ -59,7 +68,7 @@ export class Reader {
 
   async #reply({ take }) {
     try {
-      return await ask(await take());
+      return await ask(await take(), this.#why);
     } catch {
       return { error: GONE };
     }
@@ -79,9 +88,12 @@ export class Reader {
   #draw({ width, height, digits }) {
     if (!this.#outline) return;
     this.#outline.setAttribute("viewBox", `0 0 ${width ?? 1} ${height ?? 1}`);
+    // Those that are there are moved: an answer comes ten times a second.
+    const there = [...this.#outline.children];
     this.#outline.replaceChildren(
-      ...digits.map(({ box }) => {
-        const shape = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+      ...digits.map(({ box }, index) => {
+        const shape =
+          there[index] ?? document.createElementNS("http://www.w3.org/2000/svg", "rect");
         const attributes = { ...box, rx: (width / 80).toFixed(1) };
         for (const [key, value] of Object.entries(attributes)) shape.setAttribute(key, value);
         return shape;

@@ -1,6 +1,11 @@
 // A sheet to draw on: it is read while a stroke is drawn.
 const DELAY = 60; // Milliseconds: encoding the sheet takes longer than a pen's move.
-const INK = "#1f2933";
+const STEP = 20; // Pixels of the sheet that an arrow key moves the pen.
+const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+// Chalk where the browser is dark: either is read.
+const DARK = matchMedia("(prefers-color-scheme: dark)");
+const paper = () => (DARK.matches ? "#1d242c" : "white");
+const ink = () => (DARK.matches ? "#f2f4f7" : "#1f2933");
 
 function drawStroke(pen, points) {
   pen.beginPath();
@@ -24,11 +29,13 @@ export function createSketch(root, reader) {
   const drawings = [[]];
   let shown = 0;
   let due = null;
+  const cursor = [sheet.width / 2, sheet.height / 2];
+  let isDown = false;
 
   function draw() {
-    pen.fillStyle = "white";
+    pen.fillStyle = paper();
     pen.fillRect(0, 0, sheet.width, sheet.height);
-    pen.strokeStyle = INK;
+    pen.strokeStyle = ink();
     pen.lineWidth = sheet.width / 15;
     pen.lineCap = pen.lineJoin = "round";
     for (const stroke of drawings[shown]) drawStroke(pen, stroke);
@@ -37,10 +44,30 @@ export function createSketch(root, reader) {
     buttons.clear.disabled = drawings[shown].length === 0;
   }
 
+  function picture() {
+    draw();
+    const taken = new Promise((done) => sheet.toBlob(done));
+    taken.then(() => document.activeElement === sheet && usesKeys && drawCursor());
+    return taken;
+  }
+
   function send() {
     due = null;
-    if (drawings[shown].length === 0) return reader.forget();
-    reader.read(() => new Promise((done) => sheet.toBlob(done)));
+    if (drawings[shown].length > 0) return reader.read(picture);
+    reader.forget();
+    if (document.activeElement === sheet && usesKeys) drawCursor();
+  }
+
+  // Where the keys move the pen. It is drawn after the sheet was sent, and is no ink.
+  let usesKeys = false;
+  function drawCursor() {
+    pen.save();
+    pen.lineWidth = 3;
+    pen.strokeStyle = isDown ? "#d55e00" : "#0072b2";
+    pen.beginPath();
+    pen.arc(...cursor, 16, 0, 2 * Math.PI);
+    pen.stroke();
+    pen.restore();
   }
 
   function changed() {
@@ -76,6 +103,38 @@ export function createSketch(root, reader) {
     drawings[shown].at(-1)?.push(place(event));
     changed();
   });
+
+  sheet.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const move = MOVES[event.key];
+    if (!move && ![" ", "Backspace", "Escape"].includes(event.key)) return;
+    event.preventDefault();
+    usesKeys = true;
+    if (event.key === "Backspace") {
+      isDown = false;
+      return undo();
+    }
+    if (event.key === "Escape") isDown = false;
+    if (event.key === " ") {
+      isDown = !isDown;
+      if (isDown) return add([...drawings[shown], [[...cursor]]]);
+    }
+    if (move) {
+      move.forEach((step, axis) => {
+        cursor[axis] = Math.min(sheet.width - STEP, Math.max(STEP, cursor[axis] + STEP * step));
+      });
+      if (isDown) drawings[shown].at(-1)?.push([...cursor]);
+    }
+    changed();
+  });
+  sheet.addEventListener("pointerdown", () => {
+    usesKeys = isDown = false;
+  });
+  sheet.addEventListener("blur", () => {
+    isDown = usesKeys = false;
+    draw();
+  });
+  DARK.addEventListener("change", changed);
 
   const undo = () => turnTo(shown - 1);
   const redo = () => turnTo(shown + 1);

@@ -1,0 +1,68 @@
+"""Which ink of a digit spoke for an answer, and which against it: by covering it, part by part."""
+
+import numpy as np
+
+from mnist_research.inference.recognizer import Recognizer
+
+# Pixels of the square that covers, and of its steps.
+_SIDE = 5
+_STEP = 2
+# A difference in log odds of this much has the full color.
+_STRONG = 4.0
+# Blue and vermilion, which people with color blindness tell apart.
+_FOR, _AGAINST = (0, 114, 178), (213, 94, 0)
+
+
+def evidence(recognizer: Recognizer, image: np.ndarray, label: int) -> np.ndarray:
+  """Returns how much each pixel spoke for a label, float64 [height, width]; below 0: against it.
+
+  A square of paper covers the digit everywhere in turn. A pixel's value is the mean fall of the
+  label's log odds over the squares that cover it; where there is no ink it is 0.
+
+  Args:
+    recognizer: the network.
+    image: uint8 [height, width], white ink on black, as the network sees it.
+    label: of a class.
+  """
+  height, width = image.shape
+  places = [
+    (y, x)
+    for y in range(1 - _SIDE, height, _STEP)
+    for x in range(1 - _SIDE, width, _STEP)
+    if image[max(0, y) : y + _SIDE, max(0, x) : x + _SIDE].any()
+  ]
+  covered = np.repeat(image[None], len(places) + 1, axis=0)
+  for number, (y, x) in enumerate(places):
+    covered[number, max(0, y) : y + _SIDE, max(0, x) : x + _SIDE] = 0
+  answers = recognizer.answer(covered.reshape(-1, *recognizer.image_shape))
+  odds = _log_odds(answers.log_probabilities, label)
+  sums, counts = np.zeros(image.shape), np.zeros(image.shape)
+  for (y, x), value in zip(places, odds[-1] - odds[:-1], strict=True):
+    window = np.s_[max(0, y) : y + _SIDE, max(0, x) : x + _SIDE]
+    sums[window] += value
+    counts[window] += 1
+  return np.where(image > 0, sums / np.maximum(counts, 1), 0.0)
+
+
+def _log_odds(log_probabilities: np.ndarray, label: int) -> np.ndarray:
+  """Returns log p / (1 - p) of a label, float64 [N]; 1 - p is summed over the others."""
+  others = np.delete(log_probabilities, label, axis=1)
+  highest = others.max(axis=1)
+  rest = highest + np.log(np.exp(others - highest[:, None]).sum(axis=1))
+  return log_probabilities[:, label] - rest
+
+
+def colored(image: np.ndarray, evidence: np.ndarray) -> np.ndarray:
+  """Returns the image with ink that spoke for the label in blue, against it in vermilion.
+
+  Args:
+    image: uint8 [height, width].
+    evidence: of it, from `evidence`.
+
+  Returns:
+    uint8 [height, width, 3].
+  """
+  share = np.clip(np.abs(evidence) / _STRONG, 0, 1)[..., None]
+  color = np.where(evidence[..., None] >= 0, _FOR, _AGAINST)
+  ink = image[..., None].astype(np.float64) / 255
+  return np.rint(ink * ((1 - share) * 255 + share * color)).astype(np.uint8)
