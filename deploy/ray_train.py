@@ -1,0 +1,117 @@
+"""Trains on a Ray cluster: Ray places the workers, and starts them again when one is lost.
+
+  python deploy/ray_train.py --workers=2 -- --flagfile=configs/dense.cfg --workdir=/shared/dense
+
+What stands behind `--` are flags of `mnist_research.train`, for each worker; --workdir is on a disk
+that all machines share. Each worker is a process beside an actor of Ray Train, which sets TF_CONFIG
+for it. When a worker, its actor or its machine is lost, Ray starts all of them again, --restarts
+times at most, and they go on from the last checkpoint. SIGTERM to a machine, or Ctrl-C here, has
+them save first. Without a cluster (RAY_ADDRESS), Ray runs on this machine alone.
+
+Needs the extra `ray`: python -m pip install -e '.[ray]'.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from mnist_research.runtime.files import locked
+
+# Runs a command that stops, and saves, when the actor ends, however that ends. An actor that ends
+# kills its own children, so the command is a shell's child, and SIGTERM is what it then gets.
+_ENDING_WITH_ACTOR = ("sh", "-c", 'setpriv --pdeathsig TERM -- "$@"; exit $?', "sh")
+
+
+def define_flags() -> None:
+  """Defines the flags: how many workers, what each takes, and how often they are started again."""
+  flags.DEFINE_integer("workers", 2, "how many", lower_bound=1)
+  flags.DEFINE_integer("cpus", 1, "processors that Ray keeps for each worker", lower_bound=1)
+  flags.DEFINE_integer("gpus", 0, "GPUs that Ray keeps for each worker", lower_bound=0)
+  flags.DEFINE_integer("restarts", 3, "how often lost workers are started again", lower_bound=0)
+
+
+def main(arguments: list[str]) -> None:
+  """Trains, and exits with 0 when the run is finished."""
+  command = [sys.executable, "-m", "mnist_research.train", *arguments[1:]]
+  workdir = _workdir(arguments)
+  # Here: it takes seconds, and loads TensorFlow.
+  import ray
+  from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+  from ray.train.tensorflow import TensorflowTrainer
+
+  values = flags.FLAGS
+  # Without its dashboard, Ray warns each second that it can't be asked.
+  ray.init(
+    logging_config=ray.LoggingConfig(log_level="ERROR"),
+    **_own_cluster(values.workers * values.cpus),
+  )
+  resources = {"CPU": values.cpus, **({"GPU": values.gpus} if values.gpus else {})}
+  trainer = TensorflowTrainer(
+    run_worker,
+    train_loop_config={"command": command, "workdir": str(workdir)},
+    scaling_config=ScalingConfig(
+      num_workers=values.workers, use_gpu=values.gpus > 0, resources_per_worker=resources
+    ),
+    run_config=RunConfig(
+      name="ray",
+      storage_path=str(workdir),
+      failure_config=FailureConfig(max_failures=values.restarts),
+    ),
+  )
+  try:
+    trainer.fit()
+  except TrainingFailedError as error:
+    reason = str(error).strip().splitlines()[-1]
+    print(f"error: {reason}; the same command goes on from the last checkpoint", file=sys.stderr)
+    sys.exit(2)
+
+
+def _own_cluster(cpus: int) -> dict[str, Any]:
+  """Returns the arguments of a cluster on this machine alone, where RAY_ADDRESS names no other.
+
+  Args:
+    cpus: that the workers need; they may be more than there are.
+  """
+  if os.environ.get("RAY_ADDRESS"):
+    return {}
+  return {"num_cpus": cpus, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+
+
+def _workdir(arguments: list[str]) -> Path:
+  """Returns the workdir that the flags of the workers name, as all machines see it."""
+  for argument in arguments:
+    name, _, value = argument.partition("=")
+    if name in ("--workdir", "-workdir") and value:
+      return Path(value).expanduser().resolve()
+  print(
+    "error: --workdir=DIR is needed behind --, on a disk that all workers share", file=sys.stderr
+  )
+  sys.exit(2)
+
+
+def run_worker(config: dict[str, Any]) -> None:
+  """Runs one worker to its end, in an actor of Ray Train, which has set TF_CONFIG.
+
+  Raises:
+    RuntimeError: it failed, or was told to stop; Ray then starts all workers again.
+  """
+  _wait_for_former(Path(config["workdir"]))
+  code = subprocess.run([*_ENDING_WITH_ACTOR, *config["command"]], check=False).returncode
+  if code:
+    raise RuntimeError(f"mnist_research.train ended with exit code {code}")
+
+
+def _wait_for_former(workdir: Path) -> None:
+  """Waits for the worker of an actor that was lost: it saves, or misses its peers, and ends."""
+  with contextlib.suppress(FileNotFoundError), locked(workdir / ".lock", wait=True):
+    pass
+
+
+if __name__ == "__main__":
+  define_flags()
+  app.run(main)

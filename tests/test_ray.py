@@ -1,0 +1,133 @@
+"""Tests of deploy/ray_train.py on a cluster of this machine: equal bits, lost workers, stops."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import commands
+import pytest
+
+from mnist_research.config import flags as config_flags
+from mnist_research.training.loop import train
+
+pytest.importorskip("ray", reason="the extra ray is not installed")
+
+_TRAIN = commands.REPOSITORY / "deploy" / "ray_train.py"
+_FLAGS = (
+  *commands.SMALL, "--steps=400", "--steps_per_loop=20", "--checkpoint_every=40",
+  "--evaluate_every=100",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def flagfile(prepared, tmp_path_factory) -> Path:
+  """The settings of all runs here, but for the workdir."""
+  path = tmp_path_factory.mktemp("ray") / "flags"
+  path.write_text("\n".join((*_FLAGS, f"--data_dir={prepared}")))
+  return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(flagfile) -> Path:
+  """The workdir of an uninterrupted run on two devices of one process, as two workers train."""
+  workdir = flagfile.parent / "undisturbed"
+  train(config_flags.from_flagfile(flagfile).replace(device_count=2, workdir=str(workdir)))
+  return workdir
+
+
+class _Job:
+  """A run on a Ray cluster of its own."""
+
+  def __init__(self, flagfile: Path, workdir: Path, *flags: str):
+    self.workdir = workdir
+    self._process = subprocess.Popen(
+      [sys.executable, _TRAIN, *flags, "--", f"--flagfile={flagfile}", f"--workdir={workdir}"],
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=commands.REPOSITORY,
+      env={**os.environ, "PYTHONPATH": str(commands.REPOSITORY)},
+    )  # fmt: skip
+
+  def train_to(self, step: int) -> None:
+    """Waits until a step is done."""
+    commands.wait_until(lambda: commands.last_step(self.workdir) >= step, self._process)
+
+  def send(self, number: signal.Signals) -> None:
+    """Sends a signal to the actor of a worker, which has a shell between."""
+    os.kill(_parent(_parent(_workers(self.workdir)[0])), number)
+
+  def finish(self) -> commands.Finished:
+    """Waits until all have ended; the workers may need a moment more than Ray."""
+    finished = commands.finish(self._process, timeout=400)
+    while _workers(self.workdir):
+      time.sleep(0.1)
+    return finished
+
+
+def _workers(workdir: Path) -> list[int]:
+  """The numbers of the processes that train in a workdir."""
+  found = []
+  for path in Path("/proc").glob("[0-9]*/cmdline"):
+    try:
+      arguments = path.read_bytes().split(b"\0")
+    except OSError:  # It has ended.
+      continue
+    is_worker = arguments[1:3] == [b"-m", b"mnist_research.train"]
+    if is_worker and f"--workdir={workdir}".encode() in arguments:
+      found.append(int(path.parent.name))
+  return found
+
+
+def _parent(process: int) -> int:
+  return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.timeout(900)
+def test_a_lost_actor_is_started_again_and_the_run_ends_with_the_same_bits(
+  flagfile, undisturbed, tmp_path
+):
+  job = _Job(flagfile, tmp_path / "run", "--workers=2")
+  job.train_to(100)
+  assert len(_workers(job.workdir)) == 2
+  job.send(signal.SIGKILL)
+  finished = job.finish()
+  assert finished.returncode == 0, finished.stderr
+  assert "resuming: step" in finished.stdout + finished.stderr
+  commands.assert_same_run(job.workdir, undisturbed)
+
+
+@pytest.mark.timeout(900)
+def test_a_machine_that_stops_saves_and_other_numbers_of_workers_go_on(
+  flagfile, undisturbed, tmp_path
+):
+  workdir = tmp_path / "run"
+  job = _Job(flagfile, workdir, "--workers=2", "--restarts=0")
+  job.train_to(100)
+  job.send(signal.SIGTERM)
+  finished = job.finish()
+  assert finished.returncode == 2
+  assert "the same command goes on from the last checkpoint" in finished.stderr
+  stopped = commands.last_step(workdir)
+  assert max(path.name for path in (workdir / "checkpoints").iterdir()) == f"{stopped:08d}"
+  job = _Job(flagfile, workdir, "--workers=3", "--restarts=0")
+  job.train_to(stopped + 60)
+  job.send(signal.SIGTERM)
+  job.finish()
+  assert _Job(flagfile, workdir, "--workers=1").finish().returncode == 0
+  records, expected = commands.read_metrics(workdir), commands.read_metrics(undisturbed)
+  assert [(r["step"], r["split"]) for r in records] == [(r["step"], r["split"]) for r in expected]
+  for record, other in zip(records, expected, strict=True):
+    assert record["loss"] == pytest.approx(other["loss"], rel=5e-3)
+
+
+def test_a_workdir_must_be_named(tmp_path):
+  finished = subprocess.run(
+    [sys.executable, _TRAIN, "--", "--flagfile=configs/dense.cfg"],
+    capture_output=True, text=True, cwd=tmp_path, check=False,
+    env={**os.environ, "PYTHONPATH": str(commands.REPOSITORY)},
+  )  # fmt: skip
+  assert finished.returncode == 2
+  assert finished.stderr.splitlines()[-1] == (
+    "error: --workdir=DIR is needed behind --, on a disk that all workers share"
+  )
