@@ -117,7 +117,7 @@ def _seen(page):
 
 def _expect_seen(page, picture):
   """Waits until the page shows what the network saw of `picture`."""
-  ((image, _),) = images.find_digits(picture)
+  ((image, *_),) = images.find_digits(picture)
   deadline = time.monotonic() + 30
   while not np.array_equal(_seen(page), image):
     assert time.monotonic() < deadline
@@ -168,7 +168,7 @@ def test_a_three_is_read_while_it_is_drawn(page, tmp_path):
 def test_strokes_are_taken_back_one_by_one_and_all_together(page):
   one = [(0.3, 0.2), (0.3, 0.8)]
   _draw(page, [one, [(x + 0.4, y) for x, y in one]])
-  expect(_note(page)).to_have_text("There are 2 digits; the tallest is read.")
+  expect(_note(page)).to_have_text("A number of 2 digits; the bars are those of the tallest.")
   page.get_by_role("button", name="Undo").click()
   expect(_note(page)).to_contain_text("Found, prepared and read in")
   _draw(page, [one])
