@@ -176,7 +176,7 @@ def test_the_graph_is_that_of_the_network(run):
   assert operations.count("Relu") == 1
   # Unsorted, its bytes would be others in each process, and two equal runs would differ.
   stored = run.tensors("__run_graph__")[0].item()
-  assert stored == run.events.Graph().SerializeToString(deterministic=True)
+  assert stored == run.events.graph().SerializeToString(deterministic=True)
 
 
 def test_the_embedding_is_the_last_hidden_layer(run, trained):
