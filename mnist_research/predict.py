@@ -25,7 +25,6 @@ from absl import flags
 from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app, command_line, own_data
 from mnist_research.runtime.errors import UserError
-from mnist_research.runtime.progress import Progress
 
 _DIGIT_NAMES = tuple("0123456789")
 
@@ -52,6 +51,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Predicts for the pictures in `arguments`, or for the example that --index names."""
+  from mnist_research.runtime.progress import Progress  # Its logging defines flags.
+
   index, several, figure_path = flag_values.index, flag_values.digits, flag_values.figure
   if bool(arguments) == (index is not None):
     raise UserError("name either pictures or --index=N, a test example")
