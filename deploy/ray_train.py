@@ -2,10 +2,10 @@
 
   python deploy/ray_train.py --workers=2 -- --flagfile=configs/dense.cfg --workdir=/shared/dense
 
-What stands behind `--` are flags of `mnist_research.train`, for each worker; --workdir is on a disk
-that all machines share. Each worker is a process beside an actor of Ray Train, which sets TF_CONFIG
-for it. When a worker, its actor or its machine is lost, Ray starts all of them again, --restarts
-times at most, and they go on from the last checkpoint. SIGTERM to a machine, or Ctrl-C here, has
+The flags after `--` are those of `mnist_research.train`, for each worker; --workdir must be on a
+disk that all machines share. Each worker is a process beside an actor of Ray Train, which sets
+TF_CONFIG for it. When a worker, its actor or its machine is lost, Ray starts all of them again, --restarts
+times at most, and they resume from the last checkpoint. SIGTERM to a machine, or Ctrl-C here, has
 them save first. Without a cluster (RAY_ADDRESS), Ray runs on this machine alone.
 
 Needs the extra `ray`: python -m pip install -e '.[ray]'.
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
     trainer.fit()
   except TrainingFailedError as error:
     reason = str(error).strip().splitlines()[-1]
-    print(f"error: {reason}; the same command goes on from the last checkpoint", file=sys.stderr)
+    print(f"error: {reason}; the same command resumes from the last checkpoint", file=sys.stderr)
     sys.exit(2)
 
 

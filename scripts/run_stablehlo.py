@@ -58,7 +58,7 @@ def main() -> int:
   expected = done(blocks, blocks["losses"])
   difference = float(np.max(np.abs(losses - expected) / np.abs(expected)))
   tolerance = manifest["tolerance"] if arguments.tolerance is None else arguments.tolerance
-  agree = difference <= tolerance  # Not so where one is no number.
+  agree = difference <= tolerance  # False if either is NaN.
   result = {
     "device": jax.devices()[0].device_kind,
     "jax": jax.__version__,

@@ -249,7 +249,7 @@ class Events:
     return self._parts[""].Tensors(tag)
 
   def of_plugin(self, name: str) -> dict[str, bytes]:
-    """Returns what a dashboard is told of each of its tags."""
+    """Returns the content that each tag holds for the plugin of a dashboard."""
     found = {}
     for prefix, part in self._parts.items():
       with contextlib.suppress(KeyError):  # It has none.

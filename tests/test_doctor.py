@@ -208,7 +208,7 @@ def test_an_xla_that_ends_the_process_is_told(prepared):
   assert text.startswith("the process ended with exit code 1: ")
   assert "Unknown flag in XLA_FLAGS: --xla_no_such_flag" in text
   assert remedy == ["python -m mnist_research.train --xla=off"]
-  # What went before and what comes after is told as well.
+  # The checks before and after it are reported as well.
   assert examined.of("CPU:0")[1] == "a matrix product, a convolution: right"
   assert examined.of("dataset")[0] == "ok"
 

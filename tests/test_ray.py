@@ -107,7 +107,7 @@ def test_a_machine_that_stops_saves_and_other_numbers_of_workers_go_on(
   job.send(signal.SIGTERM)
   finished = job.finish()
   assert finished.returncode == 2
-  assert "the same command goes on from the last checkpoint" in finished.stderr
+  assert "the same command resumes from the last checkpoint" in finished.stderr
   stopped = commands.last_step(workdir)
   assert max(path.name for path in (workdir / "checkpoints").iterdir()) == f"{stopped:08d}"
   job = _Job(flagfile, workdir, "--workers=3", "--restarts=0")

@@ -1,4 +1,4 @@
-"""How well images of no class are told from those of one, by a network trained with outliers."""
+"""How well a network trained with outliers tells images of its classes from other images."""
 
 import numpy as np
 from scipy.special import expit, logsumexp

@@ -55,7 +55,7 @@ class Summaries:
     self._is_flat = False
     if enabled:
       whole = self._files[""] = EventFile(directory, first_step=first_step)
-      # A run of a former version has its scalars beside the rest, and goes on so.
+      # A run from an earlier version keeps its scalars in the directory itself, as it began.
       self._is_flat = whole.shows("train/loss")
       for split in SPLITS:  # Now: what was written past the first step is disowned by opening.
         if (directory / split).is_dir():

@@ -1,8 +1,8 @@
 """A user's own examples: a folder of pictures by class, or an .npz file, named by its path.
 
-A path is told from a name by its form alone: it begins with `/`, `./`, `../` or `~`, or ends in `/`
-or `.npz`. Behind it, `@` and the first digits of a SHA-256 may say which content is meant: a run
-writes its dataset down so.
+Its form alone makes a text a path: it begins with `/`, `./`, `../` or `~`, or ends in `/` or
+`.npz`. An `@` and the first digits of a SHA-256 after the path pin its content: that is how a run
+records its dataset.
 """
 
 import hashlib
