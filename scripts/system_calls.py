@@ -151,7 +151,7 @@ def _started(command: Sequence[str], errors: int) -> Iterator[tuple[subprocess.P
 
 
 def _stopped(process: subprocess.Popen, listener: int) -> Iterator[tuple[int, int, list[int]]]:
-  """Yields the thread, number and arguments of each call before it runs, until the process ends."""
+  """Yields the thread, number and arguments of each call before it runs, until the end."""
   waiting = select.poll()
   waiting.register(listener, select.POLLIN)
   while process.poll() is None:
