@@ -4,9 +4,9 @@
 
 The flags after `--` are those of `mnist_research.train`, for each worker; --workdir must be on a
 disk that all machines share. Each worker is a process beside an actor of Ray Train, which sets
-TF_CONFIG for it. When a worker, its actor or its machine is lost, Ray starts all of them again, --restarts
-times at most, and they resume from the last checkpoint. SIGTERM to a machine, or Ctrl-C here, has
-them save first. Without a cluster (RAY_ADDRESS), Ray runs on this machine alone.
+TF_CONFIG for it. When a worker, its actor or its machine is lost, Ray starts all of them again,
+--restarts times at most, and they resume from the last checkpoint. SIGTERM to a machine, or Ctrl-C
+here, has them save first. Without a cluster (RAY_ADDRESS), Ray runs on this machine alone.
 
 Needs the extra `ray`: python -m pip install -e '.[ray]'.
 """
