@@ -87,18 +87,12 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   settings = member_settings[0]
   networks = [(workdir.path, config) for workdir, config in zip(workdirs, trained, strict=True)]
   _check_held_out(settings, networks, flag_values)
-  if flag_values.outliers and not all(config.data.outliers for config in trained):
-    raise UserError(
-      f"--outliers={flag_values.outliers}: the network was trained without --outliers, and refuses "
-      "nothing"
-    )
+  _check_refuses(trained, flag_values.outliers)
   app.load_tensorflow()
   from absl import logging
 
   from mnist_research.data import datasets, splits
   from mnist_research.inference.readings import check_reads_digits
-  from mnist_research.inference.recognizer import ensemble_answer
-  from mnist_research.metrics import calibration, evaluation
 
   source = datasets.prepare(settings)
   # A fallback may stand in for the dataset.
@@ -112,36 +106,56 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     check_reads_digits(members[0], "--corruptions=prepared")
   split = splits.read_split(source, settings, split_name)
   logging.info("%d examples: %s of %s", split.num_examples, split_name, source.name)
+  steps = [member.trained.step for member in members]
   if split_name == "test":
-    scored = [
-      (workdir.path, member.trained.step) for workdir, member in zip(workdirs, members, strict=True)
-    ]
-    _record_test_scorings(scored, source.name)
+    _record_test_scorings(workdirs, steps, source.name)
+  figures, class_scores = _score(members, source, split)
+  refusals = _refusals(members, class_scores, settings, flag_values.outliers)
+  corruptions = _corruptions(members, split, split_name, flag_values.corruptions)
+  if corruptions and split_name == "test" and len(members) == 1:
+    _keep_corruptions(workdirs[0], {"dataset": source.name, "step": steps[0]}, corruptions)
+  app.print_json(
+    {
+      "dataset": source.name,
+      "split": split_name,
+      **figures,
+      **refusals,
+      **({"corruptions": corruptions} if corruptions else {}),
+      "step": steps[0],
+      "steps": steps,
+      "temperatures": [member.temperature for member in members],
+    }
+  )
+
+
+def _score(
+  members: Sequence["Recognizer"], source: "Source", split: "Split"
+) -> tuple[dict[str, Any], "np.ndarray | None"]:
+  """Returns how well examples are predicted, as JSON takes it, and their class scores.
+
+  Args:
+    members: the networks that answer together.
+    source: gives the names of the classes.
+    split: the examples.
+  """
+  from absl import logging
+
+  from mnist_research.inference.recognizer import ensemble_answer
+  from mnist_research.metrics import calibration, evaluation
+
   answers = ensemble_answer(members, split.images)
   result = evaluation.evaluate(answers.log_probabilities, split.labels)
   logging.info("loss %.4f, accuracy %.4f", result.loss, result.accuracy)
   for name, accuracy in zip(source.label_names, result.accuracy_per_class, strict=True):
     logging.info("accuracy of %s: %s", name, "-" if accuracy is None else f"{accuracy:.4f}")
   reliability = calibration.reliability(result.probabilities, split.labels)
-  corruptions = _corruptions(members, split, split_name, flag_values.corruptions)
-  if corruptions and split_name == "test" and len(members) == 1:
-    _keep_corruptions(workdirs[0], source.name, members[0].trained.step, corruptions)
-  app.print_json(
-    {
-      "dataset": source.name,
-      "split": split_name,
-      "num_examples": result.num_examples,
-      "loss": result.loss,
-      "accuracy": result.accuracy,
-      "accuracy_per_class": result.accuracy_per_class,
-      "calibration_error": reliability.expected_calibration_error,
-      **_refusals(members, answers.class_scores, settings, flag_values.outliers),
-      **corruptions,
-      "step": members[0].trained.step,
-      "steps": [member.trained.step for member in members],
-      "temperatures": [member.temperature for member in members],
-    }
-  )
+  return {
+    "num_examples": result.num_examples,
+    "loss": result.loss,
+    "accuracy": result.accuracy,
+    "accuracy_per_class": result.accuracy_per_class,
+    "calibration_error": reliability.expected_calibration_error,
+  }, answers.class_scores
 
 
 def _refusals(
@@ -193,7 +207,7 @@ def _refusals(
 def _corruptions(
   members: Sequence["Recognizer"], split: "Split", split_name: str, mode: str | None
 ) -> dict[str, dict[str, Any]]:
-  """Returns how spoiled examples are read, as JSON takes it; nothing where nobody asks.
+  """Returns how spoiled examples are read, by mode, as JSON takes it; empty where nobody asks.
 
   Args:
     members: the networks.
@@ -215,25 +229,30 @@ def _corruptions(
     found[kind] = spoiled
   record = robustness.as_record(found)
   logging.info("mean error under corruptions: %.4f", record["error"])
-  return {"corruptions": {mode: record}}
+  return {mode: record}
 
 
 def _keep_corruptions(
-  workdir: "Workdir", dataset: str, step: int, corruptions: Mapping[str, Mapping[str, Any]]
+  workdir: "Workdir", scored: Mapping[str, Any], corruptions: Mapping[str, Any]
 ) -> None:
-  """Keeps what was found for the report, beside what was found of the same network before."""
+  """Keeps what was found for the report, beside what was found of the same before.
+
+  Args:
+    workdir: of the network.
+    scored: the dataset, and the step of the network.
+    corruptions: from `_corruptions`.
+  """
   from absl import logging
 
   from mnist_research.workdir import SHIPPED
 
   if workdir.path == SHIPPED:  # That is part of the package.
     return
-  of_network = {"dataset": dataset, "step": step}
   try:
     known = workdir.read_corruptions() or {}
-    if known | of_network != known:
+    if {**known, **scored} != known:
       known = {}
-    workdir.write_corruptions({**known, **of_network, **corruptions["corruptions"]})
+    workdir.write_corruptions({**known, **scored, **corruptions})
   except UserError as error:
     logging.warning("the report won't have this: %s", error)
 
@@ -254,15 +273,25 @@ def _load_member(
   return with_copies(recognizer, flag_values.test_time_augmentation)
 
 
-def _record_test_scorings(scored: Sequence[tuple[Path, int]], dataset: str) -> None:
+def _record_test_scorings(
+  workdirs: Sequence["Workdir"], steps: Sequence[int], dataset: str
+) -> None:
   """Writes into each workdir that its network, of a step, was scored on the test split."""
   from mnist_research.workdir import SHIPPED
 
-  for path, step in scored:
-    if path != SHIPPED:  # That is part of the package.
+  for workdir, step in zip(workdirs, steps, strict=True):
+    if workdir.path != SHIPPED:  # That is part of the package.
       protocol.record_test_scoring(
-        path, "evaluate", dataset=dataset, step=step, members=len(scored)
+        workdir.path, "evaluate", dataset=dataset, step=step, members=len(workdirs)
       )
+
+
+def _check_refuses(trained: Sequence[Config], outliers: str) -> None:
+  """Raises UserError where outliers are named, and a network wasn't trained to refuse any."""
+  if outliers and not all(config.data.outliers for config in trained):
+    raise UserError(
+      f"--outliers={outliers}: the network was trained without --outliers, and refuses nothing"
+    )
 
 
 def _check_held_out(

@@ -17,14 +17,18 @@ The digits of pictures are found and made as MNIST's are, for networks that take
 other networks a picture is cropped about its middle, and scaled.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app, command_line, own_data
 from mnist_research.runtime.errors import UserError
+
+if TYPE_CHECKING:  # It loads NumPy.
+  from mnist_research import images
 
 _DIGIT_NAMES = tuple("0123456789")
 
@@ -51,8 +55,6 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Predicts for the pictures in `arguments`, or for the example that --index names."""
-  from mnist_research.runtime.progress import Progress  # Its logging defines flags.
-
   index, several, figure_path = flag_values.index, flag_values.digits, flag_values.figure
   if bool(arguments) == (index is not None):
     raise UserError("name either pictures or --index=N, a test example")
@@ -89,30 +91,38 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   if index is None:
     shape = recognizer.image_shape
     pictures = images.read_files(files, problems, image_shape=shape, several_digits=several)
+    pictures = _with_progress(pictures, len(files), problems)
   else:
     source = datasets.prepare(settings)
     datasets.check_fits(source, names, recognizer.image_shape)
     pictures = [images.as_picture(*splits.read_test_example(source, index))]
   panels: list[figures.Panel] = []
-  count = done = 0
-  with Progress(total=max(1, len(files)), unit="picture", task="reading", brief=True) as progress:
-    for batch in images.in_batches(pictures):
-      batch_readings = readings.read_each(recognizer, [picture.prepared for picture in batch])
-      for picture, read in zip(batch, batch_readings, strict=True):
-        answer = readings.number(read, names) if several else read[0].record(names)
-        app.print_json({"file": picture.file, **answer, "step": recognizer.trained.step})
-        count += len(read)
-        if figure_path and len(panels) < figures.MAX_PANELS:
-          panels += readings.panels(picture, read)
-      done += len(batch)
-      if done + len(problems) < len(files):  # At the end there is nothing to tell.
-        progress.update(done + len(problems))
+  count = 0
+  for picture, read in readings.read_pictures(recognizer, pictures):
+    answer = readings.number(read, names) if several else read[0].record(names)
+    app.print_json({"file": picture.file, **answer, "step": recognizer.trained.step})
+    count += len(read)
+    if figure_path and len(panels) < figures.MAX_PANELS:
+      panels += readings.panels(picture, read)
   if panels:
     title = f"{trained.model.model}, trained on {own_data.short_name(trained.data.dataset)}"
     figure = figures.recognition(panels, label_names=names, count=count, title=title)
     figures.save(figure, figure_path)
   if problems:
     raise UserError("; ".join(problems))
+
+
+def _with_progress(
+  pictures: "Iterable[images.Picture]", count: int, problems: Sequence[str]
+) -> "Iterator[images.Picture]":
+  """Yields pictures, and shows how many of `count` files were read, or found to be bad."""
+  from mnist_research.runtime.progress import Progress
+
+  with Progress(total=count, unit="picture", task="reading", brief=True) as progress:
+    for number, picture in enumerate(pictures, start=1):
+      yield picture
+      if number + len(problems) < count:  # At the end there is nothing to tell.
+        progress.update(number + len(problems))
 
 
 def _check_figure(name: str, files: Sequence[str]) -> None:

@@ -94,6 +94,8 @@ def test_missing_files_are_named(tmp_path):
     (f"{_NAMES[0]}.gz", bz2.compress(b"something else"), "has the checksum"),
     ("train-images.idx3-ubyte", b"", "has the checksum"),
   ],
+  # The bytes hold the second in which they were made, so processes would name the tests apart.
+  ids=["other", "cut", "too long", "bzip2", "empty"],
 )
 def test_a_wrong_file_is_named(tmp_path, name, content, problem):
   manual = _write_stand_ins(tmp_path / "manual")

@@ -10,7 +10,7 @@ grey from anti-aliasing alone, its center of mass at the center of 28 x 28 pixel
 
 from mnist_research.images.boxes import Box
 from mnist_research.images.collecting import Picture, as_picture, in_batches, list_files, read_files
-from mnist_research.images.digits import Prepared, find_digits
+from mnist_research.images.digits import Prepared, find_digits, tallest
 from mnist_research.images.ink import reduce
 from mnist_research.images.mnist_style import MNIST_SHAPE
 from mnist_research.images.reading import FORMATS, read
@@ -30,4 +30,5 @@ __all__ = [
   "read",
   "read_files",
   "reduce",
+  "tallest",
 ]

@@ -50,6 +50,11 @@ def find_digits(picture: np.ndarray) -> list[Prepared]:
   ]
 
 
+def tallest(digits: Sequence[Prepared]) -> Prepared:
+  """Returns the digit that a picture of one is taken to show; the others are strays."""
+  return max(digits, key=lambda digit: digit.box.height)
+
+
 def _prepared(ink: Ink, components: Sequence[int], shape: tuple[int, ...], row: int) -> Prepared:
   """Prepares the digit made of some components of a picture of a shape."""
   left, top, right, bottom = hull([ink.boxes[index] for index in components])

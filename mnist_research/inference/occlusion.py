@@ -1,6 +1,7 @@
 """Which ink of a digit spoke for an answer, and which against it: by covering it, part by part."""
 
 import numpy as np
+from scipy.special import logsumexp
 
 from mnist_research.inference.recognizer import Recognizer
 
@@ -47,9 +48,7 @@ def evidence(recognizer: Recognizer, image: np.ndarray, label: int) -> np.ndarra
 def _log_odds(log_probabilities: np.ndarray, label: int) -> np.ndarray:
   """Returns log p / (1 - p) of a label, float64 [N]; 1 - p is summed over the others."""
   others = np.delete(log_probabilities, label, axis=1)
-  highest = others.max(axis=1)
-  rest = highest + np.log(np.exp(others - highest[:, None]).sum(axis=1))
-  return log_probabilities[:, label] - rest
+  return log_probabilities[:, label] - logsumexp(others, axis=1)
 
 
 def colored(image: np.ndarray, evidence: np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
 """What a network read in a picture, for programs and people: records, panels, an outline."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,14 +97,25 @@ def read_each(
   scores = [None] * len(seen) if answers.class_scores is None else answers.class_scores.tolist()
   answered = zip(np.exp(answers.log_probabilities), scores, strict=True)
   return [
-    [
-      Reading(int(shares.argmax()), shares, each.image, each.box, len(prepared), score, each.row)
-      for each, (shares, score) in zip(
-        prepared, itertools.islice(answered, len(prepared)), strict=True
-      )
-    ]
-    for prepared in pictures
+    [_reading(each, len(prepared), *next(answered)) for each in prepared] for prepared in pictures
   ]
+
+
+def _reading(
+  prepared: images.Prepared, num_digits: int, probabilities: np.ndarray, score: float | None
+) -> Reading:
+  label = int(probabilities.argmax())
+  image, box, row = prepared
+  return Reading(label, probabilities, image, box, num_digits, score, row)
+
+
+def read_pictures(
+  recognizer: Recognizer, pictures: Iterable[images.Picture]
+) -> Iterator[tuple[images.Picture, list[Reading]]]:
+  """Reads any number of pictures, some together; yields each with what was read in it."""
+  for batch in images.in_batches(pictures):
+    read_in_batch = read_each(recognizer, [picture.prepared for picture in batch])
+    yield from zip(batch, read_in_batch, strict=True)
 
 
 def read_digit(recognizer: Recognizer, picture: np.ndarray) -> Reading | None:
@@ -121,8 +131,7 @@ def read_digit(recognizer: Recognizer, picture: np.ndarray) -> Reading | None:
   digits = images.find_digits(picture)
   if not digits:
     return None
-  tallest = max(digits, key=lambda digit: digit.box.height)
-  (reading,) = read(recognizer, [tallest])
+  (reading,) = read(recognizer, [images.tallest(digits)])
   return reading._replace(num_digits=len(digits))
 
 

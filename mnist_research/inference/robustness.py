@@ -66,7 +66,7 @@ def _prepared(image: np.ndarray) -> np.ndarray:
   digits = images.find_digits(image[:, :, 0].astype(np.float32) / 255)
   if not digits:
     return np.zeros_like(image)
-  return max(digits, key=lambda digit: digit.box.height).image[:, :, None]
+  return images.tallest(digits).image[:, :, None]
 
 
 def as_record(found: Mapping[str, Spoiled]) -> dict[str, Any]:
