@@ -33,10 +33,11 @@ def corrupt(images: np.ndarray, kind: str) -> np.ndarray:
   Returns:
     uint8, in the shape of `images`.
   """
-  kinds = KINDS | VALIDATION_KINDS
-  generator = np.random.default_rng([_SEED, list(kinds).index(kind)])
+  change = (KINDS | VALIDATION_KINDS)[kind]
+  # By its name: another kind in the list changes no image of this one.
+  generator = np.random.default_rng([_SEED, *kind.encode()])
   changed = [
-    _corrupt_chunk(images[start : start + _CHUNK], kinds[kind], generator)
+    _corrupt_chunk(images[start : start + _CHUNK], change, generator)
     for start in range(0, len(images), _CHUNK)
   ]
   return np.concatenate(changed) if changed else images

@@ -63,34 +63,33 @@ def write_comparison_page(
   )
   counted = f"{_counted(len(rows), 'config')}, {_counted(num_runs, 'run')}"
   title = title or f"{_counted(len(rows), 'config')} on {' and '.join(datasets)}"
-  accuracies, curves = _figures(rows, judged)
   write_csvs(results, output)
   write_atomically(output / "table.md", table.to_markdown())
+  accuracies, curves = _pictures(rows, judged, output)
   parts = [
     *first_parts,
     html.section(
       "Configs, best to worst",
       table.to_html(),
       *(html.note(text) for text in table_notes(results, datasets)),
-      drawn(accuracies, output / "accuracies.png", _accuracies_in_words(rows, judged)),
+      accuracies,
     ),
-    html.section(
-      "Curves",
-      drawn(
-        curves,
-        output / "curves.png",
-        f"Training loss and validation error by epoch, a color for each of {len(rows)} configs",
-      ),
-    ),
+    html.section("Curves", curves),
     html.section("Runs", _runs_table(rows, pages or {}, output), _common_settings(groups)),
+    *_left_out(set_aside),
+    *last_parts,
   ]
-  if set_aside:
-    rows_left_out = [[str(aside.path), aside.kind, aside.reason] for aside in set_aside]
-    listed = Table(["directory", "", "reason"], rows_left_out, texts=3)
-    parts.append(html.section("Left out", listed.to_html()))
   lead = f"{counted} · {_machines(groups)}"
-  path = write_page(output, html.page(title, lead, *parts, *last_parts))
-  return path, table
+  return write_page(output, html.page(title, lead, *parts)), table
+
+
+def _left_out(set_aside: Sequence[SetAside]) -> list[str]:
+  """Returns the section of what gave no figures, where there is any."""
+  if not set_aside:
+    return []
+  rows = [[str(aside.path), aside.kind, aside.reason] for aside in set_aside]
+  listed = Table(["directory", "", "reason"], rows, texts=3)
+  return [html.section("Left out", listed.to_html())]
 
 
 def _accuracies_in_words(rows: Sequence[Row], judged: str) -> str:
@@ -101,16 +100,19 @@ def _accuracies_in_words(rows: Sequence[Row], judged: str) -> str:
   return f"The {judged} accuracy of each seed, by config; means: {', '.join(shown)}"
 
 
-def _figures(rows: Sequence[Row], judged: str) -> tuple[figures.Figure, figures.Figure]:
-  """Draws the accuracies and the curves of the best configs."""
+def _pictures(rows: Sequence[Row], judged: str, output: Path) -> tuple[str, str]:
+  """Draws the accuracies and the curves of the best configs; returns both as HTML."""
   compared = [_compared(row, judged) for row in rows[:_PICTURED_CONFIGS]]
   best = f": the best {len(compared)}" if len(compared) < len(rows) else ""
   with_accuracies = [each for each in compared if each.accuracies] or compared
+  accuracies = figures.compared_accuracies(
+    with_accuracies, title=f"{judged.capitalize()} accuracy of every seed{best}", split=judged
+  )
+  curves = figures.compared_curves(compared, title=f"Training loss and validation error{best}")
+  in_words = f"Training loss and validation error by epoch, a color for each of {len(rows)} configs"
   return (
-    figures.compared_accuracies(
-      with_accuracies, title=f"{judged.capitalize()} accuracy of every seed{best}", split=judged
-    ),
-    figures.compared_curves(compared, title=f"Training loss and validation error{best}"),
+    drawn(accuracies, output / "accuracies.png", _accuracies_in_words(rows, judged)),
+    drawn(curves, output / "curves.png", in_words),
   )
 
 
