@@ -309,9 +309,10 @@ def contents(directory: Path) -> dict[str, tuple[int, str]]:
 
 
 def copy_digits(prepared: str, data_dir: Path) -> None:
-  """Copies `synthetic_digits` alone from a data_dir where other tests prepare and keep more."""
+  """Copies `synthetic_digits/2000_500` alone: other tests prepare and keep more in a data_dir."""
+  name = "synthetic_digits/2000_500"
   shutil.copytree(
-    Path(prepared) / "synthetic_digits",
-    data_dir / "synthetic_digits",
+    Path(prepared) / name,
+    data_dir / name,
     ignore=shutil.ignore_patterns(".*.partial"),
   )

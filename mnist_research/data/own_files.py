@@ -262,7 +262,7 @@ def _size(shape: Sequence[int]) -> str:
 
 def _read_npz(path: Path) -> Examples:
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with np.load(path) as file:
       if isinstance(file, np.ndarray):
         raise UserError("it holds one array alone; np.savez writes several, images and labels")
       arrays = {name: file[name] for name in _names_of(file.files)}
