@@ -99,6 +99,20 @@ def test_the_package_lists_its_commands():
   )
 
 
+def test_modules_are_loaded_again_beside_flags_of_the_same_names():
+  finished = commands.run_python("""
+import importlib, json
+from absl import flags
+flags.DEFINE_string("model", "mine", "Of the program.")
+from mnist_research import config, train
+from mnist_research.config import config as settings, flags as config_flags
+for module in (settings, config_flags, config, train):
+  importlib.reload(module)
+print(json.dumps([config.Config(seed=3).run.seed, flags.FLAGS["model"].value]))
+""")
+  assert finished.record == [3, "mine"]
+
+
 def test_importing_commands_touches_no_global_flag():
   modules = ", ".join(f"mnist_research.{module}" for module in _COMMANDS)
   finished = commands.run_python(

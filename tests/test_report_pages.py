@@ -312,6 +312,14 @@ def test_runs_of_several_machines_are_told(tmp_path):
   assert "2 different machines or versions of TensorFlow" in _Page(path).text
 
 
+def test_a_damaged_environment_is_told_above_the_table(tmp_path):
+  for seed in range(2):
+    workdir = finished_runs.write(tmp_path / "runs" / str(seed), accuracy=0.9, seed=seed)
+  (workdir.path / "environment.json").write_text("{")
+  path, _ = _compare(tmp_path)
+  assert "the machine of 1 can't be read: times may not compare" in _Page(path).text
+
+
 def test_more_configs_than_a_picture_holds(tmp_path):
   for number in range(42):
     finished_runs.write(

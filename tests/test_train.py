@@ -305,6 +305,15 @@ def test_dense_learns_mnist_in_an_epoch_from_its_original_files(mnist_dir, tmp_p
   assert result["test_accuracy"] >= 0.95
 
 
+def test_no_hidden_layer_is_a_linear_classifier(prepared, tmp_path):
+  result = commands.run(
+    *commands.SMALL, "--hidden_units=", "--steps=30", "--summaries=none", f"--data_dir={prepared}",
+    f"--workdir={tmp_path / 'run'}",
+  ).record  # fmt: skip
+  assert result["parameters"] == 784 * 10 + 10
+  assert result["test_accuracy"] > 0.3
+
+
 @pytest.mark.skipif(not shutil.which("make"), reason="make isn't installed")
 def test_make_passes_flags_on():
   printed = subprocess.run(

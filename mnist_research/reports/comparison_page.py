@@ -175,13 +175,16 @@ def _common_settings(groups: Sequence[Group]) -> str:
 
 def _machines(groups: Sequence[Group]) -> str:
   """Names the processor of the runs, or says that times don't compare."""
-  found = set()
+  found, unknown = set(), []
   for run in (run for group in groups for run in group.runs):
     try:
       environment = run.workdir.read_environment()
     except UserError:
-      continue
-    found.add((str(environment.get("processor")), str(environment.get("tensorflow"))))
+      unknown.append(run.workdir.path.name)
+    else:
+      found.add((str(environment.get("processor")), str(environment.get("tensorflow"))))
+  if unknown:
+    return f"the machine of {', '.join(unknown)} can't be read: times may not compare"
   if len(found) == 1:
     processor, version = found.pop()
     return f"{processor}, TensorFlow {version}"
