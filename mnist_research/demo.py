@@ -2,11 +2,15 @@
 
   python -m mnist_research.demo
   python -m mnist_research.demo --workdir=runs/cnn --port=8000
+  python -m mnist_research.demo --host=192.168.1.7        # for a class on that network
 
 Prints one JSON object on stdout once the page is there:
-url, and the step of the network. Ctrl-C ends it.
+url, and the step of the network. Ctrl-C ends it. At an address other than 127.0.0.1, the url has
+a token, without which nobody is answered. HTTP isn't encrypted, and without HTTPS browsers keep
+the camera from a page of another machine.
 """
 
+import errno
 import socket
 from typing import Any
 
@@ -14,10 +18,13 @@ from absl import flags
 
 from mnist_research.config import Config
 from mnist_research.config import flags as config_flags
+from mnist_research.live.page import address as addresses
+from mnist_research.live.page.address import Address
 from mnist_research.runtime import app, own_data
 from mnist_research.runtime.errors import UserError
 
-_HOST = "127.0.0.1"
+# A class draws at the same time; each page waits for its answer before it asks again.
+_REQUESTS_OF_A_CLASS = 64
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -25,6 +32,11 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   config_flags.define(flag_values, ["workdir", "device"])
   config_flags.define_step(flag_values)
   config_flags.define_accept_all(flag_values)
+  flags.DEFINE_string(
+    "host", addresses.LOCAL, "IP address of this machine at which the page is; at any but "
+    f"{addresses.LOCAL}, others on that network can open it by the printed link",
+    flag_values=flag_values,
+  )  # fmt: skip
   flags.DEFINE_integer(
     "port", 7860, "port of the page; 0: any that is free", lower_bound=0, upper_bound=65535,
     flag_values=flag_values,
@@ -40,7 +52,8 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   settings = config_flags.from_flags_over(workdir.trained_config(), flag_values)
   for module in ("starlette", "uvicorn"):
     app.require_extra(module, "demo")
-  with _listen(flag_values.port) as listener:
+  with _listen(flag_values.host, flag_values.port) as listener:
+    address = addresses.address_of(listener)
     app.load_tensorflow()
     import numpy as np
     from absl import logging
@@ -60,17 +73,22 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     # What was tested is another network where --step chose one.
     step = recognizer.trained.step
     result = workdir.read_result() if step == workdir.tested_step() else None
-    description = describe(settings, result, step)
-    limits = Limits()
+    description = f"{describe(settings, result, step)} {_describe_privacy(address)}"
+    limits = Limits() if address.token is None else Limits(requests=_REQUESTS_OF_A_CLASS)
     page = create(recognizer, description, limits)
-    url = "http://{}:{}".format(*listener.getsockname())
-    logging.info("digits are read at %s; Ctrl-C ends it", url)
-    app.print_json({"url": url, "step": recognizer.trained.step})
-    serve(page, listener, limits)
+    if address.token is not None:
+      logging.warning(
+        "the page is open to the network of %s: whoever has the link can use it, and what they "
+        "send is not encrypted; end the command after the class",
+        address.host,
+      )
+    logging.info("digits are read at %s; Ctrl-C ends it", address.link)
+    app.print_json({"url": address.link, "step": recognizer.trained.step})
+    serve(page, listener, address, limits)
 
 
 def describe(settings: Config, result: dict[str, Any] | None, step: int) -> str:
-  """Says what the network is, and where pictures go."""
+  """Says what the network is."""
   # Results of older commits don't name the dataset.
   if result is None or "dataset" not in result:
     trained = f"trained for {step:,} steps on {own_data.short_name(settings.data.dataset)}"
@@ -81,20 +99,36 @@ def describe(settings: Config, result: dict[str, Any] | None, step: int) -> str:
     trained = (
       f"right on {share} of the {split} examples of {own_data.short_name(result['dataset'])}"
     )
+  return f"Read by a network ({settings.model.model}, {trained})."
+
+
+def _describe_privacy(address: Address) -> str:
+  """Says where pictures go."""
+  if address.token is None:
+    return "What you draw, show or upload stays on this machine."
   return (
-    f"Read by a network ({settings.model.model}, {trained}). "
-    "What you draw, show or upload stays on this machine."
+    f"What you draw or upload goes, unencrypted, to the machine at {address.host}, which keeps "
+    "none of it."
   )
 
 
-def _listen(port: int) -> socket.socket:
-  listener = socket.socket()
+def _listen(host: str, port: int) -> socket.socket:
+  """Returns a socket that listens; raises UserError where it can't."""
+  try:
+    listener = socket.socket(addresses.family_of(host))
+  except ValueError as error:
+    raise UserError(
+      f"--host={host} {error}: name the address of this machine that the others reach, which "
+      "`ip address`, `ifconfig` or `ipconfig` shows"
+    ) from error
   listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
   try:
-    listener.bind((_HOST, port))
+    listener.bind((host, port))
     listener.listen()
   except OSError as error:
     listener.close()
+    if error.errno == errno.EADDRNOTAVAIL:
+      raise UserError(f"--host={host} is no address of this machine") from error
     raise UserError(f"--port={port}: {error.strerror}; choose another, or 0 for any") from error
   return listener
 

@@ -14,7 +14,7 @@ _FLAGS = (
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 _MILLISECONDS = 60_000
-_LOCAL = ("127.0.0.1", "localhost")
+_LOCAL = ("127.0.0.1", "127.0.0.2", "localhost")
 
 expect.set_options(timeout=_MILLISECONDS)
 

@@ -43,11 +43,16 @@ class Served(NamedTuple):
 
   Attributes:
     process: the command.
-    url: of the page.
+    link: what it prints, with the token if there is one.
   """
 
   process: subprocess.Popen
-  url: str
+  link: str
+
+  @property
+  def url(self) -> str:
+    """Of the page."""
+    return self.link.partition("/?")[0]
 
   @property
   def address(self) -> tuple[str, int]:
@@ -95,18 +100,18 @@ class Served(NamedTuple):
     return int(line.split()[1]) / 1000
 
 
-def start(**options: Any) -> Served:
+def start(*arguments: str, **options: Any) -> Served:
   """Starts the command; returns when the page is there. `options` are those of `commands.start`."""
-  process = commands.start("--port=0", module="demo", **options)
+  process = commands.start("--port=0", *arguments, module="demo", **options)
   line = process.stdout.readline()
   assert line, process.stderr.read()
   return Served(process, json.loads(line)["url"])
 
 
 @contextmanager
-def running(**options: Any) -> Iterator[Served]:
+def running(*arguments: str, **options: Any) -> Iterator[Served]:
   """Serves the page; asserts that the command ends at SIGTERM, and that nothing in it failed."""
-  served = start(**options)
+  served = start(*arguments, **options)
   try:
     yield served
     served.process.send_signal(signal.SIGTERM)

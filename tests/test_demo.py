@@ -52,7 +52,7 @@ _REBOUND = "rebound.example"
 )
 def test_the_page_says_what_the_network_was_judged_by(result, words):
   said = demo.describe(Config(), result, step=1200)
-  assert said.startswith(f"Read by a network (dense, {words}). ")
+  assert said == f"Read by a network (dense, {words})."
 
 
 @pytest.fixture(scope="module")
@@ -566,6 +566,46 @@ def test_a_port_in_use_is_refused_with_the_remedy():
     port = other.getsockname()[1]
     error = commands.run(f"--port={port}", module="demo").error
   assert error == f"error: --port={port}: Address already in use; choose another, or 0 for any"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.9"])
+def test_an_address_that_is_none_of_this_machine_is_refused(host):
+  error = commands.run(f"--host={host}", "--port=0", module="demo").error
+  reasons = {
+    "0.0.0.0": " is not one address of one machine: name the address of this machine that the "
+    "others reach, which `ip address`, `ifconfig` or `ipconfig` shows",
+    "192.0.2.9": " is no address of this machine",
+  }
+  assert error == f"error: --host={host}{reasons[host]}"
+
+
+def test_a_class_opens_the_page_by_its_link(chromium):
+  """At another address of this machine, for that of a network."""
+  with served_page.running("--host=127.0.0.2") as served:
+    assert re.fullmatch(r"http://127\.0\.0\.2:\d+/\?token=[\w-]{22}", served.link)
+    with pytest.raises(ConnectionRefusedError):
+      socket.create_connection(("127.0.0.1", served.address[1]), timeout=10)
+    assert served.get().status == 403
+    assert served.request("POST", "/read", encoded(draw_seven())).status == 403
+    with browser.opened(chromium, served.link) as page:
+      assert page.url == f"{served.url}/"
+      assert "goes, unencrypted, to the machine at 127.0.0.2" in page.locator("header").inner_text()
+      _draw(page, _THREE)
+      _expect_label(page, "3")
+      # As browsers do at the address of another machine.
+      page.context.add_init_script(
+        "for (const name of ['mediaDevices', 'clipboard'])"
+        " Object.defineProperty(navigator, name, { value: undefined });"
+      )
+      page.reload()
+      page.get_by_role("tab", name="Camera").click()
+      expect(page.get_by_role("button", name="Start the camera")).to_be_disabled()
+      note = page.locator("#camera .tools .note")
+      expect(note).to_contain_text("Browsers keep the camera from pages without HTTPS")
+      page.get_by_role("tab", name="Upload").click()
+      expect(page.get_by_role("button", name="Paste from clipboard")).to_have_count(0)
+    served.process.send_signal(signal.SIGTERM)
+    assert "the page is open to the network of 127.0.0.2" in served.process.stderr.read()
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from served_page import draw_seven, encoded
 from mnist_research import images
 from mnist_research.inference.recognizer import Answers
 from mnist_research.live.page import guard
+from mnist_research.live.page.address import LOCAL, Address, address_of, family_of
 from mnist_research.live.page.answer import read_picture
 from mnist_research.live.page.app import create
 from mnist_research.live.page.guard import Guard, Limits
@@ -475,7 +476,9 @@ def test_pictures_are_never_on_the_disk(tmp_path):
 
 def _in_process(page, method, path, headers=None, body=b"", port=1):
   """Asks an application, guarded, for something."""
-  return asyncio.run(_asked(Guard(page, port, Limits()), method, path, headers, body, port))
+  return asyncio.run(
+    _asked(Guard(page, Address(LOCAL, port), Limits()), method, path, headers, body, port)
+  )
 
 
 async def _asked(guarded, method, path, headers=None, body=b"", port=1):
@@ -483,10 +486,11 @@ async def _asked(guarded, method, path, headers=None, body=b"", port=1):
   given = {**own, "content-type": "image/png", **(headers or {})}
   if method == "GET":
     del given["origin"]
+  path, _, query = path.partition("?")
   sent = []
   scope = {
     "type": "http", "http_version": "1.1", "method": method, "path": path, "root_path": "",
-    "raw_path": path.encode(), "query_string": b"", "scheme": "http",
+    "raw_path": path.encode(), "query_string": query.encode(), "scheme": "http",
     "headers": [(name.encode(), text.encode()) for name, text in given.items()],
   }  # fmt: skip
 
@@ -535,7 +539,7 @@ def test_one_picture_is_read_at_a_time_while_the_page_answers():
   picture = encoded(draw_seven())
 
   async def ask():
-    guarded = Guard(create(recognizer, "", Limits()), 1, Limits())
+    guarded = Guard(create(recognizer, "", Limits()), Address(LOCAL, 1), Limits())
     reading = [asyncio.create_task(_asked(guarded, "POST", "/read", body=picture)) for _ in "123"]
     await asyncio.sleep(0.1)
     page = await asyncio.wait_for(_asked(guarded, "GET", "/"), 0.1)
@@ -544,3 +548,131 @@ def test_one_picture_is_read_at_a_time_while_the_page_answers():
 
   assert [answered.status for answered in asyncio.run(ask())] == [200] * 4
   assert most == 1
+
+
+# At an address that others reach.
+
+_TOKEN = "q7_Zt-0"
+_SHARED = Address("192.168.1.7", 7860, _TOKEN)
+_OWN = {"host": "192.168.1.7:7860", "origin": "http://192.168.1.7:7860"}
+_COOKIE = {**_OWN, "cookie": f"a=b; digits-7860={_TOKEN}"}
+
+
+def _ask_shared(method, path, headers, address=_SHARED):
+  """Asks the page for something; returns the answer, and whether anything of a body was read."""
+  was_read = []
+
+  class App:
+    """Reads the body, and is content."""
+
+    async def __call__(self, scope, receive, send):
+      del scope
+      was_read.append(await receive())
+      await send({"type": "http.response.start", "status": 200, "headers": []})
+      await send({"type": "http.response.body", "body": b""})
+
+  answered = asyncio.run(_asked(Guard(App(), address, Limits()), method, path, headers, b"x"))
+  return answered, bool(was_read)
+
+
+@pytest.mark.parametrize(
+  "cookie",
+  [
+    None, "", "digits-7860=", f"digits-7860={_TOKEN[:-1]}", f"digits-7860={_TOKEN}0", _TOKEN,
+    f"digits-7861={_TOKEN}", f"digits-7860={_TOKEN.swapcase()}", "digits-7860=\xff", "; ;=",
+  ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+  ("method", "path"), [("GET", "/"), ("GET", "/page.js"), ("POST", "/read"), ("POST", "/nothing")]
+)
+def test_without_the_token_nothing_is_answered_or_read(cookie, method, path):
+  headers = _OWN if cookie is None else {**_OWN, "cookie": cookie}
+  answered, was_read = _ask_shared(method, path, headers)
+  _assert_told(answered, 403)
+  assert not was_read
+  assert _TOKEN not in str(answered)
+
+
+@pytest.mark.parametrize(
+  ("method", "path"),
+  [
+    ("GET", "/?token="), ("GET", "/?token=q7_Zt-1"), ("GET", f"/?tokens={_TOKEN}"),
+    ("GET", f"/?{_TOKEN}"), ("GET", f"/page.js?token={_TOKEN}"), ("POST", f"/read?token={_TOKEN}"),
+    ("POST", f"/?token={_TOKEN}"),
+  ],
+)  # fmt: skip
+def test_the_token_opens_the_page_alone(method, path):
+  answered, was_read = _ask_shared(method, path, _OWN)
+  _assert_told(answered, 403)
+  assert "set-cookie" not in answered.headers
+  assert not was_read
+
+
+def test_the_link_stores_the_token_and_leads_to_the_page():
+  """Some programs add parameters to links that are sent with them."""
+  for path in (f"/?token={_TOKEN}", f"/?from=chat&token={_TOKEN}"):
+    answered, was_read = _ask_shared("GET", path, _OWN)
+    assert (answered.status, answered.headers["location"], was_read) == (303, "/", False)
+    assert answered.headers["cache-control"] == "no-store"
+    assert answered.headers["set-cookie"] == (
+      f"digits-7860={_TOKEN}; Path=/; HttpOnly; SameSite=Lax"
+    )
+  for method, path in [("GET", "/"), ("POST", "/read")]:
+    answered, was_read = _ask_shared(method, path, _COOKIE)
+    assert (answered.status, was_read) == (200, True)
+
+
+@pytest.mark.parametrize(
+  ("headers", "status"),
+  [
+    ({"host": "127.0.0.1:7860", "origin": "http://127.0.0.1:7860"}, 421),
+    ({"host": "localhost:7860", "origin": "http://localhost:7860"}, 421),
+    ({"host": "rebound.example:7860", "origin": "http://rebound.example:7860"}, 421),
+    ({"origin": "http://127.0.0.1:7860"}, 403),
+    ({"origin": "http://evil.example"}, 403),
+    ({"sec-fetch-site": "cross-site"}, 403),
+  ],
+)
+def test_the_token_is_no_leave_for_another_page(headers, status):
+  answered, was_read = _ask_shared("POST", "/read", {**_COOKIE, **headers})
+  _assert_told(answered, status)
+  assert not was_read
+
+
+def test_an_address_of_ip_version_6_is_in_brackets():
+  address = Address("fd00::7", 7860, _TOKEN)
+  assert address.link == f"http://[fd00::7]:7860/?token={_TOKEN}"
+  own = {**_COOKIE, "host": "[fd00::7]:7860", "origin": "http://[fd00::7]:7860"}
+  assert _ask_shared("POST", "/read", own, address)[0].status == 200
+  _assert_told(_ask_shared("POST", "/read", {**own, "host": "fd00::7"}, address)[0], 421)
+
+
+def test_each_page_has_its_own_token():
+  tokens = set()
+  for _ in range(2):
+    with socket.create_server(("127.0.0.2", 0)) as listener:
+      tokens.add(address_of(listener).token)
+  assert len(tokens) == 2
+  assert all(len(token) == 22 for token in tokens)
+  with socket.create_server(("127.0.0.1", 0)) as listener:
+    assert address_of(listener).token is None
+
+
+@pytest.mark.parametrize(
+  ("host", "reason"),
+  [
+    ("", "is no IP address"),
+    ("localhost", "is no IP address"),
+    ("192.168.1.7:80", "is no IP address"),
+    ("0.0.0.0", "is not one address"),
+    ("::", "is not one address"),
+    ("::ffff:0.0.0.0", "is not one address"),
+    ("224.0.0.1", "is not one address"),
+    ("255.255.255.255", "is not one address"),
+    ("fe80::1%eth0", "has a scope"),
+  ],
+)
+def test_a_host_is_one_address(host, reason):
+  with pytest.raises(ValueError, match=reason):
+    family_of(host)
+  assert (family_of("127.0.0.2"), family_of("::1")) == (socket.AF_INET, socket.AF_INET6)

@@ -3,7 +3,8 @@
 Any site that is open in the user's browser can send requests to a port of this machine, and may
 have its own name point here (DNS rebinding); any program here can send anything. So a request is
 refused, before its body is read, unless it names this page as its host and, where it could change
-or cost something, comes from this page. Bodies are counted as they come.
+or cost something, comes from this page. Where the page is open to a network, it also has to have
+the token (see `address`). Bodies are counted as they come.
 """
 
 import asyncio
@@ -12,8 +13,10 @@ import dataclasses
 from collections.abc import Iterator
 from http import HTTPStatus
 
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mnist_research.live.page.address import Address
 from mnist_research.live.page.refusals import Refused, refusal_response
 
 _METHODS = ("GET", "HEAD", "POST")
@@ -68,17 +71,16 @@ class Limits:
 class Guard:
   """An ASGI application that passes on to another what it may answer."""
 
-  def __init__(self, app: ASGIApp, port: int, limits: Limits):
+  def __init__(self, app: ASGIApp, address: Address, limits: Limits):
     """Makes the guard.
 
     Args:
       app: what is guarded.
-      port: where browsers on this machine reach it.
+      address: where browsers reach it.
       limits: how much is taken.
     """
     self._app = app
-    self._url = f"http://127.0.0.1:{port}"
-    self._hosts = _own_hosts(port)
+    self._address = address
     self._limits = limits
     self._load = _Load(limits)
 
@@ -88,6 +90,10 @@ class Guard:
     send = _with_headers(send)
     try:
       self._check_sender(scope)
+      if self._is_opening(scope):
+        await self._opened()(scope, receive, send)
+        return
+      self._check_token(scope)
       self._check_declared_length(scope)
       with self._load.request() as share:
         body = _Body(receive, self._limits, share)
@@ -98,9 +104,9 @@ class Guard:
   def _check_sender(self, scope: Scope) -> None:
     """Refuses what another host was asked for, and what another origin asks for."""
     hosts = _values(scope, b"host")
-    if len(hosts) != 1 or hosts[0] not in self._hosts:
+    if len(hosts) != 1 or hosts[0] not in self._address.names:
       # The one answer that a page under another name of this machine could read.
-      raise Refused(HTTPStatus.MISDIRECTED_REQUEST, f"The page is at {self._url} alone.")
+      raise Refused(HTTPStatus.MISDIRECTED_REQUEST, f"The page is at {self._address.url} alone.")
     origins = _values(scope, b"origin")
     is_own = origins == [f"http://{hosts[0]}"]
     if not is_own and (origins or scope["method"] not in _WITHOUT_BODY):
@@ -110,6 +116,22 @@ class Guard:
     if scope["method"] not in _METHODS:
       headers = {"Allow": ", ".join(_METHODS)}
       raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "That method is not known.", headers)
+
+  def _is_opening(self, scope: Scope) -> bool:
+    """Says whether somebody opens the link that has the token."""
+    opens = scope["method"] in _WITHOUT_BODY and scope["path"] == "/"
+    return opens and self._address.is_asked_with_token(scope["query_string"])
+
+  def _opened(self) -> RedirectResponse:
+    """The answer to that: the token as a cookie, and the page without it in its address."""
+    headers = {"Set-Cookie": self._address.cookie}
+    return RedirectResponse("/", HTTPStatus.SEE_OTHER, headers)
+
+  def _check_token(self, scope: Scope) -> None:
+    """Refuses a client that doesn't have the token, where there is one."""
+    if not self._address.is_known_to(_values(scope, b"cookie")):
+      sentence = "The page opens by the whole link that its command printed."
+      raise Refused(HTTPStatus.FORBIDDEN, sentence)
 
   def _check_declared_length(self, scope: Scope) -> None:
     """Refuses a body that is too long by its own account."""
@@ -200,14 +222,6 @@ class _Body:
     if self._share.num_bytes + num_bytes > self._limits.body:
       raise _too_large(self._limits.body)
     self._share.hold(num_bytes)
-
-
-def _own_hosts(port: int) -> set[str]:
-  """Returns what browsers name as the host of the page."""
-  names = ("127.0.0.1", "localhost")
-  hosts = {f"{name}:{port}" for name in names}
-  # The port that http has anyway is left out.
-  return hosts | {*names} if port == 80 else hosts
 
 
 def _is_embedded_elsewhere(scope: Scope) -> bool:

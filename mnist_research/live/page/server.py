@@ -6,24 +6,25 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
+from mnist_research.live.page.address import Address
 from mnist_research.live.page.guard import Guard, Limits
 from mnist_research.runtime.errors import Interrupted
 
 
-def serve(app: ASGIApp, listener: socket.socket, limits: Limits) -> None:
+def serve(app: ASGIApp, listener: socket.socket, address: Address, limits: Limits) -> None:
   """Serves an application, guarded, until a signal comes.
 
   Args:
     app: the page.
-    listener: a socket that listens on this machine.
+    listener: a socket that listens.
+    address: where it does.
     limits: how much is taken.
 
   Raises:
     Interrupted: a signal came.
   """
-  _, port = listener.getsockname()
   settings = uvicorn.Config(
-    Guard(app, port, limits),
+    Guard(app, address, limits),
     # What is there by default depends on what else is installed.
     loop="asyncio",
     http="h11",

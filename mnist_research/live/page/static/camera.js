@@ -2,6 +2,9 @@
 const WIDTH = 640; // Digits are found on less.
 const INTERVAL = 100; // Milliseconds from one frame that is read to the next.
 const QUALITY = 0.9;
+const KEPT_BACK =
+  "Browsers keep the camera from pages without HTTPS, but for those of the machine itself " +
+  "(127.0.0.1, localhost): open the page there, or upload a photograph.";
 
 // Makes the camera in `root` alive. Returns the function stop.
 export function createCamera(root, reader) {
@@ -27,12 +30,6 @@ export function createCamera(root, reader) {
   }
 
   async function start() {
-    if (!navigator.mediaDevices) {
-      note.textContent =
-        "Browsers keep the camera from pages without HTTPS, but for one at 127.0.0.1 or localhost: " +
-        "open the page on the machine that serves it, or draw.";
-      return;
-    }
     button.disabled = true;
     note.textContent = hint;
     try {
@@ -58,6 +55,10 @@ export function createCamera(root, reader) {
     reader.forget();
   }
 
+  if (!navigator.mediaDevices) {
+    button.disabled = true;
+    note.textContent = KEPT_BACK;
+  }
   button.addEventListener("click", () => (timer === null ? start() : stop()));
   return { stop };
 }

@@ -7,7 +7,7 @@ async function ask(picture, why) {
   const response = await fetch(why ? "read?why" : "read", {
     method: "POST",
     headers: { "Content-Type": "application/octet-stream" },
-    credentials: "omit",
+    credentials: "same-origin",
     body: picture,
   });
   return { status: response.status, ...(await response.json()) };

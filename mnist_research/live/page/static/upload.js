@@ -38,6 +38,9 @@ export function createUpload(root, reader, answer, maxBytes) {
     // So that the same file can be chosen again.
     chooser.value = "";
   });
-  root.querySelector("[name=paste]").addEventListener("click", paste);
+  const button = root.querySelector("[name=paste]");
+  button.addEventListener("click", paste);
+  // As on pages without HTTPS. The keys still paste.
+  button.hidden = !navigator.clipboard?.read;
   return { show };
 }
