@@ -1,4 +1,4 @@
-"""A browser without a window, for the tests of pages: Chromium, driven by Playwright."""
+"""A browser without a window, for the tests of pages: Chromium, driven by Playwright, and axe."""
 
 import contextlib
 import shutil
@@ -54,3 +54,14 @@ def opened(browser: Browser, url: str, *permissions: str) -> Iterator[Page]:
     page.goto(url)
     yield page
   assert outside == []
+
+
+def faults(page: Page) -> list[str]:
+  """Returns what axe finds that keeps people from using the page as it is; skips without axe."""
+  axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+  violations = axe.run(page).response["violations"]
+  return [
+    f"{each['impact']}: {each['id']}: {node['target']}"
+    for each in violations
+    for node in each["nodes"]
+  ]

@@ -424,6 +424,35 @@ def test_for_a_projector_the_answer_is_large(page):
   assert label.bounding_box()["height"] > 1.4 * before[1]
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_fault_in_any_state(page, scheme, tmp_path):
+  page.emulate_media(color_scheme=scheme)
+  assert browser.faults(page) == []
+  _draw(page, _THREE)
+  _expect_label(page, "3")
+  page.get_by_role("button", name="Why?").click()
+  expect(_answer(page).locator(".why img")).to_be_visible()
+  assert browser.faults(page) == []
+  page.get_by_role("button", name="Projector").click()
+  assert browser.faults(page) == []
+  page.get_by_role("button", name="Projector").click()
+  page.set_viewport_size({"width": 390, "height": 844})
+  assert browser.faults(page) == []
+  page.get_by_role("tab", name="Camera").click()
+  assert browser.faults(page) == []
+  page.get_by_role("tab", name="Upload").click()
+  file = tmp_path / "letter.png"
+  file.write_text("Dear reader")
+  _upload(page, file)
+  expect(page.get_by_role("alert")).to_be_visible()
+  assert browser.faults(page) == []
+
+
+def test_axe_finds_a_fault_that_is_there(page):
+  page.evaluate("document.querySelector('main').append(new Image())")
+  assert [fault.split(": ")[:2] for fault in browser.faults(page)] == [["critical", "image-alt"]]
+
+
 # What it may load, and who may use it.
 
 

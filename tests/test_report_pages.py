@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 from mnist_research.metrics.calibration import reliability
-from mnist_research.reports import comparison, runs
+from mnist_research.reports import comparison, remaining, runs
 from mnist_research.reports.comparison_page import write_comparison_page
 from mnist_research.reports.run_page import write_run_page
 from mnist_research.reports.tables import Table, write_csv
@@ -268,6 +268,26 @@ def test_a_page_has_dark_colors_for_those_who_ask(compared):
         page = context.new_page()
         page.goto((directory / "report.html").as_uri())
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
+
+
+def test_axe_finds_no_fault(tmp_path, compared):
+  directory, *_ = compared
+  found, _ = runs.read([tmp_path / "runs"])
+  write_run_page(found[0], _IMAGES, tmp_path / "run")
+  left = remaining.find([run for run in found if run.result is not None])
+  pages = [
+    directory / "report.html", tmp_path / "run" / "report.html",
+    remaining.write_page(left, _IMAGES, directory),
+  ]  # fmt: skip
+  with browser.started() as chromium:
+    for scheme, width in (("light", 1280), ("dark", 390)):
+      size = {"width": width, "height": 800}
+      with chromium.new_context(color_scheme=scheme, viewport=size) as context:
+        page = context.new_page()
+        for path in pages:
+          page.goto(path.as_uri())
+          page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+          assert browser.faults(page) == []
 
 
 def test_pictures_are_told_in_words(tmp_path, compared):

@@ -88,7 +88,7 @@ def _left_out(set_aside: Sequence[SetAside]) -> list[str]:
   if not set_aside:
     return []
   rows = [[str(aside.path), aside.kind, aside.reason] for aside in set_aside]
-  listed = Table(["directory", "", "reason"], rows, texts=3)
+  listed = Table(["directory", "state", "reason"], rows, texts=3)
   return [html.section("Left out", listed.to_html())]
 
 
