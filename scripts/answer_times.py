@@ -2,14 +2,18 @@
 
   python scripts/answer_times.py
 
-The frames are JPEGs of 640 x 480 pixels: digits on paper that is grainy and unevenly lit. The time
-is that from the file to the probabilities: decoding, finding the digit, preparing it, the network.
-The first frames, which warm the network up, don't count. Prints one JSON object on stdout:
-num_frames, milliseconds_median, milliseconds_95th_percentile, milliseconds_highest.
+The frames are JPEGs of 640 x 480 pixels: digits on paper that is grainy and unevenly lit. There are
+four scenes: white paper, ruled paper, squared paper, and a hand that holds squared paper up, so
+that it is turned, and nearer or farther. The time is that from the file to the probabilities:
+decoding, finding the digit, preparing it, the network. The first frames, which warm the network up,
+don't count. Prints a JSON object for each scene on stdout: scene, num_frames, milliseconds_median,
+milliseconds_95th_percentile, milliseconds_highest.
 """
 
 import io
+import itertools
 import time
+from collections.abc import Iterator
 
 import numpy as np
 from absl import flags
@@ -22,13 +26,19 @@ from mnist_research.workdir import trained_workdir
 _WIDTH, _HEIGHT = 640, 480
 _SIDE = 250
 _WARM_UP = 20
+SCENES = ("white", "ruled", "squared", "held")
+# How far a hand turns the paper, in degrees, and how near it holds it.
+_TURN = 8
+_NEAR = (0.6, 1.8)
+# Pixels from line to line of printed paper.
+_PITCH = 32
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: which network, and how many frames."""
   config_flags.define(flag_values, ["workdir", "device"])
   flags.DEFINE_integer(
-    "frames", 500, "how many frames to time", lower_bound=1, flag_values=flag_values
+    "frames", 200, "how many frames of each scene to time", lower_bound=1, flag_values=flag_values
   )
 
 
@@ -43,43 +53,59 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   from mnist_research.inference.recognizer import load_recognizer
 
   recognizer = load_recognizer(workdir, settings)
-  files = draw_frames(_WARM_UP + flag_values.frames)
-  milliseconds = []
-  for file in files:
-    start = time.perf_counter()
-    readings.read_digit(recognizer, images.read(file))
-    milliseconds.append(1000 * (time.perf_counter() - start))
-  timed = np.array(milliseconds[_WARM_UP:])
-  app.print_json(
-    {
-      "num_frames": len(timed),
-      "milliseconds_median": float(np.median(timed)),
-      "milliseconds_95th_percentile": float(np.quantile(timed, 0.95)),
-      "milliseconds_highest": float(timed.max()),
-    }
-  )
+  for scene in SCENES:
+    files = itertools.islice(draw_frames(scene), _WARM_UP + flag_values.frames)
+    milliseconds = []
+    for file in files:
+      start = time.perf_counter()
+      readings.read_digit(recognizer, images.read(file))
+      milliseconds.append(1000 * (time.perf_counter() - start))
+    timed = np.array(milliseconds[_WARM_UP:])
+    app.print_json(
+      {
+        "scene": scene,
+        "num_frames": len(timed),
+        "milliseconds_median": float(np.median(timed)),
+        "milliseconds_95th_percentile": float(np.quantile(timed, 0.95)),
+        "milliseconds_highest": float(timed.max()),
+      }
+    )
 
 
-def draw_frames(num_frames: int) -> list[io.BytesIO]:
-  """Draws frames, each a JPEG file."""
+def draw_frames(scene: str) -> Iterator[io.BytesIO]:
+  """Draws frames of a scene without end, each a JPEG file."""
   from mnist_research.data.synthetic_digits import drawing
 
   rng = np.random.default_rng(0)
-  digits = [image for block, _ in drawing.draw_examples("test", num_frames) for image in block]
-  return [_draw_frame(digit[..., 0], rng) for digit in digits]
+  digits, _ = next(drawing.draw_examples("test", 500))
+  for digit in itertools.cycle(digits):
+    yield _draw_frame(digit[..., 0], scene, rng)
 
 
-def _draw_frame(digit: np.ndarray, rng: np.random.Generator) -> io.BytesIO:
+def _draw_frame(digit: np.ndarray, scene: str, rng: np.random.Generator) -> io.BytesIO:
   """Lays a digit, uint8 [28, 28], as dark ink on a sheet of paper."""
+  turn, near = (rng.uniform(-_TURN, _TURN), rng.uniform(*_NEAR)) if scene == "held" else (1, 1)
   ink = Image.new("L", (_WIDTH, _HEIGHT))
-  place = int(rng.integers(_WIDTH - _SIDE)), int(rng.integers(_HEIGHT - _SIDE))
-  ink.paste(Image.fromarray(digit).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC), place)
+  side = round(_SIDE * near)
+  place = int(rng.integers(_WIDTH - side)), int(rng.integers(max(1, _HEIGHT - side)))
+  ink.paste(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC), place)
+  printed = 0 if scene == "white" else _draw_lines(_PITCH * near, turn, squared=scene != "ruled")
   light = np.linspace(rng.uniform(120, 220), rng.uniform(120, 220), _WIDTH)
-  frame = light * (1 - 0.7 * np.asarray(ink) / 255) + rng.normal(0, 4, (_HEIGHT, _WIDTH))
+  seen = np.maximum(0.7 * np.asarray(ink) / 255, 0.3 * printed)
+  frame = light * (1 - seen) + rng.normal(0, 4, (_HEIGHT, _WIDTH))
   file = io.BytesIO()
   Image.fromarray(frame.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
   file.seek(0)
   return file
+
+
+def _draw_lines(pitch: float, turn: float, *, squared: bool) -> np.ndarray:
+  """Draws the lines of paper, turned by degrees: float [480, 640], 1 where one is."""
+  rows, columns = np.mgrid[:_HEIGHT, :_WIDTH]
+  turned = (columns + 1j * rows) * np.exp(1j * np.deg2rad(turn))
+  places = (turned.imag, turned.real) if squared else (turned.imag,)
+  # A line is two pixels wide.
+  return np.max([np.clip(1.5 - np.abs(each % pitch - 1.5), 0, 1) for each in places], axis=0)
 
 
 if __name__ == "__main__":

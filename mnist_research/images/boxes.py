@@ -90,16 +90,21 @@ def _hull_of(boxes: Sequence[Box], indices: Sequence[int]) -> Box:
 
 def _merge_above(boxes: Sequence[Box]) -> list[list[int]]:
   """Groups boxes that are above one another and near: parts of one digit."""
-  groups: list[list[int]] = []
+  # Those that end before the next box begins: they are whole.
+  finished: list[list[int]] = []
+  groups: list[tuple[Box, list[int]]] = []
   for index in sorted(range(len(boxes)), key=lambda i: boxes[i].left):
-    group, others = [index], []
-    for other in groups:
-      if _is_one_digit(_hull_of(boxes, other), _hull_of(boxes, group)):
-        group = other + group
+    whole, members = boxes[index], [index]
+    others = []
+    for other, other_members in groups:
+      if other.right <= boxes[index].left:
+        finished.append(other_members)
+      elif _is_one_digit(other, whole):
+        whole, members = hull([other, whole]), other_members + members
       else:
-        others.append(other)
-    groups = [*others, group]
-  return groups
+        others.append((other, other_members))
+    groups = [*others, (whole, members)]
+  return finished + [members for _, members in groups]
 
 
 def _is_one_digit(one: Box, other: Box) -> bool:

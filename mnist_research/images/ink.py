@@ -138,7 +138,7 @@ def _light_window(small: np.ndarray) -> int:
 
 def _ink_sign(rest: np.ndarray) -> np.float32:
   """Returns -1 for dark ink, 1 for light ink: differences from the paper lean to its side."""
-  return np.float32(1 if (rest**3).sum() > 0 else -1)
+  return np.float32(1 if (rest * rest * rest).sum() > 0 else -1)
 
 
 def _enlarged(small: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -17,6 +17,8 @@ _PARALLEL = 0.5
 _SIDE = 0.3
 # The least share of a line that is ink.
 _UNBROKEN = 0.85
+# Of how many pixels the slope is found.
+_ENOUGH_PIXELS = 4000
 # The largest piece that is left of lines, in widths of them.
 _CRUMB = 4
 # How many parallel lines make a pattern.
@@ -36,16 +38,41 @@ class _Lines(NamedTuple):
   """Straight lines in one direction.
 
   Attributes:
-    pixels: bool [h, w], of all of them.
-    lengths: of each, in pixels.
+    names: int32 [h, w], i + 2 at line i, 1 at shorter ones that a corner of the picture cuts.
+    lengths: of each, in pixels, int [lines].
+    widths: of each, in pixels, int [lines].
+    are_cut: whether a corner of the picture cuts it, bool [lines].
     across: the picture's side in their direction, in pixels.
-    width: of the widest, in pixels.
   """
 
-  pixels: np.ndarray
+  names: np.ndarray
   lengths: np.ndarray
+  widths: np.ndarray
+  are_cut: np.ndarray
   across: int
-  width: int
+
+  @property
+  def width(self) -> int:
+    """Of the widest, in pixels."""
+    return int(self.widths.max(initial=0))
+
+  @property
+  def pixels(self) -> np.ndarray:
+    """bool [h, w], true at all of them."""
+    return self.names > 0
+
+  @property
+  def turned(self) -> "_Lines":
+    """The same lines on the transposed picture."""
+    return self._replace(names=self.names.T)
+
+  def longer(self, share: float) -> "_Lines":
+    """Those at least as long as a share of the picture's side, and all that are cut."""
+    kept = self.lengths >= share * self.across
+    new_names = np.concatenate([[0, 1], np.where(kept, np.cumsum(kept) + 1, self.are_cut)])
+    return _Lines(
+      new_names[self.names], self.lengths[kept], self.widths[kept], self.are_cut[kept], self.across
+    )
 
 
 def without_rules(mask: np.ndarray, weaker: np.ndarray) -> np.ndarray:
@@ -65,13 +92,13 @@ def without_rules(mask: np.ndarray, weaker: np.ndarray) -> np.ndarray:
   """
   if not _has_long_ink(weaker):
     return mask
-  level = _lines(weaker, _PARALLEL)
-  upright = _turned(_lines(weaker.T, _PARALLEL))
+  level, upright = _lines(weaker), _lines(weaker.T).turned
   result, width = mask, 0
-  for lines, turned in ((level, False), (upright, True)):
+  for found, turned in ((level, False), (upright, True)):
+    lines = found.longer(_PARALLEL)
     if _are_rules(lines, max(mask.shape)):
       result, width = _erased(result, lines, turned=turned), max(width, lines.width)
-  return _without_crumbs(result, width) if width else _without_frame(mask, weaker)
+  return _without_crumbs(result, width) if width else _without_frame(mask, level, upright)
 
 
 def _has_long_ink(mask: np.ndarray) -> bool:
@@ -91,9 +118,8 @@ def _are_rules(lines: _Lines, longer: int) -> bool:
   return bool(np.count_nonzero(lines.lengths >= least) >= _PATTERN)
 
 
-def _without_frame(mask: np.ndarray, weaker: np.ndarray) -> np.ndarray:
+def _without_frame(mask: np.ndarray, level: _Lines, upright: _Lines) -> np.ndarray:
   """Takes out a frame: four sides about other ink."""
-  level, upright = _lines(weaker, _SIDE), _turned(_lines(weaker.T, _SIDE))
   if len(level.lengths) < 2 or len(upright.lengths) < 2:
     return mask
   rows = np.flatnonzero(level.pixels.any(1))
@@ -111,52 +137,64 @@ def _without_crumbs(mask: np.ndarray, width: int) -> np.ndarray:
   return np.array([False, *(side > _CRUMB * width for side in sides)])[labels]
 
 
-def _turned(lines: _Lines) -> _Lines:
-  return lines._replace(pixels=lines.pixels.T)
-
-
-def _lines(mask: np.ndarray, least: float) -> _Lines:
-  """Finds lines that are nearly level, at least as long as a share of the width."""
+def _lines(mask: np.ndarray) -> _Lines:
+  """Finds lines that are nearly level, each as long as one side of a frame at least."""
   height, width = mask.shape
   rows, columns = np.nonzero(mask)
   reach = int(np.ceil(np.abs(_SLOPES).max() * width / 2)) + 1
   level = _leveled(rows, columns, mask.shape, reach)
-  straight = np.zeros((height + 2 * reach, width), np.uint8)
-  straight[level, columns] = 1
-  # A line that leans by less than a step climbs a row now and then.
-  joined = ndimage.maximum_filter1d(straight, 3, axis=0)
-  joined = _opened(joined, max(3, round(_PIECE * width)), axis=1)
-  joined = _closed(joined, max(1, round(_GAP * width)), axis=1)
+  straight = np.zeros((height + 2 * reach, width), bool)
+  straight[level, columns] = True
+  joined = _joined(straight)
   labels, _ = ndimage.label(joined, np.ones((3, 3), int))
-  kept = np.zeros(straight.shape, bool)
-  lengths, widths = [], [0]
+  names = np.zeros(straight.shape, np.int32)
+  lengths, widths, are_cut = [], [], []
   at_edge = _edge_labels(labels[level, columns], rows, height)
   for label, (y, x) in enumerate(ndimage.find_objects(labels), start=1):
     length = x.stop - x.start
-    own = (labels[y, x] == label) & (straight[y, x] > 0)
+    # A line that is cut by a corner of the picture is shorter, and only known by the others.
+    is_cut = label in at_edge and (x.start <= 2 or x.stop >= width - 2)
+    is_long = length >= _SIDE * width
+    if not (is_cut or is_long):
+      continue
+    own = (labels[y, x] == label) & straight[y, x]
     # Its half of the columns that hold least: where strokes cross, it seems wider.
     thickness = own.sum(0)
     line_width = int(np.quantile(thickness, 0.5))
-    # A line that is cut by a corner of the picture is shorter, and only known by the others.
-    is_cut = label in at_edge and (x.start <= 2 or x.stop >= width - 2)
     is_thin = line_width <= max(
       2 * _WIDEST_PIXELS if is_cut else _WIDEST_PIXELS, _WIDEST_SHARE * length
     )
-    # Filtering made it two rows higher.
+    # Joining made it two rows higher.
     is_straight = y.stop - y.start - 2 <= line_width + max(2, _BEND * length)
     is_unbroken = np.count_nonzero(thickness) >= _UNBROKEN * length
     if not (is_thin and is_straight and is_unbroken):
       continue
-    if is_cut or length >= least * width:
-      # Where it is wider, a stroke goes along it.
-      kept[y, x] |= own & (thickness <= line_width + 1)
-    if length >= least * width:
+    if is_long:
       lengths.append(length)
       widths.append(line_width)
-  pixels = np.zeros_like(mask)
-  on_line = kept[level, columns]
-  pixels[rows[on_line], columns[on_line]] = True
-  return _Lines(pixels, np.array(lengths), width, max(widths))
+      are_cut.append(is_cut)
+    # Where it is wider, a stroke goes along it.
+    names[y, x][own & (thickness <= line_width + 1)] = len(lengths) + 1 if is_long else 1
+  found = np.zeros(mask.shape, np.int32)
+  found[rows, columns] = names[level, columns]
+  return _Lines(
+    found, np.array(lengths, int), np.array(widths, int), np.array(are_cut, bool), width
+  )
+
+
+def _joined(straight: np.ndarray) -> np.ndarray:
+  """Returns straight pieces of some length, joined over gaps, one row higher on either side."""
+  # A line that leans by less than a step climbs a row now and then.
+  joined = straight.copy()
+  joined[1:] |= straight[:-1]
+  joined[:-1] |= straight[1:]
+  width = straight.shape[1]
+  pieces = _without_short(joined, round(_PIECE * width))
+  gap = round(_GAP * width)
+  # Half a gap is closed at the border, behind which a line continues.
+  behind = max(0, gap - gap // 2 - 1)
+  gaps = np.pad(~pieces, ((0, 0), (behind, behind)), constant_values=True)
+  return ~_without_short(gaps, gap)[:, behind : behind + width]
 
 
 def _edge_labels(labels: np.ndarray, rows: np.ndarray, height: int) -> set[int]:
@@ -169,24 +207,33 @@ def _leveled(
 ) -> np.ndarray:
   """Returns the rows of pixels once the slope is taken out in which most share a row."""
   offsets = columns - shape[1] / 2
-  best, best_score = rows, -1
+  # Some of many pixels tell as much. They are at random places: a pattern has a rhythm of its own.
+  some_rows, some_offsets = rows, offsets
+  if len(rows) > _ENOUGH_PIXELS:
+    seen = np.random.default_rng(0).integers(len(rows), size=_ENOUGH_PIXELS)
+    some_rows, some_offsets = rows[seen], offsets[seen]
+  best, best_score = 0.0, -1
   for slope in _SLOPES:
-    level = np.rint(rows - slope * offsets).astype(np.int64) + reach
-    counts = np.bincount(level, minlength=1)
+    counts = np.bincount(np.rint(some_rows - slope * some_offsets).astype(np.int64) + reach)
     score = int((counts * counts).sum())
     if score > best_score:
-      best, best_score = level, score
-  return best
+      best, best_score = slope, score
+  return np.rint(rows - best * offsets).astype(np.int64) + reach
 
 
-def _closed(image: np.ndarray, size: int, axis: int) -> np.ndarray:
-  wide = ndimage.maximum_filter1d(image, size, axis=axis, mode="constant")
-  return ndimage.minimum_filter1d(wide, size, axis=axis, mode="nearest")
-
-
-def _opened(image: np.ndarray, size: int, axis: int) -> np.ndarray:
-  narrow = ndimage.minimum_filter1d(image, size, axis=axis, mode="constant")
-  return ndimage.maximum_filter1d(narrow, size, axis=axis, mode="constant")
+def _without_short(mask: np.ndarray, least: int) -> np.ndarray:
+  """Drops level runs of fewer than `least` pixels."""
+  height, width = mask.shape
+  padded = np.zeros((height, width + 1), bool)
+  padded[:, :width] = mask
+  flat = np.concatenate([[False], padded.ravel()])
+  edges = np.flatnonzero(flat[1:] != flat[:-1])
+  starts, ends = edges[::2], edges[1::2]
+  kept = ends - starts >= least
+  steps = np.zeros(padded.size, np.int8)
+  steps[starts[kept]] = 1
+  steps[ends[kept]] = -1
+  return np.cumsum(steps, dtype=np.int8).view(bool).reshape(padded.shape)[:, :width]
 
 
 def _erased(mask: np.ndarray, lines: _Lines, *, turned: bool) -> np.ndarray:

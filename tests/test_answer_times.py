@@ -1,0 +1,31 @@
+"""Tests of the frames whose answers are timed: they are what they are called, and are read."""
+
+import importlib.util
+import itertools
+
+import commands
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from mnist_research import images
+
+_SPEC = importlib.util.spec_from_file_location(
+  "answer_times", commands.REPOSITORY / "scripts" / "answer_times.py"
+)
+answer_times = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(answer_times)
+
+
+@pytest.mark.parametrize("scene", answer_times.SCENES)
+def test_a_frame_of_each_scene_shows_a_digit_and_its_paper(scene):
+  for file in itertools.islice(answer_times.draw_frames(scene), 6):
+    frame = images.read(file)
+    assert frame.shape == (480, 640)
+    digit = images.tallest(images.find_digits(frame))
+    assert 0.4 * 250 < digit.box.side < 1.9 * 250
+    # The paper's lines are darker than what is about them, the digit's box left out.
+    lines = ndimage.median_filter(frame[::2, ::2], 9) - frame[::2, ::2] > 0.08
+    box = [edge // 2 for edge in digit.box]
+    lines[max(0, box[1] - 6) : box[3] + 6, max(0, box[0] - 6) : box[2] + 6] = False
+    assert (np.count_nonzero(lines) > 2000) == (scene != "white")
