@@ -2,6 +2,7 @@
 
   python -m mnist_research.benchmark --flagfile=configs/dense.cfg --benchmark=throughput
   python -m mnist_research.benchmark --flagfile=configs/fast.cfg --benchmark=time_to_accuracy
+  python -m mnist_research.benchmark --benchmark=learning_rate --workdir=runs/rates
 
 A table of what was found, and what was timed and what was not, goes to people on stderr; the last
 line on stdout is one JSON object: `benchmark`, the settings, and the figures, in seconds and bytes.
@@ -29,9 +30,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_enum(
     "benchmark",
     None,
-    ["throughput", "input", "startup", "evaluate", "time_to_accuracy", "memory"],
+    ["throughput", "input", "startup", "evaluate", "time_to_accuracy", "memory", "learning_rate"],
     "what to measure: training in its midst, the input pipeline alone, the time to the first step, "
-    "scoring, whole trainings over --num_seeds, or memory",
+    "scoring, whole trainings over --num_seeds, memory, or the loss while the learning rate rises, "
+    "which is drawn under --workdir",
     flag_values=flag_values,
   )
   flags.DEFINE_enum(
@@ -63,12 +65,13 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   for name in ("baseline", "profile"):
     if flag_values[name].value and benchmark != "throughput":
       raise UserError(f"--{name} goes with --benchmark=throughput alone")
-  if flag_values.profile:
+  if flag_values.profile or benchmark == "learning_rate":
     from mnist_research.workdir import Workdir
 
-    traces = Workdir(app.required(flag_values, "workdir")).tensorboard
-    with writing(traces):  # Known now, and not after what was measured is lost.
-      traces.mkdir(parents=True, exist_ok=True)
+    workdir = Workdir(app.required(flag_values, "workdir"))
+    place = workdir.tensorboard if flag_values.profile else workdir.figures
+    with writing(place):  # Known now, and not after what was measured is lost.
+      place.mkdir(parents=True, exist_ok=True)
   measure = _measure_processes if benchmark in ("startup", "memory") else _measure_here
   report = measure(flag_values, settings)
   if report is None:  # Of another worker than the chief.
@@ -92,7 +95,14 @@ def _measure_processes(flag_values: flags.FlagValues, settings: Config) -> "Repo
 def _measure_here(flag_values: flags.FlagValues, settings: Config) -> "Report | None":
   """Measures in this process, and in those of the other workers if there are any."""
   app.load_tensorflow()
-  from mnist_research.benchmarks import evaluate, pipeline, throughput, time_to_accuracy, training
+  from mnist_research.benchmarks import (
+    evaluate,
+    learning_rate,
+    pipeline,
+    throughput,
+    time_to_accuracy,
+    training,
+  )
   from mnist_research.benchmarks.report import Report
   from mnist_research.workdir import Workdir
   from mnist_research.workers import Exchange, lost_worker_told, read_workers
@@ -106,6 +116,10 @@ def _measure_here(flag_values: flags.FlagValues, settings: Config) -> "Report | 
       report = pipeline.measure(bench, rounds=rounds)
     elif benchmark == "time_to_accuracy":
       report = time_to_accuracy.measure(bench, num_seeds=flag_values.num_seeds)
+    elif benchmark == "learning_rate":
+      report = learning_rate.measure(
+        bench, Workdir(settings.run.workdir).figures / "learning_rate.png"
+      )
     elif benchmark == "evaluate":
       report = evaluate.measure(training.build(bench), rounds=rounds)
     else:

@@ -29,7 +29,9 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   app.load_tensorflow()
   from absl import logging
 
-  from mnist_research.training import loop
+  from mnist_research.training import loop, teachers
+
+  settings = teachers.pinned(settings)
 
   # Half a million objects that live as long as the process: a collection would go through them all.
   gc.freeze()

@@ -31,7 +31,7 @@ from mnist_research.models.networks import whiten
 from mnist_research.models.variables import variables_by_name
 from mnist_research.runtime import app, command_line, files
 from mnist_research.runtime.errors import UserError, writing
-from mnist_research.training import losses, optimizers, steps
+from mnist_research.training import optimizers, steps
 
 # What the function takes before the state.
 _ARGUMENTS = ("images", "labels", "num_steps")
@@ -151,7 +151,7 @@ def lower(training: Training, version: str) -> Lowered:
   block = training.train_block
   if not bench.xla:
     block = steps.create_train_block(
-      bench.config, training.state, losses.loss_of(bench.config), bench.strategy,
+      bench.config, training.state, bench.plan.objective(), bench.strategy,
       xla=True,
     )  # fmt: skip
   arguments = (*bench.plan.empty_block(), tf.constant(0))

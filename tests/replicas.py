@@ -56,8 +56,8 @@ def train(config: Config, strategy: tf.distribute.Strategy) -> dict[str, Any]:
     state = create_state(
       config, label_names=list("0123456789"), image_shape=(28, 28, 1), total_steps=STEPS
     )
-  loss = losses.create_loss(config.optimization.loss, config.optimization.label_smoothing)
-  train_block = steps.create_train_block(config, state, loss, strategy, xla=False)
+  objective = losses.objective_of(config, None)
+  train_block = steps.create_train_block(config, state, objective, strategy, xla=False)
   blocks = input_pipeline.train_blocks(
     digits(), config, first_steps=range(0, STEPS, _BLOCK), steps_per_block=_BLOCK,
     strategy=strategy, num_classes=10,

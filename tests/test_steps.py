@@ -78,7 +78,7 @@ class _Run(NamedTuple):
     return [variable.numpy() for variable in [*variables, self.state.step]]
 
 
-def _begin(*, replicas: int = 1, xla: bool = False, **settings) -> _Run:
+def _begin(*, replicas: int = 1, xla: bool = False, teacher=None, **settings) -> _Run:
   defaults = {
     "hidden_units": (16,),
     "batch_size": 8,
@@ -96,8 +96,9 @@ def _begin(*, replicas: int = 1, xla: bool = False, **settings) -> _Run:
     )
   with strategy.scope():
     state = create_state(config, label_names=_NAMES, image_shape=(28, 28, 1), total_steps=1000)
-  loss = losses.loss_of(config)
-  return _Run(state, create_train_block(config, state, loss, strategy, xla=xla), config, strategy)
+  objective = losses.objective_of(config, teacher)
+  train_block = create_train_block(config, state, objective, strategy, xla=xla)
+  return _Run(state, train_block, config, strategy)
 
 
 def _batch(
@@ -611,7 +612,8 @@ def test_the_gradients_to_look_at_are_those_worked_by_hand(loss):
   config = Config(hidden_units=(), input_dropout_rate=0.5)
   model = create_model(config, 10)
   before = model.get_weights()
-  found = create_gradients(model, losses.create_loss(loss))(_SPLIT.images[:8], _SPLIT.labels[:8])
+  gradients = create_gradients(model, losses.objective_of(Config(loss=loss), None))
+  found = gradients(_SPLIT.images[:8], _SPLIT.labels[:8])
   images = _SPLIT.images[:8].reshape(8, 784) / 255
   errors = _softmax(images @ before[0] + before[1]) - np.eye(10)[_SPLIT.labels[:8]]
   assert list(found) == ["logits/kernel", "logits/bias"]

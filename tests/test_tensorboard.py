@@ -120,10 +120,10 @@ def test_the_histograms_count_the_weights_gradients_and_activations(run, trained
   source = datasets.prepare(run.config)
   examples = splits.read_split(source, run.config, "train")[:256]
   model = trained.trained.model
-  loss = losses.create_loss(run.config.optimization.loss)
+  objective = losses.objective_of(run.config, None)
   arrays = {
     "weights": {v.path.partition("/")[2]: v.numpy() for v in model.variables},
-    "gradients": create_gradients(model, loss)(examples.images, examples.labels),
+    "gradients": create_gradients(model, objective)(examples.images, examples.labels),
     "activations": inspector.layer_outputs(model, examples.images),
   }
   for kind, values_by_name in arrays.items():

@@ -63,6 +63,8 @@ def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
     raise UserError("--baseline is measured on one device: leave --device_count and --strategy out")
   if config.augmentation.augment:
     raise UserError("--baseline has no augmentation: leave --augment out")
+  if config.optimization.teacher:
+    raise UserError("--baseline has no teacher: leave --teacher out")
   # Deterministic operations ask for it: fit draws its order from a generator.
   tf.random.set_seed(config.run.seed)
   network = create_model(

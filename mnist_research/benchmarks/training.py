@@ -16,7 +16,7 @@ from mnist_research.config import Config
 from mnist_research.data import input_pipeline, splits
 from mnist_research.models.networks import whiten
 from mnist_research.runtime.errors import writing
-from mnist_research.training import losses, steps
+from mnist_research.training import steps
 from mnist_research.training.blocks import Block
 from mnist_research.training.plan import Plan, make_plan
 from mnist_research.training.state import TrainState, create_state
@@ -207,9 +207,8 @@ def build(bench: Bench) -> Training:
       image_shape=bench.plan.image_shape,
       total_steps=bench.plan.total_steps,
     )
-  loss_function = losses.loss_of(config)
   train_block = steps.create_train_block(
-    config, state, loss_function, bench.strategy, xla=bench.xla
+    config, state, bench.plan.objective(), bench.strategy, xla=bench.xla
   )
   return Training(bench, state, train_block)
 

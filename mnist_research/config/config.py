@@ -98,7 +98,10 @@ class Config:
     """Whether the training loss is the plain cross-entropy, by which every split is scored."""
     optimization = self.optimization
     return not (
-      optimization.label_smoothing or is_reference(optimization.loss) or self.data.outliers
+      optimization.label_smoothing
+      or optimization.teacher
+      or is_reference(optimization.loss)
+      or self.data.outliers
     )
 
   def to_dict(self) -> dict[str, Any]:
@@ -206,10 +209,17 @@ class Config:
 
 def _compared(name: str, value: Any) -> Any:
   """Returns what tells one value of a setting from another: of files, what they hold."""
+  if FIELDS[name].metadata["is_pinned"]:
+    return tuple(map(_content, value))
   if FIELDS[name].metadata["is_dataset"] and own_data.is_path(value):
-    path, digest = own_data.parse(value)
-    return digest or path
+    return _content(value)
   return _without_directories(value)
+
+
+def _content(path: str) -> Any:
+  """Returns the digest of what is at a path; the path itself where it isn't pinned."""
+  where, digest = own_data.parse(path)
+  return digest or where
 
 
 def _short(dataset: str) -> str:

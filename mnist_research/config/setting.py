@@ -43,6 +43,7 @@ def setting(
   may_change: bool = False,
   is_path: bool = False,
   is_dataset: bool = False,
+  is_pinned: bool = False,
 ) -> Any:
   """Makes a field of a dataclass of settings.
 
@@ -59,11 +60,12 @@ def setting(
     may_change: whether a resumed run may have another value, on which its result doesn't depend.
     is_path: whether it names a file or directory, in which `~` is the home directory.
     is_dataset: whether it names a dataset; empty only if its default is.
+    is_pinned: whether it lists paths, each with a digest of what is there.
   """
   metadata = {
     "help": help_text, "choices": tuple(choices), "open_to": tuple(open_to), "at_least": at_least,
     "at_most": at_most, "more_than": more_than, "below": below, "may_change": may_change,
-    "is_path": is_path, "is_dataset": is_dataset,
+    "is_path": is_path, "is_dataset": is_dataset, "is_pinned": is_pinned,
   }  # fmt: skip
   return dataclasses.field(default=default, metadata=metadata)
 

@@ -208,6 +208,16 @@ class OptimizationConfig(_Settings):
   label_smoothing: float = setting(
     0.0, "share of the target spread evenly over all classes", at_least=0, below=1
   )
+  teacher: tuple[str, ...] = setting(
+    (), "workdirs of finished runs, runs/a,runs/b: the mean of their probabilities on each image "
+    "that is trained on is a target beside its label; empty: none", is_pinned=True,
+  )  # fmt: skip
+  distillation_weight: float = setting(
+    0.9, "share of the teachers' target; the rest is the label's", more_than=0, at_most=1
+  )
+  distillation_temperature: float = setting(
+    2.0, "what the logits of teachers and student are divided by, for that target", more_than=0
+  )
   optimizer: str = setting(
     "adam",
     f"optimizer: {', '.join(OPTIMIZERS)}, a class of tf.keras.optimizers such as Lion, or of your "

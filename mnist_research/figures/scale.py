@@ -91,6 +91,39 @@ def scale_curves(charts: Sequence[Chart], *, title: str, summary: str) -> Figure
   return figure
 
 
+def range_test(
+  rates: np.ndarray, losses: np.ndarray, averages: np.ndarray, *, proposal: float
+) -> Figure:
+  """Draws the loss while the learning rate rises.
+
+  Args:
+    rates: float [steps], ascending and positive.
+    losses: of each step, float [steps].
+    averages: of the losses until then, float [steps].
+    proposal: the rate that is proposed.
+  """
+  figure = new_figure(6.4, 4.2)
+  write_header(figure, "Loss by learning rate", f"proposed: {proposal:g}")
+  axes = add_axes(figure, 0.75, 0.65, 5.4, 2.75)
+  axes.set_xscale("log")
+  axes.plot(rates, losses, color=RULE, linewidth=0.8, label="a step's")
+  axes.plot(rates, averages, color=BLUE, linewidth=1.8, label="average until then")
+  axes.axvline(proposal, color=VERMILION, linewidth=1.2, label="proposed rate")
+  axes.set_ylim(0, 1.15 * averages[: 1 + len(averages) // 2].max())
+  _style(axes)
+  axes.set_xlabel("learning rate", color=MUTED, fontsize=TEXT_POINTS)
+  axes.legend(frameon=False, fontsize=NOTE_POINTS, labelcolor=INK)
+  return figure
+
+
+def _style(axes: Axes) -> None:
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.spines[["left", "bottom"]].set_color(MUTED)
+  axes.tick_params(color=MUTED, labelcolor=INK, labelsize=TEXT_POINTS, length=3)
+  axes.grid(color=RULE, linewidth=0.8)
+  axes.set_axisbelow(True)
+
+
 def _draw(axes: Axes, chart: Chart) -> None:
   axes.set_xscale("log")
   axes.set_yscale("log")
@@ -105,11 +138,7 @@ def _draw(axes: Axes, chart: Chart) -> None:
   if chart.is_cost:
     expected = chart.lines[0].median[0] * x / x[0]
     axes.plot(x, expected, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="in proportion")
-  axes.spines[["top", "right"]].set_visible(False)
-  axes.spines[["left", "bottom"]].set_color(MUTED)
-  axes.tick_params(color=MUTED, labelcolor=INK, labelsize=TEXT_POINTS, length=3)
-  axes.grid(color=RULE, linewidth=0.8)
-  axes.set_axisbelow(True)
+  _style(axes)
   axes.xaxis.set_major_locator(FixedLocator(list(x)))
   axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
   axes.xaxis.set_minor_locator(NullLocator())

@@ -33,13 +33,13 @@ class Inspected(NamedTuple):
 
   Attributes:
     model: the network that is trained.
-    loss_function: whose gradients are shown.
+    objective: what is minimized, whose gradients are shown.
     examples: of train; the first 256 are what gradients and activations are taken on.
     label_names: what each logit stands for.
   """
 
   model: tf.keras.Model
-  loss_function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+  objective: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
   examples: Split
   label_names: tuple[str, ...]
 
@@ -58,7 +58,7 @@ class Inspector:
     self._summaries = summaries
     self._background = background
     self._model = inspected.model
-    self._gradients = create_gradients(inspected.model, inspected.loss_function)
+    self._gradients = create_gradients(inspected.model, inspected.objective)
     self._examples = inspected.examples[:_INSPECTED_EXAMPLES]
     self._label_names = inspected.label_names
     self._jobs: list[Future[None]] = []
@@ -226,7 +226,7 @@ def layer_outputs(model: tf.keras.Model, images: np.ndarray) -> dict[str, np.nda
 
 
 def create_gradients(
-  model: tf.keras.Model, loss_function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+  model: tf.keras.Model, objective: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 ) -> Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
   """Returns the function from examples to the gradients of their mean loss, float32, by weight.
 
@@ -238,7 +238,7 @@ def create_gradients(
   @tf.function(autograph=False)
   def compute(images, labels):
     with tf.GradientTape() as tape:
-      loss = tf.reduce_mean(loss_function(labels, model(images, training=False)))
+      loss = tf.reduce_mean(objective(images, labels, model(images, training=False)))
     return tape.gradient(loss, list(trained.values()))
 
   def gradients(images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -18,10 +18,10 @@ from mnist_research.runtime.errors import UserError
 # How the names of pictures in a folder end.
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
-_DIGITS = 16
+DIGITS = 16
 # Folders within a folder that are looked into: train/ and test/, and the classes in them.
 _DEPTH = 2
-_PINNED = re.compile(rf"(.+)@([0-9a-f]{{{_DIGITS}}})")
+_PINNED = re.compile(rf"(.+)@([0-9a-f]{{{DIGITS}}})")
 _PATH = re.compile(r"(?:/|\./|\.\./|~).*|[^:]*(?:/|\.npz)", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+")
 
@@ -86,7 +86,7 @@ def content_digest(flag: str, path: Path) -> str:
   """
   try:
     if path.is_file():
-      return records.digest_of_file(path)[:_DIGITS]
+      return records.digest_of_file(path)[:DIGITS]
     if not path.is_dir():
       raise UserError(f"--{flag}={path}: there is no such folder or .npz file")
     total = hashlib.sha256()
@@ -94,7 +94,7 @@ def content_digest(flag: str, path: Path) -> str:
       # A name holds no NUL, so two folders can't run together to the same bytes.
       total.update(f"{file.relative_to(path)}\0".encode("utf-8", "surrogateescape"))
       total.update(hashlib.sha256(file.read_bytes()).digest())
-    return total.hexdigest()[:_DIGITS]
+    return total.hexdigest()[:DIGITS]
   except OSError as error:
     place = error.filename or path
     raise UserError(f"--{flag}={path}: {place} can't be read: {error.strerror}") from error

@@ -152,7 +152,7 @@ def restore_latest(state: TrainState, directory: Path) -> Restored | None:
 
 
 def load_trained(
-  config: Config, directory: Path, *, step: int | None = None, fall_back: bool = False
+  config: Config, directory: Path, step: int | None = None, *, fall_back: bool = False
 ) -> Trained:
   """Returns the network of a checkpoint under `directory`, made as `config` says.
 

@@ -13,6 +13,7 @@ from mnist_research import workers
 from mnist_research.config import Config
 from mnist_research.runtime.errors import Interrupted
 from mnist_research.runtime.signals import StopSignals
+from mnist_research.training import teachers
 from mnist_research.training.session import OnValidation, Session, open_session
 from mnist_research.training.settling import settle
 from mnist_research.workdir import Workdir
@@ -34,7 +35,7 @@ def train(config: Config, *, on_validation: OnValidation | None = None) -> dict[
       another worker was lost.
     Interrupted: a signal asked the run to stop; its state is saved.
   """
-  config = config.with_pinned_data()
+  config = teachers.pinned(config.with_pinned_data())
   crew = workers.read_workers(config.devices.strategy)
   workdir = Workdir(config.run.workdir or config.default_workdir())
   with workdir.opened() if crew.is_chief else contextlib.nullcontext():

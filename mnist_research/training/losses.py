@@ -13,8 +13,12 @@ from mnist_research.config.setting import parse_keywords
 from mnist_research.data.splits import NO_CLASS
 from mnist_research.runtime import extensions
 from mnist_research.runtime.errors import UserError
+from mnist_research.training.teachers import Teacher
 
+# labels, logits -> the loss of each example
 LossFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+# images, labels, logits -> the loss of each example
+Objective = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def create_loss(name: str, label_smoothing: float = 0.0, settings: str = "") -> LossFunction:
@@ -104,6 +108,38 @@ def loss_of(config: Config) -> LossFunction:
     return loss(labels, tf.concat([logits, none], axis=1))
 
   return loss_with_outliers
+
+
+def objective_of(config: Config, teacher: Teacher | None) -> Objective:
+  """Returns what is minimized: the loss, and with a teacher, also the distance from its answers.
+
+  That is the cross-entropy between the probabilities of teacher and student, both at the
+  temperature, times the temperature's square, so that its gradient doesn't shrink with it (Hinton
+  et al. 2015, arXiv:1503.02531). An outlier has no class to be taught.
+
+  Args:
+    config: gives the loss, and the weight and temperature of the distillation.
+    teacher: from `teachers.load`.
+
+  Returns:
+    A function of images, uint8 [batch, height, width, channels], labels or targets as the loss
+    takes them, and logits, floats [batch, classes], that gives the loss of each example, float32
+    [batch].
+  """
+  loss = loss_of(config)
+  weight = config.optimization.distillation_weight
+  temperature = config.optimization.distillation_temperature
+
+  def objective(images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    own = loss(labels, logits)
+    if teacher is None:
+      return own
+    softened = tf.cast(logits, tf.float32) / temperature
+    taught = temperature**2 * tf.nn.softmax_cross_entropy_with_logits(teacher(images), softened)
+    mixed = (1 - weight) * own + weight * taught
+    return tf.where(labels == NO_CLASS, own, mixed) if config.data.outliers else mixed
+
+  return objective
 
 
 def _own_loss(name: str, settings: str) -> LossFunction:

@@ -12,7 +12,7 @@ from mnist_research.runtime.flagfiles import shortened
 PREFIX = "state"
 # Of checkpoints that were written before they said it.
 FORMER_SHAPE = [28, 28, 1]
-_MANIFEST = "manifest.json"
+NAME = "manifest.json"
 # Of images and labels; a manifest that says more is none of a run.
 _MOST_SIDE, _MOST_LABELS = 4096, 10_000
 
@@ -26,7 +26,7 @@ def write(checkpoint: Path, about: Mapping[str, Any]) -> None:
   digests = {path.name: records.digest_of_file(path) for path in sorted(checkpoint.iterdir())}
   manifest = {**about, "sha256": digests}
   manifest["manifest_sha256"] = records.digest(json.dumps(manifest).encode())
-  (checkpoint / _MANIFEST).write_text(records.to_text(manifest), encoding="utf-8")
+  (checkpoint / NAME).write_text(records.to_text(manifest), encoding="utf-8")
 
 
 def verified(checkpoint: Path) -> dict:
@@ -35,18 +35,18 @@ def verified(checkpoint: Path) -> dict:
   Raises:
     OSError, ValueError: a file is missing, unreadable or altered.
   """
-  content = records.read(checkpoint / _MANIFEST)
+  content = records.read(checkpoint / NAME)
   try:
     manifest = records.parse(content)
     digest = manifest.pop("manifest_sha256")
   except (ValueError, KeyError) as error:
-    raise ValueError(f"{_MANIFEST} can't be read") from error
+    raise ValueError(f"{NAME} can't be read") from error
   if records.digest(json.dumps(manifest).encode()) != digest:
-    raise ValueError(f"{_MANIFEST} differs from its digest")
+    raise ValueError(f"{NAME} differs from its digest")
   if manifest.get("step") != int(checkpoint.name):
-    raise ValueError(f"{_MANIFEST} doesn't belong to {checkpoint.name}")
+    raise ValueError(f"{NAME} doesn't belong to {checkpoint.name}")
   _check(manifest)
-  held = {path.name for path in checkpoint.iterdir()} - {_MANIFEST}
+  held = {path.name for path in checkpoint.iterdir()} - {NAME}
   for name, digest in manifest["sha256"].items():
     if name not in held:
       raise ValueError(f"{shortened(name)} is missing")
@@ -54,7 +54,7 @@ def verified(checkpoint: Path) -> dict:
       raise ValueError(f"{name} differs from its digest")
   # TensorFlow would read what isn't listed, too.
   if {name for name in held if name.startswith(f"{PREFIX}.")} != set(manifest["sha256"]):
-    raise ValueError(f"{_MANIFEST} doesn't list every file")
+    raise ValueError(f"{NAME} doesn't list every file")
   return manifest
 
 
@@ -73,6 +73,6 @@ def _check(manifest: dict) -> None:
     "sha256": isinstance(manifest.get("sha256"), dict),
   }.items():
     if not is_right:
-      raise ValueError(f"{_MANIFEST} has no {what} of a run")
+      raise ValueError(f"{NAME} has no {what} of a run")
   if not manifest["sha256"]:
-    raise ValueError(f"{_MANIFEST} lists no files")
+    raise ValueError(f"{NAME} lists no files")

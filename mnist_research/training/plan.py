@@ -12,7 +12,9 @@ from mnist_research.data import datasets, input_pipeline, splits
 from mnist_research.distribution import Workers
 from mnist_research.models import precision
 from mnist_research.models.creation import Recipe, create_recipe
+from mnist_research.training import teachers
 from mnist_research.training.blocks import Block, cut_blocks, steps_per_block
+from mnist_research.training.losses import Objective, objective_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +137,18 @@ class Plan:
       num_classes=self.source.num_classes,
     )
 
+  def objective(self) -> Objective:
+    """Returns what is minimized; the teachers, if there are any, are loaded.
+
+    Raises:
+      UserError: a teacher can't be read, or doesn't fit the run.
+    """
+    with self.strategy.scope():
+      teacher = teachers.load(
+        self.config, label_names=self.label_names, image_shape=self.image_shape
+      )
+    return objective_of(self.config, teacher)
+
   def describe(self) -> str:
     """Returns where it runs, and how, for people."""
     devices = distribution.describe(self.strategy, self.workers)
@@ -156,7 +170,8 @@ def choose_arithmetic(
       half_pays=recipe.half_precision_pays(config.optimization.batch_size),
     )
   )
-  pays = recipe.xla_pays and config.devices.precision == "float32"
+  computed = [recipe, *(create_recipe(own.model) for own in teachers.settings(config))]
+  pays = all(each.xla_pays for each in computed) and config.devices.precision == "float32"
   return config, distribution.compiles_with_xla(config.devices, strategy, pays=pays)
 
 

@@ -217,10 +217,8 @@ def open_session(
   exhausted = selection.is_exhausted(scored, plan.config.run.early_stopping)
   if any(told for (told,) in exchange.gather([int(exhausted)])):
     blocks = []  # It was stopped early, and then interrupted before its result was written.
-  loss_function = losses.loss_of(plan.config)
-  train_block = steps.create_train_block(
-    plan.config, state, loss_function, plan.strategy, xla=plan.xla
-  )
+  objective = plan.objective()
+  train_block = steps.create_train_block(plan.config, state, objective, plan.strategy, xla=plan.xla)
   with ThreadPoolExecutor(max_workers=1) as background:
     reading = background.submit(plan.read_train)
     if blocks:  # They compile while the examples are read.
@@ -229,9 +227,10 @@ def open_session(
     if plan.config.model.whitens and not restored.step:
       whiten(state.model, train.images)
     batches = plan.batches(train, blocks)
-    with _recording(
-      plan, workdir, state, loss_function, train, blocks, background, restored.step
-    ) as (recorder, profiler):
+    with _recording(plan, workdir, state, objective, train, blocks, background, restored.step) as (
+      recorder,
+      profiler,
+    ):
       tested = plan.config.run.score_test
       reading_test = background.submit(splits.read, plan.source, "test") if tested else None
       recorder.examples(train)
@@ -272,7 +271,7 @@ def _recording(
   plan: Plan,
   workdir: Workdir,
   state: TrainState,
-  loss_function: losses.LossFunction,
+  objective: losses.Objective,
   train: splits.Split,
   blocks: Sequence[Block],
   background: Executor,
@@ -287,7 +286,7 @@ def _recording(
     open_recorder(
       plan.config,
       workdir,
-      Inspected(state.model, loss_function, train, tuple(plan.label_names)),
+      Inspected(state.model, objective, train, tuple(plan.label_names)),
       background,
       first_step=first_step,
       total_steps=plan.total_steps,

@@ -14,7 +14,7 @@ from mnist_research.data.splits import NO_CLASS
 from mnist_research.models.layers import step_randomness
 from mnist_research.models.variables import is_generator
 from mnist_research.runtime.progress import Progress
-from mnist_research.training.losses import LossFunction, cross_entropy
+from mnist_research.training.losses import Objective, cross_entropy
 from mnist_research.training.state import TrainState
 
 # Images of one call of the network when a split is scored: large enough to fill the device.
@@ -28,7 +28,7 @@ class StepMetrics(NamedTuple):
     losses: float32, the mean loss of the global batch before the step's update.
     correct: int32, how many of its examples were predicted correctly.
     plain_losses: float32, its mean cross-entropy, where the loss is another: of smoothed targets,
-      or a user's own. Other splits are scored by it. Of outliers it is 0.
+      a teacher's, or a user's own. Other splits are scored by it. Of outliers it is 0.
     outliers: int32, how many of its examples are outliers, where there are any. They are never
       correct.
   """
@@ -48,7 +48,7 @@ Scorer = Callable[[np.ndarray], np.ndarray]
 def create_train_block(
   config: Config,
   state: TrainState,
-  loss_function: LossFunction,
+  objective: Objective,
   strategy: tf.distribute.Strategy,
   *,
   xla: bool,
@@ -59,7 +59,7 @@ def create_train_block(
   the block has room for, and the number of them to do, a tensor: a Python number would compile anew
   for each value. It advances `state`.
   """
-  replica_step = _create_replica_step(config, state, loss_function, strategy)
+  replica_step = _create_replica_step(config, state, objective, strategy)
   dtypes = [tf.float32, tf.int32]
   if not config.trains_on_cross_entropy:
     dtypes.append(tf.float32)
@@ -100,7 +100,7 @@ def create_train_block(
 def _create_replica_step(
   config: Config,
   state: TrainState,
-  loss_function: LossFunction,
+  objective: Objective,
   strategy: tf.distribute.Strategy,
 ) -> Callable[..., tuple[tf.Tensor, ...]]:
   """Returns one step of one replica: its share of the batch at an index of the block.
@@ -123,7 +123,7 @@ def _create_replica_step(
     with tf.GradientTape() as tape, step_randomness(seed=seed, positions=positions):
       logits = state.model(images, training=True)
       # The optimizer sums the gradients of the replicas: each divides by the global batch.
-      loss = tf.reduce_sum(loss_function(labels, logits)) / batch_size
+      loss = tf.reduce_sum(objective(images, labels, logits)) / batch_size
       scaled_loss = state.optimizer.scale_loss(loss)  # The same but for float16.
     gradients = tape.gradient(scaled_loss, variables)
     # Clipping, and the loss scaling of float16, which leaves a step out where a gradient overflows,

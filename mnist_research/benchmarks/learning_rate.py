@@ -1,0 +1,157 @@
+"""Proposes a learning rate, from the losses of one pass while the rate rises."""
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from mnist_research.benchmarks import training as training_lib
+from mnist_research.benchmarks.report import Report
+from mnist_research.benchmarks.training import Bench
+from mnist_research.figures import canvas
+from mnist_research.figures.scale import range_test
+from mnist_research.models.networks import whiten
+from mnist_research.runtime.errors import UserError, writing
+
+LOWEST, HIGHEST = 1e-6, 10.0
+# A pass of fewer steps is repeated: each factor of ten gets 50 at least.
+_MIN_STEPS = 350
+# Of the pass: the losses over which the moving average is taken, about a fifth of a factor of ten.
+_WINDOW = 1 / 35
+# It is over where the average is this many times its lowest value.
+_DIVERGED = 4.0
+# The proposal is below the lowest loss: there, one step more would have been too high.
+_SHARE = 0.1
+
+_NOTES = [
+  "From the initial weights, the rate rises by the same factor in each step (Smith 2015,",
+  "arXiv:1506.01186). The proposal is a tenth of the rate at which the loss, averaged over the",
+  "steps before, is lowest. It is where to begin to search, not a choice.",
+]
+
+
+class Rising(tf.keras.optimizers.schedules.LearningRateSchedule):
+  """From `LOWEST` in the first step to `learning_rate` in the last, by one factor a step."""
+
+  def __init__(self, learning_rate: float, total_steps: int):
+    """Takes the end of the rise, and its length in steps."""
+    self._total_steps = total_steps
+    self._factor = math.log(learning_rate / LOWEST) / max(1, total_steps - 1)
+
+  def __call__(self, step: tf.Tensor) -> tf.Tensor:
+    """Returns the learning rate of `step` (0 is the first), float32 []."""
+    return LOWEST * tf.exp(self._factor * tf.cast(step, tf.float32))
+
+  def rates(self) -> np.ndarray:
+    """Returns the learning rate of every step, float64 [steps]."""
+    return LOWEST * np.exp(self._factor * np.arange(self._total_steps))
+
+
+class RangeTest(NamedTuple):
+  """What came of the pass.
+
+  Attributes:
+    rates: of each step done, float64 [steps], ascending.
+    losses: before its update, float64 [steps].
+    averages: of the losses until then, float64 [steps].
+  """
+
+  rates: np.ndarray
+  losses: np.ndarray
+  averages: np.ndarray
+
+  @property
+  def lowest(self) -> float:
+    """The rate at which the average is lowest."""
+    return float(self.rates[np.argmin(self.averages)])
+
+  @property
+  def proposal(self) -> float:
+    """The proposed rate, to one digit."""
+    return float(f"{_SHARE * self.lowest:.0e}")
+
+
+def measure(bench: Bench, picture: Path) -> Report:
+  """Trains through the rising rates, draws the losses, and proposes a rate.
+
+  Args:
+    bench: gives config and examples.
+    picture: where the drawing goes.
+
+  Raises:
+    UserError: the first loss isn't finite, or the picture can't be written.
+  """
+  steps = max(_MIN_STEPS, bench.plan.epoch_steps)
+  rising = bench.with_config(
+    learning_rate=HIGHEST, learning_rate_schedule=f"{__name__}:{Rising.__name__}",
+    learning_rate_schedule_settings="", warmup_steps=0, steps=steps,
+  )  # fmt: skip
+  found = range_of(Rising(HIGHEST, steps).rates(), _losses(rising))
+  with writing(picture):
+    canvas.save(range_test(*found, proposal=found.proposal), picture)
+  return Report(
+    {
+      "range_steps": len(found.rates),
+      "proposed_learning_rate": found.proposal,
+      "picture": str(picture),
+    },
+    [
+      ("steps", f"{len(found.rates):,}, to a rate of {found.rates[-1]:.2g}"),
+      ("lowest average loss", f"{found.averages.min():.4g}, at a rate of {found.lowest:.2g}"),
+      ("picture", str(picture)),
+    ],
+    _NOTES,
+    f"Begin with --learning_rate={found.proposal:g}.",
+  )
+
+
+def _losses(bench: Bench) -> np.ndarray:
+  """Returns the loss of each step, float64 [steps], up to the block in which they diverge."""
+  training = training_lib.build(bench)
+  training.compile()
+  if bench.config.model.whitens:
+    whiten(training.state.model, bench.train.images)
+  blocks = bench.plan.blocks()
+  losses = np.zeros(0)
+  for block, examples in zip(blocks, bench.batches(blocks), strict=True):
+    losses = np.concatenate([losses, training.do(examples, block.num_steps)])
+    if _steps_before_divergence(losses, bench.plan.total_steps) < len(losses):
+      break
+  return losses
+
+
+def range_of(rates: np.ndarray, losses: np.ndarray) -> RangeTest:
+  """Returns the range test with these losses, up to where they diverge.
+
+  Args:
+    rates: of each step, float64 [steps].
+    losses: before the update of each step, float64 [steps], or of the first steps alone.
+
+  Raises:
+    UserError: the first isn't finite.
+  """
+  count = _steps_before_divergence(losses, len(rates))
+  if not count:
+    raise UserError(f"the first loss is {losses[0]}: no learning rate helps")
+  return RangeTest(rates[:count], losses[:count], _averages(losses[:count], len(rates)))
+
+
+def _averages(losses: np.ndarray, total_steps: int) -> np.ndarray:
+  """Returns the moving average at each step, in which the first losses count in full."""
+  decay = 1 - 1 / max(1, _WINDOW * total_steps)
+  weighted, total = 0.0, 0.0
+  averages = []
+  for loss in losses:
+    weighted, total = decay * weighted + loss, decay * total + 1
+    averages.append(weighted / total)
+  return np.array(averages)
+
+
+def _steps_before_divergence(losses: np.ndarray, total_steps: int) -> int:
+  """Returns how many of the first losses are finite, and their average not far above its lowest."""
+  with np.errstate(invalid="ignore", over="ignore"):
+    averages = _averages(losses, total_steps)
+    is_over = ~(averages <= _DIVERGED * np.fmin.accumulate(averages))
+  return int(np.argmax(is_over)) if is_over.any() else len(losses)
