@@ -1,5 +1,6 @@
 """Tests of the pictures: what is read back from a figure is what went in."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -465,3 +466,67 @@ def test_scale_curves_draw_medians_ranges_and_proportion():
   assert [label.get_text() for label in cost.get_xticklabels()] == ["15k", "30k", "60k"]
   assert [text.get_text() for text in speed.get_legend().get_texts()] == ["training", "limit"]
   assert (cost.get_xscale(), cost.get_yscale()) == ("log", "log")
+
+
+# What a page says of the points.
+
+
+def _told(figure):
+  return {text: (x, y) for x, y, text in figure.told()}
+
+
+def test_curves_tell_each_value_where_it_is_drawn():
+  records = [
+    {"step": step, "split": "validation", "loss": loss, "accuracy": 1 - loss}
+    for step, loss in ((500, 0.5), (1000, 0.25))
+  ]
+  figure = figures.training_curves(records, title="Run")
+  told = _told(figure)
+  assert list(told) == [
+    "validation: 0.5 at step 500", "validation: 0.25 at step 1,000",
+    "validation: 50% at step 500", "validation: 25% at step 1,000",
+  ]  # fmt: skip
+  line = _lines(_panel(figure, "Error"))["validation"]
+  pixels = figure.axes[1].transData.transform(line.get_xydata())
+  shares = figure.transFigure.inverted().transform(pixels)
+  np.testing.assert_allclose(told["validation: 25% at step 1,000"], shares[1] * (1, -1) + (0, 1))
+
+
+def test_values_that_are_not_drawn_are_not_told():
+  records = [{"step": step, "split": "train", "loss": loss}
+             for step, loss in enumerate((1.0, float("nan"), float("inf"), 0.5))]  # fmt: skip
+  assert list(_told(figures.training_curves(records, title="Run"))) == [
+    "train: 1 at step 0", "train: 0.5 at step 3",
+  ]  # fmt: skip
+
+
+def test_of_a_long_line_a_part_is_told():
+  records = [{"step": step, "split": "test", "loss": 0.1} for step in range(3000)]
+  told = list(_told(figures.training_curves(records, title="Run")))
+  assert len(told) == 400
+  assert told[-1] == "test: 0.1 at step 2,999"
+
+
+def test_a_confusion_matrix_tells_its_counts():
+  told = _told(figures.confusion_matrix(np.array([[9, 2], [0, 7]]), label_names="ab", title="Run"))
+  assert list(told) == ["a predicted as a: 9", "a predicted as b: 2", "b predicted as b: 7"]
+  (x, y), (other_x, other_y) = told["a predicted as a: 9"], told["b predicted as b: 7"]
+  assert (x < other_x, y < other_y) == (True, True)
+
+
+def test_a_chart_as_svg_has_the_colors_of_the_page():
+  records = [{"step": step, "split": "train", "loss": 0.1 * step} for step in (1, 2, 3)]
+  first, second = (
+    figures.to_svg(figures.training_curves(records, title="A < $B"), name, 'Loss & "rate"')
+    for name in ("one", "two")
+  )
+  assert first.startswith('<svg viewBox="0 0 ')
+  assert 'aria-label="Loss &amp; &quot;rate&quot;">' in first
+  assert first.endswith("</svg>")
+  assert ">A &lt; $B</text>" in first
+  assert "stroke: var(--blue)" in first
+  assert "fill: var(--ground)" in first
+  assert not re.search("#[0-9a-f]{6}|<style|<metadata|<!--|xmlns", first)
+  assert re.sub("one-", "two-", first).count("two-") == second.count("two-") > 0
+  again = figures.to_svg(figures.training_curves(records, title="A < $B"), "one", 'Loss & "rate"')
+  assert again == first

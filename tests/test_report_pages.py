@@ -4,6 +4,7 @@ import base64
 import csv
 import html.parser
 import io
+import json
 import re
 
 import browser
@@ -101,9 +102,11 @@ def test_the_pictures_of_a_page_are_the_files_beside_it(tmp_path):
     "mistakes.png",
     "reliability_diagram.png",
   }
-  assert sorted(shown.pictures) == sorted(files.values())
+  within = [files["confusion_matrix.png"], files["mistakes.png"]]
+  assert sorted(shown.pictures) == sorted(within)  # The others are SVG there.
   assert imread(io.BytesIO(shown.pictures[0])).shape[2] >= 3
-  assert shown.links == []  # Nothing is fetched.
+  # Nothing is fetched: marks of the charts are used again within the page.
+  assert [link for link in shown.links if not link.startswith("#")] == []
 
 
 def test_without_images_the_mistakes_are_told_in_words(tmp_path):
@@ -118,7 +121,8 @@ def test_an_unfinished_run_has_a_page_of_what_there_is(tmp_path):
   finished_runs.write(tmp_path / "run", accuracy=None, validation=0.25)
   shown = _report(tmp_path)
   assert "This run is not finished: its last line is step 200." in shown.texts
-  assert len(shown.pictures) == 1
+  assert shown.pictures == []
+  assert (tmp_path / "report" / "report.html").read_text().count("<svg") == 1
 
 
 def test_a_run_of_an_earlier_version_has_no_predictions(tmp_path):
@@ -270,6 +274,53 @@ def test_a_page_has_dark_colors_for_those_who_ask(compared):
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
 
 
+def test_a_chart_tells_its_values_to_the_pointer_and_the_keys(tmp_path):
+  finished_runs.write(tmp_path / "run", accuracy=0.5, validation=0.625)
+  _report(tmp_path)
+  with browser.started() as chromium, chromium.new_context(color_scheme="dark") as context:
+    page = context.new_page()
+    page.goto((tmp_path / "report" / "report.html").as_uri())
+    chart = page.locator("figure").first
+    points = json.loads(chart.get_attribute("data-points"))
+    (wanted,) = [each for each in points if each[2].startswith("validation: 37.5% at step")]
+    drawing, tip = chart.locator("svg"), chart.locator("output")
+    assert tip.is_hidden()
+    drawing.hover(position={
+      name: share * drawing.bounding_box()[size]
+      for name, size, share in (("x", "width", wanted[0]), ("y", "height", wanted[1]))
+    })  # fmt: skip
+    assert tip.inner_text() == wanted[2]
+    # The point is where the line ends: 37.5% are drawn there, in the colors of the dark page.
+    marker = chart.locator("i").bounding_box()
+    middle = marker["x"] + marker["width"] / 2, marker["y"] + marker["height"] / 2
+    under = page.evaluate(
+      "([x, y]) => getComputedStyle(document.elementsFromPoint(x, y)[0]).stroke", middle
+    )
+    assert under == "rgb(255, 138, 69)"
+    page.mouse.move(0, 0)
+    assert tip.is_hidden()
+    chart.focus()
+    page.keyboard.press("ArrowRight")
+    assert tip.inner_text() == points[0][2]
+    page.keyboard.press("ArrowRight")
+    assert tip.inner_text() == points[1][2]
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+
+
+def test_the_charts_of_a_page_share_no_ids(tmp_path, compared):
+  directory, *_ = compared
+  finished_runs.write(tmp_path / "run", accuracy=0.5)
+  _report(tmp_path)
+  for path in (directory / "report.html", tmp_path / "report" / "report.html"):
+    text = path.read_text()
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids)) > 0
+    assert set(re.findall(r'url\(#([^)]*)\)|href="#([^"]*)"', text)) <= {
+      pair for name in ids for pair in ((name, ""), ("", name))
+    }
+
+
 def test_axe_finds_no_fault(tmp_path, compared):
   directory, *_ = compared
   found, _ = runs.read([tmp_path / "runs"])
@@ -294,12 +345,13 @@ def test_pictures_are_told_in_words(tmp_path, compared):
   directory, *_ = compared
   text = (directory / "report.html").read_text()
   assert (
-    'alt="The test accuracy of each seed, by config; means: activation=gelu 77.00%, '
+    'aria-label="The test accuracy of each seed, by config; means: activation=gelu 77.00%, '
     'activation=relu 52.00%"'
   ) in text
   finished_runs.write(tmp_path / "run", accuracy=0.5)
   _report(tmp_path)
-  alts = re.findall('alt="([^"]*)"', (tmp_path / "report" / "report.html").read_text())
+  text = (tmp_path / "report" / "report.html").read_text()
+  alts = re.findall('(?:alt|role="img" aria-label)="([^"]*)"', text)
   assert "accuracy at the end:" in alts[0]
   assert alts[1].startswith("Confusion matrix: 2 of 4 test examples are off the diagonal")
   assert alts[2].startswith("The most confident mistakes: ")
@@ -363,7 +415,8 @@ def test_a_page_fetches_nothing(tmp_path):
   _report(tmp_path)
   text = (tmp_path / "report" / "report.html").read_text()
   without_data = re.sub(r"data:image/png;base64,[^\"]*", "", text)
-  assert not re.search(r"<script [^>]*src|<link|@import|url\(|https?://|import\(", without_data)
+  outside = r"<script [^>]*src|<link|@import|url\((?!#)|https?://|import\("
+  assert not re.search(outside, without_data)
   assert without_data.count("<script>") == 1
   assert text.startswith("<!DOCTYPE html>")
 

@@ -6,7 +6,15 @@ is registered globally and drawing in a background thread is safe.
 
 from matplotlib.figure import Figure
 
-from mnist_research.figures.canvas import GREEN, INK, RIGHT_COLOUR, WRONG_COLOUR, save, to_array
+from mnist_research.figures.canvas import (
+  GREEN,
+  INK,
+  RIGHT_COLOUR,
+  WRONG_COLOUR,
+  Picture,
+  save,
+  to_array,
+)
 from mnist_research.figures.cards import (
   MOST_CLASSES,
   confusion_card,
@@ -24,6 +32,7 @@ from mnist_research.figures.grids import example_grid, prediction_grid
 from mnist_research.figures.panels import MAX_PANELS, Panel, recognition
 from mnist_research.figures.reliability import reliability_diagram
 from mnist_research.figures.scale import Chart, Line, scale_curves
+from mnist_research.figures.svg import to_svg
 from mnist_research.figures.sweeps import Axis, heat_map, importances, parallel_coordinates
 from mnist_research.figures.weights import weight_grid
 
@@ -41,6 +50,7 @@ __all__ = [
   "Figure",
   "Line",
   "Panel",
+  "Picture",
   "compared_accuracies",
   "compared_curves",
   "confusion_card",
@@ -58,6 +68,7 @@ __all__ = [
   "save",
   "scale_curves",
   "to_array",
+  "to_svg",
   "training_curves",
   "weight_grid",
   "with_plain_losses",

@@ -2,8 +2,9 @@
 
 import io
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,9 +35,56 @@ NOTE_POINTS = 9
 SMALLEST_POINTS = 6.5
 
 
-def new_figure(width: float, height: float) -> Figure:
+class Told(NamedTuple):
+  """A point of a figure, and what a page says of it.
+
+  Attributes:
+    x: share of the figure's width, from the left.
+    y: share of its height, from the top.
+    text: the value in words.
+  """
+
+  x: float
+  y: float
+  text: str
+
+
+class Picture(Figure):
+  """A figure with texts for its points."""
+
+  def __init__(self, **options: Any):
+    super().__init__(**options)
+    self._told: list[tuple[Axes, float, float, str]] = []
+
+  def tell(
+    self, axes: Axes, xs: Iterable[float], ys: Iterable[float], texts: Sequence[str]
+  ) -> None:
+    """Keeps what is said of points, given in the coordinates of their axes."""
+    self._told += [(axes, x, y, text) for x, y, text in zip(xs, ys, texts, strict=True)]
+
+  def told(self) -> list[Told]:
+    """Returns the points that lie within their axes."""
+    found = []
+    for axes, x, y, text in self._told:
+      pixel = axes.transData.transform((x, y))
+      across, up = axes.transAxes.inverted().transform(pixel)
+      # Not so where the point is not finite.
+      if -0.01 <= across <= 1.01 and -0.01 <= up <= 1.01:
+        left, bottom = self.transFigure.inverted().transform(pixel)
+        found.append(Told(float(left), 1 - float(bottom), text))
+    return found
+
+
+def new_figure(width: float, height: float) -> Picture:
   """Makes a white figure of a size in inches."""
-  return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+  return Picture(figsize=(width, height), dpi=DPI, facecolor="white")
+
+
+def tell(axes: Axes, xs: Iterable[float], ys: Iterable[float], texts: Sequence[str]) -> None:
+  """Keeps what a page says of points, given in the coordinates of their axes."""
+  figure = axes.get_figure()
+  assert isinstance(figure, Picture), "new_figure makes them"
+  figure.tell(axes, xs, ys, texts)
 
 
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:

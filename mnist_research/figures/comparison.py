@@ -21,6 +21,7 @@ from mnist_research.figures.canvas import (
   add_axes,
   fitted,
   new_figure,
+  tell,
   write,
   write_header,
 )
@@ -33,6 +34,7 @@ from mnist_research.figures.curves import (
   running_mean,
   scale_values,
   style_panel,
+  tell_line,
   write_panel_name,
 )
 
@@ -53,6 +55,7 @@ class Compared(NamedTuple):
     validation: mean accuracy on the validation examples; None where there are none.
     losses: for each seed the training loss by epoch.
     errors: for each seed the error rate on the validation examples in percent, by epoch.
+    seeds: whose `accuracies` these are; empty where that isn't known.
   """
 
   name: str
@@ -61,6 +64,7 @@ class Compared(NamedTuple):
   validation: float | None
   losses: Sequence[Series]
   errors: Sequence[Series]
+  seeds: Sequence[int] = ()
 
 
 def compared_accuracies(configs: Sequence[Compared], *, title: str, split: str = "test") -> Figure:
@@ -130,7 +134,18 @@ def _draw_accuracies(axes: Axes, config: Compared, y: int, colour: str) -> None:
     config.accuracies, [y] * len(config.accuracies), "o", color=colour, markersize=5, alpha=0.85,
     markeredgewidth=0, label="seeds", zorder=4,
   )  # fmt: skip
+  names = [f"seed {seed}" for seed in config.seeds] or ["a seed"] * len(config.accuracies)
+  told = [
+    f"{config.name}, {name}: {value:.2%}"
+    for name, value in zip(names, config.accuracies, strict=True)
+  ]
+  tell(axes, config.accuracies, [y] * len(told), told)
+  if config.interval:
+    low, high = config.interval
+    text = f"{config.name}, mean: {mean:.2%}, 95% interval {low:.2%} to {high:.2%}"
+    tell(axes, [mean], [y + 0.31], [text])
   if config.validation is not None:
+    tell(axes, [config.validation], [y], [f"{config.name}, validation: {config.validation:.2%}"])
     axes.plot(
       [config.validation], [y], "D", markerfacecolor="white", markeredgecolor=MUTED, markersize=5,
       label="validation", zorder=3,
@@ -206,6 +221,7 @@ def _draw_curves(
       axes.fill_between(epochs, low, high, alpha=0.15, linewidth=0, **style)
     marker = "o" if len(epochs) <= 3 else None
     axes.plot(epochs, mean, linewidth=1.7, marker=marker, markersize=4, label=config, **style)
+    tell_line(axes, epochs, mean, config, "epoch", unit)
     means[config] = float(mean[-1])
     lowest.append(mean)
   if scale_values(axes, np.concatenate(lowest), np.array([])):

@@ -19,6 +19,7 @@ from mnist_research.figures.canvas import (
   WRONG_COLOUR,
   add_axes,
   new_figure,
+  tell,
   write,
   write_header,
 )
@@ -66,6 +67,7 @@ def confusion_matrix(matrix: np.ndarray, *, label_names: Sequence[str], title: s
   colours = _cell_colours(errors, norm)
   axes.imshow(colours, interpolation="nearest")
   _draw_cell_rules(axes, classes)
+  _tell_counts(axes, matrix, label_names)
   _write_names(axes, label_names, name_points, upright=upright)
   numbers = _write_counts(axes, matrix, colours, cell_points)
   _write_class_accuracy(axes, matrix, min(name_points, 10.0))
@@ -128,6 +130,13 @@ def _write_counts(axes: Axes, matrix: np.ndarray, colours: np.ndarray, cell_poin
     colour = "white" if luminance[row, column] < 0.5 else INK
     axes.text(column, row, str(matrix[row, column]), color=colour, **style)
   return True
+
+
+def _tell_counts(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> None:
+  cells = np.argwhere(matrix)
+  tell(axes, cells[:, 1], cells[:, 0], [
+    f"{names[row]} predicted as {names[column]}: {matrix[row, column]:,}" for row, column in cells
+  ])  # fmt: skip
 
 
 def _write_class_accuracy(axes: Axes, matrix: np.ndarray, points: float) -> None:

@@ -22,6 +22,7 @@ from mnist_research.figures.canvas import (
   add_axes,
   log_ticks,
   new_figure,
+  tell,
   write,
   write_header,
 )
@@ -33,6 +34,8 @@ SPLIT_COLOURS = {"train": BLUE, "validation": VERMILION, "test": GREEN}
 # From so many points on, train is drawn twice: faint as it is, and clear as a running mean.
 SMOOTH_FROM = 60
 MARKERS_UP_TO = 30
+# More of a line aren't told apart on a page.
+_TOLD = 400
 TICK_STEPS = (1, 2, 5, 10)
 
 
@@ -163,6 +166,19 @@ def _step_limits(records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
   return left, max(high, left + 1)
 
 
+def tell_line(
+  axes: Axes, places: np.ndarray, values: np.ndarray, name: str, place_name: str, unit: str = ""
+) -> None:
+  """Keeps what a page says of the points of a line."""
+  kept = np.unique(np.linspace(0, len(places) - 1, min(len(places), _TOLD)).astype(int))
+  texts = [f"{name}: {values[i]:.4g}{unit} at {place_name} {_counted(places[i])}" for i in kept]
+  tell(axes, places[kept], values[kept], texts)
+
+
+def _counted(place: float) -> str:
+  return f"{place:,.0f}" if place >= 1000 else f"{place:.4g}"
+
+
 def style_panel(axes: Axes) -> None:
   axes.spines[["top", "right"]].set_visible(False)
   axes.spines[["left", "bottom"]].set_color(MUTED)
@@ -183,6 +199,7 @@ def _draw_learning_rate(axes: Axes, rates: Series) -> None:
   axes.plot(
     steps, values, color=INK, linewidth=1.5, marker=marker, markersize=3, label="learning rate"
   )
+  tell_line(axes, steps, values, "learning rate", "step")
   peak = float(np.max(values, where=np.isfinite(values), initial=0.0)) or 1.0
   axes.set_ylim(0, 1.12 * peak)
   axes.yaxis.set_major_locator(FixedLocator([0, peak]))
@@ -212,6 +229,10 @@ def _draw_splits(axes: Axes, name: str, series: Mapping[str, Series], *, unit: s
       zorder=3 + list(SPLIT_COLOURS).index(split),
       clip_on=False,
     )
+    tell_line(
+      axes, steps, clear[split], f"{split}, smoothed" if _is_smoothed(split, steps) else split,
+      "step", unit,
+    )  # fmt: skip
   if scale_values(axes, np.concatenate(list(clear.values())), raw):
     name += ", log scale"
     if (raw <= 0).any():

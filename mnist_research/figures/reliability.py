@@ -15,6 +15,7 @@ from mnist_research.figures.canvas import (
   VERMILION,
   add_axes,
   new_figure,
+  tell,
   write,
   write_header,
 )
@@ -88,6 +89,10 @@ def _draw_accuracy(axes: Axes, reliability: Reliability) -> None:
   low, high = wilson_interval(np.rint(accuracy * counts[held]), counts[held])
   axes.vlines(middles, low, high, color=INK, linewidth=1.2, label="interval", zorder=4)
   axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=5)
+  tell(axes, middles, accuracy, [
+    f"confidence {bin / bins:.0%} to {(bin + 1) / bins:.0%}: {share:.2%} of {count:,} right"
+    for bin, share, count in zip(held, accuracy, counts[held], strict=True)
+  ])  # fmt: skip
   _style(axes)
   axes.set_ylim(0, 1)
   axes.yaxis.set_major_locator(FixedLocator(np.linspace(0, 1, 6).tolist()))
@@ -101,6 +106,11 @@ def _draw_counts(axes: Axes, reliability: Reliability) -> None:
   counts = reliability.counts
   middles = (np.arange(len(counts)) + 0.5) / len(counts)
   axes.bar(middles, counts, 0.92 / len(counts), color=MUTED, alpha=0.55, label="count", zorder=2)
+  held, bins = np.flatnonzero(counts), len(counts)
+  tell(axes, middles[held], counts[held], [
+    f"confidence {bin / bins:.0%} to {(bin + 1) / bins:.0%}: {counts[bin]:,} predictions"
+    for bin in held
+  ])  # fmt: skip
   _style(axes)
   axes.set_yscale("log")
   top = 10.0 ** np.ceil(np.log10(max(10, counts.max())))

@@ -22,6 +22,7 @@ from mnist_research.figures.canvas import (
   add_axes,
   fitted,
   new_figure,
+  tell,
   write,
   write_header,
 )
@@ -144,6 +145,9 @@ def parallel_coordinates(
       places, heights[:, trial], color=SCALE(0.15 + 0.85 * share), alpha=0.5 + 0.5 * share,
       linewidth=0.8 + 1.6 * share**4, zorder=3 + share, clip_on=False, label=f"trial {trial}",
     )  # fmt: skip
+    tell(axes, places, heights[:, trial], [
+      f"trial {trial}: {axis.name} {_value(axis.values[trial])}" for axis in columns
+    ])  # fmt: skip
   for place, axis in enumerate(columns):
     _draw_axis(axes, place, axis, flipped=axis is result)
     text, size = fitted(axis.name, (pitch - 0.1) * POINTS_PER_INCH, TEXT_POINTS)
@@ -152,6 +156,10 @@ def parallel_coordinates(
     )
   write_header(figure, title, summary)
   return figure
+
+
+def _value(value: float | str) -> str:
+  return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def _spreads(values: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ from mnist_research import figures
 from mnist_research.reports import comparison, html
 from mnist_research.reports.comparison import Row
 from mnist_research.reports.comparison_tables import comparison_table, table_notes, write_csvs
-from mnist_research.reports.output import drawn, make_directory, write_page
+from mnist_research.reports.output import charted, make_directory, write_page
 from mnist_research.reports.runs import Group, Run, SetAside
 from mnist_research.reports.tables import Table, settings_table
 from mnist_research.runtime import own_data
@@ -111,16 +111,18 @@ def _pictures(rows: Sequence[Row], judged: str, output: Path) -> tuple[str, str]
   curves = figures.compared_curves(compared, title=f"Training loss and validation error{best}")
   in_words = f"Training loss and validation error by epoch, a color for each of {len(rows)} configs"
   return (
-    drawn(accuracies, output / "accuracies.png", _accuracies_in_words(rows, judged)),
-    drawn(curves, output / "curves.png", in_words),
+    charted(accuracies, output / "accuracies.png", _accuracies_in_words(rows, judged)),
+    charted(curves, output / "curves.png", in_words),
   )
 
 
 def _compared(row: Row, judged: str) -> figures.Compared:
   summary = row.test if judged == "test" else row.validation
+  accuracies = row.group.values(f"{judged}_accuracy")
   return figures.Compared(
     name=row.group.label,
-    accuracies=list(row.group.values(f"{judged}_accuracy").values()),
+    accuracies=list(accuracies.values()),
+    seeds=list(accuracies),
     interval=summary.interval if summary else None,
     validation=row.validation.mean if row.validation and judged == "test" else None,
     losses=[_series(run, "train", "loss") for run in row.group.runs if _has(run, "train")],

@@ -1,18 +1,24 @@
-"""HTML pages that hold all they show: pictures as data, one short script, nothing from elsewhere.
+"""HTML pages that hold all they show: pictures as data, two short scripts, nothing from elsewhere.
 
 Every text is escaped here; what a function returns is HTML.
 """
 
 import base64
 import html
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2933; --muted: #5f6b7a; --rule: #e3e7ec;
-  --accent: #0072b2; --ground: #fff; }
+  --accent: #0072b2; --ground: #fff; --blue: #0072b2; --vermilion: #d55e00; --green: #007f5f;
+  --purple: #b5568f; --ochre: #c98500; --sky: #3aa0d8; --violet: #6b4c9a; --brown: #7a5230;
+  --others: #a9b2bd; }
 @media screen and (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --muted: #a3adb9;
-  --rule: #38424d; --accent: #5cb3e6; --ground: #14191f; } }
+  --rule: #38424d; --accent: #5cb3e6; --ground: #14191f; --blue: #4aa8e8; --vermilion: #ff8a45;
+  --green: #3fc29b; --purple: #e08cc0; --ochre: #e8b83a; --sky: #a9dbf7; --violet: #b199e8;
+  --brown: #cda06f; --others: #67717d; } }
 body { margin: 0 auto; padding: 3rem 1.5rem 5rem; max-width: 66rem; color: var(--ink);
   background: var(--ground); font: 1rem/1.55 system-ui, -apple-system, "Segoe UI",
   "Helvetica Neue", Arial, "DejaVu Sans", sans-serif; }
@@ -47,11 +53,25 @@ td { overflow-wrap: anywhere; }
 td:not(.number), tbody th { min-width: 5rem; }
 tr.strong { font-weight: 650; }
 figure { margin: 1.2rem 0; }
+figure > div { position: relative; width: fit-content; max-width: 100%; }
 /* The pictures have a margin of their own: so their titles stand under the headings. */
-img { display: block; max-width: calc(100% + 1.1rem); height: auto; margin-left: -1.1rem; }
+img, svg { display: block; max-width: calc(100% + 1.1rem); height: auto; margin-left: -1.1rem; }
+figure > div > img, figure > div > svg { max-width: 100%; margin-left: 0; }
+figure:has(> div) { margin-left: -1.1rem; margin-right: -1.1rem; overflow-x: auto; }
+figure:has(svg) { margin-left: -0.87rem; }
+svg * { stroke-linejoin: round; }
+svg text { font-family: inherit !important; }
+/* On a phone a chart is scrolled: smaller, nobody could read it. */
+@media screen and (max-width: 40rem) { figure > div { max-width: none; }
+  figure > div > img, figure > div > svg { max-width: none; width: 38rem !important; } }
+figure i { position: absolute; width: 11px; height: 11px; margin: -5.5px; border-radius: 50%;
+  border: 2px solid var(--ink); pointer-events: none; }
+figure output { position: absolute; padding: 0.15rem 0.5rem; border-radius: 5px;
+  color: var(--ground); background: var(--ink); font-size: 0.85rem; white-space: nowrap;
+  pointer-events: none; }
+figure:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 @media screen and (prefers-color-scheme: dark) { img { max-width: 100%; margin-left: 0;
   border-radius: 6px; } }
-figcaption { margin-top: 0.4rem; color: var(--muted); font-size: 0.9rem; max-width: 46rem; }
 details { margin: 0.9rem 0; }
 a { color: var(--accent); }
 summary { cursor: pointer; color: var(--accent); }
@@ -64,7 +84,7 @@ code { font: 0.86em/1.5 ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu
 """
 
 # Makes the heads of tables into buttons that sort: numbers by value, whatever their unit.
-_SCRIPT = """
+_SORT_SCRIPT = """
 for (const head of document.querySelectorAll("thead th")) {
   if (!head.textContent) continue;
   const button = document.createElement("button");
@@ -90,6 +110,54 @@ for (const head of document.querySelectorAll("thead th")) {
 }
 """
 
+# Shows the value of the point that is nearest to the pointer, or that the arrow keys chose.
+_VALUES_SCRIPT = """
+for (const figure of document.querySelectorAll("[data-points]")) {
+  const points = JSON.parse(figure.dataset.points);
+  const sheet = figure.firstElementChild;
+  const [dot, tip] = sheet.querySelectorAll("i, output");
+  let shown = -1;
+  const show = (index) => {
+    shown = index;
+    dot.hidden = tip.hidden = index < 0;
+    if (index < 0) return;
+    const [x, y, text] = points[index];
+    if (tip.textContent !== text) tip.textContent = text;
+    const { width, height } = sheet.getBoundingClientRect();
+    const [left, top] = [x * width, y * height];
+    Object.assign(dot.style, { left: `${left}px`, top: `${top}px` });
+    const room = width - tip.offsetWidth;
+    const above = top - tip.offsetHeight - 12;
+    tip.style.left = `${Math.max(0, Math.min(left - tip.offsetWidth / 2, room))}px`;
+    tip.style.top = `${above < 0 ? top + 12 : above}px`;
+  };
+  const nearest = ({ clientX, clientY }) => {
+    const box = sheet.getBoundingClientRect();
+    let [index, least] = [-1, 40];
+    points.forEach(([x, y], other) => {
+      const across = box.left + x * box.width - clientX;
+      const distance = Math.hypot(across, box.top + y * box.height - clientY);
+      if (distance < least) [index, least] = [other, distance];
+    });
+    return index;
+  };
+  for (const kind of ["pointermove", "pointerdown"])
+    figure.addEventListener(kind, (event) => show(nearest(event)));
+  for (const kind of ["pointerleave", "blur"]) figure.addEventListener(kind, () => show(-1));
+  figure.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (event.key === "Escape") show(-1);
+    if (!step) return;
+    event.preventDefault();
+    show(Math.max(0, Math.min(shown + step, points.length - 1)));
+  });
+}
+"""
+
+
+# Places in a picture, as shares of its width and height from the upper left, each with a text.
+Points = Sequence[tuple[float, float, str]]
+
 
 class Tile(NamedTuple):
   """A figure that stands at the head of a page: what it is, its value, and what to know of it."""
@@ -108,7 +176,7 @@ def page(title: str, lead: str, *parts: str) -> str:
     f"<title>{heading}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
     f'<h1>{heading}</h1>\n<p class="lead">{lead}</p>\n'
     + "\n".join(parts)
-    + f"\n</main>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
+    + f"\n</main>\n<script>{_SORT_SCRIPT}{_VALUES_SCRIPT}</script>\n</body>\n</html>\n"
   )
 
 
@@ -153,15 +221,30 @@ def folded(summary: str, *parts: str) -> str:
   return f"<details><summary>{html.escape(summary)}</summary>\n" + "\n".join(parts) + "</details>"
 
 
-def picture(png: Path, description: str, caption: str = "") -> str:
+def picture(png: Path, description: str, points: Points = ()) -> str:
   """Returns a PNG as part of the page.
 
   Args:
     png: the file.
     description: for those who can't see it.
-    caption: written below.
+    points: what is said of places in it.
   """
   encoded = base64.b64encode(png.read_bytes()).decode()
-  below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
   image = f'<img src="data:image/png;base64,{encoded}" alt="{html.escape(description)}">'
-  return f"<figure>{image}{below}</figure>"
+  return _figure(image, points)
+
+
+def chart(svg: str, points: Points = ()) -> str:
+  """Returns a chart as part of the page; `svg` is the element, `points` as for `picture`."""
+  return _figure(svg, points)
+
+
+def _figure(shown: str, points: Points) -> str:
+  if not points:
+    return f"<figure>{shown}</figure>"
+  # Scrolled and gone through by keys where it is focused.
+  told = html.escape(json.dumps(points, separators=(",", ":")))
+  return (
+    '<figure tabindex="0" aria-label="Chart: arrow keys go through its values" '
+    f'data-points="{told}"><div>{shown}<i hidden></i><output hidden></output></div></figure>'
+  )

@@ -41,6 +41,25 @@ def drawn(figure: figures.Figure, path: Path, description: str) -> str:
   Raises:
     UserError: the file can't be written.
   """
+  _save(figure, path)
+  return html.picture(path, description, _told(figure))
+
+
+def charted(figure: figures.Figure, path: Path, description: str) -> str:
+  """Saves a chart of lines and bars as PNG, and returns it as SVG in the colors of the page.
+
+  The arguments and errors are those of `drawn`.
+  """
+  _save(figure, path)
+  return html.chart(figures.to_svg(figure, path.stem, description), _told(figure))
+
+
+def _save(figure: figures.Figure, path: Path) -> None:
   with writing(path):
     figures.save(figure, path)
-  return html.picture(path, description)
+
+
+def _told(figure: figures.Figure) -> list[tuple[float, float, str]]:
+  if not isinstance(figure, figures.Picture):
+    return []
+  return [(round(x, 4), round(y, 4), text) for x, y, text in figure.told()]

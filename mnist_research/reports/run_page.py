@@ -13,7 +13,7 @@ from mnist_research.metrics.evaluation import confusion_matrix, wilson_interval
 from mnist_research.metrics.mistakes import confident_mistakes
 from mnist_research.reports import html
 from mnist_research.reports.html import Tile
-from mnist_research.reports.output import drawn, make_directory, write_page
+from mnist_research.reports.output import charted, drawn, make_directory, write_page
 from mnist_research.reports.runs import Run
 from mnist_research.reports.tables import Table, settings_table, write_csv
 from mnist_research.runtime import own_data
@@ -48,7 +48,7 @@ def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Pat
     )
   curves = figures.training_curves(run.metrics, title=name)
   parts.append(
-    html.section("Curves", drawn(curves, output / "curves.png", _curves_in_words(run.metrics)))
+    html.section("Curves", charted(curves, output / "curves.png", _curves_in_words(run.metrics)))
   )
   if not figures.has_comparable_losses(run.metrics) and run.config.optimization.label_smoothing:
     parts.append(html.note("The loss of train is that with label smoothing, the others without."))
@@ -162,8 +162,10 @@ def _prediction_sections(
         "expected calibration error is the mean distance of accuracy from confidence, over 15 bins "
         "of equal width, weighted by their counts (Guo et al. 2017, arXiv:1706.04599)."
       ),
-      drawn(diagram, output / "reliability_diagram.png", "Accuracy by confidence, in 15 bins: the "
-        f"expected calibration error is {bins.expected_calibration_error:.2%}"),
+      charted(
+        diagram, output / "reliability_diagram.png", "Accuracy by confidence, in 15 bins: the "
+        f"expected calibration error is {bins.expected_calibration_error:.2%}",
+      ),
     ),
   ]  # fmt: skip
 

@@ -12,7 +12,7 @@ import numpy as np
 from mnist_research import figures
 from mnist_research.reports import html, runs
 from mnist_research.reports.comparison_page import write_comparison_page
-from mnist_research.reports.output import drawn, make_directory
+from mnist_research.reports.output import charted, drawn, make_directory
 from mnist_research.reports.tables import Table
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import write_atomically
@@ -136,7 +136,7 @@ def _pictures(
       title="Which settings matter",
       summary="importance for the validation accuracy, by PED-ANOVA (arXiv:2304.10255)",
     )
-    parts.append(drawn(figure, output / "importances.png", "Importance of each setting"))
+    parts.append(charted(figure, output / "importances.png", "Importance of each setting"))
   return [html.section("Settings and validation accuracy", *parts)] if parts else []
 
 
@@ -223,7 +223,7 @@ def _parallel_coordinates(space: Space, records: Sequence[Record], path: Path) -
     settings, accuracies, title="Every trial, from its settings to its error",
     summary="blue: finished, the better the darker · gray: pruned or failed",
   )  # fmt: skip
-  return drawn(figure, path, "Settings and validation error of every trial")
+  return charted(figure, path, "Settings and validation error of every trial")
 
 
 def _failures(records: Sequence[Record]) -> list[str]:

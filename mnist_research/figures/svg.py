@@ -1,0 +1,69 @@
+"""Charts as SVG within a page: sharp at any size, in the page's colors and type."""
+
+import io
+import re
+
+import matplotlib
+from matplotlib.figure import Figure
+
+# What the page calls the colours of the charts: each has a light and a dark form there.
+VARIABLES = {
+  "#ffffff": "ground",
+  "#1f2933": "ink",
+  "#5f6b7a": "muted",
+  "#e3e7ec": "rule",
+  "#0072b2": "blue",
+  "#d55e00": "vermilion",
+  "#007f5f": "green",
+  "#b5568f": "purple",
+  "#c98500": "ochre",
+  "#3aa0d8": "sky",
+  "#6b4c9a": "violet",
+  "#7a5230": "brown",
+  "#a9b2bd": "others",
+}
+# So that its text is a little smaller than the page's.
+_REM_PER_POINT = 0.081
+_LEFT_OUT = re.compile(
+  r"<!--.*?-->|<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", re.DOTALL
+)
+_COLOUR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
+
+
+def to_svg(figure: Figure, prefix: str, description: str) -> str:
+  """Returns a figure as an `svg` element of HTML, whose colors are variables of the page.
+
+  Args:
+    figure: of lines, bars and texts; equal figures give equal texts.
+    prefix: begins every id, of which two charts of a page must share none.
+    description: for those who can't see it.
+  """
+  buffer = io.StringIO()
+  with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+  drawing = _LEFT_OUT.sub("", buffer.getvalue().partition("<svg")[2])
+  head, _, content = drawing.partition(">")
+  box = re.search(r'viewBox="0 0 ([\d.]+) [\d.]+"', head)
+  assert box is not None, "matplotlib writes one, in points"
+  width = float(box[1]) * _REM_PER_POINT
+  content = _with_own_ids(content.replace("xlink:href", "href"), prefix)
+  content = _COLOUR.sub(lambda found: _variable(found[0]), content)
+  label = description.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+  start = f'<svg {box[0]} style="width: {width:.1f}rem" role="img" aria-label="{label}">'
+  return start + content.strip()
+
+
+def _variable(colour: str) -> str:
+  return f"var(--{VARIABLES[colour]})" if colour in VARIABLES else colour
+
+
+def _with_own_ids(content: str, prefix: str) -> str:
+  """Leaves out ids that nothing refers to, and puts the prefix before the others."""
+  used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', content))
+  used = {first or second for first, second in used}
+  content = re.sub(
+    r' id="([^"]*)"',
+    lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "",
+    content,
+  )
+  return re.sub(r'(url\(#|href="#)', rf"\1{prefix}-", content)
