@@ -312,6 +312,14 @@ def test_a_larger_image_is_bent_at_more_points():
   np.testing.assert_allclose(field.std(axis=0), 1.5, rtol=0.1)
 
 
+def test_half_of_the_images_are_flipped_left_to_right():
+  images = np.repeat(_images(1), 2000, axis=0)
+  changed = _augmented(images, "flip")
+  flipped = (changed == images[:, :, ::-1]).all(axis=(1, 2, 3))
+  np.testing.assert_array_equal(changed[~flipped], images[~flipped])
+  assert 0.45 < flipped.mean() < 0.55
+
+
 # ---- The draws ----
 
 

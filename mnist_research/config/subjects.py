@@ -13,8 +13,8 @@ from mnist_research.runtime.errors import UserError
 ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "elu", "selu", "sigmoid", "leaky_relu")
 LOSSES = ("sparse_categorical_crossentropy", "categorical_crossentropy")
 AUGMENTATIONS = (
-  "shift", "rotation", "scale", "shear", "elastic", "pen", "hollow", "lines", "bands", "contrast",
-  "light", "blur", "noise", "erasing", "mixup", "cutmix",
+  "shift", "rotation", "scale", "shear", "elastic", "flip", "pen", "hollow", "lines", "bands",
+  "contrast", "light", "blur", "noise", "erasing", "mixup", "cutmix",
 )  # fmt: skip
 # The models of this package. Each is named by its class as a user's own is, so that nothing of
 # TensorFlow is loaded to check a flag.

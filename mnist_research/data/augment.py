@@ -23,7 +23,7 @@ _AFFINE = {"shift", "rotation", "scale", "shear"}
 def augment_images(
   images: tf.Tensor, positions: tf.Tensor, config: AugmentationConfig, seed: int
 ) -> tf.Tensor:
-  """Moves, bends, distorts, erases and does the user's own; mixing is `mix_examples`.
+  """Moves, bends, flips, distorts, erases and does the user's own; mixing is `mix_examples`.
 
   Args:
     images: uint8 [N, height, width, channels]; the size is known while a graph is built.
@@ -47,6 +47,9 @@ def augment_images(
     else:
       moved = _transform(images, matrices)
     images = tf.cast(tf.round(moved), tf.uint8)
+  if "flip" in kinds:
+    is_flipped = randomness.uniform(positions, 1, seed=seed, name=randomness.FLIP) < 0.5
+    images = tf.where(is_flipped[:, :, None, None], images[:, :, ::-1], images)
   images = distortions.distort(images, positions, config, seed)
   if "erasing" in kinds:
     images = _erase(images, positions, config, seed)

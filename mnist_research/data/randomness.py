@@ -4,6 +4,7 @@ import tensorflow as tf
 
 # What the random numbers are for: each use has a stream of its own, each layer one of two.
 ORDER, AFFINE, ELASTIC, ERASING, MIXING, INPUT_DROPOUT, FEATURES_DROPOUT, INPUT_NOISE = range(8)
+FLIP = 8
 # Where those of the layers, of the user's own augmentations, of Keras's generators and of the
 # distortions begin.
 HIDDEN_DROPOUT, HIDDEN_NOISE, OWN_AUGMENTATION, KERAS_GENERATORS = 1000, 2000, 3000, 4000
