@@ -3,8 +3,8 @@
   python scripts/draw_augmentations.py --flagfile=configs/cnn.cfg --output=augmentations.png
 
 Five examples with each kind at the strength that the flags give it, on all of them; the last five
-are all kinds of the config together, each on its share. mixup and cutmix are left out: they change
-targets as well.
+are all kinds of the config together, each on its share. Left out are mixup and cutmix, which change
+targets as well, and flip, which needs no picture.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from mnist_research.config import flags as config_flags
 from mnist_research.data import augment, datasets, splits
 from mnist_research.runtime import app, command_line
 
-_KINDS = [kind for kind in AUGMENTATIONS if kind not in ("mixup", "cutmix")]
+_KINDS = [kind for kind in AUGMENTATIONS if kind not in ("flip", "mixup", "cutmix")]
 _EXAMPLES = 5
 
 
