@@ -1,6 +1,8 @@
 """Writes notebooks/first_lesson.ipynb from docs/first_lesson.md, which is the one to edit.
 
 python scripts/lesson_notebook.py
+
+The first cell, which installs the package where it isn't, is that of notebooks/quickstart.ipynb.
 """
 
 import json
@@ -12,6 +14,7 @@ from mnist_research.runtime import app
 
 _REPOSITORY = Path(__file__).parents[1]
 PAGE = _REPOSITORY / "docs" / "first_lesson.md"
+QUICKSTART = _REPOSITORY / "notebooks" / "quickstart.ipynb"
 NOTEBOOK = _REPOSITORY / "notebooks" / "first_lesson.ipynb"
 
 
@@ -21,8 +24,19 @@ def main(_: object, arguments: list[str]) -> None:
   NOTEBOOK.write_text(to_notebook(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
+def install_cell() -> str:
+  """Returns the source of the cell that installs the package."""
+  cells = json.loads(QUICKSTART.read_text(encoding="utf-8"))["cells"]
+  return "".join(next(cell for cell in cells if cell["id"] == "install")["source"])
+
+
 def to_notebook(page: str) -> str:
-  """Returns the JSON of a notebook: a code cell for each block of Python, the rest as Markdown."""
+  """Returns the JSON of a notebook: a code cell for each block of Python, the rest as Markdown.
+
+  After the first part, the package is installed.
+  """
+  before, rest = page.split("\n## ", 1)
+  page = f"{before}\n```python\n{install_cell()}\n```\n\n## {rest}"
   parts = re.split(r"```python\n(.*?)```\n?", page, flags=re.DOTALL)
   cells: list[dict[str, Any]] = []
   for number, part in enumerate(parts):

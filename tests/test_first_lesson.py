@@ -88,5 +88,6 @@ def test_the_notebook_is_the_page():
   assert lesson_notebook.NOTEBOOK.read_text(encoding="utf-8") == lesson_notebook.to_notebook(_PAGE)
   notebook = nbformat.read(lesson_notebook.NOTEBOOK, as_version=4)
   nbformat.validate(notebook)
-  code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+  install, *code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+  assert install == lesson_notebook.install_cell()
   assert code == [block.rstrip("\n") for block in _BLOCKS]

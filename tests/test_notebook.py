@@ -1,16 +1,22 @@
 """Tests of notebooks/quickstart.ipynb: run from top to bottom, and as it is kept."""
 
 import base64
+import http.server
+import importlib.util
+import json
 import os
 import re
 import signal
+import threading
 import time
 from pathlib import Path
 
 import commands
+import lesson_notebook
 import nbclient
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 # On a busy machine TensorBoard alone may take a minute to start.
 pytestmark = pytest.mark.timeout(600)
@@ -107,3 +113,93 @@ def test_the_kept_outputs_are_those_of_one_run():
     assert not re.search(r"/(home|root|tmp|usr|work)\b|Traceback|WARNING", _text(kept)), name
   assert [len(_pictures(outputs[name])) for name in ("look", "curves", "predict")] == [1, 1, 1]
   assert _NOTEBOOK.stat().st_size < 500_000
+
+
+# The cell that installs the package, where there is none.
+
+
+class _Colab(http.server.BaseHTTPRequestHandler):
+  """What Colab's own server answers: the sessions, and what each was opened from."""
+
+  opened = ""
+
+  def do_GET(self):
+    found = self.path == "/api/sessions"
+    self.send_response(200 if found else 404)
+    self.end_headers()
+    self.wfile.write(json.dumps([{"name": "a.ipynb", "path": self.opened}]).encode())
+
+  def log_message(self, *arguments):
+    del arguments
+
+
+@pytest.fixture
+def install(monkeypatch, tmp_path):
+  """Runs the cell in an empty folder; returns what it gives to pip."""
+  monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+  (tmp_path / "notebooks").mkdir()
+  monkeypatch.chdir(tmp_path / "notebooks")
+  for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+    monkeypatch.delenv(name, raising=False)
+  code = TransformerManager().transform_cell(lesson_notebook.install_cell())
+  called = []
+
+  class Shell:
+    """IPython, which puts the value of a variable for its name."""
+
+    @staticmethod
+    def run_line_magic(name, line):
+      called.append((name, line.replace("$source", names["source"])))
+
+  names = {"get_ipython": Shell}
+
+  def run():
+    exec(compile(code, "install", "exec"), names)
+    return called
+
+  return run
+
+
+def test_in_a_clone_the_clone_is_installed(install, tmp_path):
+  (tmp_path / "setup.cfg").touch()
+  assert install() == [("pip", "install --quiet ..")]
+
+
+@pytest.mark.parametrize(
+  ("opened", "source"),
+  [
+    (
+      "fileId=https%3A%2F%2Fgithub.com%2Fsomebody%2Fdigits%2Fblob%2Fv2%2Fnotebooks%2Fa.ipynb",
+      "git+https://github.com/somebody/digits@v2",
+    ),
+    (
+      "fileId=https%3A//github.com/a-b/c.d/blob/main/notebooks/a.ipynb",
+      "git+https://github.com/a-b/c.d@main",
+    ),
+    # From Drive.
+    ("fileId=1aBcD", None),
+  ],
+)
+def test_colab_installs_what_the_notebook_was_opened_from(install, monkeypatch, opened, source):
+  monkeypatch.setattr(_Colab, "opened", opened)
+  with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Colab) as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("COLAB_JUPYTER_IP", "127.0.0.1")
+    monkeypatch.setenv("KMP_TARGET_PORT", str(server.server_port))
+    if source:
+      assert install() == [("pip", f"install --quiet {source}")]
+    else:
+      with pytest.raises(SystemExit, match="Open this notebook by File, Open notebook, GitHub"):
+        install()
+    server.shutdown()
+
+
+def test_where_it_is_installed_nothing_is_asked(install, monkeypatch):
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+  assert install() == []
+
+
+def test_no_notebook_asks_anything():
+  for path in (_NOTEBOOK, lesson_notebook.NOTEBOOK):
+    for cell in nbformat.read(path, as_version=4).cells:
+      assert cell.cell_type != "code" or "input(" not in cell.source
