@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from mnist_research.config import flags as config_flags
-from mnist_research.runtime import app, command_line
+from mnist_research.runtime import app, command_line, progress
 from mnist_research.runtime.errors import UserError
 
 if TYPE_CHECKING:  # They load NumPy.
@@ -64,16 +64,18 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     )
   from absl import logging
 
-  from mnist_research.reports import runs
+  with progress.loading("NumPy"):
+    from mnist_research.reports import runs
 
   found, set_aside = runs.read(arguments)
   if not found:
     raise UserError("; ".join(f"{aside.path} {aside.reason}" for aside in set_aside))
   inside = Path(arguments[0]) if len(arguments) == 1 else Path()
   output = Path(flag_values.output) if flag_values.output else inside / "report"
-  # Here, since matplotlib takes half a second.
-  from mnist_research.reports.comparison_page import write_comparison_page
-  from mnist_research.reports.run_page import write_run_page
+  # Here, since it takes half a second.
+  with progress.loading("matplotlib"):
+    from mnist_research.reports.comparison_page import write_comparison_page
+    from mnist_research.reports.run_page import write_run_page
 
   if len(found) == 1:
     if flag_values.reference:
@@ -130,15 +132,17 @@ def _run_pages(found: "list[Run]", output: Path) -> dict[Path, Path]:
   from mnist_research.reports.run_page import write_run_page
 
   pages: dict[Path, Path] = {}
-  for number, run in enumerate(found):
-    own = run.path / "report" / "report.html"
-    if own.is_file():
-      pages[run.path] = own
-    elif number < _MOST_PAGES:
-      reason = f"python -m mnist_research.report {shlex.quote(str(run.path))} draws them"
-      pages[run.path] = write_run_page(
-        run, reason, output / "runs" / f"{number:03}-{run.path.name}"
-      )
+  with progress.Progress(total=len(found), unit="run", task="pages", brief=True) as shown:
+    for number, run in enumerate(found):
+      own = run.path / "report" / "report.html"
+      if own.is_file():
+        pages[run.path] = own
+      elif number < _MOST_PAGES:
+        reason = f"python -m mnist_research.report {shlex.quote(str(run.path))} draws them"
+        pages[run.path] = write_run_page(
+          run, reason, output / "runs" / f"{number:03}-{run.path.name}"
+        )
+      shown.update(number + 1)
   return pages
 
 

@@ -1,0 +1,112 @@
+"""Times how long each command is silent on a terminal after it was started.
+
+  python scripts/first_output.py
+  python scripts/first_output.py --commands=train,report --repeats=9
+
+Each is started in a folder of its own, on a terminal that this script makes, and ended as soon as
+it has written something. Prints a JSON object for each on stdout: command, seconds_median,
+seconds_lowest, first (what it wrote). The table on stderr is for people.
+"""
+
+import os
+import pty
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from mnist_research.runtime import app
+from mnist_research.workdir import SHIPPED
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+_DENSE = f"--flagfile={REPOSITORY / 'configs' / 'dense.cfg'}"
+# By command, what it is given; {run} is a finished workdir, {picture} a picture.
+ARGUMENTS: Mapping[str, str] = {
+  "train": f"{_DENSE} --workdir=run",
+  "evaluate": "",
+  "predict": "{picture}",
+  "report": "{run}",
+  "sweep": f"{_DENSE} --sweep=seed=0..1 --workdir=sweep",
+  "benchmark": f"{_DENSE} --benchmark=throughput",
+  "export": "--format=saved_model --output=saved",
+  "demo": "--port=0",
+  "camera": "--source={picture}",
+  "doctor": "",
+}
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+  """Defines the flags: which commands, and how often each is started."""
+  flags.DEFINE_list(
+    "commands", list(ARGUMENTS), f"which, of {', '.join(ARGUMENTS)}", flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    "repeats", 5, "how often each is started", lower_bound=1, flag_values=flag_values
+  )
+
+
+def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+  """Times the commands, and prints what came out."""
+  app.refuse_arguments(arguments)
+  print(f"{'command':<10} {'median':>8} {'lowest':>8}  first output", file=sys.stderr)
+  for command in flag_values.commands:
+    times, first = time_command(command, flag_values.repeats)
+    middle, least = statistics.median(times), min(times)
+    print(f"{command:<10} {middle:>6.2f} s {least:>6.2f} s  {first}", file=sys.stderr)
+    app.print_json(
+      {"command": command, "seconds_median": middle, "seconds_lowest": least, "first": first}
+    )
+
+
+def time_command(command: str, repeats: int) -> tuple[list[float], str]:
+  """Starts a command some times; returns the seconds to its first output, and that output."""
+  times, first = [], ""
+  for _ in range(repeats):
+    with tempfile.TemporaryDirectory() as folder:
+      given = ARGUMENTS[command].format(**_files(Path(folder)))
+      seconds, first = _first_output(
+        [sys.executable, "-m", f"mnist_research.{command}", *shlex.split(given)], Path(folder)
+      )
+      times.append(seconds)
+  return times, first
+
+
+def _files(folder: Path) -> dict[str, str]:
+  """Makes what commands are given: a run, and a picture."""
+  from PIL import Image
+
+  run = shutil.copytree(SHIPPED, folder / "finished")
+  (run / "metrics.jsonl").touch()
+  Image.new("L", (28, 28), 255).save(folder / "picture.png")
+  return {"run": shlex.quote(str(run)), "picture": "picture.png"}
+
+
+def _first_output(command: Sequence[str], folder: Path) -> tuple[float, str]:
+  """Starts a command on a terminal; returns when it wrote something, and what; then kills it."""
+  here, there = pty.openpty()
+  environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+  started = time.perf_counter()
+  with subprocess.Popen(
+    command, stdin=there, stdout=there, stderr=there, cwd=folder, env=environment
+  ) as process:
+    os.close(there)
+    try:
+      written = os.read(here, 4096)
+    except OSError:  # It ended without a word.
+      written = b""
+    seconds = time.perf_counter() - started
+    process.kill()
+  os.close(here)
+  lines = written.decode(errors="replace").strip().splitlines()
+  return seconds, lines[0].strip() if lines else ""
+
+
+if __name__ == "__main__":
+  app.run(main, define_flags)

@@ -1,0 +1,34 @@
+"""Tests that no command is silent while it loads what takes seconds, by scripts/first_output.py."""
+
+import json
+import os
+import subprocess
+import sys
+
+import commands
+import first_output
+
+from mnist_research.__main__ import COMMANDS
+
+_LOADING = {
+  "train": "TensorFlow", "benchmark": "TensorFlow", "predict": "NumPy", "report": "NumPy",
+  "sweep": "Optuna",
+}  # fmt: skip
+
+
+def test_every_command_says_something_before_it_loads_what_is_large():
+  assert set(first_output.ARGUMENTS) == set(COMMANDS)
+  finished = subprocess.run(
+    [sys.executable, commands.REPOSITORY / "scripts" / "first_output.py", "--repeats=1"],
+    capture_output=True, text=True, check=True,
+    env={**os.environ, "PYTHONPATH": str(commands.REPOSITORY)},
+  )  # fmt: skip
+  found = {record["command"]: record for record in map(json.loads, finished.stdout.splitlines())}
+  assert list(found) == list(first_output.ARGUMENTS)
+  for command, name in _LOADING.items():
+    assert found[command]["first"] == f"loading {name} ..."
+  for command in ("evaluate", "export", "demo", "camera"):
+    assert found[command]["first"].startswith("no --workdir: the network that comes with")
+  assert found["doctor"]["first"].endswith("can training run here?")
+  # Half a second where nothing else runs; TensorFlow alone takes two.
+  assert all(record["seconds_lowest"] < 5 for record in found.values())
