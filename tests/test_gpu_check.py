@@ -21,14 +21,14 @@ def _run(*arguments, timeout=280):
 def test_the_cases_are_measured_and_written(prepared, tmp_path):
   output = tmp_path / "there" / "check.json"
   finished = _run(
-    f"--output={output}", "--rounds=1", "--only", "placement", "throughput dense", "tests",
-    "time", "--num_seeds=1", "--", *_DATASET, f"--data_dir={prepared}",
+    f"--output={output}", "--rounds=1", "--only", "placement",
+    "throughput dense float32", "tests", "--", *_DATASET, f"--data_dir={prepared}",
   )  # fmt: skip
   assert finished.returncode == 0, finished.stderr
   summary = json.loads(finished.stdout.splitlines()[-1])
   report = json.loads(output.read_text())
   cases = {case["name"]: case for case in report["cases"]}
-  assert summary["done"] == len(cases) >= 5
+  assert summary["done"] == len(cases) == 4
   assert (summary["failed"], summary["skipped"]) == (0, 0)
   dense = cases["throughput dense float32 xla=on"]
   assert dense["result"]["examples_per_second"] > 0
@@ -38,7 +38,6 @@ def test_the_cases_are_measured_and_written(prepared, tmp_path):
     assert cases["placement"]["result"] == {"weights": "CPU:0", "batches": "CPU:0"}
     assert cases["tests"]["result"]["passed"] == 0
     assert cases["tests"]["result"]["skipped"] > 5
-  assert 0 < cases["time to 99%"]["result"]["test_accuracy_mean"] <= 1
   table = output.with_suffix(".md").read_text()
   assert table.startswith(f"{report['device']}, ")
   assert "| throughput dense float32 xla=on | examples_per_second " in table
