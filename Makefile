@@ -11,7 +11,7 @@ STAMP := $(VENV)/installed
 EXTRAS := $(VENV)/installed-extras
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install extras locked lock licenses train test lint clean
+.PHONY: install extras locked lock licenses train test test-slow lint clean
 
 install: $(STAMP)
 
@@ -51,6 +51,9 @@ train: install
 
 test: extras
 	MNIST_RESEARCH_MNIST_DIR='$(MNIST_DIR)' $(BIN)/python -m pytest -n 2 --dist=worksteal $(FLAGS)
+
+test-slow: extras
+	MNIST_RESEARCH_MNIST_DIR='$(MNIST_DIR)' $(BIN)/python -m pytest -n 2 -m slow $(FLAGS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -207,10 +207,8 @@ def _simulated_rate(num_configs, num_seeds, *, correlation=None, named=False, ta
   ("configs", "seeds", "options"),
   [
     (5, 5, {}),
-    (10, 10, {}),
-    (5, 5, {"correlation": 0.0}),
+    pytest.param(10, 10, {}, marks=pytest.mark.slow),
     (5, 5, {"correlation": 0.9}),
-    (10, 10, {"correlation": 0.9}),
     (5, 5, {"named": True}),
   ],
 )

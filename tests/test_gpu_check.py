@@ -6,6 +6,7 @@ import sys
 
 import commands
 import gpu_check
+import pytest
 
 _DATASET = ("--dataset=synthetic_digits/2000_500", "--validation_examples=500", "--epochs=1")
 
@@ -18,6 +19,7 @@ def _run(*arguments, timeout=280):
   return commands.finish(process, timeout)
 
 
+@pytest.mark.slow
 def test_the_cases_are_measured_and_written(prepared, tmp_path):
   output = tmp_path / "there" / "check.json"
   finished = _run(

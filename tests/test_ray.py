@@ -17,7 +17,7 @@ pytest.importorskip("ray", reason="the extra ray is not installed")
 
 _TRAIN = commands.REPOSITORY / "deploy" / "ray_train.py"
 _FLAGS = (
-  *commands.SMALL, "--steps=400", "--steps_per_loop=20", "--checkpoint_every=40",
+  *commands.SMALL, "--steps=300", "--steps_per_loop=20", "--checkpoint_every=40",
   "--evaluate_every=100",
 )  # fmt: skip
 
@@ -97,12 +97,13 @@ def test_a_lost_actor_is_started_again_and_the_run_ends_with_the_same_bits(
   commands.assert_same_run(job.workdir, undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_machine_that_stops_saves_and_other_numbers_of_workers_go_on(
+def test_a_machine_that_stops_saves_and_another_number_of_workers_resumes(
   flagfile, undisturbed, tmp_path
 ):
   workdir = tmp_path / "run"
-  job = _Job(flagfile, workdir, "--workers=2", "--restarts=0")
+  job = _Job(flagfile, workdir, "--workers=3", "--restarts=0")
   job.train_to(100)
   job.send(signal.SIGTERM)
   finished = job.finish()
@@ -110,10 +111,6 @@ def test_a_machine_that_stops_saves_and_other_numbers_of_workers_go_on(
   assert "the same command resumes from the last checkpoint" in finished.stderr
   stopped = commands.last_step(workdir)
   assert max(path.name for path in (workdir / "checkpoints").iterdir()) == f"{stopped:08d}"
-  job = _Job(flagfile, workdir, "--workers=3", "--restarts=0")
-  job.train_to(stopped + 60)
-  job.send(signal.SIGTERM)
-  job.finish()
   assert _Job(flagfile, workdir, "--workers=1").finish().returncode == 0
   records, expected = commands.read_metrics(workdir), commands.read_metrics(undisturbed)
   assert [(r["step"], r["split"]) for r in records] == [(r["step"], r["split"]) for r in expected]

@@ -37,7 +37,7 @@ _KILLED = (
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("at", ["times", "system_calls"])
+@pytest.mark.parametrize("at", ["times", pytest.param("system_calls", marks=pytest.mark.slow)])
 def test_kills_change_no_bit(prepared, tmp_path, at):
   flags = [*_KILLED, "--select=best", f"--data_dir={prepared}"]
   if at == "system_calls" and not system_calls.is_available():

@@ -67,7 +67,7 @@ def pair(tmp_path_factory):
   return [json.loads(log.read_text().splitlines()[-1]) for log in logs]
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
   ("case", "tolerance"), [("sgd", 1e-5), ("adam", 1e-3), ("everything", 1e-5)]
 )
