@@ -88,7 +88,7 @@ def _other_pen(digit: np.ndarray, generator: np.random.Generator, width: float) 
   return _encoded(Image.fromarray(_bytes(_on_paper(ink, paper=0.95, pen=0.1))), "PNG")
 
 
-def _off_centre(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
+def _off_center(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
   ink = _placed(digit, generator, share=generator.uniform(0.2, 0.35), reach=0.95)
   return _encoded(Image.fromarray(_bytes(_on_paper(ink, paper=0.9, pen=0.15))), "PNG")
 
@@ -102,7 +102,7 @@ def _turned_by_exif(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
   return _encoded(stored, "JPEG", quality=90, exif=exif)
 
 
-def _jpeg_artefacts(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
+def _jpeg_artifacts(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
   ink = _placed(digit, generator, side=int(generator.integers(60, 400)))
   grey = _noisy(_on_paper(ink, paper=0.9, pen=0.2), 0.03, generator)
   quality = int(generator.integers(5, 20))
@@ -127,17 +127,17 @@ def _four_thousand_pixels(digit: np.ndarray, generator: np.random.Generator) -> 
 
 def _transparent(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
   ink = _placed(digit, generator)
-  colour = generator.integers(0, 90, 3) + (0 if generator.random() < 0.5 else 165)
+  color = generator.integers(0, 90, 3) + (0 if generator.random() < 0.5 else 165)
   layers = np.empty((*ink.shape, 4), np.uint8)
-  layers[..., :3] = colour
+  layers[..., :3] = color
   layers[..., 3] = _bytes(ink)
   return _encoded(Image.fromarray(layers), "PNG")
 
 
 def _palette(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
   ink = _placed(digit, generator, side=int(generator.integers(60, 400)))
-  colours = int(generator.integers(2, 17))
-  image = _coloured(ink, generator).quantize(colours, dither=Image.Dither.NONE)
+  colors = int(generator.integers(2, 17))
+  image = _colored(ink, generator).quantize(colors, dither=Image.Dither.NONE)
   return _encoded(image, "GIF" if generator.random() < 0.5 else "PNG")
 
 
@@ -149,8 +149,8 @@ def _sixteen_bits(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
   return _encoded(image, "TIFF" if generator.random() < 0.5 else "PNG")
 
 
-def _colours(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
-  return _encoded(_coloured(_placed(digit, generator), generator), "WEBP", quality=80)
+def _colors(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
+  return _encoded(_colored(_placed(digit, generator), generator), "WEBP", quality=80)
 
 
 KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], Drawn]] = {
@@ -159,16 +159,16 @@ KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], Drawn]] = {
   "grey paper, uneven light": _grey_paper,
   "thin pen": _thin_pen,
   "thick pen": _thick_pen,
-  "off-centre": _off_centre,
+  "off-center": _off_center,
   "turned by EXIF": _turned_by_exif,
-  "JPEG artefacts": _jpeg_artefacts,
+  "JPEG artifacts": _jpeg_artifacts,
   "20 pixels wide": _twenty_pixels,
   "20 to 4,000 pixels wide": _any_width,
   "4,000 pixels wide": _four_thousand_pixels,
   "transparent background": _transparent,
   "palette": _palette,
   "16 bits": _sixteen_bits,
-  "colours": _colours,
+  "colors": _colors,
 }
 
 
@@ -267,8 +267,8 @@ def _light(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray
   return light.astype(np.float32)
 
 
-def _coloured(ink: np.ndarray, generator: np.random.Generator) -> Image.Image:
-  """Ink of a dark colour on paper of a light one."""
+def _colored(ink: np.ndarray, generator: np.random.Generator) -> Image.Image:
+  """Ink of a dark color on paper of a light one."""
   paper, pen = generator.uniform(0.7, 1, 3), generator.uniform(0, 0.4, 3)
   return Image.fromarray(_bytes(_on_paper(ink[..., None], paper=paper, pen=pen)))
 

@@ -33,7 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def digits(num_examples: int = 100) -> splits.Split:
-  """Ten fixed pictures under noise: something that can be learnt."""
+  """Ten fixed pictures under noise: something that can be learned."""
   generator = np.random.default_rng(0)
   labels = generator.integers(0, 10, num_examples).astype(np.int32)
   pictures = generator.integers(0, 200, (10, 28, 28, 1))

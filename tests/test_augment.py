@@ -128,7 +128,7 @@ def test_elastic_displacements_have_their_deviation_and_are_smooth():
   np.testing.assert_allclose(field.std(axis=0), 1.5, rtol=0.1)
   np.testing.assert_allclose(field.mean(axis=0), 0, atol=0.15)
   steps = np.diff(field, axis=1)
-  # Neighbours are 1 / (sqrt(2) * 4 pixels) of the deviation apart, for a Gaussian of 4 pixels.
+  # Neighbors are 1 / (sqrt(2) * 4 pixels) of the deviation apart, for a Gaussian of 4 pixels.
   assert 0.1 < steps.std() / field.std() < 0.25
 
 

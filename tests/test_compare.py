@@ -109,7 +109,7 @@ def _turns_of(script, *flags):
 
 @pytest.fixture(scope="module")
 def arrays(tmp_path_factory):
-  """Digits that can be learnt: a picture for each, under noise."""
+  """Digits that can be learned: a picture for each, under noise."""
   generator = np.random.default_rng(0)
   labels = generator.integers(0, 10, 640).astype(np.int32)
   pictures = generator.integers(0, 200, (10, 28, 28, 1))

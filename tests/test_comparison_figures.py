@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from mnist_research import figures
-from mnist_research.figures.comparison import COLOURS, OTHERS
+from mnist_research.figures.comparison import COLORS, OTHERS
 from mnist_research.metrics.calibration import reliability
 
 
@@ -100,8 +100,8 @@ def test_configs_after_the_first_eight_are_grey_and_have_no_names():
   series = np.array([1.0, 2.0]), np.array([50.0, 40.0])
   configs = [_config(f"c{n}", [0.9], errors=[series]) for n in range(10)]
   figure = figures.compared_curves(configs, title="Ten")
-  colours = [to_hex(line.get_color()).upper() for line in figure.axes[0].get_lines()]
-  assert colours == [*COLOURS, OTHERS, OTHERS]
+  colors = [to_hex(line.get_color()).upper() for line in figure.axes[0].get_lines()]
+  assert colors == [*COLORS, OTHERS, OTHERS]
   texts = _texts(figure)
   assert "40.00%  c7" in texts
   assert not any("c8" in text for text in texts)

@@ -367,8 +367,8 @@ def test_on_a_phone_the_answer_is_beneath_the_sheet(page):
 
 def test_it_is_dark_where_the_browser_is(page):
   def lightness(selector):
-    colour = page.locator(selector).evaluate("e => getComputedStyle(e).backgroundColor")
-    return sum(map(int, re.findall(r"\d+", colour)[:3])) / 3
+    color = page.locator(selector).evaluate("e => getComputedStyle(e).backgroundColor")
+    return sum(map(int, re.findall(r"\d+", color)[:3])) / 3
 
   assert lightness("html") > 200
   page.emulate_media(color_scheme="dark")

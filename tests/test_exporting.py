@@ -101,7 +101,7 @@ def test_int8_makes_at_most_one_error_more_in_a_thousand(trained, expected, read
 
 
 def _random_model(**settings):
-  """A network with batch normalisation that has seen something."""
+  """A network with batch normalization that has seen something."""
   model = create_model(Config(batch_norm=True, **settings), num_classes=10)
   generator = np.random.default_rng(0)
   for variable in model.variables:

@@ -24,7 +24,7 @@ def _pictures(count, *, seed=0):
 
 
 def _texts(figure):
-  """All texts of a figure with their colours."""
+  """All texts of a figure with their colors."""
   artists = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
   return [(text.get_text(), to_hex(text.get_color()).upper()) for text in artists]
 
@@ -127,7 +127,7 @@ def test_what_is_no_pictures_is_refused(shape):
     )
 
 
-def test_prediction_grid_tells_right_from_wrong_by_mark_colour_and_frame():
+def test_prediction_grid_tells_right_from_wrong_by_mark_color_and_frame():
   images, _ = _pictures(2)
   images[:] = 0
   probabilities = _probabilities([7, 3], [0.913, 0.62])
@@ -135,19 +135,19 @@ def test_prediction_grid_tells_right_from_wrong_by_mark_colour_and_frame():
     images, np.array([7, 5]), probabilities, label_names=NAMES, title="Two"
   )
   texts = _texts(figure)
-  assert ("✓ 7  91%", figures.RIGHT_COLOUR) in texts
-  assert ("✗ 3  62%", figures.WRONG_COLOUR) in texts
+  assert ("✓ 7  91%", figures.RIGHT_COLOR) in texts
+  assert ("✗ 3  62%", figures.WRONG_COLOR) in texts
   assert ("true: 5", figures.INK) in texts
-  assert ("✓ right", figures.RIGHT_COLOUR) in texts
-  assert ("✗ wrong", figures.WRONG_COLOUR) in texts
+  assert ("✓ right", figures.RIGHT_COLOR) in texts
+  assert ("✗ wrong", figures.WRONG_COLOR) in texts
   assert "true: 7" not in [text for text, _ in texts]
 
   array = figures.to_array(figure)
   # A row of screen pixels through the middle of the first row of pictures.
   row = array[(25 + 16) * 4]
   right, wrong = (
-    np.flatnonzero((row == np.rint(255 * np.array(to_rgb(colour)))).all(axis=1))
-    for colour in (figures.RIGHT_COLOUR, figures.WRONG_COLOUR)
+    np.flatnonzero((row == np.rint(255 * np.array(to_rgb(color)))).all(axis=1))
+    for color in (figures.RIGHT_COLOR, figures.WRONG_COLOR)
   )
   assert (len(right), len(wrong)) == (2 * 4, 2 * 8)
   assert right.max() < wrong.min()
@@ -171,7 +171,7 @@ def test_confusion_matrix_writes_counts_accuracy_and_axes():
   cells = {text.get_position(): text.get_text() for text in axes.texts if text.get_text().isdigit()}
   assert cells == {(0, 0): "980", (1, 0): "20", (1, 1): "995", (2, 1): "5"}
   texts = _texts(figure)
-  assert ("98.0%", figures.WRONG_COLOUR) in texts
+  assert ("98.0%", figures.WRONG_COLOR) in texts
   assert ("99.5%", figures.INK) in texts
   assert ("-", figures.INK) in texts
   assert "1,975 of 2,000 right: accuracy 98.75%, 25 errors" in [text for text, _ in texts]
@@ -180,13 +180,13 @@ def test_confusion_matrix_writes_counts_accuracy_and_axes():
   assert [tick.get_text() for tick in axes.get_xticklabels()] == ["a", "b", "c"]
 
 
-def test_confusion_matrix_colours_errors_on_their_own_scale():
+def test_confusion_matrix_colors_errors_on_their_own_scale():
   matrix = np.array([[9000, 30, 1], [0, 9000, 5], [0, 0, 10]])
   figure = figures.confusion_matrix(matrix, label_names=["a", "b", "c"], title="x")
-  colours = np.asarray(figure.axes[0].images[0].get_array())
-  assert all(to_hex(colours[i, i]).upper() == figures.NEUTRAL for i in range(3))
-  assert to_hex(colours[1, 0]) == "#ffffff"
-  brightness = [colours[0, 1].sum(), colours[1, 2].sum(), colours[0, 2].sum(), 3.0]
+  colors = np.asarray(figure.axes[0].images[0].get_array())
+  assert all(to_hex(colors[i, i]).upper() == figures.NEUTRAL for i in range(3))
+  assert to_hex(colors[1, 0]) == "#ffffff"
+  brightness = [colors[0, 1].sum(), colors[1, 2].sum(), colors[0, 2].sum(), 3.0]
   assert np.diff(brightness).min() > 0.15
 
 
@@ -216,8 +216,8 @@ def test_weights_are_drawn_on_one_scale_blue_below_zero_and_orange_above():
   assert values.shape == (4 * 6, 16 * 6)
   assert (values[0, 1], values[22, 94]) == (-2, 1)
   assert values.mask.sum() == 64 * 11
-  colours = {value: to_hex(picture.to_rgba(np.array([value]))[0]).upper() for value in (-2, 0, 2)}
-  assert colours == {-2: "#0072B2", 0: "#FFFFFF", 2: "#D55E00"}
+  colors = {value: to_hex(picture.to_rgba(np.array([value]))[0]).upper() for value in (-2, 0, 2)}
+  assert colors == {-2: "#0072B2", 0: "#FFFFFF", 2: "#D55E00"}
 
 
 def test_weights_of_colors_are_drawn_in_them_grey_at_zero():

@@ -84,7 +84,7 @@ def test_the_logits_of_a_convolutional_network_are_those_by_hand(batch_norm, glo
   weights = _set_random_weights(model)
   image = _images(1)
 
-  def normalised(x, layer):
+  def normalized(x, layer):
     if not batch_norm:
       return x + weights["hidden_0/dense/bias" if layer == "hidden_0" else f"{layer}/bias"]
     gamma, beta, mean, variance = (
@@ -95,12 +95,12 @@ def test_the_logits_of_a_convolutional_network_are_those_by_hand(batch_norm, glo
 
   x = image[0].astype(np.float64) / 255
   x = _pooled(_correlated(x, weights["convolution_0/convolution/kernel"]), 3)
-  x = np.maximum(normalised(x, "convolution_0"), 0)
+  x = np.maximum(normalized(x, "convolution_0"), 0)
   x = _correlated(x, weights["convolution_1/convolution/kernel"])
-  x = np.maximum(normalised(x, "convolution_1"), 0)
+  x = np.maximum(normalized(x, "convolution_1"), 0)
   assert x.shape == (6, 6, 4)  # (28 - 4) / 3 - 2
   x = x.mean(axis=(0, 1)) if global_pooling else x.reshape(-1)
-  x = np.maximum(normalised(x @ weights["hidden_0/dense/kernel"], "hidden_0"), 0)
+  x = np.maximum(normalized(x @ weights["hidden_0/dense/kernel"], "hidden_0"), 0)
   expected = x @ weights["logits/kernel"] + weights["logits/bias"]
   np.testing.assert_allclose(model(image)[0], expected, rtol=1e-3, atol=1e-4)
 
@@ -180,8 +180,8 @@ def _kernels_by_hand(images: np.ndarray, pairs: int) -> np.ndarray:
     image[i : i + 5, j : j + 5, 0].ravel() / 255
     for image in images for i in range(24) for j in range(24)
   ]  # fmt: skip
-  centred = np.array(patches) - np.mean(patches, axis=0)
-  _, values, components = np.linalg.svd(centred, full_matrices=False)
+  centered = np.array(patches) - np.mean(patches, axis=0)
+  _, values, components = np.linalg.svd(centered, full_matrices=False)
   variances = values**2 / (len(patches) - 1)
   return components[:pairs] / np.sqrt(variances[:pairs, None] + 1e-3)
 
@@ -290,7 +290,7 @@ def test_layers_of_one_shape_begin_differently():
   assert (first != second).mean() > 0.99
 
 
-def test_neighbouring_seeds_share_no_layer():
+def test_neighboring_seeds_share_no_layer():
   kernels = [k for seed in range(3) for k in _kernels(hidden_units=(64, 64, 64), seed=seed)[1:3]]
   values = {kernel.tobytes() for kernel in kernels}
   assert len(values) == len(kernels) == 6

@@ -29,12 +29,12 @@ def _texts(figure):
   return [text.get_text() for text in figure.axes[0].texts]
 
 
-def _bars(figure, colour):
-  """The bars of a colour: their widths and the middles of their heights."""
+def _bars(figure, color):
+  """The bars of a color: their widths and the middles of their heights."""
   return [
     (bar.get_width(), bar.get_y() + bar.get_height() / 2)
     for bar in figure.axes[0].patches
-    if bar.get_fill() and to_hex(bar.get_facecolor()).upper() == colour
+    if bar.get_fill() and to_hex(bar.get_facecolor()).upper() == color
   ]
 
 
@@ -67,7 +67,7 @@ def test_a_panel_of_colors_keeps_its_proportions():
 
 def test_bars_are_as_long_as_the_probabilities():
   figure = _draw(_panel(label=7, share=0.6))
-  ((width, middle),) = _bars(figure, figures.RIGHT_COLOUR)
+  ((width, middle),) = _bars(figure, figures.RIGHT_COLOR)
   assert width == pytest.approx(0.6 * 200)
   others = _bars(figure, "#5F6B7A")
   assert [width for width, _ in others] == pytest.approx([0.4 / 9 * 200] * 9)

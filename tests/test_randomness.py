@@ -39,7 +39,7 @@ def test_another_seed_or_name_gives_unrelated_numbers(other):
   assert not np.isin(first[:100], second).all()
 
 
-def test_neighbouring_positions_and_columns_are_unrelated():
+def test_neighboring_positions_and_columns_are_unrelated():
   numbers = _uniform(range(20_000), 3)
   for a, b in ((numbers[:-1, 0], numbers[1:, 0]), (numbers[:, 0], numbers[:, 1])):
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.03
@@ -86,7 +86,7 @@ def test_bits_fill_their_range_evenly():
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_bits_of_neighbours_are_unrelated(axis):
+def test_bits_of_neighbors_are_unrelated(axis):
   shares = _bits(range(500), 500) / 2**32
   here, next_ = np.delete(shares, -1, axis), np.delete(shares, 0, axis)
   assert abs(np.corrcoef(here.ravel(), next_.ravel())[0, 1]) < 0.01

@@ -24,7 +24,7 @@ _NAMES = tuple("0123456789")
 
 
 def _digits(num_examples: int = 200) -> splits.Split:
-  """Ten fixed pictures under noise: something that can be learnt."""
+  """Ten fixed pictures under noise: something that can be learned."""
   generator = np.random.default_rng(0)
   labels = generator.integers(0, 10, num_examples).astype(np.int32)
   pictures = generator.integers(0, 200, (10, 28, 28, 1))

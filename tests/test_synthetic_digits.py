@@ -41,14 +41,14 @@ def held_out() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nearest_label(train: tuple[np.ndarray, np.ndarray], images: np.ndarray) -> np.ndarray:
-  """Labels images as their nearest neighbour in `train`, at half the resolution for speed."""
+  """Labels images as their nearest neighbor in `train`, at half the resolution for speed."""
 
   def halve(images: np.ndarray) -> np.ndarray:
     pooled = images.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4), dtype=np.float32)
     return pooled.reshape(-1, 196) / 255
 
   known, queries = halve(train[0]), halve(images)
-  # The query's own norm is the same for every neighbour, so it can be left out.
+  # The query's own norm is the same for every neighbor, so it can be left out.
   distances = (known**2).sum(axis=1) - 2 * queries @ known.T
   return train[1][distances.argmin(axis=1)]
 
@@ -108,7 +108,7 @@ def test_no_examples_and_bad_arguments():
     next(drawing.draw_examples("train", -1))
 
 
-def test_ink_is_centred(train):
+def test_ink_is_centered(train):
   images = train[0][..., 0].astype(np.float64)
   total = images.sum(axis=(1, 2))
   index = np.arange(28)
@@ -116,10 +116,10 @@ def test_ink_is_centred(train):
   columns = (images.sum(axis=1) * index).sum(axis=1) / total
   # Half a pixel from whole-pixel moves; more where the box reaches the image's border or where the
   # black level trims faint ink.
-  for centre in (rows, columns):
-    assert abs(centre.mean() - 14.0) < 0.05
-    assert np.mean(np.abs(centre - 14.0) <= 0.6) > 0.99
-    assert np.abs(centre - 14.0).max() < 1.5
+  for center in (rows, columns):
+    assert abs(center.mean() - 14.0) < 0.05
+    assert np.mean(np.abs(center - 14.0) <= 0.6) > 0.99
+    assert np.abs(center - 14.0).max() < 1.5
 
 
 def test_digits_fill_the_box(train):
@@ -138,11 +138,11 @@ def test_digits_fill_the_box(train):
   assert np.median(width[labels == 0]) > 14
 
 
-def test_off_centre_ink_stays_in_the_image():
+def test_off_center_ink_stays_in_the_image():
   box = np.zeros((2, 20, 20), np.float32)
   box[0, 0, 0] = 1.0
   box[1, 9, 10] = 1.0
-  images = drawing.centre_ink(box)
+  images = drawing.center_ink(box)
   assert images.sum() == 2.0
   assert images[0, 8, 8] == 1.0  # As far as the box can move.
   assert images[1, 14, 14] == 1.0

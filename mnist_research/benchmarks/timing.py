@@ -1,7 +1,7 @@
 """Measured times: medians with their spread, and contestants that take turns.
 
 A machine that is shared changes its speed from minute to minute. What is compared therefore takes
-turns within one run, and each turn is held against its neighbour: ratios travel, times don't.
+turns within one run, and each turn is held against its neighbor: ratios travel, times don't.
 """
 
 import statistics
@@ -39,7 +39,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-  """Returns the ratio of each pair of neighbours."""
+  """Returns the ratio of each pair of neighbors."""
   return [above / below for above, below in zip(numerators, denominators, strict=True)]
 
 

@@ -46,7 +46,7 @@ class DataConfig(_Settings):
 
   dataset: str = setting(
     "mnist",
-    "TFDS dataset of labelled images of one size: mnist, fashion_mnist, kmnist, emnist/digits, "
+    "TFDS dataset of labeled images of one size: mnist, fashion_mnist, kmnist, emnist/digits, "
     "synthetic_digits; a folder of pictures by class, ./letters, or an .npz file; or a builder of "
     "your own, path/to/file.py:MyBuilder",
     is_dataset=True,

@@ -175,6 +175,6 @@ def _decode(source: Source, split: str) -> Split:
   if labels.min() < 0 or labels.max() >= source.num_classes:
     raise UserError(
       f"--dataset={source.name}: the labels of {split} go from {labels.min()} to {labels.max()}, "
-      f"and there are {source.num_classes} classes; choose a dataset whose test split is labelled"
+      f"and there are {source.num_classes} classes; choose a dataset whose test split is labeled"
     )
   return Split(examples["image"], labels.astype(np.int32))

@@ -1,4 +1,4 @@
-"""What the figures share: colours, type sizes, places in inches, and the way to pixels and PNG."""
+"""What the figures share: colors, type sizes, places in inches, and the way to pixels and PNG."""
 
 import io
 import os
@@ -26,7 +26,7 @@ GREEN = "#007F5F"
 INK = "#1F2933"
 MUTED = "#5F6B7A"
 RULE = "#E3E7EC"
-RIGHT_COLOUR, WRONG_COLOUR = BLUE, VERMILION
+RIGHT_COLOR, WRONG_COLOR = BLUE, VERMILION
 
 TITLE_POINTS = 15
 LABEL_POINTS = 11

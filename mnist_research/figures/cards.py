@@ -7,12 +7,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mnist_research.figures.canvas import DPI, INK, MUTED, POINTS_PER_INCH, RULE, fitted, new_figure
-from mnist_research.figures.confusion import ERROR_COLOURS, NEUTRAL
+from mnist_research.figures.confusion import ERROR_COLORS, NEUTRAL
 from mnist_research.figures.grids import (
   MARK_FONT,
   checked_pictures,
   prediction_captions,
-  prediction_colour,
+  prediction_color,
 )
 
 # Twice the size of a card, in pixels.
@@ -43,7 +43,7 @@ def prediction_card(
   pixels, labels = checked_pictures(images, labels, label_names)
   captions = prediction_captions(labels, probabilities[: len(labels)], label_names)
   right = probabilities[: len(labels)].argmax(axis=1) == labels
-  return _card(pixels, captions[: COLUMNS * ROWS], [prediction_colour(bool(r)) for r in right])
+  return _card(pixels, captions[: COLUMNS * ROWS], [prediction_color(bool(r)) for r in right])
 
 
 def _card(
@@ -61,11 +61,11 @@ def _card(
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set(color=frames[index] if frames else RULE, linewidth=3 if frames else 1)
-    for number, (line, colour) in enumerate(caption, start=1):
+    for number, (line, color) in enumerate(caption, start=1):
       text, size = fitted(line, across * POINTS_PER_INCH / DPI, POINTS)
       figure.text(
         (left + _SIDE / 2) / WIDTH, (top - _SIDE - number * _LINE + 4) / HEIGHT, text,
-        color=colour, fontsize=size, ha="center", family=MARK_FONT, parse_math=False,
+        color=color, fontsize=size, ha="center", family=MARK_FONT, parse_math=False,
       )  # fmt: skip
   return figure
 
@@ -89,9 +89,9 @@ def confusion_card(matrix: np.ndarray, *, label_names: Sequence[str]) -> Figure:
   errors = matrix.copy()
   np.fill_diagonal(errors, 0)
   shades = np.where(errors > 0, 0.15 + 0.85 * np.sqrt(errors / max(10, int(errors.max()))), 0)
-  colours = ERROR_COLOURS(np.minimum(shades, 1))
-  colours[errors == 0] = 1
-  axes.imshow(colours, interpolation="nearest")
+  colors = ERROR_COLORS(np.minimum(shades, 1))
+  colors[errors == 0] = 1
+  axes.imshow(colors, interpolation="nearest")
   for index in range(classes):
     axes.add_patch(_cell(index))
   names = [name if len(name) <= 2 else f"{name[:1]}…" for name in label_names]
@@ -110,10 +110,10 @@ def confusion_card(matrix: np.ndarray, *, label_names: Sequence[str]) -> Figure:
     ("rows: true", MUTED, "normal"),
     ("columns: read as", MUTED, "normal"),
   ]
-  for number, (text, colour, weight) in enumerate(said):
+  for number, (text, color, weight) in enumerate(said):
     shown, size = fitted(text, 205 * POINTS_PER_INCH / DPI, POINTS)
     figure.text(
-      430 / WIDTH, 1 - (60 + 44 * number) / HEIGHT, shown, color=colour, weight=weight,
+      430 / WIDTH, 1 - (60 + 44 * number) / HEIGHT, shown, color=color, weight=weight,
       fontsize=size,
     )  # fmt: skip
   return figure

@@ -39,7 +39,7 @@ from mnist_research.figures.curves import (
 )
 
 # The best configs have colors, the others are grey: nobody distinguishes more colors.
-COLOURS = (BLUE, VERMILION, GREEN, "#B5568F", "#C98500", "#3AA0D8", "#6B4C9A", "#7A5230")
+COLORS = (BLUE, VERMILION, GREEN, "#B5568F", "#C98500", "#3AA0D8", "#6B4C9A", "#7A5230")
 OTHERS = "#A9B2BD"
 # In inches.
 LEFT, WIDTH, NAMES = 0.75, 6.0, 3.0
@@ -86,15 +86,15 @@ def compared_accuracies(configs: Sequence[Compared], *, title: str, split: str =
   axes.spines["left"].set_visible(False)
   axes.grid(visible=False, axis="y")
   names, size = _fitted_alike([config.name for config in configs], NAMES - 0.35, TEXT_POINTS)
-  colours = _colours(len(configs))
-  for row, (config, text, colour) in enumerate(zip(configs, names, colours, strict=True)):
+  colors = _colors(len(configs))
+  for row, (config, text, color) in enumerate(zip(configs, names, colors, strict=True)):
     y = len(configs) - 1 - row
-    _draw_accuracies(axes, config, y, colour)
+    _draw_accuracies(axes, config, y, color)
     place = NAMES - 0.15, bottom + (y + 0.5) * pitch
     write(figure, *place, text, color=INK, fontsize=size, ha="right", va="center")
     mean = f"{np.mean(config.accuracies):.2%}" if config.accuracies else "-"
     write(
-      figure, NAMES + WIDTH + 0.2, place[1], mean, color=MUTED if colour == OTHERS else colour,
+      figure, NAMES + WIDTH + 0.2, place[1], mean, color=MUTED if color == OTHERS else color,
       fontsize=TEXT_POINTS, weight="bold", va="center",
     )  # fmt: skip
   axes.set_xlim(*_accuracy_limits(configs))
@@ -122,16 +122,16 @@ def _accuracy_limits(configs: Sequence[Compared]) -> tuple[float, float]:
   return max(low - room, min([low, *ends]) - margin), min(high + room, max([high, *ends]) + margin)
 
 
-def _draw_accuracies(axes: Axes, config: Compared, y: int, colour: str) -> None:
+def _draw_accuracies(axes: Axes, config: Compared, y: int, color: str) -> None:
   if config.interval:
     low, high = config.interval
-    axes.barh(y, high - low, 0.62, left=low, color=colour, alpha=0.18, label="interval", zorder=2)
+    axes.barh(y, high - low, 0.62, left=low, color=color, alpha=0.18, label="interval", zorder=2)
   if not config.accuracies:
     return
   mean = float(np.mean(config.accuracies))
-  axes.plot([mean, mean], [y - 0.31, y + 0.31], color=colour, linewidth=2, label="mean", zorder=3)
+  axes.plot([mean, mean], [y - 0.31, y + 0.31], color=color, linewidth=2, label="mean", zorder=3)
   axes.plot(
-    config.accuracies, [y] * len(config.accuracies), "o", color=colour, markersize=5, alpha=0.85,
+    config.accuracies, [y] * len(config.accuracies), "o", color=color, markersize=5, alpha=0.85,
     markeredgewidth=0, label="seeds", zorder=4,
   )  # fmt: skip
   names = [f"seed {seed}" for seed in config.seeds] or ["a seed"] * len(config.accuracies)
@@ -176,18 +176,18 @@ def compared_curves(configs: Sequence[Compared], *, title: str) -> Figure:
   height, heading, bottom = 2.9, 0.45, 0.55
   total = (height + heading) * max(1, len(panels))
   figure = new_figure(LEFT + WIDTH + NAMES, bottom + total + 0.66)
-  colours = {c.name: colour for c, colour in zip(configs, _colours(len(configs)), strict=True)}
+  colors = {c.name: color for c, color in zip(configs, _colors(len(configs)), strict=True)}
   top = bottom + total
   for name, values in panels.items():
     axes = add_axes(figure, LEFT, top - heading - height, WIDTH, height)
     top -= heading + height
-    _draw_curves(axes, name, values, colours, unit="%" if "error" in name else "")
+    _draw_curves(axes, name, values, colors, unit="%" if "error" in name else "")
   if panels:
     axes.tick_params(labelbottom=True)
     axes.set_xlabel("epoch", color=MUTED, fontsize=TEXT_POINTS)
   else:
     write(figure, 3.0, 1.5, "Nothing recorded", color=MUTED, fontsize=13, ha="center")
-  grey = f" · grey: those after the first {len(COLOURS)}" if len(configs) > len(COLOURS) else ""
+  grey = f" · grey: those after the first {len(COLORS)}" if len(configs) > len(COLORS) else ""
   write_header(figure, title, "line: mean over seeds · band: lowest to highest" + grey)
   return figure
 
@@ -198,15 +198,15 @@ def _fitted_alike(texts: Sequence[str], inches: float, points: float) -> tuple[l
   return [text for text, _ in fits], min(size for _, size in fits)
 
 
-def _colours(count: int) -> list[str]:
-  return [*COLOURS, *[OTHERS] * count][:count]
+def _colors(count: int) -> list[str]:
+  return [*COLORS, *[OTHERS] * count][:count]
 
 
 def _draw_curves(
   axes: Axes,
   name: str,
   values: Mapping[str, Sequence[Series]],
-  colours: Mapping[str, str],
+  colors: Mapping[str, str],
   *,
   unit: str,
 ) -> None:
@@ -215,7 +215,7 @@ def _draw_curves(
   for rank, (config, series) in enumerate(values.items()):
     epochs, over_seeds = _over_seeds(series)
     mean = np.nanmean(over_seeds, axis=0)
-    style: dict[str, Any] = {"color": colours[config], "zorder": 30 - min(rank, 20)}
+    style: dict[str, Any] = {"color": colors[config], "zorder": 30 - min(rank, 20)}
     if len(over_seeds) > 1:
       low, high = np.nanmin(over_seeds, axis=0), np.nanmax(over_seeds, axis=0)
       axes.fill_between(epochs, low, high, alpha=0.15, linewidth=0, **style)
@@ -230,7 +230,7 @@ def _draw_curves(
   axes.xaxis.set_major_formatter(FuncFormatter(lambda epoch, _: f"{epoch:g}"))
   axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}{unit}"))
   write_panel_name(axes, name)
-  _write_names(axes, means, colours, unit)
+  _write_names(axes, means, colors, unit)
 
 
 def _over_seeds(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
@@ -249,10 +249,10 @@ def _over_seeds(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _write_names(
-  axes: Axes, last: Mapping[str, float], colours: Mapping[str, str], unit: str
+  axes: Axes, last: Mapping[str, float], colors: Mapping[str, str], unit: str
 ) -> None:
-  """Writes the name and last value of each coloured config beside the axes, moved apart."""
-  named = [config for config in last if colours[config] != OTHERS]
+  """Writes the name and last value of each colored config beside the axes, moved apart."""
+  named = [config for config in last if colors[config] != OTHERS]
   named.sort(key=lambda config: height_of(axes, last[config]))
   gap = 1.5 * NOTE_POINTS / POINTS_PER_INCH / (axes.get_window_extent().height / DPI)
   heights = moved_apart(np.array([height_of(axes, last[config]) for config in named]), gap)
@@ -261,6 +261,6 @@ def _write_names(
   texts, size = _fitted_alike(texts, NAMES - 0.2, NOTE_POINTS)
   for config, text, y in zip(named, texts, heights, strict=True):
     axes.text(
-      1.02, y, text, color=colours[config], fontsize=size, weight="bold", va="center",
+      1.02, y, text, color=colors[config], fontsize=size, weight="bold", va="center",
       transform=axes.transAxes, parse_math=False,
     )  # fmt: skip

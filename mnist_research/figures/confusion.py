@@ -16,7 +16,7 @@ from mnist_research.figures.canvas import (
   POINTS_PER_INCH,
   RULE,
   SMALLEST_POINTS,
-  WRONG_COLOUR,
+  WRONG_COLOR,
   add_axes,
   new_figure,
   tell,
@@ -25,7 +25,7 @@ from mnist_research.figures.canvas import (
 )
 
 NEUTRAL = "#DDE2E8"
-ERROR_COLOURS = LinearSegmentedColormap.from_list(
+ERROR_COLORS = LinearSegmentedColormap.from_list(
   "errors", ["#FFEBDC", "#F9B384", "#E2711D", "#A63C00", "#5E1F00"]
 )
 
@@ -33,9 +33,9 @@ ERROR_COLOURS = LinearSegmentedColormap.from_list(
 def confusion_matrix(matrix: np.ndarray, *, label_names: Sequence[str], title: str) -> Figure:
   """Draws counts of true against predicted labels, with the accuracy of every class.
 
-  Errors are coloured on a scale of their own and the diagonal is grey, so that a handful of errors
+  Errors are colored on a scale of their own and the diagonal is grey, so that a handful of errors
   shows beside thousands of right answers. Cells without a count are zero. Where a cell is too small
-  for a number, as with 62 classes, a colour bar replaces the numbers.
+  for a number, as with 62 classes, a color bar replaces the numbers.
 
   Args:
     matrix: int [C, C], rows the true label, columns the predicted label.
@@ -64,12 +64,12 @@ def confusion_matrix(matrix: np.ndarray, *, label_names: Sequence[str], title: s
   np.fill_diagonal(errors, 0)
   # The scale starts at one error and reaches at least ten: a few single errors stay pale.
   norm = PowerNorm(0.5, vmin=1, vmax=max(10, int(errors.max())), clip=True)
-  colours = _cell_colours(errors, norm)
-  axes.imshow(colours, interpolation="nearest")
+  colors = _cell_colors(errors, norm)
+  axes.imshow(colors, interpolation="nearest")
   _draw_cell_rules(axes, classes)
   _tell_counts(axes, matrix, label_names)
   _write_names(axes, label_names, name_points, upright=upright)
-  numbers = _write_counts(axes, matrix, colours, cell_points)
+  numbers = _write_counts(axes, matrix, colors, cell_points)
   _write_class_accuracy(axes, matrix, min(name_points, 10.0))
   write_header(figure, title, _summary(matrix))
   legend = f"grey: right · orange: errors, darker is more · {'empty' if numbers else 'white'}: none"
@@ -91,13 +91,13 @@ def _checked_matrix(matrix: np.ndarray, label_names: Sequence[str]) -> np.ndarra
   return matrix
 
 
-def _cell_colours(errors: np.ndarray, norm: PowerNorm) -> np.ndarray:
+def _cell_colors(errors: np.ndarray, norm: PowerNorm) -> np.ndarray:
   """Returns float [C, C, 3], white where there is no error, grey on the diagonal."""
-  colours = ERROR_COLOURS(norm(errors))[..., :3]
-  colours[errors == 0] = 1.0
+  colors = ERROR_COLORS(norm(errors))[..., :3]
+  colors[errors == 0] = 1.0
   diagonal = np.arange(len(errors))
-  colours[diagonal, diagonal] = to_rgb(NEUTRAL)
-  return colours
+  colors[diagonal, diagonal] = to_rgb(NEUTRAL)
+  return colors
 
 
 def _draw_cell_rules(axes: Axes, classes: int) -> None:
@@ -118,17 +118,17 @@ def _write_names(axes: Axes, label_names: Sequence[str], points: float, *, uprig
   axes.set_ylabel("true label", color=INK, fontsize=11)
 
 
-def _write_counts(axes: Axes, matrix: np.ndarray, colours: np.ndarray, cell_points: float) -> bool:
+def _write_counts(axes: Axes, matrix: np.ndarray, colors: np.ndarray, cell_points: float) -> bool:
   """Writes the counts that are not zero; False where the cells are too small for them."""
   digits = len(str(matrix.max()))
   size = min(11.0, 0.9 * cell_points / (0.64 * digits))
   if size < SMALLEST_POINTS:
     return False
-  luminance = colours @ (0.2126, 0.7152, 0.0722)
+  luminance = colors @ (0.2126, 0.7152, 0.0722)
   style: dict[str, Any] = {"fontsize": size, "ha": "center", "va": "center_baseline"}
   for row, column in np.argwhere(matrix):
-    colour = "white" if luminance[row, column] < 0.5 else INK
-    axes.text(column, row, str(matrix[row, column]), color=colour, **style)
+    color = "white" if luminance[row, column] < 0.5 else INK
+    axes.text(column, row, str(matrix[row, column]), color=color, **style)
   return True
 
 
@@ -154,7 +154,7 @@ def _write_class_accuracy(axes: Axes, matrix: np.ndarray, points: float) -> None
     axes.text(
       y=row,
       s=f"{fraction:.1%}" if totals[row] else "-",
-      color=WRONG_COLOUR if lowest else INK,
+      color=WRONG_COLOR if lowest else INK,
       weight="bold" if lowest else None,
       fontsize=points,
       va="center_baseline",
@@ -175,7 +175,7 @@ def _summary(matrix: np.ndarray) -> str:
 def _draw_error_scale(figure: Figure, left: float, norm: PowerNorm) -> None:
   axes = add_axes(figure, left, 0.2, 1.9, 0.1)
   scale = np.linspace(0, 1, 128)[None]
-  axes.imshow(scale, cmap=ERROR_COLOURS, aspect="auto", interpolation="nearest")
+  axes.imshow(scale, cmap=ERROR_COLORS, aspect="auto", interpolation="nearest")
   axes.set_axis_off()
   style: dict[str, Any] = {
     "transform": axes.transAxes,

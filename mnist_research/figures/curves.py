@@ -30,7 +30,7 @@ from mnist_research.figures.canvas import (
 # Steps and values, both [n], by ascending step.
 Series = tuple[np.ndarray, np.ndarray]
 
-SPLIT_COLOURS = {"train": BLUE, "validation": VERMILION, "test": GREEN}
+SPLIT_COLORS = {"train": BLUE, "validation": VERMILION, "test": GREEN}
 # From so many points on, train is drawn twice: faint as it is, and clear as a running mean.
 SMOOTH_FROM = 60
 MARKERS_UP_TO = 30
@@ -115,9 +115,9 @@ def has_comparable_losses(records: Sequence[Mapping[str, Any]]) -> bool:
 
 def _check_records(records: Sequence[Mapping[str, Any]]) -> None:
   for number, record in enumerate(records):
-    if record.get("step") is None or record.get("split") not in SPLIT_COLOURS:
+    if record.get("step") is None or record.get("split") not in SPLIT_COLORS:
       raise ValueError(
-        f"record {number} needs a step and a split in {sorted(SPLIT_COLOURS)}, "
+        f"record {number} needs a step and a split in {sorted(SPLIT_COLORS)}, "
         f"got step {record.get('step')!r} and split {record.get('split')!r}"
       )
 
@@ -134,7 +134,7 @@ def _series(records: Sequence[Mapping[str, Any]], key: str) -> Series:
 def _series_by_split(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, Series]:
   """Returns the series of the splits that have any value."""
   found = {}
-  for split in SPLIT_COLOURS:
+  for split in SPLIT_COLORS:
     steps, values = _series([record for record in records if record["split"] == split], key)
     if len(steps):
       found[split] = steps, values
@@ -221,12 +221,12 @@ def _draw_splits(axes: Axes, name: str, series: Mapping[str, Series], *, unit: s
     axes.plot(
       steps,
       clear[split],
-      color=SPLIT_COLOURS[split],
+      color=SPLIT_COLORS[split],
       linewidth=1.8,
       marker=marker if len(steps) <= MARKERS_UP_TO else None,
       markersize=7 if split == "test" else 3.5,
       label=split,
-      zorder=3 + list(SPLIT_COLOURS).index(split),
+      zorder=3 + list(SPLIT_COLORS).index(split),
       clip_on=False,
     )
     tell_line(
@@ -247,7 +247,7 @@ def _is_smoothed(split: str, steps: np.ndarray) -> bool:
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-  """Takes the mean over a centred odd window, shorter at the ends, of the finite values."""
+  """Takes the mean over a centered odd window, shorter at the ends, of the finite values."""
   finite = np.isfinite(values)
   kernel = np.ones(window)
   total = np.convolve(np.where(finite, values, 0.0), kernel, mode="same")
@@ -290,7 +290,7 @@ def _write_last_values(axes: Axes, last: Mapping[str, float], unit: str) -> None
       1.025,
       y,
       f"{split} {value}",
-      color=SPLIT_COLOURS[split],
+      color=SPLIT_COLORS[split],
       fontsize=TEXT_POINTS,
       weight="bold",
       va="center",

@@ -19,9 +19,9 @@ from mnist_research.figures.canvas import (
   MUTED,
   NOTE_POINTS,
   POINTS_PER_INCH,
-  RIGHT_COLOUR,
+  RIGHT_COLOR,
   TITLE_POINTS,
-  WRONG_COLOUR,
+  WRONG_COLOR,
   fitted,
   new_figure,
   percent,
@@ -84,7 +84,7 @@ def prediction_grid(
 ) -> Figure:
   """Draws pictures with the predicted label, its probability and, where wrong, the true label.
 
-  Right and wrong differ in colour, in the mark before the label and in the width of the frame.
+  Right and wrong differ in color, in the mark before the label and in the width of the frame.
 
   Args:
     images: uint8, or float in [0, 1], [N, height, width, 1 or 3]; the first 80 are drawn.
@@ -111,7 +111,7 @@ def prediction_grid(
   right = predicted == labels
   captions = prediction_captions(labels, probabilities, label_names)
   # Without their counts: those of pictures that were chosen would read as an accuracy.
-  summary = [(f"{RIGHT_MARK} right", RIGHT_COLOUR), (f"{WRONG_MARK} wrong", WRONG_COLOUR)]
+  summary = [(f"{RIGHT_MARK} right", RIGHT_COLOR), (f"{WRONG_MARK} wrong", WRONG_COLOR)]
   footer = "Below each picture: predicted label and its probability."
   return _picture_grid(pixels, captions, title=title, summary=summary, footer=footer, right=right)
 
@@ -131,16 +131,16 @@ def prediction_captions(
     guess = int(row.argmax())
     named = f"{label_names[guess]}  {percent(float(row[guess]))}"
     if guess == label:
-      captions.append([(f"{RIGHT_MARK} {named}", RIGHT_COLOUR)])
+      captions.append([(f"{RIGHT_MARK} {named}", RIGHT_COLOR)])
     else:
       true = (f"true: {label_names[label]}", INK)
-      captions.append([(f"{WRONG_MARK} {named}", WRONG_COLOUR), true])
+      captions.append([(f"{WRONG_MARK} {named}", WRONG_COLOR), true])
   return captions
 
 
-def prediction_colour(right: bool) -> str:
+def prediction_color(right: bool) -> str:
   """Returns the color of right predictions, or of wrong ones."""
-  return RIGHT_COLOUR if right else WRONG_COLOUR
+  return RIGHT_COLOR if right else WRONG_COLOR
 
 
 def checked_pictures(
@@ -239,9 +239,9 @@ def _picture_grid(
     _paint_legend(canvas)
     indent = SWATCH + 2
   axes.imshow(canvas, interpolation="nearest", extent=(0, width, height, 0), zorder=0)
-  for number, (text, colour) in enumerate(summary):
+  for number, (text, color) in enumerate(summary):
     x = MARGIN + number * SUMMARY_PITCH + indent
-    axes.text(x, 20, text, color=colour, fontsize=LABEL_POINTS, weight="bold", family=MARK_FONT)
+    axes.text(x, 20, text, color=color, fontsize=LABEL_POINTS, weight="bold", family=MARK_FONT)
   _write_title_and_footer(axes, width, height, title=title, footer=footer)
   return figure
 
@@ -274,7 +274,7 @@ def _painted_frame(cell: np.ndarray, *, right: bool) -> np.ndarray:
   """
   thin, thick = PIXEL_SCALE, PIXEL_SCALE * FRAME
   framed = cell[thin:-thin, thin:-thin] if right else cell
-  framed[:] = np.rint(255 * np.array(to_rgb(RIGHT_COLOUR if right else WRONG_COLOUR)))
+  framed[:] = np.rint(255 * np.array(to_rgb(RIGHT_COLOR if right else WRONG_COLOR)))
   return cell[thick:-thick, thick:-thick]
 
 
@@ -288,14 +288,14 @@ def _paint_legend(canvas: np.ndarray) -> None:
 def _write_caption(
   axes: Axes, x: float, y: float, caption: Sequence[tuple[str, str]], *, room: float
 ) -> None:
-  """Writes lines centerd below a point, in units of the grid."""
-  for number, (line, colour) in enumerate(caption, start=1):
+  """Writes lines centered below a point, in units of the grid."""
+  for number, (line, color) in enumerate(caption, start=1):
     text, size = fitted(line, room * POINTS_PER_UNIT, LABEL_POINTS)
     axes.text(
       x,
       y + number * CAPTION_LINE - 0.8,
       text,
-      color=colour,
+      color=color,
       fontsize=size,
       family=MARK_FONT,
       ha="center",

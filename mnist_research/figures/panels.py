@@ -186,8 +186,8 @@ def _draw_bars(
     middle = top + (place + 0.5) * pitch
     share = float(probabilities[label])
     won = label == likeliest
-    colour, weight = (BLUE, "bold") if won else (MUTED, "normal")
-    for width, fill in [(BAR_WIDTH, RULE), (share * BAR_WIDTH, colour)]:
+    color, weight = (BLUE, "bold") if won else (MUTED, "normal")
+    for width, fill in [(BAR_WIDTH, RULE), (share * BAR_WIDTH, color)]:
       corner = (left, middle - 0.35 * pitch)
       axes.add_patch(Rectangle(corner, width, 0.7 * pitch, facecolor=fill, linewidth=0))
     style: dict[str, Any] = {"color": BLUE if won else INK, "weight": weight, "points": NOTE_POINTS}

@@ -55,13 +55,13 @@ def reliability_diagram(reliability: Reliability, *, title: str) -> Figure:
     f"{accuracy:.2%} · mean confidence {confidence:.2%}",
   )
   x, y = left + side + 0.2, bottom + side
-  for text, colour in (
+  for text, color in (
     ("bar: share that is right", BLUE),
     ("hatched: its distance\nfrom the confidence", VERMILION),
     ("line: 95% interval", INK),
     ("dashes: as right as sure", MUTED),
   ):
-    write(figure, x, y, text, color=colour, fontsize=NOTE_POINTS, va="top")
+    write(figure, x, y, text, color=color, fontsize=NOTE_POINTS, va="top")
     y -= 0.2 + 0.19 * text.count("\n")
   return figure
 

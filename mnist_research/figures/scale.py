@@ -23,7 +23,7 @@ from mnist_research.figures.canvas import (
   write_header,
 )
 
-_COLOURS = (BLUE, VERMILION)
+_COLORS = (BLUE, VERMILION)
 _COLUMNS = 2
 _CHART_WIDTH, _CHART_HEIGHT = 3.7, 2.3
 
@@ -128,11 +128,11 @@ def _draw(axes: Axes, chart: Chart) -> None:
   axes.set_xscale("log")
   axes.set_yscale("log")
   x = np.asarray(chart.x, np.float64)
-  for line, colour in zip(chart.lines, _COLOURS, strict=False):
+  for line, color in zip(chart.lines, _COLORS, strict=False):
     median = np.asarray(line.median)
     around = [median - np.asarray(line.lowest), np.asarray(line.highest) - median]
     axes.errorbar(
-      x, median, yerr=around, color=colour, linewidth=1.8, marker="o", markersize=4, elinewidth=1,
+      x, median, yerr=around, color=color, linewidth=1.8, marker="o", markersize=4, elinewidth=1,
       capsize=2, label=line.name, zorder=3,
     )  # fmt: skip
   if chart.is_cost:

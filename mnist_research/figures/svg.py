@@ -6,7 +6,7 @@ import re
 import matplotlib
 from matplotlib.figure import Figure
 
-# What the page calls the colours of the charts: each has a light and a dark form there.
+# What the page calls the colors of the charts: each has a light and a dark form there.
 VARIABLES = {
   "#ffffff": "ground",
   "#1f2933": "ink",
@@ -16,7 +16,7 @@ VARIABLES = {
   "#d55e00": "vermilion",
   "#007f5f": "green",
   "#b5568f": "purple",
-  "#c98500": "ochre",
+  "#c98500": "ocher",
   "#3aa0d8": "sky",
   "#6b4c9a": "violet",
   "#7a5230": "brown",
@@ -27,7 +27,7 @@ _REM_PER_POINT = 0.081
 _LEFT_OUT = re.compile(
   r"<!--.*?-->|<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", re.DOTALL
 )
-_COLOUR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
+_COLOR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
 
 
 def to_svg(figure: Figure, prefix: str, description: str) -> str:
@@ -47,14 +47,14 @@ def to_svg(figure: Figure, prefix: str, description: str) -> str:
   assert box is not None, "matplotlib writes one, in points"
   width = float(box[1]) * _REM_PER_POINT
   content = _with_own_ids(content.replace("xlink:href", "href"), prefix)
-  content = _COLOUR.sub(lambda found: _variable(found[0]), content)
+  content = _COLOR.sub(lambda found: _variable(found[0]), content)
   label = description.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
   start = f'<svg {box[0]} style="width: {width:.1f}rem" role="img" aria-label="{label}">'
   return start + content.strip()
 
 
-def _variable(colour: str) -> str:
-  return f"var(--{VARIABLES[colour]})" if colour in VARIABLES else colour
+def _variable(color: str) -> str:
+  return f"var(--{VARIABLES[color]})" if color in VARIABLES else color
 
 
 def _with_own_ids(content: str, prefix: str) -> str:

@@ -76,13 +76,13 @@ def heat_map(
   axes = add_axes(figure, left, 0.75, across, up)
   finite = values[np.isfinite(values)]
   norm = Normalize(finite.min() - 1e-9, finite.max())
-  colours = SCALE(norm(np.nan_to_num(values)))
-  colours[~np.isfinite(values)] = (1, 1, 1, 1)
-  axes.imshow(colours, aspect="auto", interpolation="nearest")
+  colors = SCALE(norm(np.nan_to_num(values)))
+  colors[~np.isfinite(values)] = (1, 1, 1, 1)
+  axes.imshow(colors, aspect="auto", interpolation="nearest")
   best = np.unravel_index(np.nanargmax(values), values.shape)
   for (row, column), value in np.ndenumerate(values):
     known = np.isfinite(value)
-    dark = known and colours[row, column, :3] @ (0.2126, 0.7152, 0.0722) < 0.5
+    dark = known and colors[row, column, :3] @ (0.2126, 0.7152, 0.0722) < 0.5
     axes.text(
       column, row, f"{value:.2%}" if known else "-", color="white" if dark else INK,
       weight="bold" if (row, column) == best else None, fontsize=LABEL_POINTS, ha="center",
@@ -138,7 +138,7 @@ def parallel_coordinates(
   for trial in np.flatnonzero(~np.isfinite(errors)):
     line = heights[:-1, trial]
     axes.plot(places[:-1], line, color=MUTED, alpha=0.25, linewidth=0.8, clip_on=False)
-  # By rank: one trial that failed to learn would leave all others in one colour.
+  # By rank: one trial that failed to learn would leave all others in one color.
   for rank, trial in enumerate(known[np.argsort(-errors[known], kind="stable")]):
     share = (rank + 1) / len(known)
     axes.plot(

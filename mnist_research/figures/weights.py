@@ -20,7 +20,7 @@ MAX_WEIGHTS = 64
 COLUMNS = 16
 _CELL_PIXELS = 60
 # An odd number of colors: 0 is white.
-_COLOURS = LinearSegmentedColormap.from_list("weights", [BLUE, "white", VERMILION], N=255)
+_COLORS = LinearSegmentedColormap.from_list("weights", [BLUE, "white", VERMILION], N=255)
 
 
 def weight_grid(weights: np.ndarray, *, title: str) -> Figure:
@@ -58,7 +58,7 @@ def weight_grid(weights: np.ndarray, *, title: str) -> Figure:
     legend = f"each color: dark down to -{limit:.2g}, grey 0, bright up to {limit:.2g}"
   axes.imshow(
     picture,
-    cmap=_COLOURS, vmin=-limit, vmax=limit, interpolation="nearest", aspect="auto",
+    cmap=_COLORS, vmin=-limit, vmax=limit, interpolation="nearest", aspect="auto",
   )  # fmt: skip
   count = f"the first {len(shown)} of {len(weights):,}" if len(shown) < len(weights) else "all"
   write_header(figure, title, f"{count}, each {breadth - 1} x {height - 1}")

@@ -13,11 +13,11 @@ from typing import NamedTuple
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2933; --muted: #5f6b7a; --rule: #e3e7ec;
   --accent: #0072b2; --ground: #fff; --blue: #0072b2; --vermilion: #d55e00; --green: #007f5f;
-  --purple: #b5568f; --ochre: #c98500; --sky: #3aa0d8; --violet: #6b4c9a; --brown: #7a5230;
+  --purple: #b5568f; --ocher: #c98500; --sky: #3aa0d8; --violet: #6b4c9a; --brown: #7a5230;
   --others: #a9b2bd; }
 @media screen and (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --muted: #a3adb9;
   --rule: #38424d; --accent: #5cb3e6; --ground: #14191f; --blue: #4aa8e8; --vermilion: #ff8a45;
-  --green: #3fc29b; --purple: #e08cc0; --ochre: #e8b83a; --sky: #a9dbf7; --violet: #b199e8;
+  --green: #3fc29b; --purple: #e08cc0; --ocher: #e8b83a; --sky: #a9dbf7; --violet: #b199e8;
   --brown: #cda06f; --others: #67717d; } }
 body { margin: 0 auto; padding: 3rem 1.5rem 5rem; max-width: 66rem; color: var(--ink);
   background: var(--ground); font: 1rem/1.55 system-ui, -apple-system, "Segoe UI",

@@ -2,8 +2,8 @@
 
 A digit is drawn in three steps, each vectorised over a block of examples: its style's points are
 moved about and sampled into pen positions (`pen_paths`), those are inked into the 20x20 box
-(`ink_box`), and the box is laid into the 28x28 image with its centre of mass at the centre
-(`centre_ink`), as MNIST's images were made.
+(`ink_box`), and the box is laid into the 28x28 image with its center of mass at the center
+(`center_ink`), as MNIST's images were made.
 
 Every random number of a block comes from one generator seeded by the dataset's seed, the split and
 the block's index, and blocks are always drawn whole. So an example depends on nothing but its split
@@ -62,7 +62,7 @@ def _draw_block(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
   labels = rng.integers(NUM_CLASSES, size=BLOCK_SIZE)
   positions = pen_paths(labels, rng)
   box = ink_box(positions, rng)
-  images = add_sensor_noise(centre_ink(box), rng)
+  images = add_sensor_noise(center_ink(box), rng)
   return images[..., np.newaxis], labels
 
 
@@ -90,9 +90,9 @@ def _choose_styles(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _jitter(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
-  """Displaces control points, (n, points, 2), mostly along with their neighbours.
+  """Displaces control points, (n, points, 2), mostly along with their neighbors.
 
-  Neighbours that moved apart freely would give round digits corners.
+  Neighbors that moved apart freely would give round digits corners.
   """
   num, num_points, _ = shape
   free = rng.standard_normal((num, num_points + 2, 2))
@@ -154,8 +154,8 @@ def ink_box(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
   # Squared distance to the nearest position, in radii: the minimum over positions of a sum of one
   # term per row and one per column, so a position costs two passes over the boxes.
-  centres = np.arange(BOX_SIZE) + 0.5
-  terms = ((placed[..., np.newaxis] - centres) / radii[..., np.newaxis, np.newaxis]) ** 2
+  centers = np.arange(BOX_SIZE) + 0.5
+  terms = ((placed[..., np.newaxis] - centers) / radii[..., np.newaxis, np.newaxis]) ** 2
   columns, rows = terms.astype(np.float32).transpose(2, 1, 0, 3)
   nearest = np.full((num, BOX_SIZE, BOX_SIZE), np.inf, np.float32)
   candidate = np.empty_like(nearest)
@@ -167,10 +167,10 @@ def ink_box(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   return np.clip((1.0 - np.sqrt(nearest)) * ramp + 0.5, 0.0, 1.0)
 
 
-def centre_ink(box: np.ndarray) -> np.ndarray:
-  """Lays boxes into images, moved by whole pixels so that their ink is centred.
+def center_ink(box: np.ndarray) -> np.ndarray:
+  """Lays boxes into images, moved by whole pixels so that their ink is centered.
 
-  The centre of mass comes to within half a pixel of pixel (14, 14), as in MNIST.
+  The center of mass comes to within half a pixel of pixel (14, 14), as in MNIST.
 
   Args:
     box: ink coverage, float32 (n, 20, 20) in [0, 1], no box empty.
@@ -184,8 +184,8 @@ def centre_ink(box: np.ndarray) -> np.ndarray:
   images = np.zeros((len(box), IMAGE_SIZE, IMAGE_SIZE), box.dtype)
 
   def start(profile: np.ndarray) -> np.ndarray:
-    centre = (profile * index).sum(axis=1) / total
-    return np.clip(np.rint(IMAGE_SIZE / 2 - centre), 0, slack).astype(np.int64)
+    center = (profile * index).sum(axis=1) / total
+    return np.clip(np.rint(IMAGE_SIZE / 2 - center), 0, slack).astype(np.int64)
 
   rows = start(box.sum(axis=2))[:, np.newaxis] + index
   columns = start(box.sum(axis=1))[:, np.newaxis] + index
@@ -259,8 +259,8 @@ def _stroke_matrix(stroke: strokes.Stroke, count: int) -> np.ndarray:
     for i in range(len(points) - 1)
   ]
   matrix = np.concatenate(fine)
-  travelled = np.r_[0.0, np.linalg.norm(np.diff(matrix @ points, axis=0), axis=1).cumsum()]
-  picks = np.searchsorted(travelled, np.linspace(0.0, travelled[-1], count))
+  traveled = np.r_[0.0, np.linalg.norm(np.diff(matrix @ points, axis=0), axis=1).cumsum()]
+  picks = np.searchsorted(traveled, np.linspace(0.0, traveled[-1], count))
   return matrix[picks]
 
 
