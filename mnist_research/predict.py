@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from mnist_research.config import flags as config_flags
-from mnist_research.runtime import app, command_line, own_data, progress
+from mnist_research.runtime import app, command_line, own_data
 from mnist_research.runtime.errors import UserError
 
 if TYPE_CHECKING:  # It loads NumPy.
@@ -60,6 +60,9 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     raise UserError("name either pictures or --index=N, a test example")
   if several and index is not None:
     raise UserError("--digits reads pictures, and a test example has one digit: leave one out")
+  # Here: it loads absl's flags of logging.
+  from mnist_research.runtime import progress
+
   with progress.loading("NumPy"):
     from mnist_research import images
   from mnist_research.workdir import trained_workdir
@@ -117,6 +120,8 @@ def _with_progress(
   pictures: "Iterable[images.Picture]", count: int, problems: Sequence[str]
 ) -> "Iterator[images.Picture]":
   """Yields pictures, and shows how many of `count` files were read, or found to be bad."""
+  from mnist_research.runtime import progress
+
   with progress.Progress(total=count, unit="picture", task="reading", brief=True) as shown:
     for number, picture in enumerate(pictures, start=1):
       yield picture

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from mnist_research.config import flags as config_flags
-from mnist_research.runtime import app, command_line, progress
+from mnist_research.runtime import app, command_line
 from mnist_research.runtime.errors import UserError
 
 if TYPE_CHECKING:  # They load NumPy.
@@ -63,6 +63,9 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       "name a workdir, or a folder of workdirs: python -m mnist_research.report DIR..."
     )
   from absl import logging
+
+  # Here: it loads absl's flags of logging.
+  from mnist_research.runtime import progress
 
   with progress.loading("NumPy"):
     from mnist_research.reports import runs
@@ -130,6 +133,7 @@ def _remaining_part(found: "list[Run]", flag_values: flags.FlagValues, output: P
 def _run_pages(found: "list[Run]", output: Path) -> dict[Path, Path]:
   """Returns the page of each run: the one in its workdir, or a new one under `output`/runs."""
   from mnist_research.reports.run_page import write_run_page
+  from mnist_research.runtime import progress
 
   pages: dict[Path, Path] = {}
   with progress.Progress(total=len(found), unit="run", task="pages", brief=True) as shown:

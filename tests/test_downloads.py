@@ -3,6 +3,9 @@
 import gzip
 import http.server
 import re
+import shutil
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -148,3 +151,39 @@ def test_tfds_addresses_are_fetched_through_the_proxy_of_the_environment(
 def test_no_file_is_fetched_where_the_host_does_not_answer(tmp_path):
   with pytest.raises(UserError, match=r"127\.0\.0\.1:9 doesn't answer.*--mirror=URL"):
     _prepare("http://127.0.0.1:9", tmp_path)
+
+
+@pytest.fixture
+def certificate(tmp_path) -> Path:
+  """A certificate of this machine's loopback that nobody else has signed, and its key."""
+  if shutil.which("openssl") is None:
+    pytest.skip("openssl isn't installed")
+  path = tmp_path / "certificate.pem"
+  subprocess.run(
+    ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+     "-nodes", "-days", "2", "-subj", "/CN=proxy", "-addext", "subjectAltName=IP:127.0.0.1",
+     "-keyout", path, "-out", tmp_path / "public.pem"],
+    check=True, capture_output=True,
+  )  # fmt: skip
+  path.write_text(path.read_text() + (tmp_path / "public.pem").read_text())
+  return path
+
+
+def test_a_certificate_of_the_environment_is_trusted(server, certificate, tmp_path, monkeypatch):
+  context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+  context.load_cert_chain(certificate)
+  server.socket = context.wrap_socket(server.socket, server_side=True)
+  server.url = server.url.replace("http:", "https:")
+  for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    monkeypatch.delenv(name, raising=False)
+  with pytest.raises(UserError) as raised:
+    _prepare(server.url, tmp_path)
+  assert re.search(
+    r"127\.0\.0\.1:\d+ has a certificate that isn't trusted.*REQUESTS_CA_BUNDLE=FILE",
+    str(raised.value),
+  )
+  assert not server.asked
+  monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "public.pem"))
+  _fetch(server, tmp_path)
+  for name in originals.NAMES:
+    assert (tmp_path / "fetched" / name).read_bytes() == (server.directory / name).read_bytes()

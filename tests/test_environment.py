@@ -165,3 +165,17 @@ def test_no_command_looks_anything_up_in_a_network(trained, prepared, tmp_path, 
   assert finished.returncode == 0, finished.stderr
   assert "exited with 0" in calls.read_text()
   assert not re.findall(r".*sa_family=AF_INET.*", calls.read_text())
+
+
+def test_tfds_data_dir_is_where_datasets_are(prepared, tmp_path):
+  program = (
+    "import os\n"
+    f"os.environ.update({{'TFDS_DATA_DIR': {prepared!r}, 'HOME': {str(tmp_path)!r}}})\n"
+    "from mnist_research.config import Config\n"
+    "from mnist_research.data import datasets\n"
+    "print(datasets.find(Config(dataset='synthetic_digits/2000_500')))\n"
+  )
+  said = commands.run_python(program).stdout
+  assert f"PosixPath('{prepared}/synthetic_digits/2000_500/" in said
+  assert "is_prepared=True" in said
+  assert not list(tmp_path.iterdir())

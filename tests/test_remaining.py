@@ -1,12 +1,13 @@
 """Tests of what several networks get wrong together, and of suspect labels, worked by hand."""
 
 import csv
+import zlib
 
 import finished_runs
 import numpy as np
 import pytest
 
-from mnist_research.reports import remaining, runs
+from mnist_research.reports import known_errors, remaining, runs
 from mnist_research.workdir import Predictions
 
 _LABELS = np.array([0, 0, 1, 1, 1], np.int32)
@@ -56,3 +57,32 @@ def test_runs_that_were_tested_on_other_examples_are_left_out(found):
   digest = workdir.write_predictions(Predictions(_LABELS[::-1].copy(), _SECOND, ("no", "yes")))
   finished_runs.change_result(workdir, predictions_sha256=digest)
   assert remaining.find(found) is None
+
+
+def test_labels_that_are_known_to_be_wrong_check_the_suspicions(found, tmp_path, monkeypatch):
+  wrong = remaining.find(found)
+  images = np.zeros((5, 28, 28, 1), np.uint8)
+  images[:, 0, 0, 0] = range(5)
+  # The suspect 3, the other mistake 1, and 4, which both networks get right.
+  known = {100 + place: zlib.crc32(images[place].tobytes()) for place in (1, 3, 4)}
+  monkeypatch.setattr(known_errors, "_KNOWN", known)
+  page = remaining.write_page(wrong, images, tmp_path / "report").read_text()
+  assert "didn't agree with 3 labels of MNIST" in page.replace("&#x27;", "'")
+  assert "The networks get 2 of these wrong, and 1 are among the suspect ones." in page
+  assert "suspect, known error" in page
+  with (tmp_path / "report" / "remaining.csv").open() as file:
+    assert [row["known error"] for row in csv.DictReader(file)] == ["known error"] * 2
+  # Another dataset has at most some of them.
+  assert known_errors.find(images[:4]) == {}
+  assert known_errors.find(images[:, :27]) == {}
+
+
+def test_the_known_errors_are_found_in_any_order_of_mnist(read_mnist):
+  images = read_mnist("t10k-images-idx3-ubyte")[..., np.newaxis]
+  found = known_errors.find(images)
+  assert len(found) == 15
+  assert all(place == number for place, number in found.items())
+  # As mturk/mnist_mturk.json of github.com/cleanlab/label-errors says that they were labeled.
+  labels = read_mnist("t10k-labels-idx1-ubyte")
+  assert [int(labels[place]) for place in found] == [8, 0, 9, 4, 2, 5, 6, 6, 5, 5, 0, 1, 4, 6, 5]
+  assert known_errors.find(images[::-1]) == {9999 - number: number for number in found}

@@ -20,6 +20,7 @@ REACH_SECONDS = 5
 STALL_SECONDS = 30
 _ATTEMPTS = 3
 _PIECE = 1 << 16
+_SILENT = "doesn't answer"
 
 
 class UnreachableError(UserError):
@@ -106,26 +107,35 @@ def check_hosts(name: str, urls: Collection[str]) -> None:
   """Asks each host once: TFDS itself tries again for minutes before it gives up.
 
   Raises:
-    UnreachableError: one doesn't answer.
+    UnreachableError: one doesn't answer, or isn't trusted.
   """
   for host, url in {urlsplit(url).netloc: url for url in urls}.items():
-    if not answers(url):
-      raise UnreachableError(remedies(name, f"{host} doesn't answer"))
+    if problem := _problem_of(url):
+      raise UnreachableError(remedies(name, f"{host} {problem}"))
 
 
-def answers(url: str) -> bool:
-  """Whether the host of an address answers anything within seconds."""
-  responses: list[requests.Response] = []
+def _problem_of(url: str) -> str:
+  """Returns what is wrong with the host of an address; empty where it answers within seconds."""
+  problems: list[str] = []
 
   def ask() -> None:
-    with contextlib.suppress(requests.exceptions.RequestException):
-      responses.append(requests.head(url, timeout=REACH_SECONDS, allow_redirects=True))
+    problem = ""
+    try:
+      requests.head(url, timeout=REACH_SECONDS, allow_redirects=True)
+    except requests.exceptions.SSLError:
+      problem = (
+        "has a certificate that isn't trusted here (behind a proxy with one of its own, "
+        "REQUESTS_CA_BUNDLE=FILE in the environment names it)"
+      )
+    except requests.exceptions.RequestException:
+      problem = _SILENT
+    problems.append(problem)
 
   # In a thread, since no time-out of requests covers the look-up of the name.
   thread = threading.Thread(target=ask, daemon=True)
   thread.start()
   thread.join(2 * REACH_SECONDS)
-  return bool(responses)
+  return problems[0] if problems else _SILENT
 
 
 def remedies(name: str, problem: str) -> str:

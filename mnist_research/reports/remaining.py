@@ -6,14 +6,14 @@ examples, so none has learned a wrong label of them by heart. (The rule of confi
 arXiv:1911.00068, asks for more than networks as sure as these ever give.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mnist_research import figures
-from mnist_research.reports import html
+from mnist_research.reports import html, known_errors
 from mnist_research.reports.output import drawn, make_directory
 from mnist_research.reports.runs import Run
 from mnist_research.reports.tables import Table, write_csv
@@ -90,21 +90,14 @@ def write_page(remaining: Remaining, images: np.ndarray | str, output: Path) -> 
     UserError: a file can't be written.
   """
   make_directory(output)
-  names, count = remaining.label_names, len(remaining.labels)
+  count = len(remaining.labels)
   header = [
     "test example", "label", "predicted", "its probability", "that of the label", "networks for it",
     "label",
   ]  # fmt: skip
-  rows = []
-  for index, suspect, votes in zip(
-    remaining.indices, remaining.suspect, remaining.votes, strict=True
-  ):
-    row, label = remaining.probabilities[index], remaining.labels[index]
-    rows.append([
-      int(index), names[label], names[row.argmax()], float(row.max()), float(row[label]),
-      int(votes), "suspect" if suspect else "",
-    ])  # fmt: skip
-  write_csv(output / "remaining.csv", [*header[:-1], "suspect"], rows)
+  known = {} if isinstance(images, str) else known_errors.find(images)
+  rows = _rows(remaining, known)
+  write_csv(output / "remaining.csv", [*header[:-1], "suspect", "known error"], rows)
   wrong, suspects = len(rows), int(remaining.suspect.sum())
   lead = (
     f"{remaining.networks} networks together, by the mean of their probabilities: {wrong:,} of "
@@ -119,6 +112,7 @@ def write_page(remaining: Remaining, images: np.ndarray | str, output: Path) -> 
         "only look like another. Look before you trust the last hundredths of a percent; nothing "
         "is corrected here."
       ),
+      *_known_part(remaining, known),
       _pictures(remaining, remaining.suspect, images, output / "suspect_labels.png"),
     ),
     html.section(
@@ -128,14 +122,46 @@ def write_page(remaining: Remaining, images: np.ndarray | str, output: Path) -> 
   ]
   if rows:
     cells = [
-      [str(r[0]), r[1], r[2], f"{r[3]:.1%}", f"{r[4]:.2g}", f"{r[5]} of {remaining.networks}", r[6]]
+      [
+        str(r[0]), r[1], r[2], f"{r[3]:.1%}", f"{r[4]:.2g}", f"{r[5]} of {remaining.networks}",
+        ", ".join(filter(None, r[6:])),
+      ]
       for r in rows[:_LISTED]
-    ]
+    ]  # fmt: skip
     listed = Table(header, cells, texts=3, last_texts=1).to_html()
     parts.append(html.section(f"The first {len(cells)} of {wrong:,}, most confident first", listed))
   path = output / PAGE
   write_atomically(path, html.page("What remains wrong", lead, *parts))
   return path
+
+
+def _rows(remaining: Remaining, known: Mapping[int, int]) -> list[list[Any]]:
+  """Returns what is told of each mistake, at the end whether its label is known to be wrong."""
+  names = remaining.label_names
+  rows: list[list[Any]] = []
+  for index, suspect, votes in zip(
+    remaining.indices.tolist(), remaining.suspect, remaining.votes, strict=True
+  ):
+    row, label = remaining.probabilities[index], remaining.labels[index]
+    rows.append([
+      index, names[label], names[row.argmax()], float(row.max()), float(row[label]), int(votes),
+      "suspect" if suspect else "", "known error" if index in known else "",
+    ])  # fmt: skip
+  return rows
+
+
+def _known_part(remaining: Remaining, known: Mapping[int, int]) -> list[str]:
+  """Returns what is said of the labels that people found to be wrong, where any are known."""
+  if not known:
+    return []
+  wrong = [int(index) for index in remaining.indices if int(index) in known]
+  suspect = [int(index) for index in remaining.indices[remaining.suspect] if int(index) in known]
+  text = (
+    f"As a check: most people who looked at the digits for Northcutt et al. 2021 "
+    f"(arXiv:2103.14749) didn't agree with {len(known)} labels of MNIST. The networks get "
+    f"{len(wrong)} of these wrong, and {len(suspect)} are among the suspect ones."
+  )
+  return [html.paragraph(text)]
 
 
 def _pictures(

@@ -85,7 +85,7 @@ def _reader_left() -> int:
   """Returns the exit code for a reader of stdout that left, as `head` does."""
   # Python would complain once more when it flushes at exit.
   os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-  return 128 + signal.SIGPIPE
+  return 128 + getattr(signal, "SIGPIPE", 13)  # Windows has none.
 
 
 def exit_code(body: Callable[[], None]) -> int:

@@ -25,6 +25,9 @@ def without_noise() -> Iterator[None]:
   """Keeps back what TensorFlow notes on stderr meanwhile; what else is written there is shown."""
   import subprocess
 
+  if os.name == "nt":  # Windows hands no pipe on, nor waits for one.
+    yield
+    return
   sys.stderr.flush()
   stderr = os.dup(2)
   # The filter ends when the first pipe is closed: the second may be held open by other processes.

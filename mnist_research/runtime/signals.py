@@ -1,13 +1,15 @@
 """Signals that ask to stop: the loop answers between two blocks of steps; elsewhere they end it.
 
 Python's own handlers wait for the main thread, which may be inside a compiled block for seconds:
-the signal's number goes through a pipe to a thread as well.
+the signal's number goes through a pair of sockets to a thread as well. (Windows waits for sockets,
+and not for pipes.)
 """
 
 import contextlib
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -34,10 +36,11 @@ def ended_by_signals() -> Iterator[None]:
   or at a second signal, the process ends where it is. That loses no more than SIGKILL does: every
   file is written under another name and renamed.
   """
-  reader, writer = _pipe()
+  reader, writer = _sockets()
   for number in heard():
     signal.signal(number, _interrupt)
-  signal.set_wakeup_fd(writer)
+  # Never closed: the thread listens until the process ends.
+  signal.set_wakeup_fd(writer.detach())
   threading.Thread(target=_end_late, args=(reader,), daemon=True).start()
   try:
     yield
@@ -66,7 +69,7 @@ def heard() -> list[int]:
   ]
 
 
-def _end_late(reader: int) -> None:
+def _end_late(reader: socket.socket) -> None:
   number = next(_received(reader))
   select.select([reader], [], [], _SECONDS_TO_END)
   os._exit(128 + number)
@@ -86,9 +89,9 @@ class StopSignals:
     # Signals belong to the main thread; a run in another (a notebook's, say) has none.
     self._active = threading.current_thread() is threading.main_thread()
     if self._active:
-      self._pipe = _pipe()
+      self._reader, self._writer = _sockets()
       self._previous = {number: signal.signal(number, lambda *_: None) for number in heard()}
-      self._previous_fd = signal.set_wakeup_fd(self._pipe[1])
+      self._previous_fd = signal.set_wakeup_fd(self._writer.fileno())
       self._thread = threading.Thread(target=self._listen, daemon=True)
       self._thread.start()
     return self
@@ -98,14 +101,14 @@ class StopSignals:
       signal.set_wakeup_fd(self._previous_fd)
       for number, handler in self._previous.items():
         signal.signal(number, handler)
-      os.close(self._pipe[1])
+      self._writer.close()
       self._thread.join()
-      os.close(self._pipe[0])
+      self._reader.close()
     if self.received and kind is None:  # It came after the last block.
       raise Interrupted(self.received)
 
   def _listen(self) -> None:
-    for number in _received(self._pipe[0]):
+    for number in _received(self._reader):
       if self.received is None:
         self.received = number
         print("\nstopping after this block of steps; Ctrl-C again stops at once", file=sys.stderr)
@@ -114,15 +117,15 @@ class StopSignals:
         os._exit(128 + number)
 
 
-def _pipe() -> tuple[int, int]:
-  """Returns the ends to read from and to write to of a pipe for `signal.set_wakeup_fd`."""
-  reader, writer = os.pipe()
-  os.set_blocking(writer, False)
+def _sockets() -> tuple[socket.socket, socket.socket]:
+  """Returns the ends to read from and to write to, for `signal.set_wakeup_fd`."""
+  reader, writer = socket.socketpair()
+  writer.setblocking(False)
   return reader, writer
 
 
-def _received(reader: int) -> Iterator[int]:
-  """Yields each of `_SIGNALS` that comes, until the pipe is closed."""
-  while received := os.read(reader, 1):
+def _received(reader: socket.socket) -> Iterator[int]:
+  """Yields each of `_SIGNALS` that comes, until the other end is closed."""
+  while received := reader.recv(1):
     if received[0] in _SIGNALS:
       yield received[0]

@@ -26,6 +26,8 @@ from mnist_research.workdir import Workdir
 
 # What `start_server` has the server import.
 _PRELOADED = ["mnist_research.sweeps.warm"]
+# The exit code after SIGKILL, which Windows lacks.
+_KILLED = 128 + 9
 
 
 class Scored(NamedTuple):
@@ -181,7 +183,10 @@ def cores_of_jobs(jobs: int) -> list[list[int]]:
   Raises:
     UserError: there are fewer cores than jobs.
   """
-  cores = sorted(os.sched_getaffinity(0))
+  if hasattr(os, "sched_getaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+  else:  # macOS and Windows, where `_train` leaves the jobs to the system.
+    cores = [*range(os.cpu_count() or 1)]
   if jobs > len(cores):
     raise UserError(f"--jobs={jobs}: there are {len(cores)} cores here, and each job takes one")
   return [cores[len(cores) * job // jobs : len(cores) * (job + 1) // jobs] for job in range(jobs)]
@@ -200,7 +205,7 @@ def _begin(log: Path) -> None:
 
   def follow() -> None:
     connection.wait([parent.sentinel])
-    os._exit(128 + signal.SIGKILL)
+    os._exit(_KILLED)
 
   threading.Thread(target=follow, daemon=True).start()
 
@@ -208,7 +213,8 @@ def _begin(log: Path) -> None:
 def _train(config: Config, cores: Sequence[int], log: Path, answers: Connection) -> None:
   _begin(log)
   # TensorFlow makes as many threads as the process may use cores.
-  os.sched_setaffinity(0, cores)
+  if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, cores)
   from mnist_research.training import loop
 
   workdir = Workdir(config.run.workdir)
