@@ -1,5 +1,7 @@
 """Tests of deploy/ray_train.py on a cluster of this machine: equal bits, lost workers, stops."""
 
+import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -128,3 +130,75 @@ def test_a_workdir_must_be_named(tmp_path):
   assert finished.stderr.splitlines()[-1] == (
     "error: --workdir=DIR is needed behind --, on a disk that all workers share"
   )
+
+
+def _ended(*arguments: str | Path) -> subprocess.CompletedProcess:
+  """Runs the script to its end."""
+  return subprocess.run(
+    [sys.executable, _TRAIN, *arguments], capture_output=True, text=True, check=False,
+    cwd=commands.REPOSITORY, env={**os.environ, "PYTHONPATH": str(commands.REPOSITORY)},
+  )  # fmt: skip
+
+
+def test_flags_that_train_refuses_are_told_before_ray_starts(tmp_path):
+  finished = _ended("--", f"--workdir={tmp_path / 'run'}", "--epochs=x")
+  assert (finished.returncode, finished.stdout) == (2, "")
+  assert finished.stderr.startswith("error: --epochs=x")
+  assert len(finished.stderr.splitlines()) == 1
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_what_train_refuses_is_not_tried_again_by_ray(tmp_path):
+  finished = _ended(
+    "--workers=1", "--restarts=3", "--", f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path}",
+    "--dataset=mnist", "--mirror=http://127.0.0.1:9",
+  )  # fmt: skip
+  assert finished.returncode == 2
+  reason = "error: --dataset=mnist is not prepared here and 127.0.0.1:9 doesn't answer"
+  assert finished.stderr.splitlines()[-1].startswith(reason)
+  # That of the one worker that tried, which Ray shows, and that of the script.
+  assert (finished.stdout + finished.stderr).count(reason) == 2
+  assert not list((tmp_path / "run").glob(".refusal*"))
+
+
+@pytest.fixture(scope="module")
+def ray_train():
+  """The script as a module."""
+  spec = importlib.util.spec_from_file_location("ray_train", _TRAIN)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+@pytest.mark.parametrize(
+  ("code", "said", "is_refusal"),
+  [
+    (2, "error: no such dataset", True),
+    (2, "error: worker 1 (b:1) has ended; start all workers again: they go on", False),
+    (1, "Traceback", False),
+    (143, "stopped", False),
+  ],
+)
+def test_a_worker_that_is_refused_is_not_started_again(
+  ray_train, tmp_path, capfd, code, said, is_refusal
+):
+  program = (
+    f"open('ran', 'a').write('x'); import sys; print({said!r}, file=sys.stderr);exit({code})"
+  )
+  config = {
+    "command": ["env", "-C", str(tmp_path), sys.executable, "-c", program],
+    "workdir": str(tmp_path / "run"), "refusal": str(tmp_path / "run" / ".refusal"),
+  }  # fmt: skip
+  for _ in range(2):
+    with contextlib.suppress(RuntimeError):
+      ray_train.run_worker(config)
+  assert (tmp_path / "ran").read_text() == ("x" if is_refusal else "xx")
+  assert capfd.readouterr().err.count(said) == (1 if is_refusal else 2)
+  if is_refusal:
+    assert Path(config["refusal"]).read_text() == said.removeprefix("error: ")
+
+
+def test_what_ray_repairs_is_no_refusal(ray_train):
+  source = (commands.REPOSITORY / "mnist_research" / "workers.py").read_text()
+  assert all(words in source for words in ray_train.OTHERS_MISSED)
