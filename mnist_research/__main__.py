@@ -21,7 +21,7 @@ def summary(command: str) -> str:
 
 
 def listing() -> str:
-  """Returns the commands with a line each, and how one is run."""
+  """Returns the commands, one per line, and how to run one."""
   lines = [f"  python -m mnist_research.{name:<10} {summary(name)}" for name in COMMANDS]
   return "\n".join(
     [
@@ -35,7 +35,7 @@ def listing() -> str:
 
 
 def main(arguments: list[str]) -> None:
-  """Prints the list, or raises UserError where something else is asked for."""
+  """Prints the list; raises UserError for anything else."""
   asked = arguments[0] if arguments else "--help"
   if asked == "--version":
     print(__version__, flush=True)

@@ -4,8 +4,8 @@
   python -m mnist_research.benchmark --flagfile=configs/fast.cfg --benchmark=time_to_accuracy
   python -m mnist_research.benchmark --benchmark=learning_rate --workdir=runs/rates
 
-A table of what was found, and what was timed and what was not, goes to people on stderr; the last
-line on stdout is one JSON object: `benchmark`, the settings, and the figures, in seconds and bytes.
+A table of the results, with what was timed and what was not, goes to stderr; the last line on
+stdout is one JSON object: `benchmark`, the settings, and the figures, in seconds and bytes.
 """
 
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ _PATHS = ("workdir", "data_dir", "manual_dir", "fallback_dataset")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: all settings, and what is measured."""
+  """Defines the flags: all settings, and what to measure."""
   config_flags.define(flag_values)
   flags.DEFINE_enum(
     "benchmark",
@@ -40,15 +40,15 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "baseline",
     None,
     ["keras_fit", "keras_fit_tuned"],
-    "throughput: Keras's fit on the same network in turn with training; tuned: 125 steps an "
+    "throughput: Keras's fit on the same network, in turn with training; tuned: 125 steps per "
     "execution, and XLA where training has it",
     flag_values=flag_values,
   )
   flags.DEFINE_integer(
-    "rounds", 5, "how often each thing is measured", lower_bound=1, flag_values=flag_values
+    "rounds", 5, "number of measurements of each kind", lower_bound=1, flag_values=flag_values
   )
   flags.DEFINE_integer(
-    "num_seeds", 10, "time_to_accuracy: trainings, from --seed on", lower_bound=1,
+    "num_seeds", 10, "time_to_accuracy: number of trainings, from --seed on", lower_bound=1,
     flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_bool(
@@ -58,7 +58,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Measures what the flags name and prints what was found."""
+  """Measures what the flags name and prints the results."""
   app.refuse_arguments(arguments)
   settings = config_flags.from_flags(flag_values).with_pinned_data()
   benchmark = app.required(flag_values, "benchmark")
@@ -70,11 +70,11 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
     workdir = Workdir(app.required(flag_values, "workdir"))
     place = workdir.tensorboard if flag_values.profile else workdir.figures
-    with writing(place):  # Known now, and not after what was measured is lost.
+    with writing(place):  # Fails now, before the measurements that would be lost.
       place.mkdir(parents=True, exist_ok=True)
   measure = _measure_processes if benchmark in ("startup", "memory") else _measure_here
   report = measure(flag_values, settings)
-  if report is None:  # Of another worker than the chief.
+  if report is None:  # Of a worker other than the chief.
     return
   from absl import logging
 
@@ -84,7 +84,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def _measure_processes(flag_values: flags.FlagValues, settings: Config) -> "Report":
-  """Measures what only a new process can show; this one needs no TensorFlow."""
+  """Measures what only a new process can show; this process needs no TensorFlow."""
   from mnist_research.benchmarks import memory, startup
 
   if flag_values.benchmark == "startup":
@@ -93,7 +93,7 @@ def _measure_processes(flag_values: flags.FlagValues, settings: Config) -> "Repo
 
 
 def _measure_here(flag_values: flags.FlagValues, settings: Config) -> "Report | None":
-  """Measures in this process, and in those of the other workers if there are any."""
+  """Measures in this process, and in the other workers if there are any."""
   app.load_tensorflow()
   from mnist_research.benchmarks import (
     evaluate,

@@ -3,12 +3,11 @@
   python -m mnist_research.camera
   python -m mnist_research.camera --workdir=runs/cnn --source=video.mp4
 
-The frames of the last third of a second vote: another answer takes over where two thirds of them
-give it.
+The frames of the last third of a second vote; the answer changes when two thirds of them agree.
 Prints a JSON object on stdout whenever the answer changes: frame, seconds, label, label_name,
 probability, box (x, y, width, height in pixels of the frame), step of the network; those from
-label to box are null where there is no digit. Where there is a display, a window shows the frames
-with the digit outlined; q or Esc closes it. Ends with the video, or at Ctrl-C.
+label to box are null if there is no digit. If there is a display, a window shows the frames with
+the digit outlined; q or Esc closes it. Ends with the video, or with Ctrl-C.
 """
 
 from absl import flags
@@ -18,7 +17,7 @@ from mnist_research.runtime import app, command_line
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which network, and what it sees."""
+  """Defines the flags: the network and the source."""
   config_flags.define(flag_values, ["workdir", "device"])
   config_flags.define_step(flag_values)
   config_flags.define_accept_all(flag_values)
@@ -56,7 +55,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     if reading and not reading.is_digit:
       reading = None
     label_name = vote.add(frame.seconds, recognizer.label_names[reading.label] if reading else None)
-    # What is shown of the answer is from the latest frame that gave it.
+    # The part of the answer that is shown comes from the latest frame that gave it.
     if reading and recognizer.label_names[reading.label] == label_name:
       latest = reading
     reading = latest if label_name else None

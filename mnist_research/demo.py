@@ -2,12 +2,12 @@
 
   python -m mnist_research.demo
   python -m mnist_research.demo --workdir=runs/cnn --port=8000
-  python -m mnist_research.demo --host=192.168.1.7        # for a class on that network
+  python -m mnist_research.demo --host=192.168.1.7        # share it on that network
 
-Prints one JSON object on stdout once the page is there:
-url, and the step of the network. Ctrl-C ends it. At an address other than 127.0.0.1, the url has
-a token, without which nobody is answered. HTTP isn't encrypted, and without HTTPS browsers keep
-the camera from a page of another machine.
+Prints one JSON object on stdout when the page is up: url, and the step of the network. Ctrl-C ends
+it. At an address other than 127.0.0.1, the url contains a token, and requests without it are
+refused. HTTP isn't encrypted, and without HTTPS browsers don't give the page of another machine
+the camera.
 """
 
 import errno
@@ -23,22 +23,22 @@ from mnist_research.live.page.address import Address
 from mnist_research.runtime import app, own_data
 from mnist_research.runtime.errors import UserError
 
-# A class draws at the same time; each page waits for its answer before it asks again.
+# Many people draw at the same time; each page waits for its answer before it asks again.
 _REQUESTS_OF_A_CLASS = 64
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which network, and where the page is."""
+  """Defines the flags: the network, and the address of the page."""
   config_flags.define(flag_values, ["workdir", "device"])
   config_flags.define_step(flag_values)
   config_flags.define_accept_all(flag_values)
   flags.DEFINE_string(
-    "host", addresses.LOCAL, "IP address of this machine at which the page is; at any but "
+    "host", addresses.LOCAL, "IP address of this machine for the page; at any but "
     f"{addresses.LOCAL}, others on that network can open it by the printed link",
     flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_integer(
-    "port", 7860, "port of the page; 0: any that is free", lower_bound=0, upper_bound=65535,
+    "port", 7860, "port of the page; 0: any free one", lower_bound=0, upper_bound=65535,
     flag_values=flag_values,
   )  # fmt: skip
 
@@ -68,7 +68,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       workdir, settings, flag_values.step, accept_all=flag_values.accept_all
     )
     readings.check_reads_digits(recognizer, "the page")
-    # The first answer compiles the network: nobody should wait for it.
+    # The first answer compiles the network: do it before anybody waits.
     recognizer.probabilities(np.zeros((1, *recognizer.image_shape), np.uint8))
     # What was tested is another network where --step chose one.
     step = recognizer.trained.step
@@ -88,12 +88,12 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def describe(settings: Config, result: dict[str, Any] | None, step: int) -> str:
-  """Says what the network is."""
-  # Results of older commits don't name the dataset.
+  """Describes the network."""
+  # Results of earlier versions don't name the dataset.
   if result is None or "dataset" not in result:
     trained = f"trained for {step:,} steps on {own_data.short_name(settings.data.dataset)}"
   else:
-    # `--score_test=false` leaves the figures of validation alone.
+    # With `--score_test=false` there are only validation figures.
     split = "test" if "test_accuracy" in result else "validation"
     share = f"{result[f'{split}_accuracy']:.2%}"
     trained = (
@@ -113,7 +113,7 @@ def _describe_privacy(address: Address) -> str:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-  """Returns a socket that listens; raises UserError where it can't."""
+  """Returns a listening socket; raises UserError if there is none."""
   try:
     listener = socket.socket(addresses.family_of(host))
   except ValueError as error:

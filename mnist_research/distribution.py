@@ -1,6 +1,6 @@
-"""Where a run computes: devices, the `tf.distribute` strategy, what the process is set to.
+"""Where a run computes: devices, the `tf.distribute` strategy, settings of the process.
 
-Each worker has one replica a device.
+Each worker has one replica per device.
 """
 
 import contextlib
@@ -19,13 +19,14 @@ from mnist_research.workers import Workers, wait_for_others
 
 
 def create_strategy(config: Config, workers: Workers) -> tf.distribute.Strategy:
-  """Sets the process up for `config` and returns its strategy; waits until all workers are there.
+  """Configures the process for `config` and returns its strategy; waits for all workers.
 
-  The devices of a process can be set once only, before its first operation.
+  The devices of a process can be set only once, before its first operation.
 
   Raises:
-    UserError: the device or the count of devices isn't there, there are more than examples in a
-      batch, or TF_CONFIG isn't as it must be.
+    UserError: the device or the number of devices isn't available, the batch has fewer examples
+      than
+    there are replicas, or TF_CONFIG is invalid.
   """
   if config.run.deterministic:
     tf.config.experimental.enable_op_determinism()
@@ -47,8 +48,8 @@ def create_strategy(config: Config, workers: Workers) -> tf.distribute.Strategy:
 
 
 def _mirrored(devices: list[str]) -> tf.distribute.Strategy:
-  # On CPUs the default reduces by collective operations, whose keys begin at the same number in
-  # each strategy: the second network of a process meets the shapes of the first.
+  # On CPUs the default reduces by collective operations, whose keys start at the same number in
+  # each strategy: the second network of a process would meet the shapes of the first.
   on_cpu = devices[0].startswith("CPU")
   return tf.distribute.MirroredStrategy(
     devices, cross_device_ops=tf.distribute.ReductionToOneDevice() if on_cpu else None
@@ -88,10 +89,10 @@ def _join(config: Config, workers: Workers) -> tf.distribute.Strategy:
 
 @contextlib.contextmanager
 def _waiting() -> Iterator[None]:
-  """Lets Ctrl-C end the process at once; SIGTERM means afterwards what it meant before.
+  """Lets Ctrl-C end the process at once; afterwards SIGTERM has its previous handler again.
 
-  While TensorFlow waits for the others it lets no Python run, so no handler would, and it takes
-  SIGTERM for itself, only to note it.
+  While TensorFlow waits for the others no Python code runs, so no handler would, and TensorFlow
+  replaces the handler of SIGTERM by one that only records it.
   """
   if threading.current_thread() is not threading.main_thread():
     yield
@@ -106,7 +107,7 @@ def _waiting() -> Iterator[None]:
 
 
 def describe(strategy: tf.distribute.Strategy, workers: Workers) -> str:
-  """Says on what a run computes, as in `CPU:0, CPU:1 (mirrored)`."""
+  """Describes the devices of a run, such as `CPU:0, CPU:1 (mirrored)`."""
   devices = ", ".join(name.rpartition("device:")[2] for name in strategy.extended.worker_devices)
   if workers.several:
     return f"{devices} of each of {len(workers.addresses)} workers (multi_worker)"
@@ -115,7 +116,7 @@ def describe(strategy: tf.distribute.Strategy, workers: Workers) -> str:
 
 
 def all_devices(strategy: tf.distribute.Strategy, workers: Workers) -> list[str]:
-  """Returns the devices of every worker, as TensorFlow names them: each worker has the same."""
+  """Returns the devices of every worker, as TensorFlow names them; all workers have the same."""
   own = list(strategy.extended.worker_devices)
   return [
     name.replace(f"/task:{workers.index}/", f"/task:{index}/")
@@ -127,10 +128,10 @@ def all_devices(strategy: tf.distribute.Strategy, workers: Workers) -> list[str]
 def compiles_with_xla(
   devices: DeviceConfig, strategy: tf.distribute.Strategy, *, pays: bool
 ) -> bool:
-  """Returns whether the block of steps goes through XLA.
+  """Returns whether XLA compiles the block of steps.
 
-  A block that reduces gradients over replicas can't be compiled. `auto` tries XLA, in a process of
-  its own, on a GPU newer than what TensorFlow was built for.
+  A block that reduces gradients over replicas can't be compiled. On a GPU newer than those that
+  TensorFlow was built for, `auto` tests XLA in another process.
 
   Args:
     devices: the settings.
@@ -157,23 +158,23 @@ def compiles_with_xla(
 
 
 def first_example(replica: Any, *, batch_size: int, replicas: int) -> Any:
-  """Returns the place in the global batch of a replica's first example; of integers or tensors.
+  """Returns the position of a replica's first example in the global batch; integers or tensors.
 
-  A replica has the examples from there to the next one's first. Where the batch doesn't divide,
-  some have one more than others; no example is left out or doubled, and none is padding.
+  A replica has the examples up to the next one's first. If the batch doesn't divide evenly, some
+  have one more than others; no example is dropped, repeated or padded.
   """
   return replica * batch_size // replicas
 
 
 def sum_over_workers(value: tf.Tensor, strategy: tf.distribute.Strategy) -> tf.Tensor:
-  """Returns the sum of what each process of a run gives as `value`; for use in compiled code."""
+  """Returns the sum of `value` over the processes of a run; for use in compiled code."""
   if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
     return strategy.reduce("SUM", value, axis=None)
   return value
 
 
 def replica_slices(strategy: tf.distribute.Strategy, batch_size: int) -> list[slice]:
-  """Returns which examples of a global batch each replica of this process has, in their order."""
+  """Returns which examples of a global batch each replica of this process gets, in order."""
   replicas = strategy.num_replicas_in_sync
   slices: list[slice] = []
 
@@ -190,7 +191,7 @@ def replica_slices(strategy: tf.distribute.Strategy, batch_size: int) -> list[sl
 
 
 def _devices(kind: str, count: int) -> list[str]:
-  """Returns the names of `count` logical devices, and makes them where they are CPUs."""
+  """Returns the names of `count` logical devices; creates them on CPUs."""
   gpus = [] if kind == "cpu" else tf.config.list_physical_devices("GPU")
   if kind == "gpu" and not gpus:
     raise UserError("--device=gpu: TensorFlow sees no GPU; use --device=auto or --device=cpu")
@@ -198,7 +199,7 @@ def _devices(kind: str, count: int) -> list[str]:
     if count > len(gpus):
       raise UserError(f"--device_count={count}: TensorFlow sees {len(gpus)} GPUs")
     for gpu in gpus:
-      # Otherwise the first process takes all the memory of every GPU.
+      # Otherwise the first process takes all memory of every GPU.
       tf.config.experimental.set_memory_growth(gpu, True)
     return [f"GPU:{i}" for i in range(count or len(gpus))]
   if kind == "cpu":
@@ -208,7 +209,7 @@ def _devices(kind: str, count: int) -> list[str]:
 
 
 def _split_cpu(count: int) -> int:
-  """Makes `count` logical devices of the one CPU, and returns their number."""
+  """Creates `count` logical devices of the one CPU, and returns their number."""
   if count > 1:
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:

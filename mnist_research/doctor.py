@@ -1,16 +1,16 @@
-"""Checks whether training can run on this machine, and says what to do where it can't.
+"""Checks whether training can run on this machine, and says how to fix what keeps it from running.
 
   python -m mnist_research.doctor --flagfile=configs/dense.cfg
   python -m mnist_research.doctor --device=gpu --data_dir=DIR
 
-It takes the flags of `train` and checks what a run with them would need: Python, the packages and
-the versions that they want of each other, Keras's environment, memory, room on the disks,
-TensorFlow and the CUDA that it was built for, libraries that couldn't be loaded, each GPU, the
-dataset or the host that has it, and what `auto` would choose. A matrix product, a convolution and
-a loop compiled by XLA are tried in a process of their own, so that one which dies is a line here.
+It takes the flags of `train` and checks what such a run needs: Python, the packages and their
+requirements of each other, Keras's configuration, memory, disk space, TensorFlow and the CUDA that
+it was built for, libraries that couldn't be loaded, each GPU, the dataset or the host that has it,
+and what `auto` would choose. A matrix product, a convolution and a loop compiled by XLA run in
+another process, so that an abort becomes a line here.
 
 The last line on stdout is one JSON object: can_train, problems, warnings, checks, and facts. The
-exit code is 0 where training can run, and 2 where something has to be fixed.
+exit code is 0 if training can run, and 2 if something must be fixed.
 """
 
 import sys
@@ -26,7 +26,7 @@ from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app
 from mnist_research.runtime.errors import UserError
 
-if TYPE_CHECKING:  # The packages that it looks at may be missing.
+if TYPE_CHECKING:  # The packages that it checks may be missing.
   from mnist_research.diagnosis.findings import Finding
 
 
@@ -36,7 +36,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Checks, prints each finding as it comes, and ends with what to do."""
+  """Checks, prints each finding as it comes, and ends with the fixes."""
   app.refuse_arguments(arguments)
   settings = config_flags.from_flags(flag_values)
   _say(f"mnist_research {__version__}: can training run here?")
@@ -77,7 +77,7 @@ def _check(config: Config) -> "Iterator[Finding]":
   found = list(packages.check())
   yield from found
   if any(each.level == "problem" for each in found):
-    return  # What follows needs them.
+    return  # The remaining checks need them.
   from mnist_research.diagnosis import dataset, devices, machine
   from mnist_research.runtime.isolated import Isolated
 

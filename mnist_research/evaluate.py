@@ -3,18 +3,18 @@
   python -m mnist_research.evaluate --workdir=runs/dense
   python -m mnist_research.evaluate --workdir=runs/a --ensemble=runs/b,runs/c --split=validation
 
-With `--ensemble`, several networks together: the mean of their probabilities. Validation examples
-are scored, and a temperature is fitted on them, only where no network was trained on them. Each
-scoring of the test split is written down in test_scores.jsonl of its workdirs. The last line on
-stdout is one JSON object: dataset, split, num_examples, loss, accuracy, accuracy_per_class,
-calibration_error, the step of the network, and the steps and temperatures of all. A network trained
-with --outliers has refused, too: the share of the examples that it takes for no digit. With
---outliers=DATASET, outliers has how many of the test split of that dataset it refuses. With
---corruptions, corruptions has the errors on the same examples when they are spoiled: those of the
-test split in the fifteen ways of MNIST-C, others in ten ways that aren't among them, so that a
-choice can't leak. --corruptions=raw asks the network as they are, --corruptions=prepared after the
-preparation of people's pictures, which takes minutes. The workdir keeps those of test, for its
-report.
+With `--ensemble`, the mean of the probabilities of several networks is scored. Validation examples
+are scored, and a temperature is fitted on them, only if no network was trained on them. Each
+scoring of the test split is logged in test_scores.jsonl of its workdirs. The last line on stdout
+is one JSON object: dataset, split, num_examples, loss, accuracy, accuracy_per_class,
+calibration_error, the step of the network, and the steps and temperatures of all. For a network
+trained with --outliers it has `refused`, the share of the examples that were rejected as no digit;
+with --outliers=DATASET also `outliers`, the share of the test split of that dataset. With
+--corruptions it has `corruptions`, the errors on the same examples when they are corrupted: for the
+test split in the fifteen ways of MNIST-C, for others in ten other ways, so that a choice can't
+leak. --corruptions=raw passes the corrupted images to the network, --corruptions=prepared prepares
+them first as users' pictures are, which takes minutes. The workdir keeps those of the test split
+for its report.
 """
 
 import math
@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # They load TensorFlow.
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which network, which examples, and how it is asked."""
+  """Defines the flags: the network, the examples, and how it is scored."""
   config_flags.define(flag_values, config_flags.AFTER_TRAINING)
   config_flags.define_step(flag_values)
   flags.DEFINE_enum(
@@ -59,7 +59,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "ensemble", "more workdirs: the mean of all their probabilities is scored", flag_values
   )
   flags.DEFINE_integer(
-    "test_time_augmentation", 0, "augmented copies of each image to answer for with it",
+    "test_time_augmentation", 0, "augmented copies of each image, to average the answers",
     lower_bound=0, flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_float(
@@ -79,7 +79,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   from mnist_research.workdir import Workdir, trained_workdir
 
   workdirs = [trained_workdir(flag_values.workdir), *map(Workdir, flag_values.ensemble)]
-  # The first member says which examples are scored.
+  # The first member decides which examples are scored.
   trained = [workdir.trained_config() for workdir in workdirs]
   member_settings = [
     config_flags.from_flags_over(config, flag_values).with_pinned_data() for config in trained
@@ -95,7 +95,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   from mnist_research.inference.readings import check_reads_digits
 
   source = datasets.prepare(settings)
-  # A fallback may stand in for the dataset.
+  # The run may have used a fallback instead of its dataset.
   settings = settings.replace(dataset=source.name)
   _check_held_out(settings, networks, flag_values)
   members = [
@@ -131,10 +131,10 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 def _score(
   members: Sequence["Recognizer"], source: "Source", split: "Split"
 ) -> tuple[dict[str, Any], "np.ndarray | None"]:
-  """Returns how well examples are predicted, as JSON takes it, and their class scores.
+  """Returns the scores as JSON takes them, and the class scores.
 
   Args:
-    members: the networks that answer together.
+    members: the networks of the ensemble.
     source: gives the names of the classes.
     split: the examples.
   """
@@ -161,11 +161,11 @@ def _score(
 def _refusals(
   members: Sequence["Recognizer"], scores: "np.ndarray | None", settings: Config, outliers: str
 ) -> dict[str, Any]:
-  """Returns what is refused, as JSON takes it.
+  """Returns the shares that are rejected, as JSON takes them.
 
   Args:
     members: the networks.
-    scores: the class scores of the examples, float64 [N]; None: nothing is refused.
+    scores: the class scores of the examples, float64 [N]; None: nothing is rejected.
     settings: of the first network.
     outliers: a dataset of images of no class; empty: none.
   """
@@ -207,13 +207,13 @@ def _refusals(
 def _corruptions(
   members: Sequence["Recognizer"], split: "Split", split_name: str, mode: str | None
 ) -> dict[str, dict[str, Any]]:
-  """Returns how spoiled examples are read, by mode, as JSON takes it; empty where nobody asks.
+  """Returns the scores of corrupted examples by mode, as JSON takes them; empty without a mode.
 
   Args:
     members: the networks.
-    split: the examples as they are.
-    split_name: other splits than test get other corruptions, so that a choice by them can't leak.
-    mode: raw or prepared; None: nothing is spoiled.
+    split: the uncorrupted examples.
+    split_name: splits other than test get other corruptions, so that a choice by them can't leak.
+    mode: raw or prepared; None: no corruptions.
   """
   from absl import logging
 
@@ -235,7 +235,7 @@ def _corruptions(
 def _keep_corruptions(
   workdir: "Workdir", scored: Mapping[str, Any], corruptions: Mapping[str, Any]
 ) -> None:
-  """Keeps what was found for the report, beside what was found of the same before.
+  """Keeps the results for the report, next to earlier ones of the same network.
 
   Args:
     workdir: of the network.
@@ -246,7 +246,7 @@ def _keep_corruptions(
 
   from mnist_research.workdir import SHIPPED
 
-  if workdir.path == SHIPPED:  # That is part of the package.
+  if workdir.path == SHIPPED:  # It is part of the package.
     return
   try:
     known = workdir.read_corruptions() or {}
@@ -260,7 +260,7 @@ def _keep_corruptions(
 def _load_member(
   workdir: "Workdir", settings: Config, source: "Source", flag_values: flags.FlagValues
 ) -> "Recognizer":
-  """Returns the network of one workdir, ready to answer as the flags ask."""
+  """Returns the network of one workdir, configured as the flags say."""
   from absl import logging
 
   from mnist_research.data import datasets
@@ -276,18 +276,18 @@ def _load_member(
 def _record_test_scorings(
   workdirs: Sequence["Workdir"], steps: Sequence[int], dataset: str
 ) -> None:
-  """Writes into each workdir that its network, of a step, was scored on the test split."""
+  """Logs in each workdir that its network, at a step, was scored on the test split."""
   from mnist_research.workdir import SHIPPED
 
   for workdir, step in zip(workdirs, steps, strict=True):
-    if workdir.path != SHIPPED:  # That is part of the package.
+    if workdir.path != SHIPPED:  # It is part of the package.
       protocol.record_test_scoring(
         workdir.path, "evaluate", dataset=dataset, step=step, members=len(workdirs)
       )
 
 
 def _check_refuses(trained: Sequence[Config], outliers: str) -> None:
-  """Raises UserError where outliers are named, and a network wasn't trained to refuse any."""
+  """Raises UserError if outliers are named, and a network wasn't trained to reject any."""
   if outliers and not all(config.data.outliers for config in trained):
     raise UserError(
       f"--outliers={outliers}: the network was trained without --outliers, and refuses nothing"
@@ -297,10 +297,10 @@ def _check_refuses(trained: Sequence[Config], outliers: str) -> None:
 def _check_held_out(
   settings: Config, members: Sequence[tuple[Path, Config]], flag_values: flags.FlagValues
 ) -> None:
-  """Raises UserError where a network would be judged by what it, or its temperature, was made of.
+  """Raises UserError if a network would be scored on what it or its temperature was fitted to.
 
   Args:
-    settings: say which examples are scored.
+    settings: the settings that define the examples.
     members: each network's workdir, and the settings that it was trained with.
     flag_values: of the command.
   """

@@ -3,7 +3,7 @@
   python -m mnist_research.export --output=digits.tflite --format=tflite
   python -m mnist_research.export --workdir=runs/cnn --output=~/models/cnn
 
-`--format` says as what: `saved_model`, `tflite`, `tflite_int8` or `onnx`. The last line on stdout
+`--format` is `saved_model`, `tflite`, `tflite_int8` or `onnx`. The last line on stdout
 is one JSON object: format, output, bytes, label_names, step. A network trained with --outliers has
 a second output, class_scores.
 """
@@ -21,7 +21,7 @@ _CALIBRATION_EXAMPLES = 500
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which network, as what, and where."""
+  """Defines the flags: the network, the format and the output."""
   config_flags.define(flag_values, config_flags.AFTER_TRAINING)
   config_flags.define_step(flag_values)
   flags.DEFINE_enum(
@@ -47,7 +47,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     raise UserError(f"--output={output} is there already: remove it, or name another --output")
   if file_format == "onnx":
     app.require_extra("tf2onnx", "export")
-  # 16 bits pay only where the processor has them; the weights have 32 in any case.
+  # 16 bits pay off only if the processor supports them; the weights have 32 in any case.
   settings = settings.replace(precision="float32")
   app.load_tensorflow()
   from absl import logging

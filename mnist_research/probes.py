@@ -1,6 +1,6 @@
 """Small operations that show whether TensorFlow and a device work; each may end its process.
 
-`runtime.isolated` calls them, so they take and return what JSON can hold.
+`runtime.isolated` calls them, so they take and return only what JSON can represent.
 """
 
 import contextlib
@@ -16,17 +16,18 @@ import tensorflow as tf
 
 from mnist_research.runtime.isolated import Isolated
 
-# Of the largest entry. TensorFloat-32, which GPUs multiply with, keeps 10 bits of a number.
+# Relative to the largest entry. TensorFloat-32, which GPUs use, keeps 10 bits of a number.
 _TOLERANCE = 1e-2
-# CUDA's libraries, as they are named in the memory map of a process.
+# CUDA's libraries, by their names in the memory map of a process.
 _CUDA_LIBRARY = re.compile(r"/lib(cu|nv|nccl)[^/]*\.so[^/]*$")
 
 
 def describe() -> dict[str, Any]:
-  """Returns what TensorFlow and Keras are, and the GPUs that they see.
+  """Returns the versions of TensorFlow and Keras, and the GPUs that they see.
 
-  `libraries` has the path of each of CUDA's that was loaded, `built_for` the capabilities of the
-  GPUs that TensorFlow was built for, such as `sm_89`, and `capability` that of a GPU: (9, 0), say.
+  `libraries` has the path of each CUDA library that was loaded, `built_for` the capabilities of the
+  GPUs that TensorFlow was built for, such as `sm_89`, and `capability` that of a GPU, such as (9,
+  0).
   """
   build = tf.sysconfig.get_build_info()
   built_for = list(build.get("cuda_compute_capabilities", []))
@@ -93,21 +94,21 @@ def compile_block(device: str) -> None:
 
 
 def is_newer(capability: Sequence[int], built_for: Sequence[str]) -> bool:
-  """Returns whether a GPU is newer than each that a TensorFlow was built for.
+  """Returns whether a GPU is newer than all that a TensorFlow was built for.
 
   Args:
     capability: of the GPU, such as (12, 0).
-    built_for: such as `sm_89`, `compute_90`; none: unknown, and no GPU is newer.
+    built_for: such as `sm_89`, `compute_90`; empty: unknown, and no GPU is newer.
   """
   numbers = [int(number) for each in built_for for number in re.findall(r"_(\d+)", each)]
   return bool(numbers) and 10 * capability[0] + capability[1] > max(numbers)
 
 
 def xla_fails(device: str) -> str:
-  """Returns why XLA can't be used on a device; empty where it can.
+  """Returns why XLA can't be used on a device; empty if it can.
 
-  It is tried where the device is a GPU newer than what this TensorFlow was built for: there XLA may
-  end the process (tensorflow#111958). That takes as long as a start of TensorFlow.
+  It is tested if the device is a GPU newer than what this TensorFlow was built for, where XLA may
+  end the process (tensorflow#111958). The test takes as long as starting TensorFlow.
   """
   if "GPU" not in device:
     return ""
@@ -152,13 +153,13 @@ def _describe_gpu(gpu: Any, built_for: list[str]) -> dict[str, Any]:
 def _gpus() -> list[Any]:
   gpus = tf.config.list_physical_devices("GPU")
   for gpu in gpus:
-    with contextlib.suppress(RuntimeError):  # It is in use already, and set then.
+    with contextlib.suppress(RuntimeError):  # It is already in use, and set.
       tf.config.experimental.set_memory_growth(gpu, True)
   return gpus
 
 
 def _loaded_libraries() -> dict[str, str]:
-  """Returns the paths of CUDA's libraries in this process, by name; none where not on Linux."""
+  """Returns the paths of CUDA's libraries in this process, by name; empty if not on Linux."""
   try:
     lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
   except OSError:
@@ -168,7 +169,7 @@ def _loaded_libraries() -> dict[str, str]:
 
 
 def _cuda_of_driver() -> str | None:
-  """Returns the newest CUDA that the driver runs, such as 12.4; None where there is no driver."""
+  """Returns the newest CUDA that the driver runs, such as 12.4; None if there is no driver."""
   version = ctypes.c_int()
   try:
     get_version: Callable[..., int] = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion

@@ -1,8 +1,8 @@
-"""Which examples a run may be judged by, and the count of what it was judged by.
+"""Which examples may be used to score a run, and the log of its test scorings.
 
-Two rules that keep a choice from leaking into what it is judged by. A network is scored on
-validation examples, and a temperature is fitted on them, only where it was not trained on them. And
-each time that a run's test split is scored is written down in its workdir.
+Two rules keep choices from leaking into scores. A network is scored on validation examples, and a
+temperature is fitted on them, only if it was not trained on them. And each scoring of a run's test
+split is logged in its workdir.
 """
 
 import datetime
@@ -15,7 +15,7 @@ from mnist_research.runtime import extensions, own_data, records
 from mnist_research.runtime.errors import UserError
 
 TEST_SCORES = "test_scores.jsonl"
-# Datasets that are made of the same handwriting: examples of one may be among those of another.
+# Datasets made from the same handwriting: an example of one may be in another.
 _NIST = ("mnist", "emnist", "mnist_corrupted")
 
 
@@ -23,7 +23,7 @@ class Cut(NamedTuple):
   """How a run divides the train split: its last examples are held out, the others trained on.
 
   Attributes:
-    dataset: what tells it from other datasets.
+    dataset: identifies the dataset.
     held_out: how many examples are held out.
   """
 
@@ -52,14 +52,14 @@ def check_held_out(
   Args:
     scored: gives the dataset, and how many of the last examples of train are meant.
     members: the workdir of each network, and the settings that it was trained with.
-    purpose: the flag that asks for these examples.
+    purpose: the flag that needs these examples.
 
   Raises:
-    UserError: a member was trained on some of them, or may have been; it is named.
+    UserError: a member was trained on some of them, or may have been; the message names it.
   """
   dataset, wanted = cut_of(scored)
   if not wanted:
-    raise UserError(f"{purpose}: this run held no validation examples out")
+    raise UserError(f"{purpose}: this run held out no validation examples")
   for path, config in members:
     trained_on, held_out = cut_of(config)
     if trained_on != dataset:
@@ -77,7 +77,7 @@ def check_held_out(
 
 
 def _may_overlap(first: str, second: str) -> bool:
-  """Whether one dataset may hold examples of another; of a user's own nobody knows."""
+  """Whether one dataset may contain examples of another; for users' own it is unknown."""
   if any(extensions.is_builder(name) or "SHA-256" in name for name in (first, second)):
     return True
   families = [name.split("/")[0].split(":")[0] for name in (first, second)]
@@ -85,7 +85,7 @@ def _may_overlap(first: str, second: str) -> bool:
 
 
 def cut_by_name(config: Config) -> Cut:
-  """Returns `cut_of(config)`; by the dataset's name where a user's file of it is gone."""
+  """Returns `cut_of(config)`; by the dataset's name if a user's file of it is gone."""
   try:
     return cut_of(config)
   except UserError:
@@ -93,7 +93,7 @@ def cut_by_name(config: Config) -> Cut:
 
 
 def same_cut(configs: Sequence[Config]) -> bool:
-  """Whether runs held the same examples out, so that their validation accuracies compare."""
+  """Whether runs held out the same examples, so that their validation accuracies are comparable."""
   return len({cut_by_name(config) for config in configs}) == 1
 
 
@@ -102,8 +102,8 @@ class TestScoring(NamedTuple):
 
   Attributes:
     time: when, in UTC.
-    command: that scored: train or evaluate.
-    dataset: whose test split.
+    command: train or evaluate.
+    dataset: the dataset of the test split.
     step: of the weights.
     members: how many networks were scored together.
   """
@@ -118,9 +118,9 @@ class TestScoring(NamedTuple):
 def record_test_scoring(
   directory: Path, command: str, *, dataset: str, step: int, members: int = 1
 ) -> None:
-  """Writes down, in a workdir, that the test split of `dataset` is scored.
+  """Logs, in a workdir, that the test split of `dataset` is scored.
 
-  A workdir that can't be written gets a warning: what somebody else keeps may be looked at.
+  A read-only workdir only causes a warning, so that other people's runs can be examined.
   """
   time = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
   line = records.to_line(TestScoring(time, command, dataset, step, members)._asdict())
@@ -129,19 +129,19 @@ def record_test_scoring(
     with path.open("a", encoding="utf-8") as file:
       file.write(line)
   except OSError as error:
-    from absl import logging  # It defines flags when it is imported.
+    from absl import logging  # Imported here, because it defines flags.
 
     logging.warning("%s: %s; this scoring of the test split is not counted", path, error.strerror)
 
 
 def read_test_scorings(directory: Path) -> list[TestScoring] | None:
-  """Returns the scorings of test splits by the network of a workdir, in their order.
+  """Returns the logged test scorings of the network of a workdir, in order.
 
   Returns:
-    None where nothing was written down: the run didn't score, or it is of an earlier version.
+    None if nothing was logged: the run didn't score, or it is from an earlier version.
 
   Raises:
-    UserError: the file is damaged.
+    UserError: the file is corrupt.
   """
   path = directory / TEST_SCORES
   try:
@@ -154,7 +154,7 @@ def read_test_scorings(directory: Path) -> list[TestScoring] | None:
 
 
 def _parsed(path: Path, number: int, line: bytes) -> TestScoring:
-  """Returns what a line holds; without a checksum, it is of a former version."""
+  """Returns the content of a line; one without a checksum is from an earlier version."""
   try:
     found = TestScoring(**records.from_line(line, must_have=False))
     texts, counts = (found.time, found.command, found.dataset), (found.step, found.members)
@@ -166,10 +166,10 @@ def _parsed(path: Path, number: int, line: bytes) -> TestScoring:
 
 
 def count_test_scorings(directory: Path, dataset: str) -> int | None:
-  """Returns how often the test split of `dataset` was scored; None where nothing was written down.
+  """Returns how often the test split of `dataset` was scored; None if nothing was logged.
 
   Raises:
-    UserError: the file is damaged.
+    UserError: the file is corrupt.
   """
   scorings = read_test_scorings(directory)
   return None if scorings is None else sum(each.dataset == dataset for each in scorings)

@@ -120,7 +120,7 @@ def test_a_member_that_was_trained_on_the_validation_examples_is_named(trained, 
     for flag in ("--split=validation", "--temperature=0"):
       error = commands.run(f"--workdir={first}", *others, flag, module="evaluate").error
       assert f"error: {flag}: " in error
-      assert str(tmp_path) in error or "held no validation examples out" in error
+      assert str(tmp_path) in error or "held out no validation examples" in error
   error = commands.run(
     f"--workdir={trained.workdir}", "--split=validation", "--temperature=0", module="evaluate"
   ).error

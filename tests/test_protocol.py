@@ -39,7 +39,7 @@ def test_validation_is_what_every_member_held_out(
 
 
 def test_a_run_that_held_nothing_out_is_not_asked_for_it():
-  with pytest.raises(UserError, match="--temperature=0: this run held no validation examples out"):
+  with pytest.raises(UserError, match="--temperature=0: this run held out no validation examples"):
     protocol.check_held_out(_config(held_out=0), [], purpose="--temperature=0")
 
 

@@ -1,4 +1,4 @@
-"""The time in which replicas sum their gradients."""
+"""The time that replicas take to sum their gradients."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ def turns(training: Training) -> Iterator[float]:
   variables = training.state.model.trainable_variables
 
   def replica_sum():
-    """Sums the weights, which have the gradients' shapes, and uses a number of each sum."""
+    """Sums the weights, which have the gradients' shapes, and reads one number of each sum."""
     context = tf.distribute.get_replica_context()
     sums = context.all_reduce(
       tf.distribute.ReduceOp.SUM, [tf.identity(variable) for variable in variables]

@@ -1,4 +1,4 @@
-"""How many images a second a network scores."""
+"""How many images per second a network scores."""
 
 import time
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from mnist_research.training import steps
 _NOTES = [
   "Timed: the test images, from memory to their logits in memory.",
   "Not timed: reading the data, compilation, the metrics.",
-  "Limit: the bare matrix products and convolutions, each compiled as is fastest here.",
+  "Limit: the bare matrix products and convolutions, each compiled the fastest way here.",
 ]
 
 
 def measure(training: Training, *, rounds: int) -> Report:
-  """Lets the scoring of the test split and its bare products take turns."""
+  """Takes turns between scoring the test split and its bare products."""
   bench, model = training.bench, training.state.evaluated_model
   products = network_products(model)
   images = bench.test.images
@@ -45,7 +45,7 @@ def measure(training: Training, *, rounds: int) -> Report:
 def report(
   rates: list[float], limit_rates: list[float], *, flops: int, first_seconds: float
 ) -> Report:
-  """Reports the images a second of each turn, and of the bare products."""
+  """Reports the images per second of each turn, and of the bare products."""
   rate, share = spread(rates), spread(ratios(rates, limit_rates))
   return Report(
     {
@@ -70,7 +70,7 @@ def report(
 
 
 def score_turns(score: steps.Scorer, images: np.ndarray) -> Iterator[float]:
-  """Yields the images a second of scoring all `images` once."""
+  """Yields the images per second of scoring all `images` once."""
   while True:
     began = time.perf_counter()
     score(images)

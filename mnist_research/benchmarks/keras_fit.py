@@ -12,12 +12,12 @@ from mnist_research.models.networks import whiten
 from mnist_research.runtime.errors import UserError
 from mnist_research.training import losses, optimizers
 
-# Steps between two returns to Python, of a tuned `fit`.
+# Steps of a tuned `fit` between two returns to Python.
 _TUNED_STEPS = 125
 
 
 class _Network(tf.keras.Model):
-  """A network of this package as `fit` calls it: `training` in place of random numbers."""
+  """A network of this package as `fit` calls it: `training` instead of random numbers."""
 
   def __init__(self, network: tf.keras.Model, batch_size: int):
     super().__init__(dtype=network.dtype_policy, name="fitted")
@@ -46,17 +46,17 @@ class _EpochClock(tf.keras.callbacks.Callback):
 
 
 def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
-  """Returns the network, compiled as Keras means it.
+  """Returns the network, compiled as Keras intends.
 
   Network, initial weights, optimizer, schedule and loss are the config's. Averages of the weights
   and gradient clipping are left out, which favors `fit`.
 
   Args:
     bench: gives config and examples.
-    tuned: 125 steps an execution, and XLA where training has it; else as tutorials write it.
+    tuned: 125 steps per execution, and XLA if training uses it; else as tutorials write it.
 
   Raises:
-    UserError: the config asks for what `fit` doesn't do.
+    UserError: the config uses something that `fit` doesn't support.
   """
   config = bench.config
   if bench.replicas > 1:
@@ -65,7 +65,7 @@ def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
     raise UserError("--baseline has no augmentation: leave --augment out")
   if config.optimization.teacher:
     raise UserError("--baseline has no teacher: leave --teacher out")
-  # Deterministic operations ask for it: fit draws its order from a generator.
+  # Deterministic operations need it: fit draws its order from a generator.
   tf.random.set_seed(config.run.seed)
   network = create_model(
     config, image_shape=bench.plan.image_shape, num_classes=len(bench.plan.label_names)
@@ -77,7 +77,7 @@ def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
   tuning = {"steps_per_execution": _TUNED_STEPS, "jit_compile": bench.xla} if tuned else {}
   model.compile(
     optimizer=optimizers.create_optimizer(config, bench.plan.total_steps),
-    # Keras hands integers over as floats.
+    # Keras passes integers as floats.
     loss=lambda labels, logits: loss_function(tf.cast(labels, tf.int32), logits),
     metrics=["accuracy"],
     **tuning,
@@ -86,14 +86,14 @@ def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
 
 
 def keras_turns(bench: Bench, *, tuned: bool) -> Iterator[float]:
-  """Yields examples a second of `fit`, an epoch a turn; the first, which compiles, is not counted.
+  """Yields examples per second of `fit`, one epoch per turn, without the first, which compiles.
 
   Raises:
-    UserError: the config asks for what `fit` doesn't do.
+    UserError: the config uses something that `fit` doesn't support.
   """
   batch_size = bench.config.optimization.batch_size
   model = create_fitted(bench, tuned=tuned)
-  # Whole batches: another shape would be compiled once more in the middle of an epoch.
+  # Full batches only: another shape would be compiled in the middle of an epoch.
   num_batches = min(bench.turn_steps, bench.train.num_examples // batch_size)
   examples = bench.train[: num_batches * batch_size]
   clock = _EpochClock()

@@ -16,27 +16,27 @@ from mnist_research.models.networks import whiten
 from mnist_research.runtime.errors import UserError, writing
 
 LOWEST, HIGHEST = 1e-6, 10.0
-# A pass of fewer steps is repeated: each factor of ten gets 50 at least.
+# A shorter pass is repeated: each factor of ten gets at least 50 steps.
 _MIN_STEPS = 350
-# Of the pass: the losses over which the moving average is taken, about a fifth of a factor of ten.
+# As a share of the pass: the window of the moving average, about a fifth of a factor of ten.
 _WINDOW = 1 / 35
-# It is over where the average is this many times its lowest value.
+# The test ends when the average is this many times its lowest value.
 _DIVERGED = 4.0
-# The proposal is below the lowest loss: there, one step more would have been too high.
+# The proposal is below the rate of the lowest loss, where one step more would have been too high.
 _SHARE = 0.1
 
 _NOTES = [
   "From the initial weights, the rate rises by the same factor in each step (Smith 2015,",
-  "arXiv:1506.01186). The proposal is a tenth of the rate at which the loss, averaged over the",
-  "steps before, is lowest. It is where to begin to search, not a choice.",
+  "arXiv:1506.01186). The proposal is a tenth of the rate at which the moving average of the loss",
+  "is lowest: a rate to start a search from, not a choice.",
 ]
 
 
 class Rising(tf.keras.optimizers.schedules.LearningRateSchedule):
-  """From `LOWEST` in the first step to `learning_rate` in the last, by one factor a step."""
+  """Rises from `LOWEST` in the first step to `learning_rate` in the last, by a constant factor."""
 
   def __init__(self, learning_rate: float, total_steps: int):
-    """Takes the end of the rise, and its length in steps."""
+    """Takes the highest rate, and the number of steps."""
     self._total_steps = total_steps
     self._factor = math.log(learning_rate / LOWEST) / max(1, total_steps - 1)
 
@@ -50,7 +50,7 @@ class Rising(tf.keras.optimizers.schedules.LearningRateSchedule):
 
 
 class RangeTest(NamedTuple):
-  """What came of the pass.
+  """The result of the pass.
 
   Attributes:
     rates: of each step done, float64 [steps], ascending.
@@ -123,7 +123,7 @@ def _losses(bench: Bench) -> np.ndarray:
 
 
 def range_of(rates: np.ndarray, losses: np.ndarray) -> RangeTest:
-  """Returns the range test with these losses, up to where they diverge.
+  """Returns the range test of these losses, up to where they diverge.
 
   Args:
     rates: of each step, float64 [steps].
@@ -139,7 +139,7 @@ def range_of(rates: np.ndarray, losses: np.ndarray) -> RangeTest:
 
 
 def _averages(losses: np.ndarray, total_steps: int) -> np.ndarray:
-  """Returns the moving average at each step, in which the first losses count in full."""
+  """Returns the moving average at each step, without a bias towards zero at the start."""
   decay = 1 - 1 / max(1, _WINDOW * total_steps)
   weighted, total = 0.0, 0.0
   averages = []
@@ -150,7 +150,7 @@ def _averages(losses: np.ndarray, total_steps: int) -> np.ndarray:
 
 
 def _steps_before_divergence(losses: np.ndarray, total_steps: int) -> int:
-  """Returns how many of the first losses are finite, and their average not far above its lowest."""
+  """Returns how many of the first losses are finite, with an average not far above its lowest."""
   with np.errstate(invalid="ignore", over="ignore"):
     averages = _averages(losses, total_steps)
     is_over = ~(averages <= _DIVERGED * np.fmin.accumulate(averages))

@@ -1,7 +1,7 @@
 """The limit of a step's speed: its bare matrix products and convolutions, on the same device.
 
-What a step does besides, it does in addition: a step that took no longer than its products alone
-would be as fast as the device and its libraries allow.
+Everything else in a step takes additional time: a step that took no longer than its products would
+be as fast as the device and its libraries allow.
 """
 
 import math
@@ -13,10 +13,10 @@ import tensorflow as tf
 
 from mnist_research.benchmarks.products import Product
 
-# How long one product is repeated: long enough for the clock, and for the return to Python to cost
-# nothing.
+# How long one product is repeated: long enough for the clock, and to make the return to Python
+# negligible.
 _SAMPLE_SECONDS = 0.05
-# Samples by which the faster of two ways is chosen.
+# Samples from which the faster of two ways is chosen.
 _TRIALS = 3
 
 
@@ -24,8 +24,8 @@ class Repeated(NamedTuple):
   """A product, compiled in a loop.
 
   Attributes:
-    run: does it as often as a tensor says, and returns a number when all is done.
-    repetitions: of a sample.
+    run: repeats it as often as a tensor says, and returns a number when done.
+    repetitions: per sample.
   """
 
   run: Callable[[tf.Tensor], tf.Tensor]
@@ -39,16 +39,16 @@ class Repeated(NamedTuple):
 def compile_limit(
   products: Sequence[Product], batch_size: int, *, training: bool, device: str
 ) -> list[Repeated]:
-  """Returns each product ready to be timed, compiled as is fastest on `device`.
+  """Returns each product ready to be timed, compiled the fastest way on `device`.
 
-  Both of TensorFlow's ways, XLA and its own kernels, are timed, and the faster is kept: the
-  limit is the device's, not that of the way in which the step was compiled. (Convolutions of XLA on
-  a CPU are dozens of times slower than the others, and are left out.)
+  XLA and TensorFlow's own kernels are both timed, and the faster is kept: the limit is the
+  device's, whichever way the step is compiled. (XLA's convolutions on a CPU are dozens of times
+  slower, and are skipped.)
 
   Args:
     products: from `network_products`.
     batch_size: examples of a step on `device`.
-    training: all products of a training step, else those of using the network.
+    training: all products of a training step, else those of inference.
     device: as TensorFlow names it.
   """
   on_cpu = "CPU" in device
@@ -65,7 +65,7 @@ def compile_limit(
 
 
 def limit_turns(limit: Sequence[Repeated]) -> Iterator[tuple[float, ...]]:
-  """Yields the seconds of each product, measured anew in every turn."""
+  """Yields the seconds of each product, measured again in every turn."""
   while True:
     yield tuple(repeated.seconds() for repeated in limit)
 
@@ -94,7 +94,7 @@ def _training_loop(product: Product, batch_size: int, *, xla: bool) -> Callable:
   """The three products of a step, each depending on the ones before it.
 
   The gradient of the kernel serves as the next kernel, and the output as its own gradient: the
-  shapes are right, no operation is added, and no compiler can leave a repetition out.
+  shapes match, no operation is added, and no compiler can skip a repetition.
   """
   inputs, kernel = _operands(product, batch_size)
 
@@ -108,7 +108,7 @@ def _training_loop(product: Product, batch_size: int, *, xla: bool) -> Callable:
         gradient = _input_gradient(product, outputs, weights, inputs)
       weights = _kernel_gradient(product, outputs, inputs)
       if product.is_convolution:
-        # Otherwise they grow or shrink; a kernel is so small that this takes no time.
+        # Otherwise they grow or shrink; the kernel is so small that this takes no time.
         weights /= tf.norm(weights)
       index += 1
     return tf.reduce_sum(weights) + tf.reduce_sum(gradient)
@@ -117,7 +117,7 @@ def _training_loop(product: Product, batch_size: int, *, xla: bool) -> Callable:
 
 
 def _forward_loop(product: Product, batch_size: int, *, xla: bool) -> Callable:
-  """The product of using a layer; the kernel, small beside the inputs, is changed every time."""
+  """The product of inference; the kernel, small next to the inputs, changes every time."""
   inputs, kernel = _operands(product, batch_size)
 
   @tf.function(jit_compile=xla)
@@ -135,8 +135,8 @@ def _forward_loop(product: Product, batch_size: int, *, xla: bool) -> Callable:
 def _operands(product: Product, batch_size: int) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns random inputs, of matrix products as [rows, features], and a kernel.
 
-  The inputs of a matrix product are orthogonal: the kernel is projected by each repetition, and
-  through any number of them neither grows nor vanishes, which on some devices changes the speed.
+  The inputs of a matrix product are orthogonal: each repetition projects the kernel, which neither
+  grows nor vanishes after any number of them; that would change the speed on some devices.
   """
   if product.is_convolution:
     inputs = tf.random.stateless_normal([batch_size, *product.input_shape], [0, 1])

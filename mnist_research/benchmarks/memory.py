@@ -1,4 +1,4 @@
-"""How much memory a training takes, over the import of TensorFlow alone."""
+"""How much memory a training takes, above the import of TensorFlow."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ from mnist_research.benchmarks.stages import run_stages
 from mnist_research.config import Config
 
 _NOTES = [
-  "Measured: the most resident memory of a new process, after each stage of a start and an epoch.",
-  "Limit: the examples, the weights and the optimizer's slots, which have to be held.",
+  "Measured: peak resident memory of a new process, after each stage of the start and an epoch.",
+  "Limit: the examples, the weights and the optimizer's slots, which must be in memory.",
 ]
 
 
 def measure(config: Config) -> Report:
-  """Trains an epoch in a process of its own."""
+  """Trains an epoch in a new process."""
   return report(run_stages(config, train=True))
 
 

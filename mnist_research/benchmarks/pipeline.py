@@ -1,4 +1,4 @@
-"""How fast the input pipeline is alone: blocks made and thrown away."""
+"""How fast the input pipeline is by itself: its blocks are made and discarded."""
 
 import itertools
 import time
@@ -13,16 +13,16 @@ from mnist_research.benchmarks.training import Bench
 from mnist_research.data import input_pipeline
 from mnist_research.training.blocks import Block
 
-# What the pipeline has ready, and one more.
+# The blocks that the pipeline keeps ready, and one more.
 _FIRST_BLOCKS = 3
 _NOTES = [
-  "Timed: order, gathering and augmentation of the examples, and their way to the device.",
-  "Limit: a plain copy of as many bytes in memory.",
+  "Timed: ordering, gathering and augmenting the examples, and moving them to the device.",
+  "Limit: a plain copy of the same number of bytes in memory.",
 ]
 
 
 def measure(bench: Bench, *, rounds: int) -> Report:
-  """Lets the pipeline, and a copy of as many bytes, take turns."""
+  """Takes turns between the pipeline and a copy of the same number of bytes."""
   steps_per_block, image_shape = bench.plan.steps_per_block, bench.plan.image_shape
   block_shape = (steps_per_block * bench.config.optimization.batch_size, *image_shape)
   turn_blocks = max(1, bench.turn_steps // steps_per_block)
@@ -37,7 +37,7 @@ def measure(bench: Bench, *, rounds: int) -> Report:
 
 
 def report(rates: list[float], copy_rates: list[float], *, example_bytes: int) -> Report:
-  """Reports the examples a second of each turn of the pipeline, and of copying."""
+  """Reports the examples per second of each turn of the pipeline, and of copying."""
   rate, share = spread(rates), spread(ratios(rates, copy_rates))
   return Report(
     {
@@ -53,13 +53,13 @@ def report(rates: list[float], copy_rates: list[float], *, example_bytes: int) -
       ("the pipeline's share of that speed", share.text(write_share)),
     ],
     _NOTES,
-    f"The input pipeline gives {write_rate(rate.median)} examples a second, "
+    f"The input pipeline yields {write_rate(rate.median)} examples a second, "
     f"{write_share(share.median)} of the speed of copying them.",
   )
 
 
 def pipeline_turns(bench: Bench, count: int, turn_blocks: int) -> Iterator[float]:
-  """Yields the examples a second of `count` turns, of `turn_blocks` whole blocks each."""
+  """Yields the examples per second of `count` turns, of `turn_blocks` whole blocks each."""
   block_steps = bench.plan.steps_per_block
   blocks = [
     Block(index * block_steps, (index + 1) * block_steps)
@@ -84,7 +84,7 @@ def _use_up(
 
 
 def _copy_turns(block_shape: tuple[int, ...], turn_blocks: int) -> Iterator[float]:
-  """Yields the examples a second of a copy, block by block, into memory that is there."""
+  """Yields the examples per second of a copy, block by block, into allocated memory."""
   source = np.ones(block_shape, np.uint8)
   target = np.zeros_like(source)
   while True:

@@ -1,14 +1,14 @@
 """The matrix products and convolutions of a network, and the floating-point operations in them.
 
-A multiplication and an addition are two operations. Nothing else is counted: not biases,
-activations, pooling, normalization, the loss or the optimizer, which is the custom where the speed
-of networks is compared (Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
+A multiplication and an addition are two operations. Nothing else counts: no biases, activations,
+pooling, normalization, loss or optimizer, as is usual when the speed of networks is compared
+(Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
 
 A layer whose output has M x N numbers, each a sum of K products, does three such products in a
 training step, of the same size: the output from input and kernel, the gradient of the kernel from
 input and gradient of the output, and the gradient of the input from the gradient of the output and
-the kernel. The last is not needed by the first layer that learns, and a layer that doesn't learn
-before it has the first alone.
+the kernel. The first layer that learns doesn't need the last; a layer before it that doesn't learn
+needs only the first.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What a benchmark found: for programs an object, for people a table and what it means."""
+"""The result of a benchmark: an object for programs, a table and its meaning for people."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,13 +7,13 @@ Rows = list[tuple[str, str]]
 
 
 class Report(NamedTuple):
-  """What a benchmark found.
+  """The result of a benchmark.
 
   Attributes:
     record: what programs read: numbers, in seconds, bytes and their quotients.
-    rows: a name and a value with its unit, as people read them.
+    rows: a name and a value with its unit, for people.
     notes: what was timed and what was not, in words.
-    verdict: what it comes to, in one sentence.
+    verdict: the conclusion, in one sentence.
   """
 
   record: dict[str, Any]
@@ -23,7 +23,7 @@ class Report(NamedTuple):
 
   @classmethod
   def joined(cls, reports: "Sequence[Report]") -> "Report":
-    """Returns one report of several."""
+    """Merges several reports into one."""
     record: dict[str, Any] = {}
     for report in reports:
       record |= report.record
@@ -39,12 +39,12 @@ class Report(NamedTuple):
 
 
 def write_rate(value: float) -> str:
-  """Writes a number of examples a second."""
+  """Writes a number of examples per second."""
   return f"{value:,.0f}"
 
 
 def write_seconds(value: float) -> str:
-  """Writes seconds in the unit that suits them."""
+  """Writes seconds in a suitable unit."""
   for factor, unit in ((1, "s"), (1e3, "ms")):
     if value * factor >= 1:
       return f"{value * factor:.3g} {unit}"
@@ -52,7 +52,7 @@ def write_seconds(value: float) -> str:
 
 
 def write_flops(value: float) -> str:
-  """Writes floating-point operations a second."""
+  """Writes floating-point operations per second."""
   return f"{value / 1e9:,.1f} GFLOP/s"
 
 

@@ -1,7 +1,7 @@
-"""The stages of a start, timed in a process of their own.
+"""The stages of a start, timed in a new process.
 
 What a process has imported and compiled once can't be timed in it again: `startup` and `memory`
-start this module anew for each measurement, and it prints one JSON object.
+start this module for each measurement, and it prints one JSON object.
 """
 
 import json
@@ -34,15 +34,15 @@ def run_stages(settings: Config, *, train: bool) -> dict[str, Any]:
     `optimizer_bytes`, `data_bytes`, and on a GPU `device_peak_bytes`.
 
   Raises:
-    UserError: a setting or the data isn't as it must be.
+    UserError: a setting is invalid, or the data can't be read.
   """
   with tempfile.TemporaryDirectory() as directory:
     path = Path(directory) / "config.cfg"
     path.write_text(settings.to_flagfile(), encoding="utf-8")
     command = [sys.executable, "-m", "mnist_research.benchmarks.stages", "--"]
-    # A clock of the machine: the same for the new process.
+    # A clock of the machine: the same one in the new process.
     command += [str(path), str(train), repr(time.perf_counter())]
-    # Alone, also where this process is one of several workers.
+    # Not distributed, even if this process is one of several workers.
     environment = {name: text for name, text in os.environ.items() if name != "TF_CONFIG"}
     finished = subprocess.run(command, capture_output=True, text=True, env=environment)
   if finished.returncode == 2:  # One line names what the user can fix.
@@ -53,7 +53,7 @@ def run_stages(settings: Config, *, train: bool) -> dict[str, Any]:
 
 
 class _Stages:
-  """Notes the time, and the most memory, of one stage after another."""
+  """Records the time and the peak memory of one stage after another."""
 
   def __init__(self, began: float):
     self._last = began
@@ -73,7 +73,7 @@ def _peak_bytes() -> int:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Goes through the stages in the order of a training, as `run_stages` asks for it."""
+  """Runs the stages in the order of a training, as `run_stages` requests."""
   del flag_values
   path, train, began = arguments
   stages = _Stages(float(began))

@@ -8,7 +8,7 @@ from mnist_research.benchmarks.stages import run_stages
 from mnist_research.benchmarks.timing import ratios, spread
 from mnist_research.config import Config
 
-# The stages in their order, and what each is for people.
+# The stages in order, and how they are described.
 STAGES = {
   "python": "Python, and the flags",
   "tensorflow": "import tensorflow",
@@ -20,8 +20,8 @@ STAGES = {
 }
 _NOTES = [
   "Timed: each stage after the one before, in a new process every time. (A training compiles while",
-  "it reads the data, and is sooner at its first step than the sum of the stages.)",
-  "Limit: Python and `import tensorflow`, without which nothing can begin.",
+  "it reads the data, so its first step comes sooner than the sum of the stages.)",
+  "Limit: Python and `import tensorflow`, without which nothing can start.",
 ]
 
 
@@ -31,7 +31,7 @@ def measure(config: Config, *, rounds: int) -> Report:
 
 
 def report(runs: Sequence[dict[str, Any]]) -> Report:
-  """Reports what `run_stages` returned of several starts."""
+  """Reports the results of `run_stages` for several starts."""
   starts = [[stage["seconds"] for stage in run["stages"]] for run in runs]
   seconds = dict(zip(STAGES, zip(*starts, strict=True), strict=True))
   totals = [sum(start) for start in starts]

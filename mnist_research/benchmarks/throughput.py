@@ -1,4 +1,4 @@
-"""How many examples a second are trained on, beside the limit and Keras's `fit`."""
+"""How many examples per second training processes, next to the limit and Keras's `fit`."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,14 +21,14 @@ from mnist_research.benchmarks.timing import ratios, spread, take_turns
 from mnist_research.benchmarks.training import Training, bytes_of
 
 _NOTES = [
-  "Timed: order, gathering and augmentation of the examples, every step, the losses' way back.",
+  "Timed: ordering, gathering and augmenting examples, every step, returning the losses.",
   "Not timed: reading the data, compilation, evaluation, checkpoints, summaries.",
-  "Limit: the bare matrix products and convolutions of a step, each compiled as is fastest here.",
+  "Limit: the bare matrix products and convolutions of a step, each compiled the fastest way here.",
 ]
 
 
 def measure(training: Training, *, rounds: int, baseline: str | None = None) -> Report:
-  """Lets training, its bare products and the baseline take turns.
+  """Takes turns between training, its bare products and the baseline.
 
   Args:
     training: not compiled yet.
@@ -36,7 +36,7 @@ def measure(training: Training, *, rounds: int, baseline: str | None = None) -> 
     baseline: `keras_fit`, `keras_fit_tuned` or None.
 
   Raises:
-    UserError: the baseline can't do what the config asks for.
+    UserError: the baseline doesn't support the config.
   """
   bench = training.bench
   products = network_products(training.state.model)
@@ -75,7 +75,7 @@ def measure(training: Training, *, rounds: int, baseline: str | None = None) -> 
 def report_training(
   rates: Sequence[float], step_seconds: Sequence[float], products: Sequence[Product]
 ) -> Report:
-  """Reports the speed of training, from the examples a second of each turn."""
+  """Reports the speed of training, from the examples per second of each turn."""
   flops = sum(product.training_flops for product in products)
   rate, speed = spread(rates), spread([flops * rate for rate in rates])
   return Report(
@@ -102,7 +102,7 @@ def report_limit(
   batch_size: int,
   replicas_in_turn: int,
 ) -> Report:
-  """Reports the bare products of a step, and how near the steps came to them.
+  """Reports the bare products of a step, and how close the steps came to them.
 
   Args:
     limit_turns: for each turn, the seconds of each product, for the examples of one replica.
@@ -130,7 +130,7 @@ def report_limit(
 
 
 def report_baseline(ours: Sequence[float], theirs: Sequence[float], name: str) -> Report:
-  """Reports the ratio of examples a second, turn by turn."""
+  """Reports the ratio of examples per second, turn by turn."""
   pairs = ratios(ours, theirs)
   ratio = spread(pairs)
   if ratio.lowest > 1:

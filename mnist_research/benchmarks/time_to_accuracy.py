@@ -1,4 +1,4 @@
-"""How long a config trains, and how accurate it is then, over several seeds."""
+"""How long a config trains, and the accuracy that it reaches, over several seeds."""
 
 import statistics
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ from mnist_research.runtime.errors import UserError
 from mnist_research.training import steps
 
 _NOTES = [
-  "Timed: from the initial weights to the end of the last step of the config's run, without a",
-  "pause: order, gathering and augmentation of the examples, whitening, every step.",
+  "Timed: from the initial weights to the end of the last step, without a pause: ordering,",
+  "gathering and augmenting the examples, whitening, every step.",
   "Not timed: imports, reading the data, drawing the initial weights, compilation, evaluation.",
   "Each seed has its own initial weights and order of examples. The test split is scored once,",
-  "after the last step, and never with --score_test=false, which is for making choices.",
+  "after the last step, and never with --score_test=false, which is for comparing settings.",
 ]
 
 
 class SeedRun(NamedTuple):
-  """What came of one seed.
+  """The result of one seed.
 
   Attributes:
     train_seconds: from the initial weights to the last step.
-    test_accuracy: after the last step; None where the test split is left out.
-    validation_accuracy: the same; None where no examples were held out.
+    test_accuracy: after the last step; None if the test split isn't scored.
+    validation_accuracy: the same; None if no examples were held out.
     limit_seconds: what the bare products of all its steps would have taken at that time.
   """
 
@@ -54,7 +54,7 @@ def measure(bench: Bench, *, num_seeds: int) -> Report:
       "--benchmark=time_to_accuracy trains to the last step: leave out --select=best and "
       "--early_stopping"
     )
-  # The steps of each seed are a function of their own; TensorFlow warns as if one were traced anew.
+  # The steps of each seed are a new function; TensorFlow would warn of repeated tracing.
   tf.get_logger().setLevel("ERROR")
   limit = None
   runs = []
@@ -80,7 +80,7 @@ def _accuracies_of(run: SeedRun) -> tuple[float | None, float | None]:
 
 
 def _accuracies(training: Training) -> tuple[float | None, float | None]:
-  """Returns the accuracy on the test split, and on the examples held out; None for either not."""
+  """Returns the test and the validation accuracy; None for one that doesn't exist."""
   bench = training.bench
   score = steps.create_scorer(training.state.evaluated_model)
 
@@ -93,7 +93,7 @@ def _accuracies(training: Training) -> tuple[float | None, float | None]:
 
 
 def report(runs: Sequence[SeedRun]) -> Report:
-  """Reports the times and accuracies of the seeds: mean, deviation (n - 1) and lowest."""
+  """Reports the times and accuracies of the seeds: mean, standard deviation (n - 1) and lowest."""
   seconds = spread([run.train_seconds for run in runs])
   share = spread([run.limit_seconds / run.train_seconds for run in runs])
   tested, held_out = zip(*map(_accuracies_of, runs), strict=True)

@@ -1,7 +1,7 @@
 """Measured times: medians with their spread, and contestants that take turns.
 
-A machine that is shared changes its speed from minute to minute. What is compared therefore takes
-turns within one run, and each turn is held against its neighbor: ratios travel, times don't.
+A shared machine changes its speed from minute to minute. So whatever is compared takes turns within
+one run, and each turn is divided by its neighbor: ratios are comparable, times are not.
 """
 
 import statistics
@@ -25,7 +25,7 @@ class Spread(NamedTuple):
   highest: float
 
   def text(self, write: Callable[[float], str]) -> str:
-    """Returns the median, and the range behind it, each written by `write`."""
+    """Returns the median and the range, each written by `write`."""
     return f"{write(self.median)} ({write(self.lowest)} to {write(self.highest)})"
 
   def record(self, name: str) -> dict[str, float]:
@@ -34,7 +34,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-  """Returns the median, lowest and highest of `values`, one at least."""
+  """Returns the median, lowest and highest of `values`, at least one."""
   return Spread(statistics.median(values), min(values), max(values))
 
 
@@ -44,14 +44,14 @@ def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[f
 
 
 def take_turns(contestants: Mapping[Name, Iterator[Any]], rounds: int) -> dict[Name, list[Any]]:
-  """Asks each contestant for one turn a round; a different one begins each round.
+  """Requests one turn per round from each contestant; a different one starts each round.
 
   Args:
-    contestants: each yields what it measured of one turn, and rests until it is asked again.
+    contestants: each yields the measurement of one turn, and pauses until the next request.
     rounds: turns of each.
 
   Returns:
-    What each contestant yielded, a value a round.
+    The values of each contestant, one per round.
   """
   names = list(contestants)
   turns: dict[Name, list[Any]] = {name: [] for name in names}

@@ -1,4 +1,4 @@
-"""The pieces that `loop.train` runs, put together to be timed: the same functions, nothing else."""
+"""The parts that `loop.train` runs, assembled to be timed: the same functions, nothing else."""
 
 import dataclasses
 import itertools
@@ -22,14 +22,14 @@ from mnist_research.training.plan import Plan, make_plan
 from mnist_research.training.state import TrainState, create_state
 from mnist_research.workers import read_workers
 
-# Blocks before each timed turn: the input pipeline, which went on while others had their turns,
-# keeps two ready. After them it is as busy as in the middle of a run.
+# Blocks before each timed turn: during the other turns the input pipeline has prepared two. After
+# these blocks it is as busy as in the middle of a run.
 _REFILLED_BLOCKS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-  """Where training happens, and on what.
+  """The devices and the examples of a training.
 
   Attributes:
     plan: of the run that is timed.
@@ -54,7 +54,7 @@ class Bench:
     return dataclasses.replace(self, plan=plan, train=examples)
 
   def described(self) -> Report:
-    """Reports what was decided by the machine, and not by the flags alone."""
+    """Reports what the machine decided, not the flags alone."""
     name = self.device.rpartition("device:")[2]
     record = {
       "dataset": self.config.data.dataset,
@@ -86,7 +86,7 @@ class Bench:
 
   @property
   def xla(self) -> bool:
-    """Whether the block of steps goes through XLA."""
+    """Whether XLA compiles the block of steps."""
     return self.plan.xla
 
   @property
@@ -96,7 +96,7 @@ class Bench:
 
   @property
   def replica_batch(self) -> int:
-    """Examples of a step for each replica, for some of them one less."""
+    """Examples per step of a replica; some replicas have one less."""
     return -(-self.config.optimization.batch_size // self.replicas)
 
   @property
@@ -111,7 +111,7 @@ class Bench:
 
   @property
   def turn_steps(self) -> int:
-    """Steps of a turn: an epoch, or the run where that is shorter."""
+    """Steps per turn: an epoch, or the run if that is shorter."""
     return min(self.plan.epoch_steps, self.plan.total_steps)
 
   def batches(self, blocks: Sequence[Block]) -> Iterator[input_pipeline.Batches]:
@@ -123,7 +123,7 @@ def read(config: Config) -> Bench:
   """Returns the devices, and the examples in memory, of the run that `config` describes.
 
   Raises:
-    UserError: a setting or the data isn't as it must be.
+    UserError: a setting is invalid, or the data can't be read.
   """
   plan = make_plan(config, read_workers(config.devices.strategy))
   train, validation = plan.read_train()
@@ -145,21 +145,21 @@ class Training:
   train_block: steps.TrainBlock
 
   def compile(self) -> float:
-    """Compiles the block as a run does, with no step done; returns the seconds that it took."""
+    """Compiles the block as a run does, without a step; returns the seconds that it took."""
     began = time.perf_counter()
     self.train_block(*self.bench.plan.empty_block(), tf.constant(0))
     return time.perf_counter() - began
 
   def do(self, block: input_pipeline.Batches, num_steps: int) -> np.ndarray:
-    """Does the steps of a block and returns when they are done, with the loss of each."""
+    """Runs the steps of a block and returns the loss of each when they are done."""
     return self.train_block(*block, tf.constant(num_steps)).losses.numpy()[:num_steps]
 
   def run(self) -> float:
     """Trains from the initial weights to the last step of the config's run.
 
     Returns:
-      The seconds of all of it: order, gathering and augmentation of the examples, whitening if the
-      config has it, and every step.
+      The seconds of all of it: ordering, gathering and augmenting the examples, whitening if the
+      config uses it, and every step.
     """
     blocks = self.bench.plan.blocks()
     batches = self.bench.batches(blocks)
@@ -171,19 +171,19 @@ class Training:
     return time.perf_counter() - began
 
   def turns(self, count: int, turn_steps: int) -> Iterator[float]:
-    """Yields the examples a second of `count` turns in the middle of training.
+    """Yields the examples per second of `count` turns in the middle of training.
 
-    One input pipeline serves them all. Before each turn some blocks are trained on untimed, so that
-    a turn uses up as many blocks as the pipeline makes meanwhile, as in the middle of a run.
+    One input pipeline serves all turns. Some untimed blocks precede each turn, so that a turn
+    consumes as many blocks as the pipeline makes meanwhile, as in the middle of a run.
 
     Args:
       count: how many turns.
-      turn_steps: steps of a turn; it ends with the block in which they are done.
+      turn_steps: steps per turn; it ends with the block that completes them.
     """
     bench = self.bench
     block_steps = bench.plan.steps_per_block
     longest = turn_steps + (_REFILLED_BLOCKS + 1) * block_steps
-    # Past the last turn the pipeline continues, or it would have nothing to do while that one ends.
+    # The pipeline continues past the last turn; otherwise it would be idle while that one ends.
     blocks = bench.plan.blocks(total_steps=count * longest + _REFILLED_BLOCKS * block_steps)
     stream = zip((block.num_steps for block in blocks), bench.batches(blocks), strict=True)
     for _ in range(count):
@@ -198,7 +198,7 @@ class Training:
 
 
 def build(bench: Bench) -> Training:
-  """Returns a network with its initial weights, and its steps, not compiled yet."""
+  """Returns a network with its initial weights and its steps, not compiled yet."""
   config = bench.config
   with bench.strategy.scope():
     state = create_state(

@@ -111,25 +111,25 @@ class Config:
     }
 
   def replace(self, **changes: Any) -> "Config":
-    """Returns these settings with some in place of their own."""
+    """Returns these settings with some replaced."""
     return Config(**{**self.to_dict(), **changes})
 
   def with_pinned_data(self) -> "Config":
-    """Returns these settings with the digest of the content behind each dataset that is a path.
+    """Returns these settings with a content digest for each dataset that is a path.
 
     Raises:
-      UserError: nothing is there, or it can't be read.
+      UserError: nothing exists there, or it can't be read.
     """
     names = (("dataset", self.data.dataset), ("outliers", self.data.outliers))
     pinned = {flag: own_data.pinned(flag, name) for flag, name in names if own_data.is_path(name)}
     return self.replace(**pinned) if pinned else self
 
   def default_workdir(self) -> str:
-    """Returns a name under runs/ for these settings: the same for the same, another for others."""
+    """Returns a name under runs/ for these settings: equal settings have the same name."""
     changed = {
       name: value for name, value in self.deciding().items() if value != FIELDS[name].default
     }
-    # Another content of a user's file is another run.
+    # Other content of a user's file means another run.
     for flag, text in self.references():
       changed[f"source of {flag}"] = extensions.identity(flag, text)
     # 5 epochs are 5.0 epochs.
@@ -140,7 +140,7 @@ class Config:
     return f"runs/{'-'.join(names)}-seed{self.run.seed}-{digest}"
 
   def deciding(self) -> dict[str, Any]:
-    """Returns the settings on which the result depends, by name."""
+    """Returns the settings that the result depends on, by name."""
     return {
       name: value
       for name, value in self.to_dict().items()
@@ -161,7 +161,7 @@ class Config:
     return [(flag, text) for flag, text in named if is_reference(text)]
 
   def with_kept_sources(self, directory: Path) -> "Config":
-    """Returns these settings with a user's own code read from the copies that a workdir keeps.
+    """Returns these settings with a user's own code read from the copies in a workdir.
 
     Raises:
       UserError: a copy is missing, or a module has changed since.
@@ -181,7 +181,7 @@ class Config:
     return {name: to_text(value) for name, value in self.to_dict().items()}
 
   def deciding_texts(self) -> dict[str, str]:
-    """Returns the settings on which the result depends, as flags take them."""
+    """Returns the settings that the result depends on, as flags take them."""
     return {name: to_text(value) for name, value in self.deciding().items()}
 
   def to_flagfile(self) -> str:
@@ -191,14 +191,14 @@ class Config:
     return "".join(f"--{name}={flagfiles.escaped(text)}\n" for name, text in texts.items())
 
   def hyperparameters(self) -> dict[str, bool | float | str]:
-    """Returns the settings on which the result depends, lists as text."""
+    """Returns the settings that the result depends on, lists as text."""
     return {
       name: to_text(value) if isinstance(value, tuple) else value
       for name, value in self.deciding().items()
     }
 
   def differences(self, other: "Config") -> list[str]:
-    """Describes each setting on which the result depends and that differs, as `--flag=a, not b`."""
+    """Describes each setting that the result depends on and that differs, as `--flag=a, not b`."""
     others = other.deciding()
     return [
       f"--{name}={to_text(value)}, not {to_text(others[name])}"
@@ -208,7 +208,7 @@ class Config:
 
 
 def _compared(name: str, value: Any) -> Any:
-  """Returns what tells one value of a setting from another: of files, what they hold."""
+  """Returns what distinguishes values of a setting: the content, for files."""
   if FIELDS[name].metadata["is_pinned"]:
     return tuple(map(_content, value))
   if FIELDS[name].metadata["is_dataset"] and own_data.is_path(value):
@@ -217,7 +217,7 @@ def _compared(name: str, value: Any) -> Any:
 
 
 def _content(path: str) -> Any:
-  """Returns the digest of what is at a path; the path itself where it isn't pinned."""
+  """Returns the digest of what is at a path; the path itself if it isn't pinned."""
   where, digest = own_data.parse(path)
   return digest or where
 
@@ -230,7 +230,7 @@ def _short(dataset: str) -> str:
 
 
 def _without_directories(value: Any) -> Any:
-  """Returns a setting with a user's own files by their names alone: a file may move."""
+  """Returns a setting with a user's own files by name alone, because a file may move."""
   if isinstance(value, tuple):
     return tuple(map(_without_directories, value))
   return Path(value).name if isinstance(value, str) and is_reference(value) else value

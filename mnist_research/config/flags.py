@@ -14,13 +14,13 @@ from mnist_research.runtime import command_line, flagfiles, help_text
 from mnist_research.runtime.errors import UserError, did_you_mean
 from mnist_research.runtime.flagfiles import Argument, shortened
 
-# What may be chosen anew when a trained network is used.
+# Settings that may change when a trained network is used.
 AFTER_TRAINING = ("workdir", "dataset", "data_dir", "manual_dir", "mirror", "device")
-# What is said of the other settings to whoever gives them then.
+# The message for the other settings in that case.
 OF_TRAINING = dict.fromkeys(
   FIELDS, "belongs to training: this command takes it from the workdir"
 )  # fmt: skip
-# The part of --help in which a setting stands.
+# The section of --help that lists a setting.
 _PARTS = {
   field.name: subject.capitalize() + help_text.SETTINGS
   for subject, kind in SUBJECTS.items()
@@ -28,12 +28,12 @@ _PARTS = {
 }
 
 
-# What --step takes beside numbers.
+# What --step accepts besides numbers.
 LATEST_WHOLE = "latest_whole"
 
 
 class _StepParser(flags.ArgumentParser):
-  """Parses nothing, `latest_whole`, or a whole number as it stands."""
+  """Parses an empty text, `latest_whole`, or an integer."""
 
   syntactic_help = f"{LATEST_WHOLE}, or a whole number from 0 that is below {INTEGER_LIMIT}"
 
@@ -94,7 +94,7 @@ def _define(name: str, flag_values: flags.FlagValues) -> None:
 
 
 def define_step(flag_values: flags.FlagValues) -> None:
-  """Defines `--step`, which chooses one of a run's networks."""
+  """Defines `--step`, which chooses one of a run's checkpoints."""
   flags.DEFINE(
     _StepParser(), "step", "", "which of the run's networks, by its step; empty: the one that its "
     "result is of, or the newest of an unfinished run; latest_whole: where that checkpoint is "
@@ -111,16 +111,16 @@ def define_accept_all(flag_values: flags.FlagValues) -> None:
 
 
 def from_flags(flag_values: flags.FlagValues) -> Config:
-  """Makes the `Config` that parsed flags describe; a setting without a flag has its default.
+  """Returns the `Config` that parsed flags describe; a setting without a flag has its default.
 
   Raises:
-    UserError: a value is out of its range, or some don't go together.
+    UserError: a value is out of its range, or settings are incompatible.
   """
   return Config(**{name: flag_values[name].value for name in FIELDS if name in flag_values})
 
 
 def from_flags_over(stored: Config, flag_values: flags.FlagValues) -> Config:
-  """Returns `stored`, the settings of a run, with the flags that were given in their place.
+  """Returns `stored`, the settings of a run, with those replaced that flags were given for.
 
   Raises:
     UserError: a value is out of its range.
@@ -130,22 +130,22 @@ def from_flags_over(stored: Config, flag_values: flags.FlagValues) -> Config:
 
 
 def with_texts(config: Config, texts: Mapping[str, str]) -> Config:
-  """Returns `config` with some settings in place of its own, as flags take them.
+  """Returns `config` with some settings replaced, as flags take them.
 
   Raises:
-    UserError: a value is out of its range, or some don't go together.
+    UserError: a value is out of its range, or settings are incompatible.
   """
   all_texts = {**config.to_texts(), **texts}
   return from_flags(_assigned(Argument(f"--{n}={text}") for n, text in all_texts.items()))
 
 
 def from_flagfile(path: Path) -> Config:
-  """Reads a `Config` from a flagfile that holds settings alone, such as a workdir's config.cfg.
+  """Reads a `Config` from a flagfile that holds only settings, such as a workdir's config.cfg.
 
   No other file is opened: the workdir may be somebody else's.
 
   Raises:
-    UserError: the file is missing, unreadable, or holds anything but settings of good values.
+    UserError: the file is missing or unreadable, or holds anything but valid settings.
   """
   flag_values = _assigned(flagfiles.read(path, follow=False))
   try:

@@ -1,4 +1,4 @@
-"""What a setting is: its type, default, range and help text, and its form as the text of a flag."""
+"""A setting: its type, default, range and help text, and its form as the text of a flag."""
 
 import ast
 import dataclasses
@@ -18,10 +18,10 @@ from mnist_research.runtime.extensions import is_builder, is_reference
 # TensorFlow counts in 32 bits in places.
 INTEGER_LIMIT = 2**31
 
-# Layers, of which a network of more could not be compiled.
+# Layers; a network with more could not be compiled.
 _MOST_ENTRIES = 1000
 
-# A class of Keras is named as in Python, which tells it from the names of this package.
+# A Keras class is written as in Python, unlike the names of this package.
 _CLASS_NAME = re.compile(r"[A-Z]\w*")
 # TFDS would ask the network for gs://bucket.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+")
@@ -48,16 +48,17 @@ def setting(
   """Makes a field of a dataclass of settings.
 
   Args:
-    default: its value where none is given; its type is the setting's.
+    default: the value if none is given; its type is the setting's.
     help_text: what it is, its unit and its range, as `--help` shows it.
-    choices: the names that it takes.
-    open_to: what it takes besides: `references` to a user's own file or module, the class names of
+    choices: the allowed names.
+    open_to: what else is allowed: `references` to a user's own file or module, the class names of
       `keras`.
     at_least: lowest number.
     at_most: highest number.
-    more_than: number below all that are allowed.
-    below: number above all that are allowed.
-    may_change: whether a resumed run may have another value, on which its result doesn't depend.
+    more_than: all values are above this number.
+    below: all values are below this number.
+    may_change: whether a resumed run may have another value, because the result doesn't depend on
+      it.
     is_path: whether it names a file or directory, in which `~` is the home directory.
     is_dataset: whether it names a dataset; empty only if its default is.
     is_pinned: whether it lists paths, each with a digest of what is there.
@@ -87,15 +88,15 @@ def to_numbers(text: str) -> tuple[int, ...]:
 
 
 def coerced(field: dataclasses.Field, kind: Any, value: Any) -> Any:
-  """Returns `value` as the type of a setting, where it is one in another guise.
+  """Returns `value` as the type of a setting, if it can be converted.
 
-  A list is taken for a tuple, a single entry for a tuple of one, a path for its text, and a number
-  of NumPy's for Python's.
+  A list becomes a tuple, a single entry a tuple of one, a path its text, and a NumPy number a
+  Python number.
 
   Args:
     field: the setting.
     kind: its type.
-    value: as a caller gave it.
+    value: as the caller gave it.
 
   Raises:
     UserError: it is of another type.
@@ -138,7 +139,7 @@ def _coerced(kind: Any, value: Any) -> Any:
 
 
 def check(field: dataclasses.Field, value: Any) -> None:
-  """Raises UserError unless `value` is one that a setting allows."""
+  """Raises UserError unless `value` is allowed for a setting."""
   if isinstance(value, tuple) and len(value) > _MOST_ENTRIES:
     raise UserError(f"--{field.name}: {len(value):,} entries; {_MOST_ENTRIES:,} are the most")
   flag = f"--{field.name}={to_text(value)}"
@@ -201,7 +202,7 @@ def parse_keywords(flag: str, text: str) -> dict[str, Any]:
 
   Args:
     flag: the name of the flag, for the error.
-    text: what it holds; empty: no arguments.
+    text: the flag's value; empty: no arguments.
 
   Raises:
     UserError: the text is something else.

@@ -16,8 +16,8 @@ AUGMENTATIONS = (
   "shift", "rotation", "scale", "shear", "elastic", "flip", "pen", "hollow", "lines", "bands",
   "contrast", "light", "blur", "noise", "erasing", "mixup", "cutmix",
 )  # fmt: skip
-# The models of this package. Each is named by its class as a user's own is, so that nothing of
-# TensorFlow is loaded to check a flag.
+# The models of this package, each named by its class as a user's own is, so that checking a flag
+# loads no part of TensorFlow.
 MODELS = {
   "dense": "mnist_research.models.networks:DenseNetwork",
   "cnn": "mnist_research.models.networks:ConvolutionalNetwork",
@@ -28,7 +28,7 @@ SCHEDULES = ("constant", "cosine", "linear", "one_cycle", "exponential")
 
 
 class _Settings:
-  """Checks the values of a dataclass of settings when one is made."""
+  """Checks the values of a dataclass of settings when it is created."""
 
   def __post_init__(self) -> None:
     kinds = typing.get_type_hints(type(self))
@@ -53,7 +53,7 @@ class DataConfig(_Settings):
   )
   fallback_dataset: str = setting(
     "",
-    "dataset to take, with a warning, where --dataset is neither prepared nor reachable",
+    "dataset to use instead, with a warning, if --dataset is neither prepared nor reachable",
     may_change=True,
     is_dataset=True,
   )
@@ -69,40 +69,40 @@ class DataConfig(_Settings):
   mirror: str = setting(
     "",
     "address of a directory with the dataset's original files, https://host/mnist, to download "
-    "them from; their checksums are verified as ever",
+    "them from; checksums are verified as usual",
     may_change=True,
   )
   validation_examples: int = setting(
-    5000, "the last N examples of train, held out to choose by; 0: none", at_least=0
+    5000, "examples held out from the end of train, for choices; 0: none", at_least=0
   )
   outliers: str = setting(
     "",
     "TFDS dataset of images that show none of the classes, trained on beside --dataset so that the "
-    "network can refuse them: non_digits, which this package draws; empty: none",
+    "network learns to reject them: non_digits, which this package generates; empty: none",
     is_dataset=True,
   )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentationConfig(_Settings):
-  """How training examples are changed, anew every time that they come."""
+  """How training examples are changed, differently every time."""
 
   augment: tuple[str, ...] = setting(
     (),
-    f"changes made to each training example anew: {', '.join(AUGMENTATIONS)}, or a function of "
+    f"random changes to each training example: {', '.join(AUGMENTATIONS)}, or a function of "
     "your own, path/to/file.py:warp",
     choices=AUGMENTATIONS,
     open_to=["references"],
   )
-  augment_settings: str = setting("", "arguments for an augmentation of your own: strength=2")
-  shift_pixels: float = setting(2.0, "most that `shift` moves, each way", at_least=0)
-  rotation_degrees: float = setting(10.0, "most that `rotation` turns", at_least=0)
+  augment_settings: str = setting("", "arguments for your own augmentation: strength=2")
+  shift_pixels: float = setting(2.0, "largest shift of `shift`, in pixels, each way", at_least=0)
+  rotation_degrees: float = setting(10.0, "largest angle of `rotation`, in degrees", at_least=0)
   scale_range: float = setting(
-    0.1, "most that `scale` stretches or shrinks each side, as a share", at_least=0
+    0.1, "largest relative change of size by `scale`, for each side", at_least=0
   )
-  shear_degrees: float = setting(10.0, "most that `shear` slants", at_least=0, below=90)
+  shear_degrees: float = setting(10.0, "largest slant by `shear`, in degrees", at_least=0, below=90)
   elastic_pixels: float = setting(
-    1.0, "standard deviation of the displacements of `elastic`", at_least=0
+    1.0, "standard deviation of the displacements of `elastic`, in pixels", at_least=0
   )
   distortion_probability: float = setting(
     0.2, "share of the images that each of `pen`, `hollow`, `lines`, `bands`, `contrast`, `light`, "
@@ -117,7 +117,7 @@ class AugmentationConfig(_Settings):
 
   @property
   def mixes_examples(self) -> bool:
-    """Whether training examples are mixtures, with targets in place of labels."""
+    """Whether training examples are mixtures, with targets instead of labels."""
     return "mixup" in self.augment or "cutmix" in self.augment
 
 
@@ -125,8 +125,8 @@ class AugmentationConfig(_Settings):
 class ModelConfig(_Settings):
   """The network.
 
-  The settings after `model_settings` are of the models of this package: each is given to the
-  classes that take an argument of its name.
+  The settings after `model_settings` are for the models of this package: each is passed to the
+  classes that have an argument of its name.
   """
 
   model: str = setting(
@@ -136,7 +136,7 @@ class ModelConfig(_Settings):
     choices=MODELS,
     open_to=["references"],
   )
-  model_settings: str = setting("", "arguments for a model of your own: width=64,depth=3")
+  model_settings: str = setting("", "arguments for your own model: width=64,depth=3")
   filters: tuple[int, ...] = setting((24, 32), "cnn: filters of each convolution", at_least=1)
   kernel_sizes: tuple[int, ...] = setting(
     (5, 3), "cnn: side of each convolution's kernel", at_least=1
@@ -190,7 +190,7 @@ class ModelConfig(_Settings):
 
   @property
   def whitens(self) -> bool:
-    """Whether the network's first layer is made of the training examples."""
+    """Whether the network's first layer is computed from the training examples."""
     return self.whitening and self.model == "cnn"
 
 
@@ -204,7 +204,7 @@ class OptimizationConfig(_Settings):
     choices=LOSSES,
     open_to=["references"],
   )
-  loss_settings: str = setting("", "arguments for a loss of your own: gamma=2")
+  loss_settings: str = setting("", "arguments for your own loss: gamma=2")
   label_smoothing: float = setting(
     0.0, "share of the target spread evenly over all classes", at_least=0, below=1
   )
@@ -213,10 +213,10 @@ class OptimizationConfig(_Settings):
     "that is trained on is a target beside its label; empty: none", is_pinned=True,
   )  # fmt: skip
   distillation_weight: float = setting(
-    0.9, "share of the teachers' target; the rest is the label's", more_than=0, at_most=1
+    0.9, "weight of the teachers' target; the rest is the label's", more_than=0, at_most=1
   )
   distillation_temperature: float = setting(
-    2.0, "what the logits of teachers and student are divided by, for that target", more_than=0
+    2.0, "temperature that divides the logits of teachers and student for that target", more_than=0
   )
   optimizer: str = setting(
     "adam",
@@ -235,7 +235,7 @@ class OptimizationConfig(_Settings):
     open_to=["references", "keras"],
   )
   learning_rate_schedule_settings: str = setting(
-    "", "arguments for a schedule of Keras or your own: decay_steps=1000,power=2"
+    "", "arguments for a Keras schedule or your own: decay_steps=1000,power=2"
   )
   warmup_steps: int = setting(
     0,
@@ -246,14 +246,14 @@ class OptimizationConfig(_Settings):
   weight_decay: float = setting(
     0.0, "decoupled weight decay of the kernels, times the learning rate", at_least=0
   )
-  clip_norm: float = setting(0.0, "longest gradient over all weights together; 0: any", at_least=0)
+  clip_norm: float = setting(0.0, "largest norm of the gradient of all weights; 0: any", at_least=0)
   ema_decay: float = setting(
     0.0,
     "decay of the exponential moving average of the weights that is evaluated; 0: none",
     at_least=0,
     below=1,
   )
-  batch_size: int = setting(32, "examples of a step, over all replicas together", at_least=1)
+  batch_size: int = setting(32, "examples per step, over all replicas", at_least=1)
   epochs: float = setting(
     10.0, "passes over the training examples", more_than=0, below=INTEGER_LIMIT
   )
@@ -263,9 +263,9 @@ class OptimizationConfig(_Settings):
     """Returns the length of the run in steps: every example is seen at least `epochs` times.
 
     Raises:
-      UserError: there are more than can be counted.
+      UserError: the number of steps is too large.
     """
-    # In whole numbers: the decimal that was written, not the float beside it, is what counts.
+    # In integers: the decimal as written counts, not the nearest float.
     steps = self.steps or math.ceil(Fraction(str(self.epochs)) * num_examples / self.batch_size)
     if steps >= INTEGER_LIMIT:
       raise UserError(f"--epochs={self.epochs}: {steps} steps, which must be below {INTEGER_LIMIT}")
@@ -278,17 +278,15 @@ class OptimizationConfig(_Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig(_Settings):
-  """The course of a run, and what it leaves."""
+  """The course of a run, and what it writes."""
 
   steps_per_loop: int = setting(
-    0, "steps of one compiled block; 0: as many as take about a second, or fewer", at_least=0
+    0, "steps per compiled block; 0: as many as take about a second, or fewer", at_least=0
   )
   evaluate_every: int = setting(
-    0, "steps from one scoring of the validation examples to the next; 0: an epoch", at_least=0
+    0, "steps between scorings of the validation examples; 0: an epoch", at_least=0
   )
-  checkpoint_every: int = setting(
-    0, "steps from one checkpoint to the next; 0: an epoch", at_least=0
-  )
+  checkpoint_every: int = setting(0, "steps between checkpoints; 0: an epoch", at_least=0)
   select: str = setting(
     "last",
     "weights that are tested and used: the last, or the best on the validation examples",
@@ -296,7 +294,7 @@ class RunConfig(_Settings):
   )
   early_stopping: int = setting(
     0,
-    "scorings of the validation examples without a better one that end the run; 0: none do",
+    "end the run after this many scorings of the validation examples without improvement; 0: never",
     at_least=0,
   )
   score_test: bool = setting(
@@ -311,7 +309,7 @@ class RunConfig(_Settings):
     at_least=0,
     below=2**63,
   )
-  deterministic: bool = setting(False, "same bits in every run on the same machine")
+  deterministic: bool = setting(False, "the same bits in every run on the same machine")
   summaries: str = setting(
     "basic",
     "what is written for TensorBoard: none, basic: metrics, settings, pictures, or all: "
@@ -336,16 +334,16 @@ class RunConfig(_Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeviceConfig(_Settings):
-  """Where a run computes, and how."""
+  """Where and how a run computes."""
 
   precision: str = setting(
-    "float32", "arithmetic of the layers; auto: 16 bits where that is faster", choices=PRECISIONS
+    "float32", "arithmetic of the layers; auto: 16 bits if faster", choices=PRECISIONS
   )
   xla: str = setting(
-    "auto", "compile the steps with XLA; auto: where it pays", choices=("auto", "on", "off")
+    "auto", "compile the steps with XLA; auto: if it is faster", choices=("auto", "on", "off")
   )
   device: str = setting(
-    "auto", "auto: GPUs where there are any", choices=("auto", "cpu", "gpu"), may_change=True
+    "auto", "auto: GPUs if there are any", choices=("auto", "cpu", "gpu"), may_change=True
   )
   strategy: str = setting(
     "auto",

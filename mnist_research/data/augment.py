@@ -1,7 +1,7 @@
-"""Augmentation inside the input pipeline: each example changed anew every time that it comes.
+"""Augmentation inside the input pipeline: each example changes differently every time.
 
-What happens to an example is a function of the run's seed and of its position in the stream of
-examples, so it is the same for any batch, block, replica, and after a restart.
+What happens to an example is a function of the run's seed and the example's position in the stream,
+so it doesn't depend on batches, blocks, replicas or restarts.
 """
 
 import math
@@ -13,8 +13,8 @@ from scipy import stats
 from mnist_research.config import AugmentationConfig
 from mnist_research.data import distortions, own_augmentations, randomness
 
-# Control points of an elastic deformation stand about 4 pixels apart, 7 along a side of 28: a bump
-# is as wide as the smoothing of 4 pixels in Simard et al. 2003 (doi:10.1109/ICDAR.2003.1227801).
+# Control points of an elastic deformation are about 4 pixels apart, 7 along a side of 28: a bump is
+# as wide as the smoothing of 4 pixels in Simard et al. 2003 (doi:10.1109/ICDAR.2003.1227801).
 _ELASTIC_SPACING = 4
 _ELASTIC_SIGMA = 4.0
 _AFFINE = {"shift", "rotation", "scale", "shear"}
@@ -23,7 +23,7 @@ _AFFINE = {"shift", "rotation", "scale", "shear"}
 def augment_images(
   images: tf.Tensor, positions: tf.Tensor, config: AugmentationConfig, seed: int
 ) -> tf.Tensor:
-  """Moves, bends, flips, distorts, erases and does the user's own; mixing is `mix_examples`.
+  """Moves, bends, flips, distorts, erases, and applies users' own; mixing is in `mix_examples`.
 
   Args:
     images: uint8 [N, height, width, channels]; the size is known while a graph is built.
@@ -73,7 +73,7 @@ def _affine_matrices(positions: tf.Tensor, config: AugmentationConfig, seed: int
 
   angle = drawn("rotation", 0, math.radians(config.rotation_degrees))
   shear = drawn("shear", 1, math.radians(config.shear_degrees))
-  # As much smaller as larger: the logarithm is what is drawn evenly.
+  # Shrinking is as likely as growing: the logarithm is drawn uniformly.
   scale_x, scale_y = (tf.exp(drawn("scale", i, math.log1p(config.scale_range))) for i in (2, 3))
   shift_x, shift_y = (drawn("shift", i, config.shift_pixels) for i in (4, 5))
   cos, sin, slant = tf.cos(angle), tf.sin(angle), tf.tan(shear)
@@ -118,7 +118,7 @@ def _source_points(matrices: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     np.arange(width, dtype=np.float32) - center[0], np.arange(height, dtype=np.float32) - center[1]
   )
   homogeneous = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
-  # In full: TensorFlow is slow at adding a pair of numbers to each of many.
+  # In full: TensorFlow is slow at broadcasting a pair of numbers.
   centers = np.broadcast_to(center, (height * width, 2))
   points = tf.einsum("nij,pj->npi", matrices, homogeneous) + centers
   return tf.reshape(points, [-1, height, width, 2])
@@ -129,8 +129,8 @@ def _displacements(
 ) -> tf.Tensor:
   """Draws a smooth field of displacements in pixels, float32 [N, height, width, 2]: x, y.
 
-  As in Simard et al. 2003, with random numbers on a coarse grid in place of one a pixel: after the
-  smoothing the fine ones are gone. The deviation of a displacement is `elastic_pixels`.
+  As in Simard et al. 2003, but with random numbers on a coarse grid: smoothing would remove the
+  fine ones. The standard deviation of a displacement is `elastic_pixels`.
   """
   bases = [_smoothing_basis(side) for side in size]
   rows, columns = (basis.shape[1] for basis in bases)
@@ -138,14 +138,14 @@ def _displacements(
   draws = 2 * randomness.uniform(positions, count, seed=seed, name=randomness.ELASTIC) - 1
   field = tf.reshape(draws, [-1, rows, columns, 2])
   smooth = tf.einsum("pi,nijc,qj->npqc", bases[0], field, bases[1], optimize="optimal")
-  # The deviation of numbers drawn evenly from -1 to 1 is 1 / sqrt(3).
+  # The standard deviation of the uniform distribution from -1 to 1 is 1 / sqrt(3).
   return smooth * (config.elastic_pixels * math.sqrt(3))
 
 
 def _smoothing_basis(side: int) -> np.ndarray:
-  """The share of each control point in each row of pixels, its squares sum to 1.
+  """The weight of each control point in each row of pixels; its squares sum to 1.
 
-  So a smoothed random number deviates as much as the ones that it is made of.
+  So a smoothed random number has the same variance as its parts.
 
   Args:
     side: rows of pixels.
@@ -179,7 +179,7 @@ def _sample(images: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
   right, down = (x - left)[..., None], (y - above)[..., None]
   first = tf.range(tf.shape(images)[0])[:, None, None] * (across * up)
   index = first + tf.cast(above, tf.int32) * across + tf.cast(left, tf.int32)
-  # A frame of zeros: every point outside the image falls on it.
+  # A frame of zeros: every point outside the image maps to it.
   framed = tf.pad(tf.cast(images, tf.float32), [[0, 0], [1, 1], [1, 1], [0, 0]])
   pixels = tf.reshape(framed, [-1, images.shape[-1]])
 
@@ -196,7 +196,7 @@ def _erase(
 ) -> tf.Tensor:
   """Blackens a rectangle of some images: random erasing (Zhong et al. 2017, arXiv:1708.04896).
 
-  With the published sizes: 2% to 40% of the image, sides 0.3 to 1 / 0.3 of each other.
+  With the published sizes: 2% to 40% of the image, aspect ratios 0.3 to 1 / 0.3.
   """
   chance, area, aspect, left, top = tf.unstack(
     randomness.uniform(positions, 5, seed=seed, name=randomness.ERASING), axis=1
@@ -223,8 +223,8 @@ def mix_examples(
 
   `mixup` (Zhang et al. 2017, arXiv:1710.09412) adds the two images in shares of a and 1 - a;
   `cutmix` (Yun et al. 2019, arXiv:1905.04899) puts a rectangle of one, 1 - a of the area, into the
-  other. The targets are mixed in the same shares. With both, one half of the batches get each. One
-  share is drawn for each batch, as in the published code.
+  other. The targets are mixed in the same shares. With both, each gets half of the batches. One
+  share is drawn per batch, as in the published code.
 
   Args:
     images: uint8 [steps, batch, height, width, channels].
@@ -275,13 +275,13 @@ def _window(
     return (pixels >= start) & (pixels < start + length[:, None])
 
   window = inside(top, rows, height)[:, :, None] & inside(left, columns, width)[:, None, :]
-  # A power and a product differ in their last bit, and runs on square images keep theirs.
+  # A power and a product differ in the last bit, and runs on square images must keep theirs.
   if height == width:
     return window, (rows / height) ** 2
   return window, (rows / height) * (columns / width)
 
 
 def _symmetric_beta(uniform: tf.Tensor, alpha: float) -> tf.Tensor:
-  """Makes numbers drawn evenly from [0, 1) ones drawn from Beta(alpha, alpha), to 1 in 4,096."""
+  """Maps uniform numbers from [0, 1) to Beta(alpha, alpha), to within 1 in 4,096."""
   table = stats.beta.ppf((np.arange(4096) + 0.5) / 4096, alpha, alpha).astype(np.float32)
   return tf.gather(table, tf.cast(uniform * len(table), tf.int32))

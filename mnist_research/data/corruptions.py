@@ -1,11 +1,11 @@
-"""The fifteen corruptions of MNIST-C, made from their descriptions: how sturdy is a network?
+"""The fifteen corruptions of MNIST-C, written from their descriptions, to measure robustness.
 
-The kinds are those of Mu and Gilmer 2019 (arXiv:1906.02337), each drawn anew from what the paper
-says of it; the published images themselves are the dataset `mnist_corrupted/...` of TFDS. Errors
-under the two are alike, not equal.
+The kinds are those of Mu and Gilmer 2019 (arXiv:1906.02337), implemented from the paper's text; the
+published images are the TFDS dataset `mnist_corrupted/...`. Errors under the two are similar, not
+equal.
 
-A network that is chosen by its errors under some kinds isn't judged by those: `VALIDATION_KINDS`
-are ten others, of those that the paper weighed and left out.
+A network that was chosen by its errors under some kinds can't be judged by them:
+`VALIDATION_KINDS` are ten others, which the paper considered and rejected.
 """
 
 from collections.abc import Callable
@@ -13,28 +13,28 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-# What is drawn doesn't depend on a run: every network meets the same images.
+# The draws don't depend on a run: every network gets the same images.
 _SEED = 190602337
-# Of the images, so that the largest arrays stay under 200 MB for any split.
+# In images, so that the largest arrays stay under 200 MB for any split.
 _CHUNK = 1000
 # A corruption of images, float32 [N, height, width] between 0 and 1.
 _Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def corrupt(images: np.ndarray, kind: str) -> np.ndarray:
-  """Returns images that one kind of corruption has spoiled.
+  """Returns images under one kind of corruption.
 
   The same images in the same order give the same bits every time.
 
   Args:
-    images: uint8 [N, height, width, channels]. All channels are changed alike.
+    images: uint8 [N, height, width, channels]. All channels change alike.
     kind: one of `KINDS` or of `VALIDATION_KINDS`.
 
   Returns:
     uint8, in the shape of `images`.
   """
   change = (KINDS | VALIDATION_KINDS)[kind]
-  # By its name: another kind in the list changes no image of this one.
+  # Seeded by name: another kind in the list changes no image of this one.
   generator = np.random.default_rng([_SEED, *kind.encode()])
   changed = [
     _corrupt_chunk(images[start : start + _CHUNK], change, generator)
@@ -46,7 +46,7 @@ def corrupt(images: np.ndarray, kind: str) -> np.ndarray:
 def _corrupt_chunk(
   images: np.ndarray, change: _Change, generator: np.random.Generator
 ) -> np.ndarray:
-  # Each channel from the same state: a line or a cloud is one place in all of them.
+  # Each channel from the same state: a line or a cloud has one place in all of them.
   state = generator.bit_generator.state
   channels = []
   for channel in np.moveaxis(images, -1, 0):
@@ -56,18 +56,18 @@ def _corrupt_chunk(
 
 
 def _shot_noise(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """White is five photons on average, and each pixel counts its own."""
+  """Shot noise: white is five photons on average."""
   return (generator.poisson(images * 5.0) / 5.0).astype(np.float32)
 
 
 def _impulse_noise(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """One pixel in six is black or white, as a coin falls."""
+  """One pixel in six is black or white, with equal probability."""
   draws = generator.random(images.shape)
   return np.where(draws < 1 / 12, 0.0, np.where(draws < 1 / 6, 1.0, images)).astype(np.float32)
 
 
 def _glass_blur(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Blurred, each pixel taken from a neighbor's place, twice, and blurred again."""
+  """Blurred, then each pixel swapped with a neighbor, twice, then blurred again."""
   blurred = ndimage.gaussian_filter(images, (0, 0.7, 0.7))
   for _ in range(2):
     y, x = _grid(images.shape)
@@ -77,7 +77,7 @@ def _glass_blur(images: np.ndarray, generator: np.random.Generator) -> np.ndarra
 
 
 def _motion_blur(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Smeared along a line of 7 pixels, at most 45 degrees from level."""
+  """Motion blur along a line of 7 pixels, at most 45 degrees from horizontal."""
   angles = generator.uniform(-np.pi / 4, np.pi / 4, len(images))[:, None, None]
   y, x = _grid(images.shape)
   steps = np.linspace(-3, 3, 7)
@@ -86,18 +86,18 @@ def _motion_blur(images: np.ndarray, generator: np.random.Generator) -> np.ndarr
 
 
 def _shear(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Each row 0.4 of its height above the center to a side, to the left or the right."""
+  """Sheared by 0.4, to the left or the right."""
   return _transform(images, slant=_signs(generator, len(images)) * 0.4)
 
 
 def _scale(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Reduced to 0.6 of the size."""
+  """Shrunk to 0.6 of the size."""
   del generator
   return _transform(images, scale=0.6)
 
 
 def _rotate(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Turned by 30 degrees, to the left or the right."""
+  """Rotated by 30 degrees, to the left or the right."""
   return _transform(images, angle=_signs(generator, len(images)) * np.radians(30))
 
 
@@ -109,13 +109,13 @@ def _translate(images: np.ndarray, generator: np.random.Generator) -> np.ndarray
 
 
 def _brightness(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Lighter by 0.6 everywhere, as far as white."""
+  """Brighter by 0.6 everywhere, up to white."""
   del generator
   return images + 0.6
 
 
 def _stripe(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """The middle half, from top to bottom, in negative."""
+  """The middle half, from top to bottom, inverted."""
   del generator
   width = images.shape[2]
   striped = images.copy()
@@ -175,7 +175,7 @@ def _canny_edges(images: np.ndarray, generator: np.random.Generator) -> np.ndarr
   )
   ridge = (slope >= before) & (slope >= after)
   weak, strong = ridge & (slope > 0.1), ridge & (slope > 0.2)
-  # Neighbors within an image alone.
+  # Only neighbors within the same image.
   neighbors = np.zeros((3, 3, 3), bool)
   neighbors[1] = True
   labels, _ = ndimage.label(weak, neighbors)
@@ -183,17 +183,17 @@ def _canny_edges(images: np.ndarray, generator: np.random.Generator) -> np.ndarr
 
 
 def _gaussian_noise(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Grain everywhere, of a deviation of 0.3."""
+  """Gaussian noise with a standard deviation of 0.3."""
   return images + 0.3 * generator.standard_normal(images.shape, np.float32)
 
 
 def _speckle_noise(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Grain as strong as the ink, of a deviation of 0.6."""
+  """Speckle noise, proportional to the ink, with a standard deviation of 0.6."""
   return images * (1 + 0.6 * generator.standard_normal(images.shape, np.float32))
 
 
 def _defocus_blur(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Each point a disk of a radius of 2.5 pixels."""
+  """Defocus blur with a disk of radius 2.5 pixels."""
   del generator
   across = np.hypot(*np.mgrid[-3:4, -3:4])
   disk = np.clip(3 - across, 0, 1)
@@ -201,7 +201,7 @@ def _defocus_blur(images: np.ndarray, generator: np.random.Generator) -> np.ndar
 
 
 def _zoom_blur(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """The mean of the image at sizes of 1 to 1.5."""
+  """Zoom blur: the mean of the image at sizes of 1 to 1.5."""
   del generator
   return np.mean([_transform(images, scale=scale) for scale in np.linspace(1, 1.5, 9)], axis=0)
 
@@ -214,14 +214,14 @@ def _contrast(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def _elastic(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Bent by up to 2 pixels, smoothly."""
+  """A smooth elastic distortion of up to 2 pixels."""
   y, x = _grid(images.shape)
   up, across = (4 * _clouds(images.shape, generator) - 2 for _ in range(2))
   return _sample(images, y + up, x + across)
 
 
 def _pixelate(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Squares of 3 pixels, each the mean of what it covers."""
+  """Pixelated: squares of 3 pixels, each with its mean."""
   del generator
   shares = [np.arange(side)[:, None] // 3 == np.arange(-(-side // 3)) for side in images.shape[1:]]
   rows, columns = (share / share.sum(axis=0) for share in shares)
@@ -236,7 +236,7 @@ def _quantize(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def _inverse(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """All of it in negative."""
+  """All of it inverted."""
   del generator
   return 1 - images
 
@@ -297,7 +297,7 @@ def _sample(images: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _clouds(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-  """Noise of every size, each half as strong as the next larger, between 0 and 1 in each image."""
+  """Noise of all scales, each half as strong as the next larger, from 0 to 1 in each image."""
   count, height, width = shape
   clouds = np.zeros(shape)
   for octave in range(5):
@@ -310,13 +310,13 @@ def _clouds(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarra
 
 
 def _interpolation(side: int, cells: int) -> np.ndarray:
-  """What each of `cells` points, evenly apart, has to do with each pixel, [side, cells]."""
+  """The weight of each of `cells` evenly spaced points for each pixel, [side, cells]."""
   places = np.linspace(0, cells - 1, side)[:, None]
   return np.maximum(0, 1 - np.abs(places - np.arange(cells)))
 
 
 def _ends(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-  """Two points for each image, on its left edge and on its right one, float64 [N, 2, (y, x)]."""
+  """Two points for each image, on its left and its right edge, float64 [N, 2, (y, x)]."""
   count, height, width = shape
   y = generator.uniform(0.1 * height, 0.9 * height, (count, 2))
   x = np.broadcast_to([0.0, width - 1.0], (count, 2))
@@ -331,7 +331,7 @@ def _to_segment(
   Args:
     shape: of the images.
     start: of each line, float64 [N, (y, x)].
-    end: of each line, elsewhere than its start.
+    end: of each line, different from its start.
   """
   y, x = _grid(shape)
   start, end = start[:, :, None, None], end[:, :, None, None]

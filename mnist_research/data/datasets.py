@@ -1,6 +1,6 @@
-"""TFDS datasets: made ready on this machine, from the network, from files or by a user's code.
+"""TFDS datasets: prepared on this machine, by download, from files or by a user's code.
 
-A folder or file of a user's own examples becomes one, by `own_files.py`.
+A folder or file of a user's own examples becomes one through `own_files.py`.
 
 `splits.py` reads them into memory.
 """
@@ -28,13 +28,13 @@ from mnist_research.runtime import extensions, own_data, progress
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import locked
 
-# What TFDS raises for names and files that it can't make a builder of.
+# What TFDS raises for names and files that it can't make a builder from.
 _BUILDER_ERRORS = (
   ValueError, KeyError, TypeError, AttributeError, ImportError, AssertionError, RecursionError,
   OSError, json_format.ParseError,
 )  # fmt: skip
 
-# The datasets that this package draws, each in a package of its own.
+# The datasets that this package generates, each in a package of its own.
 _DRAWN = ("synthetic_digits", "non_digits")
 
 # Height, width, channels.
@@ -81,7 +81,7 @@ def prepare(config: Config) -> Source:
   """Makes sure that the dataset is on this machine, by download or from `manual_dir`.
 
   Raises:
-    UserError: the dataset is unknown, of another shape, or can't be had; its remedies are named.
+    UserError: the dataset is unknown, has another shape, or can't be obtained; remedies are named.
   """
   try:
     return _prepare(config, config.data.dataset)
@@ -98,20 +98,20 @@ def prepare(config: Config) -> Source:
 
 
 def prepare_outliers(config: Config, image_shape: ImageShape) -> Source | None:
-  """Makes sure that the dataset of outliers, if there is to be one, is on this machine.
+  """Makes sure that the dataset of outliers, if any, is on this machine.
 
   Args:
     config: gives its name.
     image_shape: that its images must have.
 
   Raises:
-    UserError: it is unknown, its images are of another shape, or it can't be had.
+    UserError: it is unknown, has images of another shape, or can't be obtained.
   """
   name = config.data.outliers
   if not name:
     return None
   try:
-    # The original files that were named are those of --dataset.
+    # --manual_dir and --mirror are for --dataset.
     source = _prepare(config.replace(manual_dir="", mirror=""), name)
   except UserError as error:
     reason = str(error)
@@ -130,7 +130,7 @@ def prepare_outliers(config: Config, image_shape: ImageShape) -> Source | None:
 
 
 def prepared(config: Config) -> Source | None:
-  """Returns the dataset where it is on this machine already, else None: nothing is fetched.
+  """Returns the dataset if it is on this machine already, else None: nothing is downloaded.
 
   Raises:
     UserError: the dataset is unknown.
@@ -148,7 +148,7 @@ class Origin(NamedTuple):
   Attributes:
     data_dir: where it is prepared, or would be.
     is_prepared: whether it is there already.
-    source: where its examples come from otherwise, for people.
+    source: where its examples would come from otherwise, for people.
   """
 
   data_dir: Path
@@ -157,10 +157,10 @@ class Origin(NamedTuple):
 
 
 def find(config: Config) -> Origin:
-  """Returns where the dataset is or would come from; nothing is fetched or written.
+  """Returns where the dataset is or would come from; nothing is downloaded or written.
 
   Raises:
-    UserError: the dataset is unknown or of another shape, its files aren't in `manual_dir`, or
+    UserError: the dataset is unknown or has another shape, its files aren't in `manual_dir`, or
       (UnreachableError) the host that has them doesn't answer.
   """
   name, manual_dir = config.data.dataset, config.data.manual_dir
@@ -192,7 +192,7 @@ def _prepare(config: Config, name: str) -> Source:
   if not builder.is_prepared():
     with _blamed(name):
       _download_and_prepare(Source(name, builder), config)
-    # Another process may have prepared it, while this one waited: then `builder` doesn't know.
+    # Another process may have prepared it while this one waited; `builder` wouldn't know.
     builder = _create_builder(name, config.data.data_dir)
   missing = {"train", "test"} - set(builder.info.splits)
   if missing:
@@ -201,7 +201,7 @@ def _prepare(config: Config, name: str) -> Source:
 
 
 def _blamed(name: str) -> contextlib.AbstractContextManager[None]:
-  """Blames a user's own builder for what goes wrong inside; another's errors pass."""
+  """Attributes errors inside a user's own builder to it; errors of other builders pass through."""
   if extensions.is_builder(name):
     return extensions.blamed("dataset", name)
   return contextlib.nullcontext()
@@ -228,27 +228,27 @@ def _create_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
 
 
 def _own_root(data_dir: str) -> Path:
-  """The directory of what is prepared from a user's own code and files, each by its content."""
+  """The directory of what is prepared from a user's own code and files, by content."""
   return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / "own"
 
 
 def _create_own_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
-  """Returns the builder of a class of the user's.
+  """Returns the builder of a user's class.
 
-  What it prepares is kept by the content of its file, in `<data_dir>/own/<digest>`: files whose
-  classes share a name don't share data, and a changed file is prepared anew. What the file reads or
-  imports in its turn is not looked at: where that changes, the class needs another `VERSION`.
+  Prepared data is kept by the content of the file, in `<data_dir>/own/<digest>`: files whose
+  classes share a name don't share data, and a changed file is prepared again. What the file reads
+  or imports is not considered: when that changes, the class needs another `VERSION`.
 
   Raises:
-    UserError: the class can't be loaded or made, or is no builder.
+    UserError: the class can't be loaded or created, or isn't a builder.
   """
-  # TFDS knows a class by its name alone and refuses a second: one of a changed file, say.
+  # TFDS identifies a class by its name and refuses a second one, such as that of a changed file.
   with tfds.core.registered.skip_registration():
     builder_class: Any = extensions.load("dataset", name)
   is_class = inspect.isclass(builder_class)
   if not is_class or not issubclass(builder_class, tfds.core.DatasetBuilder):
     raise UserError(f"--dataset={name}: must be a class made of tfds.core.GeneratorBasedBuilder")
-  # TFDS would look for its README.md and the like in a package called as the module.
+  # TFDS would look for its README.md and other files in a package named like the module.
   if "pkg_dir_path" not in vars(builder_class):
     builder_class.pkg_dir_path = Path(inspect.getfile(builder_class)).parent
   digest = extensions.read_source("dataset", name).digest[:12]
@@ -285,7 +285,7 @@ def _download_and_prepare(source: Source, config: Config) -> None:
   if not progress.shows_bars():
     tfds.disable_progress_bar()
   logging.info("preparing %s in %s", source.short_name, data_dir)
-  # TFDS announces itself on stdout, which is the programs'.
+  # TFDS prints to stdout, which is reserved for programs.
   announcements = sys.stderr if logging.level_info() else io.StringIO()
   with (
     _held(data_dir),
@@ -300,7 +300,7 @@ def _download_and_prepare(source: Source, config: Config) -> None:
 
 @contextlib.contextmanager
 def _held(data_dir: Path) -> Iterator[None]:
-  """Makes the directory of a dataset, and holds it for this process alone."""
+  """Creates the directory of a dataset and locks it for this process."""
   with contextlib.ExitStack() as held:
     try:
       data_dir.mkdir(parents=True, exist_ok=True)
@@ -317,13 +317,13 @@ def _held(data_dir: Path) -> Iterator[None]:
 def _originals(source: Source, config: Config, data_dir: Path) -> Iterator[Path | None]:
   """Yields the directory where TFDS finds the original files; None where it downloads them."""
   url_infos = source.builder.url_infos or {}
-  # Datasets use the same file names for other files: each has a directory of its own.
+  # Datasets use the same names for different files: each has its own directory.
   fetched = data_dir / "downloads" / "fetched"
   if config.data.manual_dir:
     staging = data_dir / "downloads" / "originals"
     with originals.for_tfds(source.builder, Path(config.data.manual_dir), staging) as directory:
       yield directory
-  # Of other datasets not every file that TFDS registers may be needed.
+  # Other datasets may not need every file that TFDS registers.
   elif config.data.mirror or {info.filename for info in url_infos.values()} == originals.NAMES:
     downloads.fetch(source.name, url_infos, config.data.mirror, fetched)
     yield fetched
@@ -350,11 +350,11 @@ def _call_tfds(source: Source, download_dir: Path, originals_dir: Path | None) -
 
 
 def check_fits(source: Source, label_names: Sequence[str], image_shape: ImageShape) -> None:
-  """Raises UserError unless a network fits the dataset.
+  """Raises UserError unless a network matches the dataset.
 
   Args:
     source: the dataset.
-    label_names: what the network tells apart.
+    label_names: the classes of the network.
     image_shape: of the images that it takes.
   """
   if source.num_classes != len(label_names):

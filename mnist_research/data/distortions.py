@@ -1,7 +1,7 @@
-"""Augmentations that change how ink and paper look: other pens, light, blur, noise, lines across.
+"""Augmentations that change the look of ink and paper: pens, light, blur, noise, lines.
 
-Each kind changes a share of the images, drawn for each kind alone, and how much it changes one is
-drawn as well. As with the other augmentations, the draws are functions of seed and position.
+Each kind independently changes a random share of the images by a random amount. As with the other
+augmentations, the draws are functions of seed and position.
 """
 
 import math
@@ -12,7 +12,7 @@ import tensorflow as tf
 from mnist_research.config import AugmentationConfig
 from mnist_research.data import randomness
 
-# What an image needs beside the pixels' own numbers.
+# Random numbers per image, besides those per pixel.
 _DRAWS = 12
 _CORNERS = 4
 # Control points of light along each side.
@@ -22,7 +22,7 @@ _LIGHTS = 4
 def distort(
   images: tf.Tensor, positions: tf.Tensor, config: AugmentationConfig, seed: int
 ) -> tf.Tensor:
-  """Changes the look of images, by those of `KINDS` that `config` names, in that order.
+  """Changes the look of images, by the kinds of `KINDS` that `config` names, in that order.
 
   Args:
     images: uint8 [N, height, width, channels]; the size is known while a graph is built.
@@ -38,7 +38,7 @@ def distort(
       draws = randomness.uniform(
         positions, 1 + _DRAWS, seed=seed, name=randomness.DISTORTIONS + 2 * place
       )
-      # Only the chosen ones are computed: most images stay as they are.
+      # Only the chosen images are computed: most stay unchanged.
       chosen = tf.where(draws[:, 0] < config.distortion_probability)
       some = tf.gather_nd(images, chosen)
       noise = _Noise(tf.gather_nd(positions, chosen), seed, randomness.DISTORTIONS + 2 * place + 1)
@@ -49,7 +49,7 @@ def distort(
 
 
 class _Noise:
-  """As many random numbers as a kind wants, by the position of each image."""
+  """Any number of random numbers for a kind, by the position of each image."""
 
   def __init__(self, positions: tf.Tensor, seed: int, name: int):
     self._positions, self._seed, self._name = positions, seed, name
@@ -58,13 +58,13 @@ class _Noise:
     """Returns numbers in [0, 1), float32 [N, *shape]."""
     count = math.prod(shape)
     bits = randomness.bits(self._positions, count, seed=self._seed, name=self._name)
-    # As many bits as a float32 holds exactly. Signed numbers are converted faster.
+    # As many bits as a float32 holds exactly. Signed integers are converted faster.
     high = tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.int32)
     return tf.reshape(tf.cast(high, tf.float32) / 2.0**24, [-1, *shape])
 
 
 def _column(draws: tf.Tensor, index: int) -> tf.Tensor:
-  """Returns one draw of each image, to broadcast over it: float32 [N, 1, 1, 1]."""
+  """Returns one draw per image, to broadcast over it: float32 [N, 1, 1, 1]."""
   return draws[:, index, None, None, None]
 
 
@@ -79,7 +79,7 @@ def _narrowed(images: tf.Tensor) -> tf.Tensor:
 
 
 def _pen(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """From a pen narrower by up to 0.7 pixels on each side, to one wider by up to 1.5."""
+  """From a pen narrower by up to 0.7 pixels on each side to one wider by up to 1.5."""
   del noise
   wider = _column(draws, 0) * 2.2 - 0.7
   wide = _widened(images)
@@ -89,7 +89,7 @@ def _pen(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _hollow(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """Strokes as their outlines: the rim within, the rim beyond, or both."""
+  """Strokes as outlines: the inner edge, the outer edge, or both."""
   del noise
   choice = _column(draws, 0)
   outer = tf.where(choice < 2 / 3, _widened(images), images)
@@ -99,7 +99,7 @@ def _hollow(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _lines(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """A bent line across, whole or dashed, as light as ink or as dark as paper."""
+  """A curve across the image, solid or dashed, from the brightness of ink to that of paper."""
   del noise
   height, width = images.shape[1:3]
   y, x = _grid(images)
@@ -125,11 +125,11 @@ def _lines(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _bands(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """Bands of any direction in negative: half of the image, or several narrow ones."""
+  """Inverted bands of any direction: half of the image, or several narrow ones."""
   del noise
   height, width = images.shape[1:3]
   y, x = _grid(images)
-  # Level or upright as often as slanted.
+  # Horizontal or vertical as often as slanted.
   angle = _column(draws, 0) * (2 * math.pi)
   angle = tf.where(_column(draws, 1) < 0.5, tf.round(angle / (math.pi / 2)) * (math.pi / 2), angle)
   along = (y / height - 0.5) * tf.sin(angle) + (x / width - 0.5) * tf.cos(angle)
@@ -140,7 +140,7 @@ def _bands(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _contrast(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """Paler ink on lighter paper, as far as white; a third of the images in negative."""
+  """Paler ink on brighter paper, up to white; a third of the images inverted."""
   del noise
   images = tf.where(_column(draws, 0) < 1 / 3, 1 - images, images)
   paper = 0.7 * _column(draws, 1)
@@ -148,7 +148,7 @@ def _contrast(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _light(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """Uneven light that is up to one and a half times as bright as the ink."""
+  """Uneven light, up to one and a half times as bright as the ink."""
   height, width = images.shape[1:3]
   field = tf.image.resize(noise(_LIGHTS, _LIGHTS, 1), [height, width], "bicubic")
   strength = 1.5 * _column(draws, 0)
@@ -156,7 +156,7 @@ def _light(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _blur(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """Out of focus or smeared along a side, and then dulled."""
+  """Defocused or motion-blurred along a side, then dulled."""
   del noise
   choice = _column(draws, 0)
 
@@ -170,12 +170,12 @@ def _blur(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _noise(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """Specks, grain everywhere, or grain in the ink alone."""
+  """Specks, noise everywhere, or noise in the ink alone."""
   height, width = images.shape[1:3]
   first, second = tf.unstack(noise(2, height, width, 1), axis=1)
   choice, strength = _column(draws, 0), _column(draws, 1)
   specks = tf.where(first < 0.25 * strength, tf.round(second), images)
-  # Of the sum of two even numbers the deviation is 1 / sqrt(6).
+  # The standard deviation of the sum of two uniform numbers is 1 / sqrt(6).
   grain = (first + second - 1) * strength
   everywhere, in_ink = images + 0.7 * grain, images + 1.5 * grain * tf.sqrt(images)
   return tf.where(choice < 0.4, specks, tf.where(choice < 0.7, everywhere, in_ink))

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets builders of images that this package draws."""
+"""TensorFlow Datasets builders of images that this package generates."""
 
 import abc
 import dataclasses
@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 @dataclasses.dataclass(eq=False)
 class DrawnConfig(tfds.core.BuilderConfig):
-  """How many examples are drawn; the name keeps each size in a directory of its own.
+  """The number of examples; the name gives each size its own directory.
 
   Attributes:
     num_train_examples: size of the "train" split, at least 1.
@@ -45,11 +45,11 @@ class DrawnDataset(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
   """A dataset of 28x28 grey images that needs no network, in any size.
 
   Examples have an "image", uint8 (28, 28, 1) in [0, 255], and a "label", int64. An example depends
-  only on its split and its index, so the examples of a smaller size are also in every larger one.
-  As for any TFDS dataset the stored order is shuffled, the same way every time.
+  only on its split and its index, so a larger size contains all examples of a smaller one.
+  As in any TFDS dataset the stored order is shuffled, the same way every time.
 
-  A subclass says what is drawn: `DESCRIPTION`, `LABEL_NAMES`, `draw_examples`, and its default size
-  in `BUILDER_CONFIGS`.
+  A subclass defines `DESCRIPTION`, `LABEL_NAMES`, `draw_examples`, and its default size in
+  `BUILDER_CONFIGS`.
   """
 
   VERSION = tfds.core.Version("1.0.0")
@@ -70,12 +70,12 @@ class DrawnDataset(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
     Args:
       num_train_examples: size of the "train" split, at least 1; None: the default.
       num_test_examples: size of the "test" split, at least 1; None: the default.
-      config: in place of the sizes, a config or the name of one: "1000_200" has 1000 train and
-        200 test examples.
+      config: instead of the sizes, a config or the name of one: "1000_200" has 1000 train and
+      200 test examples.
       **kwargs: what every TFDS builder takes, such as `data_dir`.
 
     Raises:
-      ValueError: if either size is less than 1, or the name is no two sizes.
+      ValueError: if either size is less than 1, or the name doesn't consist of two sizes.
     """
     default = self.BUILDER_CONFIGS[0]
     sizes = (
@@ -84,8 +84,8 @@ class DrawnDataset(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
     )
     if isinstance(config, str):
       sizes, config = _parse_sizes(config), None
-    # TFDS wants its own config object for a size that it already knows, so the default is left
-    # for it to choose.
+    # TFDS expects its own config object for a size that it already knows, so it chooses the
+    # default.
     if config is None and sizes != (default.num_train_examples, default.num_test_examples):
       config = DrawnConfig.of_size(*sizes)
     super().__init__(config=config, **kwargs)

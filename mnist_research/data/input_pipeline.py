@@ -20,11 +20,11 @@ Batches = tuple[Any, Any]
 
 
 def example_indices(positions: tf.Tensor, *, num_examples: int, seed: int) -> tf.Tensor:
-  """Returns which example stands at each position of the run's endless stream of examples.
+  """Returns the example at each position of the run's endless stream of examples.
 
-  The stream is one permutation of the training examples after another; step s of a run with batch
-  B takes the positions from s * B on. Any position is reached at once, so a resumed run needs no
-  iterator's state.
+  The stream is a sequence of permutations of the training examples; step s of a run with batch size
+  B takes the positions from s * B on. Any position is computed directly, so a resumed run restores
+  no iterator.
 
   Args:
     positions: int64 [N], from 0.
@@ -38,8 +38,8 @@ def example_indices(positions: tf.Tensor, *, num_examples: int, seed: int) -> tf
     index=positions % num_examples,
     seed=_shuffle_keys(positions // num_examples, seed),
     max_index=tf.constant(num_examples - 1, tf.int64),
-    # With the operation's default, 4, an order goes by strides: up to 89 of 2,000 examples come at
-    # the same distance from the one before, where chance leaves eight.
+    # With the operation's default of 4, an order has strides: up to 89 of 2,000 examples follow the
+    # one before at the same distance, where chance leaves eight.
     rounds=16,
   )
 
@@ -48,8 +48,8 @@ def _shuffle_keys(epochs: tf.Tensor, seed: int) -> tf.Tensor:
   """Returns the key of each epoch's permutation, three numbers, uint64 [N, 3].
 
   `tf.random.experimental.index_shuffle` would take the seed and the epoch as they are. Its cipher
-  uses only the low bits of each number, eight for 60,000 examples, so that seeds 0 and 256 would
-  have one order, and epochs 0 and 256. Here every bit depends on both.
+  uses only the low bits of each number, eight for 60,000 examples, so seeds 0 and 256 would share
+  an order, as would epochs 0 and 256. Here every bit depends on both.
   """
   bits = randomness.epoch_keys(epochs, seed=seed)
   shift = tf.bitwise.right_shift
@@ -58,7 +58,7 @@ def _shuffle_keys(epochs: tf.Tensor, seed: int) -> tf.Tensor:
 
 
 def first_batch(split: Split, config: Config, count: int) -> Split:
-  """Returns the first `count` examples as they are trained on, but for `mixup` and `cutmix`."""
+  """Returns the first `count` examples as trained on, except for `mixup` and `cutmix`."""
   positions = tf.range(min(count, split.num_examples), dtype=tf.int64)
   indices = example_indices(
     positions, num_examples=split.num_examples, seed=config.run.seed
@@ -77,7 +77,7 @@ def empty_block(
   image_shape: ImageShape,
   num_classes: int,
 ) -> Batches:
-  """Returns a block of zeros: what the steps compile with while the examples are read."""
+  """Returns a block of zeros, to compile the steps with while the examples are read."""
 
   def zeros(examples: slice) -> tuple[tf.Tensor, tf.Tensor]:
     shape = [steps_per_block, examples.stop - examples.start]
@@ -101,23 +101,23 @@ def train_blocks(
   strategy: tf.distribute.Strategy,
   num_classes: int,
 ) -> Iterator[Batches]:
-  """Returns the blocks of batches that begin at each of `first_steps`, made two of them ahead.
+  """Returns the blocks of batches that begin at each of `first_steps`, two of them prefetched.
 
-  The pipeline is built here, and begins to work when the first block is asked for.
+  The pipeline is built here, and starts when the first block is requested.
 
   Args:
     split: the training examples.
     config: gives seed, batch size and augmentation.
-    first_steps: the step of each block's first batch.
-    steps_per_block: batches in a block; one shape for all, so that the steps compile once.
+    steps_per_block: batches per block; the shape is constant, so that the steps compile once.
+    strategy: its replicas get parts of each batch, in their order.
     strategy: its replicas get parts of each batch, in their order.
     num_classes: length of the targets that mixed examples have in place of labels.
   """
   slices = distribution.replica_slices(strategy, config.optimization.batch_size)
   gather = _create_gather(split, config, slices, steps_per_block, num_classes)
   options = tf.data.Options()
-  # There is nothing to tune; and what `strategy.distribute_datasets_from_function` makes tunes all
-  # the same, with a thread that held the end of a run up for as long as 30 s: hence not that.
+  # There is nothing to tune, and `strategy.distribute_datasets_from_function` always starts a
+  # tuning thread, which could delay the end of a run by 30 s.
   options.autotune.enabled = False
   with tf.device("CPU"):
     dataset = tf.data.Dataset.from_tensor_slices(np.asarray(first_steps, np.int64))
@@ -128,7 +128,7 @@ def train_blocks(
 def _create_gather(
   split: Split, config: Config, slices: Sequence[slice], steps_per_block: int, num_classes: int
 ) -> Callable[[tf.Tensor], tuple[tuple[tf.Tensor, tf.Tensor], ...]]:
-  """Returns the function from a block's first step to what each replica of this process gets of it.
+  """Returns the function from a block's first step to the part of each replica of this process.
 
   Args:
     split: the training examples.
@@ -139,7 +139,7 @@ def _create_gather(
   """
   augmentation, seed = config.augmentation, config.run.seed
   batch_size, mixes = config.optimization.batch_size, config.augmentation.mixes_examples
-  # Mixing takes any two examples of a batch; without it a process makes those of its replicas only.
+  # Mixing may combine any two examples of a batch; without it a process makes only its replicas'.
   first, stop = (0, batch_size) if mixes else (slices[0].start, slices[-1].stop)
   shape = [steps_per_block, stop - first]
   images, labels = tf.constant(split.images), tf.constant(split.labels)
@@ -165,7 +165,7 @@ def _create_gather(
 
 
 def _blamed(dataset: tf.data.Dataset, config: Config) -> Iterator[Any]:
-  """Yields the elements of a dataset; an error of the user's augmentation becomes one line."""
+  """Yields the elements of a dataset; turns an error of the user's augmentation into one line."""
   try:
     yield from dataset
   except tf.errors.OpError as error:
@@ -180,7 +180,7 @@ def _distribute(parts: Sequence[Any], strategy: tf.distribute.Strategy) -> Batch
   """Gives each replica of this process its part of a block."""
 
   def column(index: int) -> Any:
-    in_order = iter(parts)  # As the replicas of a process are asked for their values.
+    in_order = iter(parts)  # In the order in which the replicas of a process ask for their values.
     return strategy.experimental_distribute_values_from_function(lambda _: next(in_order)[index])
 
   return column(0), column(1)

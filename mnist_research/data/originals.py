@@ -25,9 +25,9 @@ class _Content(NamedTuple):
   sha256: str
 
 
-# What the files hold once they are unpacked. TFDS knows the digests of the packed files alone,
-# which depend on who packed them. MNIST's are from files with TFDS's digests. Fashion-MNIST's are
-# from Debian's: their compressed data under the header of 31 August 2017 has TFDS's digests.
+# The unpacked content of the files. TFDS knows only digests of the packed files, which depend on
+# the tool that packed them. MNIST's are from files with TFDS's digests. Fashion-MNIST's are from
+# Debian's: their compressed data under the header of 31 August 2017 has TFDS's digests.
 _CONTENTS = {
   "mnist": {
     "train-images-idx3-ubyte": _Content(
@@ -64,19 +64,18 @@ _CONTENTS = {
 def for_tfds(builder: Any, directory: Path, staging: Path) -> Iterator[Path]:
   """Yields a directory where TFDS finds a dataset's original files.
 
-  Of MNIST and Fashion-MNIST, any file of `directory` with the right content will do: packed by
-  anybody, unpacked, under any name. Of other datasets only what TFDS's checksums name is known: it
-  looks for those files itself, by their names, and verifies them.
+  For MNIST and Fashion-MNIST, any file of `directory` with the right content will do, packed by any
+  tool or unpacked, under any name. For other datasets TFDS looks for its files by name and verifies
+  them.
 
   Args:
-    builder: of TFDS. Of a known dataset it learns the digests of the unpacked files, which it
-      verifies again.
-    directory: of the user's; it is only read.
-    staging: where unpacked files are written for as long as they are needed; nothing else may be
-      there.
+    builder: of TFDS. For a known dataset it gets the digests of the unpacked files, which it
+    verifies again.
+    directory: the user's; it is only read.
+    staging: where unpacked files are written while they are needed; nothing else may be there.
 
   Raises:
-    UserError: a file is missing, damaged or another's.
+    UserError: a file is missing, corrupt or belongs to another dataset.
   """
   names = [info.filename for info in (builder.url_infos or {}).values()]
   contents = _CONTENTS.get(builder.name)
@@ -87,7 +86,7 @@ def for_tfds(builder: Any, directory: Path, staging: Path) -> Iterator[Path]:
     yield directory
     return
   found = _find(builder.name, directory, contents)
-  shutil.rmtree(staging, ignore_errors=True)  # Of a process that was killed.
+  shutil.rmtree(staging, ignore_errors=True)  # Left by a process that was killed.
   staging.mkdir(parents=True)
   try:
     for name, path in found.items():
@@ -101,8 +100,8 @@ def for_tfds(builder: Any, directory: Path, staging: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _expecting(builder: Any, contents: dict[str, _Content]) -> Iterator[None]:
-  """Has TFDS expect the unpacked files, which it verifies by their digests and doesn't unpack."""
-  infos = builder.url_infos  # One object for all builders of the class, which can't be replaced.
+  """Makes TFDS expect the unpacked files, which it verifies by their digests."""
+  infos = builder.url_infos  # One object for all builders of the class; it can't be replaced.
   packed = dict(infos)
   infos.update({url: _unpacked_info(info, contents) for url, info in packed.items()})
   try:
@@ -112,7 +111,7 @@ def _expecting(builder: Any, contents: dict[str, _Content]) -> Iterator[None]:
 
 
 def _unpacked_info(info: Any, contents: dict[str, _Content]) -> Any:
-  """Returns what TFDS expects of the unpacked file in place of the packed one."""
+  """Returns what TFDS expects of the unpacked file instead of the packed one."""
   name = info.filename.removesuffix(".gz")
   content = contents[name]
   size = type(info.size)(content.size)
@@ -120,7 +119,7 @@ def _unpacked_info(info: Any, contents: dict[str, _Content]) -> Any:
 
 
 def _find(dataset: str, directory: Path, contents: dict[str, _Content]) -> dict[str, Path]:
-  """Returns the file that holds each content, by the content's name."""
+  """Returns the file with each content, by the content's name."""
   by_content = {content: name for name, content in contents.items()}
   found: dict[str, Path] = {}
   wrong: dict[str, tuple[Path, _Content | None]] = {}
@@ -144,7 +143,7 @@ def _find(dataset: str, directory: Path, contents: dict[str, _Content]) -> dict[
 
 
 def _meant(path: Path) -> str:
-  """Returns the original name that a file's name stands for: `train-images.idx3-ubyte.gz`, say."""
+  """Returns the original name for a variant of it, such as `train-images.idx3-ubyte.gz`."""
   return path.name.removesuffix(".gz").replace(".idx", "-idx")
 
 
@@ -154,7 +153,7 @@ def _is_packed(path: Path) -> bool:
 
 
 def _unpacked_size(path: Path) -> int:
-  """Returns the size of a file's content, as the end of a packed one tells it."""
+  """Returns the size of a file's content, which a packed file stores at its end."""
   if not _is_packed(path):
     return path.stat().st_size
   with path.open("rb") as file:
@@ -173,7 +172,7 @@ def _unpacked(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
 
 
 def _content(path: Path, limit: int) -> _Content | None:
-  """Returns size and digest of what a file holds; None where it is longer or can't be unpacked."""
+  """Returns size and digest of a file's content; None if it is longer or can't be unpacked."""
   digest, size = hashlib.sha256(), 0
   try:
     with _unpacked(path) as file:

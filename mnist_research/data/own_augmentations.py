@@ -1,9 +1,9 @@
 """Augmentations of the user's own: `--augment=my_file.py:warp`.
 
 Each is a function `warp(images, draw, **settings)` of TensorFlow operations, which is traced, not
-called for each batch. `images` are uint8 [N, height, width, channels], as the augmentations before
-it left them; `draw(count)` returns float32 [N, count], even in [0, 1) and other numbers at each
-call; `settings` are those of `--augment_settings`. It returns the new images, in the same shape.
+called for each batch. `images` are uint8 [N, height, width, channels], after the preceding
+augmentations; `draw(count)` returns float32 [N, count], uniform in [0, 1) and different at each
+call; `settings` are those of `--augment_settings`. It returns new images of the same shape.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from mnist_research.runtime.errors import UserError
 
 
 def references(config: AugmentationConfig) -> list[str]:
-  """Returns those of the user's own among the augmentations, in their order."""
+  """Returns the user's own functions among the augmentations, in order."""
   return [kind for kind in config.augment if extensions.is_reference(kind)]
 
 
 def apply(
   images: tf.Tensor, positions: tf.Tensor, config: AugmentationConfig, seed: int
 ) -> tf.Tensor:
-  """Applies the user's own augmentations, in the order in which they are listed.
+  """Applies the user's own augmentations in the order in which they are listed.
 
   Args:
     images: uint8 [N, height, width, channels].
@@ -35,8 +35,8 @@ def apply(
     seed: the run's.
 
   Returns:
-    uint8 [N, height, width, channels]; other numbers than whole ones are rounded, and all are
-    clipped to 0 and 255.
+    uint8 [N, height, width, channels]; floats are rounded, and all values are clipped to 0 and
+    255.
 
   Raises:
     UserError: a function is missing, fails, or returns something else.
@@ -49,7 +49,7 @@ def apply(
 
 
 def _create_draw(positions: tf.Tensor, seed: int, stream: int) -> Callable[[int], tf.Tensor]:
-  """Returns the function that gives the next numbers of a stream for each position."""
+  """Returns the function that yields the next numbers of a stream for each position."""
   taken = 0
 
   def draw(count: int) -> tf.Tensor:

@@ -1,8 +1,8 @@
 """A user's own examples as a dataset: a folder of pictures by class, or an .npz file.
 
-A folder holds `train/` and `test/`, each with a folder of pictures for each class, or the classes
-alone. An .npz file holds arrays called as in Keras's mnist.npz, or `images` and `labels`. Where
-there is no test split, one example in six of each class is held out as one.
+A folder holds `train/` and `test/`, each with a folder of pictures for each class, or the class
+folders alone. An .npz file holds arrays named as in Keras's mnist.npz, or `images` and `labels`.
+Without a test split, one example in six of each class is held out.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from mnist_research import images
 from mnist_research.runtime import own_data
 from mnist_research.runtime.errors import UserError
 
-# Of how many examples of a class one is for the test, where no test split was given.
+# One of this many examples of a class is held out if there is no test split.
 _ONE_TEST_EXAMPLE_IN = 6
 _SPLITS = ("train", "test")
 # The names of the arrays in an .npz: train images and labels, test images and labels.
@@ -29,7 +29,7 @@ _ARRAYS = (
   ("images", "labels"),
   ("x", "y"),
 )
-# Optional in an .npz: what each class is called.
+# Optional in an .npz: the names of the classes.
 _LABEL_NAMES = "label_names"
 _MOST_CLASSES = 10_000
 # What np.load and a read of an array raise for a broken file.
@@ -53,7 +53,7 @@ class Examples(NamedTuple):
 
   Attributes:
     splits: train and test.
-    label_names: what each class is called.
+    label_names: the name of each class.
   """
 
   splits: dict[str, Labeled]
@@ -101,8 +101,8 @@ class OwnFiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 def create_builder(flag: str, text: str, root: Path) -> tfds.core.DatasetBuilder:
   """Returns the builder of a path.
 
-  What it prepares is kept by content, in `root/<digest>`: the files themselves are needed no more,
-  and a run is evaluated on the examples that it was trained beside, whatever became of them.
+  What it prepares is kept by content, in `root/<digest>`: the files are no longer needed, and a run
+  is evaluated on the examples that it was trained with, even if they are gone.
 
   Args:
     flag: that holds the path, for errors.
@@ -126,7 +126,7 @@ def create_builder(flag: str, text: str, root: Path) -> tfds.core.DatasetBuilder
 
 
 def is_prepared(text: str, root: Path) -> bool:
-  """Whether the content that a path with a digest stands for has been prepared in `root`."""
+  """Whether the content behind a path with a digest has been prepared in `root`."""
   return (_prepared_directory(text, root) / "dataset_info.json").is_file()
 
 
@@ -142,7 +142,7 @@ def read(flag: str, path: Path) -> Examples:
     path: a folder or an .npz file.
 
   Raises:
-    UserError: it is no dataset; the message says what is wrong, and where.
+    UserError: it isn't a dataset; the message says what is wrong, and where.
   """
   try:
     examples = _read_folder(path) if path.is_dir() else _read_npz(path)
@@ -186,7 +186,7 @@ def _read_folder(path: Path) -> Examples:
     odd = sorted(set(names) ^ set(test_names))[0]
     has, lacks = ("train", "test") if odd in names else ("test", "train")
     raise UserError(f"{has} has a class {odd}, and {lacks} has none; both need the same folders")
-  # Together: whether any picture is in color decides about all.
+  # All at once: one picture in color makes them all RGB.
   pictures, labels = _load(path, train_files + test_files)
   count = len(train_files)
   splits = {
@@ -215,7 +215,7 @@ def _files_by_class(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
       f"{path} holds no folders; put the pictures of each class into one named after the class: "
       f"{path / 'a' / '1.png'}"
     )
-  # 10 comes after 9.
+  # Natural order: 10 after 9.
   are_numbers = all(name.isascii() and name.isdecimal() for name in folders)
   names = sorted(folders, key=int) if are_numbers else sorted(folders)
   files = []
@@ -233,7 +233,7 @@ def _files_by_class(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
 def _load(path: Path, files: Sequence[tuple[Path, int]]) -> tuple[np.ndarray, np.ndarray]:
   """Reads pictures, which must be of one size: uint8 [N, height, width, 1 or 3], and labels.
 
-  They are grey where none of them has a color.
+  They are grey unless one has a color.
   """
   first, _ = files[0]
   shape: tuple[int, ...] | None = None
@@ -337,9 +337,9 @@ def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
 
 
 def _cut_test_split(names: list[str], pictures: np.ndarray, labels: np.ndarray) -> Examples:
-  """Holds one example in six of each class out, at least one, chosen by the pictures' bytes.
+  """Holds out one example in six of each class, at least one, chosen by the pictures' bytes.
 
-  So equal pictures are on one side, and a new picture or another file name moves few of the others.
+  So equal pictures stay together, and a new picture or another file name moves few others.
   """
   keys = np.array([hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures])
   is_test = np.zeros(len(labels), bool)
@@ -356,7 +356,7 @@ def _cut_test_split(names: list[str], pictures: np.ndarray, labels: np.ndarray) 
 
 
 def _check(examples: Examples) -> None:
-  """Raises UserError where a network couldn't be trained and tested on the examples."""
+  """Raises UserError if a network couldn't be trained and tested on the examples."""
   names, splits = examples.label_names, examples.splits
   if len(names) < 2:
     raise UserError(f"it has one class, {', '.join(names)}; two are the least")

@@ -15,7 +15,7 @@ from mnist_research.runtime import arrays
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import whole
 
-# More calls in flight than cores: an example costs so little that handing it over dominates
+# More calls in flight than cores: an example is so small that the overhead of a call dominates
 # (1.3 s for MNIST's 60,000 on two cores, against 2.6 s with as many calls as cores).
 _PARALLEL_CALLS = 16
 
@@ -40,7 +40,7 @@ class Split:
     return Split(self.images[index], self.labels[index])
 
   def __add__(self, other: "Split") -> "Split":
-    """Returns these examples, and then those of another."""
+    """Returns these examples followed by those of another."""
     return Split(
       np.concatenate([self.images, other.images]), np.concatenate([self.labels, other.labels])
     )
@@ -52,10 +52,10 @@ class Split:
 
 
 def num_train_examples(source: Source, config: Config) -> int:
-  """The number of examples that are trained on.
+  """The number of training examples.
 
   Raises:
-    UserError: the validation examples or the batch take more than there are.
+    UserError: the validation examples or the batch need more than there are.
   """
   available = source.num_examples("train")
   left = available - config.data.validation_examples
@@ -72,10 +72,10 @@ def num_train_examples(source: Source, config: Config) -> int:
 
 
 def read_train(source: Source, config: Config) -> tuple[Split, Split]:
-  """Reads the train split: the examples to train on, and the last of it, held out for validation.
+  """Reads the train split: the examples to train on, and the validation examples from its end.
 
   Raises:
-    UserError: the validation examples or the batch take more than there are.
+    UserError: the validation examples or the batch need more than there are.
   """
   count = num_train_examples(source, config)
   examples = read(source, "train")
@@ -86,30 +86,30 @@ def read_outliers(source: Source) -> Split:
   """Reads the train split of a dataset whose images show none of the classes: labels `NO_CLASS`.
 
   Raises:
-    UserError: the prepared files are damaged.
+    UserError: the prepared files are corrupt.
   """
   images = read(source, "train").images
   return Split(images, np.full(len(images), NO_CLASS, np.int32))
 
 
 def read_split(source: Source, config: Config, name: str) -> Split:
-  """Reads `train`, `validation` or `test` as the run of `config` has them.
+  """Reads `train`, `validation` or `test` as the run of `config` uses them.
 
   Raises:
-    UserError: the run held no validation examples out.
+    UserError: the run held out no validation examples.
   """
   if name == "test":
     return read(source, "test")
   if name == "validation" and not config.data.validation_examples:
-    raise UserError("--split=validation: this run held no validation examples out")
+    raise UserError("--split=validation: this run held out no validation examples")
   return read_train(source, config)[("train", "validation").index(name)]
 
 
 def read_test_example(source: Source, index: int) -> tuple[str, np.ndarray]:
-  """Returns what a test example is called, and its image, uint8 [height, width, channels].
+  """Returns the name of a test example and its image, uint8 [height, width, channels].
 
   Raises:
-    UserError: the test split has no such example.
+    UserError: the test split has no such index.
   """
   split = read(source, "test")
   if index >= split.num_examples:
@@ -120,28 +120,28 @@ def read_test_example(source: Source, index: int) -> tuple[str, np.ndarray]:
 def read(source: Source, split: str) -> Split:
   """Reads a whole split of a prepared dataset into memory, in the order of its files.
 
-  The first time, the arrays are kept beside TFDS's files: decoding 60,000 PNGs takes as long as
-  importing TensorFlow, and every later start does without.
+  The first time, the arrays are cached next to TFDS's files: decoding 60,000 PNGs takes as long as
+  importing TensorFlow.
 
   Args:
-    source: from `prepare`.
+    split: `train`, including the validation examples at its end, or `test`.
     split: `train` (the validation examples are still its last) or `test`.
 
   Raises:
-    UserError: the prepared files are damaged, or an example has no label.
+    UserError: the prepared files are corrupt, or an example has no label.
   """
   kept = Path(source.builder.data_dir) / f"arrays-{split}.npz"
   examples = _load_arrays(kept, source.num_examples(split), source.image_shape)
   if examples is None:
     examples = _decode(source, split)
-    # A directory that can't be written serves as well, only slower.
+    # A read-only directory works as well, only slower.
     with contextlib.suppress(OSError):
       _keep_arrays(kept, examples)
   return examples
 
 
 def _load_arrays(path: Path, num_examples: int, image_shape: ImageShape) -> Split | None:
-  """Returns the arrays that `_keep_arrays` wrote, or None where they are absent or damaged."""
+  """Returns the arrays that `_keep_arrays` wrote, or None if they are absent or corrupt."""
   try:
     split = Split(**arrays.read(path, ("images", "labels")))
   except (OSError, ValueError):

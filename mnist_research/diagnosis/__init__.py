@@ -1,1 +1,1 @@
-"""What keeps training from running on a machine, and what to do about it."""
+"""What keeps training from running on a machine, and how to fix it."""

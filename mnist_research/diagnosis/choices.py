@@ -1,4 +1,4 @@
-"""What a run would choose and find; `runtime.isolated` calls these functions."""
+"""What a run would choose and find; called through `runtime.isolated`."""
 
 from typing import Any
 
@@ -16,9 +16,9 @@ from mnist_research.workers import read_workers
 
 
 def choose(settings: dict[str, str]) -> dict[str, Any]:
-  """Returns what `auto` stands for on this machine: strategy, devices, precision and XLA.
+  """Returns what `auto` means on this machine: strategy, devices, precision and XLA.
 
-  Of several workers, each is looked at alone: the others aren't waited for.
+  With several workers, this one is checked by itself, without waiting for the others.
 
   Args:
     settings: as flags take them.
@@ -44,10 +44,10 @@ def choose(settings: dict[str, str]) -> dict[str, Any]:
 
 
 def find_dataset(settings: dict[str, str]) -> dict[str, Any]:
-  """Returns where the dataset is or would come from, without fetching it.
+  """Returns where the dataset is or would come from, without downloading it.
 
   Raises:
-    UserError: it can't be had.
+    UserError: it can't be obtained.
   """
   config = config_flags.with_texts(Config(), settings)
   try:

@@ -1,4 +1,4 @@
-"""Whether the dataset of a run can be had, and whether there is room for it."""
+"""Whether the dataset of a run is available, and whether there is room for it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ _DRAWN = "python -m mnist_research.train --dataset=synthetic_digits   # needs no
 
 
 def check(isolated: Isolated, settings: dict[str, str]) -> Iterator[Finding]:
-  """Yields what there is to say of the dataset.
+  """Yields the findings about the dataset.
 
   Args:
     isolated: a process in which TensorFlow loads.

@@ -10,7 +10,7 @@ from typing import Any
 from mnist_research.diagnosis.findings import OK, PROBLEM, WARNING, Finding
 from mnist_research.runtime.isolated import Isolated
 
-# What TensorFlow needs to say which libraries it couldn't load, and why.
+# The environment in which TensorFlow says which libraries it couldn't load, and why.
 LOUD = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "dso_loader=1"}
 _NOT_LOADED = re.compile(
   r"Could not load dynamic library '(.+?)'; dlerror: (.+?)(; LD_LIBRARY_PATH|$)"
@@ -26,7 +26,7 @@ _INSTALL_CUDA = "python -m pip install --constraint constraints.txt -e '.[gpu]'"
 
 
 def check(isolated: Isolated, settings: dict[str, str]) -> Iterator[Finding]:
-  """Yields what there is to say of TensorFlow and the devices.
+  """Yields the findings about TensorFlow and the devices.
 
   Args:
     isolated: a process with `LOUD` in its environment, in which TensorFlow isn't loaded yet.
@@ -47,7 +47,7 @@ def check(isolated: Isolated, settings: dict[str, str]) -> Iterator[Finding]:
   else:
     yield _about_choice(chosen.value)
     devices, xla = chosen.value["devices"], chosen.value["xla"]
-  # Logical CPUs are one processor.
+  # Logical CPUs share one processor.
   for device in devices if devices[0].startswith("GPU") else ["CPU:0"]:
     yield from _try(isolated, device, xla=xla)
 
@@ -70,7 +70,7 @@ def _about_tensorflow(tensorflow: dict[str, Any]) -> Finding:
 def _about_gpus(
   tensorflow: dict[str, Any], log: str, settings: dict[str, str]
 ) -> Iterator[Finding]:
-  """Yields each GPU that TensorFlow sees, and why it sees none, or fewer than the driver."""
+  """Yields each GPU that TensorFlow sees, and the reasons if it sees fewer than the driver."""
   present = _nvidia_gpus()
   for index, gpu in enumerate(tensorflow["gpus"]):
     capability = gpu["capability"]
@@ -90,7 +90,7 @@ def _about_gpus(
 
 
 def _unseen(present: list[str], tensorflow: dict[str, Any], log: str) -> Iterator[Finding]:
-  """Yields the reasons for which TensorFlow doesn't see GPUs that the driver shows."""
+  """Yields the reasons why TensorFlow doesn't see GPUs that the driver lists."""
   facts = {"nvidia_gpus": present}
   seen = f"the driver shows {'; '.join(present)}, and TensorFlow sees {len(tensorflow['gpus'])}"
   hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -118,12 +118,12 @@ def not_loaded(log: str) -> list[tuple[str, str]]:
 
 
 def _nvidia_gpus() -> list[str] | str:
-  """Returns the GPUs that NVIDIA's driver shows, a line each; a text where it fails."""
+  """Returns the GPUs that NVIDIA's driver lists, one per line; a text if it fails."""
   if shutil.which("nvidia-smi") is None:
     return []
   command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader"]
   try:
-    # It waits for a driver that hangs.
+    # Gives up on a driver that hangs.
     finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
   except (OSError, subprocess.TimeoutExpired) as error:
     return str(error)
@@ -143,7 +143,7 @@ def _about_choice(chosen: dict[str, Any]) -> Finding:
 
 
 def _try(isolated: Isolated, device: str, *, xla: bool) -> Iterator[Finding]:
-  """Yields what came of each probe on a device; `xla` says whether the run would use XLA."""
+  """Yields the result of each probe on a device; `xla` says whether the run would use XLA."""
   works = []
   for name, what in _PROBES.items():
     outcome = isolated.call(f"mnist_research.probes:{name}", device)

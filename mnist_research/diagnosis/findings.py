@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of a check."""
 
 import dataclasses
 from typing import Any
@@ -8,14 +8,14 @@ OK, WARNING, PROBLEM = "ok", "warning", "problem"
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-  """What a check found.
+  """The result of a check.
 
   Attributes:
-    level: `ok`; `warning`: training runs, but not as it could; `problem`: it can't run.
-    subject: what was looked at.
-    text: what it is like, in one line.
-    commands: what to do about it, as typed in a shell.
-    facts: what programs read of it.
+    level: `ok`; `warning`: training runs, with a limitation; `problem`: it can't run.
+    subject: what was checked.
+    text: the result, in one line.
+    commands: how to fix it, as shell commands.
+    facts: the same for programs.
   """
 
   level: str

@@ -1,4 +1,4 @@
-"""Whether the machine has what a run needs: memory, room on its disks, an environment of Keras."""
+"""Whether the machine has what a run needs: memory, disk space, a suitable Keras configuration."""
 
 import os
 import shutil
@@ -12,11 +12,11 @@ from mnist_research.diagnosis.findings import OK, PROBLEM, WARNING, Finding
 from mnist_research.runtime import environment, records
 
 _MIB = 1 << 20
-# MiB that a training of configs/dense.cfg takes, and those with which other configs run, too.
+# MiB that a training of configs/dense.cfg needs, and those that suffice for other configs.
 _LEAST_MEMORY, _EASY_MEMORY = 1200, 3000
-# MiB of MNIST in all its forms, and of a run with its checkpoints, event files and figures.
+# MiB for all forms of MNIST, and for a run with its checkpoints, event files and figures.
 DATA_ROOM, RUN_ROOM = 300, 100
-# Where the memory that a container may have is written.
+# The files with the memory limit of a container.
 _CGROUPS = (
   ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
   ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -24,7 +24,7 @@ _CGROUPS = (
 
 
 def check_keras() -> Iterator[Finding]:
-  """Yields what the user's environment says of Keras."""
+  """Yields the findings about Keras in the user's environment."""
   for name, value in environment.overridden.items():
     text = f"is {value!r}; this package's commands set it right, other programs may not"
     yield Finding(WARNING, name, text, (f"unset {name}",))
@@ -45,12 +45,12 @@ def check_keras() -> Iterator[Finding]:
 
 
 def check_memory() -> Finding:
-  """Returns whether there is memory enough, within the limit of a container or not."""
+  """Returns whether there is enough memory, considering the limit of a container."""
   free = psutil.virtual_memory().available
   for limit, used in _CGROUPS:
     try:
       left = int(Path(limit).read_text()) - int(Path(used).read_text())
-    except (OSError, ValueError):  # No container's limit.
+    except (OSError, ValueError):  # Not limited by a container.
       continue
     free = min(free, left)
   mebibytes = free // _MIB
@@ -65,11 +65,11 @@ def check_memory() -> Finding:
 
 
 def check_room(flag: str, path: Path, least: int) -> Finding:
-  """Returns whether a directory can be written, and has room.
+  """Returns whether a directory is writable and has room.
 
   Args:
-    flag: what names another one.
-    path: the directory; nothing is left there, and nothing made.
+    flag: the flag that chooses another directory.
+    path: the directory; nothing is created there.
     least: MiB that are needed.
   """
   existing = path.absolute()

@@ -17,17 +17,17 @@ from mnist_research.diagnosis.findings import OK, PROBLEM, WARNING, Finding
 
 _OWN = "mnist_research"
 _CHECKOUT = Path(__file__).parents[2]
-# What other packages ask of each other most often, and get wrong.
+# The packages whose requirements of each other conflict most often.
 _SHOWN = ("protobuf", "setuptools", "tensorboard", "tensorflow-metadata", "numpy")
 
 
 @dataclasses.dataclass
 class _Wanted:
-  """What the packages that were looked at want of another.
+  """What the checked packages require of another one.
 
   Attributes:
-    specifier: all that they want together.
-    by: those whose own wish isn't met, with the wish.
+    specifier: all requirements together.
+    by: the packages whose own requirement isn't met, with the requirement.
   """
 
   specifier: SpecifierSet = dataclasses.field(default_factory=SpecifierSet)
@@ -35,7 +35,7 @@ class _Wanted:
 
 
 def check() -> Iterator[Finding]:
-  """Yields what there is to say of Python and of the packages."""
+  """Yields the findings about Python and the packages."""
   yield _check_python()
   wanted, versions = _wanted()
   broken = {name: each for name, each in wanted.items() if each.by}
@@ -68,9 +68,9 @@ def _check_python() -> Finding:
 
 
 def _own_setup() -> configparser.ConfigParser | None:
-  """Returns setup.cfg of the checkout; None where the package was installed without it.
+  """Returns setup.cfg of the checkout; None if the package was installed without it.
 
-  What an editable installation has noted may be older.
+  The metadata of an editable installation may be older.
   """
   setup = configparser.ConfigParser()
   read = setup.read(_CHECKOUT / "setup.cfg", encoding="utf-8")
@@ -98,7 +98,7 @@ def _own_requirements() -> list[str]:
 
 
 def _wanted() -> tuple[dict[str, _Wanted], dict[str, str | None]]:
-  """Returns what this package and those that it needs want, and the versions that are there."""
+  """Returns what this package and its dependencies require, and the installed versions."""
   wanted: dict[str, _Wanted] = {}
   versions: dict[str, str | None] = {}
   seen: set[tuple[str, str]] = set()
@@ -130,6 +130,6 @@ def _version(name: str) -> str | None:
 
 
 def _where(name: str) -> str:
-  """Returns the directory of a package that is not among the interpreter's own, for people."""
+  """Returns the directory of a package outside the interpreter's own, for people."""
   directory = Path(str(metadata.distribution(name).locate_file("")))
   return "" if directory == Path(sysconfig.get_path("purelib")) else f" in {directory}"

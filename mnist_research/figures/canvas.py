@@ -1,4 +1,4 @@
-"""What the figures share: colors, type sizes, places in inches, and the way to pixels and PNG."""
+"""What the figures share: colors, font sizes, positions in inches, conversion to pixels and PNG."""
 
 import io
 import os
@@ -18,8 +18,8 @@ from mnist_research.runtime import files
 DPI = 120
 POINTS_PER_INCH = 72
 
-# Blue, vermilion and green of the Okabe-Ito palette: people with any common color blindness can
-# distinguish them.
+# Blue, vermilion and green of the Okabe-Ito palette, which people with any common color blindness
+# can distinguish.
 BLUE = "#0072B2"
 VERMILION = "#D55E00"
 GREEN = "#007F5F"
@@ -36,7 +36,7 @@ SMALLEST_POINTS = 6.5
 
 
 class Told(NamedTuple):
-  """A point of a figure, and what a page says of it.
+  """A point of a figure, and its tooltip on a page.
 
   Attributes:
     x: share of the figure's width, from the left.
@@ -59,7 +59,7 @@ class Picture(Figure):
   def tell(
     self, axes: Axes, xs: Iterable[float], ys: Iterable[float], texts: Sequence[str]
   ) -> None:
-    """Keeps what is said of points, given in the coordinates of their axes."""
+    """Records the tooltips of points, given in the coordinates of their axes."""
     self._told += [(axes, x, y, text) for x, y, text in zip(xs, ys, texts, strict=True)]
 
   def told(self) -> list[Told]:
@@ -68,7 +68,7 @@ class Picture(Figure):
     for axes, x, y, text in self._told:
       pixel = axes.transData.transform((x, y))
       across, up = axes.transAxes.inverted().transform(pixel)
-      # Not so where the point is not finite.
+      # False if the point is not finite.
       if -0.01 <= across <= 1.01 and -0.01 <= up <= 1.01:
         left, bottom = self.transFigure.inverted().transform(pixel)
         found.append(Told(float(left), 1 - float(bottom), text))
@@ -81,20 +81,20 @@ def new_figure(width: float, height: float) -> Picture:
 
 
 def tell(axes: Axes, xs: Iterable[float], ys: Iterable[float], texts: Sequence[str]) -> None:
-  """Keeps what a page says of points, given in the coordinates of their axes."""
+  """Records the tooltips of points, given in the coordinates of their axes."""
   figure = axes.get_figure()
   assert isinstance(figure, Picture), "new_figure makes them"
   figure.tell(axes, xs, ys, texts)
 
 
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-  """Adds axes at a place given in inches: layout engines cost more than the drawing itself."""
+  """Adds axes at a position in inches: layout engines cost more than the drawing itself."""
   across, up = figure.get_size_inches()
   return figure.add_axes((left / across, bottom / up, width / across, height / up))
 
 
 def write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
-  """Writes text at a place given in inches from the lower left."""
+  """Writes text at a position in inches from the lower left."""
   across, up = figure.get_size_inches()
   figure.text(x / across, y / up, text, parse_math=False, **style)
 
@@ -127,18 +127,18 @@ def fitted(text: str, width: float, points: float, *, bold: bool = False) -> tup
 
 
 def drawable(text: str) -> str:
-  """Puts a question mark for each character that the font lacks, such as those of a file's name."""
+  """Replaces characters that the font lacks, such as those of a file name, by question marks."""
   font = get_font(findfont(FontProperties()))
   return "".join(letter if font.get_char_index(ord(letter)) else "?" for letter in text)
 
 
 def percent(fraction: float) -> str:
-  """Formats a whole percentage that says 100% only of certainty."""
+  """Formats a whole percentage; only certainty is written as 100%."""
   return ">99%" if 0.995 <= fraction < 1.0 else f"{fraction:.0%}"
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-  """Returns 1, 2 and 5 times the powers of ten, the powers alone where those are many."""
+  """Returns 1, 2 and 5 times the powers of ten; the powers alone if those are many."""
   exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
   steps = (1, 2, 5) if high < 2000 * low else (1,)
   ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
@@ -163,16 +163,16 @@ def to_array(figure: Figure) -> np.ndarray:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-  """Writes the figure as a PNG, whole or not at all.
+  """Writes the figure as a PNG, completely or not at all.
 
-  The file holds neither time nor version, so equal figures give equal bytes.
+  The file contains neither time nor version, so equal figures give equal bytes.
 
   Args:
     figure: the figure.
     path: the file to write, in a directory that exists.
 
   Raises:
-    OSError: the directory is missing or cannot be written; an older file is left as it was.
+    OSError: the directory is missing or cannot be written; an older file stays unchanged.
   """
   path = Path(path)
   encoded = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard's cards, some 320 x 210 pixels: few examples, and letters that large."""
+"""Pictures for TensorBoard's cards, about 320 x 210 pixels: few examples, large letters."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 640, 420
 # A dozen pixels on the card.
 POINTS = 24 * POINTS_PER_INCH / DPI
 COLUMNS, ROWS = 4, 2
-# More classes than this have no room for their names.
+# With more classes there is no room for their names.
 MOST_CLASSES = 12
 _SIDE = 140  # Of a picture, in pixels.
 _LINE = 28
@@ -71,7 +71,7 @@ def _card(
 
 
 def confusion_card(matrix: np.ndarray, *, label_names: Sequence[str]) -> Figure:
-  """Draws which errors a network made, for a few classes.
+  """Draws the errors of a network as a confusion matrix of a few classes.
 
   Args:
     matrix: int [C, C], rows the true label, columns the predicted label; C is 12 at most.

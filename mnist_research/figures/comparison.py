@@ -38,7 +38,7 @@ from mnist_research.figures.curves import (
   write_panel_name,
 )
 
-# The best configs have colors, the others are grey: nobody distinguishes more colors.
+# The best configs are colored, the others grey: nobody can distinguish more colors.
 COLORS = (BLUE, VERMILION, GREEN, "#B5568F", "#C98500", "#3AA0D8", "#6B4C9A", "#7A5230")
 OTHERS = "#A9B2BD"
 # In inches.
@@ -52,10 +52,10 @@ class Compared(NamedTuple):
     name: its settings in a few words.
     accuracies: of each seed, a fraction.
     interval: 95% interval of their mean; None for a single seed.
-    validation: mean accuracy on the validation examples; None where there are none.
+    validation: mean accuracy on the validation examples; None if there are none.
     losses: for each seed the training loss by epoch.
     errors: for each seed the error rate on the validation examples in percent, by epoch.
-    seeds: whose `accuracies` these are; empty where that isn't known.
+    seeds: the seeds of `accuracies`; empty if unknown.
   """
 
   name: str
@@ -71,9 +71,9 @@ def compared_accuracies(configs: Sequence[Compared], *, title: str, split: str =
   """Draws the accuracy of every seed of each config, with the mean and its 95% interval.
 
   Args:
-    configs: one at least; the first is drawn at the top.
+    configs: at least one; the first is drawn at the top.
     title: written above.
-    split: whose accuracy it is.
+    split: the split of the accuracies.
 
   Returns:
     The figure.
@@ -112,7 +112,7 @@ def compared_accuracies(configs: Sequence[Compared], *, title: str, split: str =
 
 
 def _accuracy_limits(configs: Sequence[Compared]) -> tuple[float, float]:
-  """Returns what holds every accuracy; an interval of two seeds, often wide, may end outside."""
+  """Returns limits that hold every accuracy; the wide interval of two seeds may end outside."""
   validation = [config.validation for config in configs if config.validation is not None]
   seen = [*validation, *(accuracy for config in configs for accuracy in config.accuracies)]
   low, high = min(seen), max(seen)
@@ -156,10 +156,10 @@ def compared_curves(configs: Sequence[Compared], *, title: str) -> Figure:
   """Draws training loss and validation error of each config by epoch.
 
   A line is the mean over the seeds, the band reaches from the lowest to the highest. Panels without
-  values are left out.
+  values are omitted.
 
   Args:
-    configs: one at least, the best first: its line lies on top.
+    configs: at least one, the best first: its line is on top.
     title: written above.
 
   Returns:
@@ -193,7 +193,7 @@ def compared_curves(configs: Sequence[Compared], *, title: str) -> Figure:
 
 
 def _fitted_alike(texts: Sequence[str], inches: float, points: float) -> tuple[list[str], float]:
-  """Shrinks, then shortens, texts to a width; all to one size."""
+  """Shrinks, then shortens, texts to a width, with one font size for all."""
   fits = [fitted(text, inches * POINTS_PER_INCH, points) for text in texts]
   return [text for text, _ in fits], min(size for _, size in fits)
 
@@ -236,7 +236,7 @@ def _draw_curves(
 def _over_seeds(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
   """Returns the epochs at which every seed has a value, and those values [seeds, epochs].
 
-  Runs of one config are recorded at the same steps, but for those stopped on the way.
+  Runs of one config are recorded at the same steps, except for those stopped early.
   """
   epochs = series[0][0]
   for other, _ in series[1:]:
@@ -251,7 +251,7 @@ def _over_seeds(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
 def _write_names(
   axes: Axes, last: Mapping[str, float], colors: Mapping[str, str], unit: str
 ) -> None:
-  """Writes the name and last value of each colored config beside the axes, moved apart."""
+  """Writes the name and last value of each colored config next to the axes, without overlap."""
   named = [config for config in last if colors[config] != OTHERS]
   named.sort(key=lambda config: height_of(axes, last[config]))
   gap = 1.5 * NOTE_POINTS / POINTS_PER_INCH / (axes.get_window_extent().height / DPI)

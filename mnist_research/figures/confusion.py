@@ -33,9 +33,9 @@ ERROR_COLORS = LinearSegmentedColormap.from_list(
 def confusion_matrix(matrix: np.ndarray, *, label_names: Sequence[str], title: str) -> Figure:
   """Draws counts of true against predicted labels, with the accuracy of every class.
 
-  Errors are colored on a scale of their own and the diagonal is grey, so that a handful of errors
-  shows beside thousands of right answers. Cells without a count are zero. Where a cell is too small
-  for a number, as with 62 classes, a color bar replaces the numbers.
+  Errors have their own color scale and the diagonal is grey, so that a few errors are visible next
+  to thousands of right answers. Empty cells are zero. If cells are too small for numbers, as with
+  62 classes, a color bar replaces them.
 
   Args:
     matrix: int [C, C], rows the true label, columns the predicted label.
@@ -46,7 +46,7 @@ def confusion_matrix(matrix: np.ndarray, *, label_names: Sequence[str], title: s
     The figure.
 
   Raises:
-    ValueError: the matrix is not [C, C] for C names, or holds anything but counts.
+    ValueError: the matrix is not [C, C] for C names, or contains anything but counts.
   """
   matrix = _checked_matrix(matrix, label_names)
   classes = len(matrix)
@@ -62,7 +62,7 @@ def confusion_matrix(matrix: np.ndarray, *, label_names: Sequence[str], title: s
   axes = add_axes(figure, left, bottom, side, side)
   errors = matrix.copy()
   np.fill_diagonal(errors, 0)
-  # The scale starts at one error and reaches at least ten: a few single errors stay pale.
+  # The scale starts at one error and reaches at least ten, so that single errors stay pale.
   norm = PowerNorm(0.5, vmin=1, vmax=max(10, int(errors.max())), clip=True)
   colors = _cell_colors(errors, norm)
   axes.imshow(colors, interpolation="nearest")
@@ -119,7 +119,7 @@ def _write_names(axes: Axes, label_names: Sequence[str], points: float, *, uprig
 
 
 def _write_counts(axes: Axes, matrix: np.ndarray, colors: np.ndarray, cell_points: float) -> bool:
-  """Writes the counts that are not zero; False where the cells are too small for them."""
+  """Writes the counts that are not zero; False if the cells are too small for them."""
   digits = len(str(matrix.max()))
   size = min(11.0, 0.9 * cell_points / (0.64 * digits))
   if size < SMALLEST_POINTS:
@@ -140,7 +140,7 @@ def _tell_counts(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> None:
 
 
 def _write_class_accuracy(axes: Axes, matrix: np.ndarray, points: float) -> None:
-  """Writes the accuracy of each row at its right, the lowest in bold."""
+  """Writes the accuracy of each row to its right, the lowest in bold."""
   totals, right = matrix.sum(axis=1), matrix.diagonal()
   accuracy = np.divide(right, totals, out=np.ones(len(matrix)), where=totals > 0)
   width = axes.get_window_extent().width / DPI

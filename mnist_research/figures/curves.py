@@ -31,10 +31,10 @@ from mnist_research.figures.canvas import (
 Series = tuple[np.ndarray, np.ndarray]
 
 SPLIT_COLORS = {"train": BLUE, "validation": VERMILION, "test": GREEN}
-# From so many points on, train is drawn twice: faint as it is, and clear as a running mean.
+# From this many points on, train is drawn twice: raw and faint, and as a running mean.
 SMOOTH_FROM = 60
 MARKERS_UP_TO = 30
-# More of a line aren't told apart on a page.
+# More tooltips on one line can't be distinguished.
 _TOLD = 400
 TICK_STEPS = (1, 2, 5, 10)
 
@@ -42,11 +42,11 @@ TICK_STEPS = (1, 2, 5, 10)
 def training_curves(records: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
   """Draws loss, error rate and learning rate against the training step.
 
-  The accuracy is drawn as an error rate in percent, on a log scale where the values span a wide
-  range, which tells 97% from 99% at a glance. Panels without values are left out.
+  The accuracy is drawn as an error rate in percent, on a log scale if the values span a wide range,
+  which makes 97% and 99% easy to distinguish. Panels without values are omitted.
 
-  Where the training loss isn't the cross-entropy that the other splits are scored by, and that was
-  recorded too (`plain_loss`), it is drawn in its place: the two have one axis.
+  If the training loss isn't the cross-entropy that the other splits are scored by, but that was
+  recorded too (`plain_loss`), it is drawn instead: the two share an axis.
 
   Args:
     records: mappings with `step` (int) and `split` ("train", "validation" or "test"), and any of
@@ -55,7 +55,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], *, title: str) -> Figu
     title: written above the curves.
 
   Returns:
-    The figure; without any value to draw it says so.
+    The figure; without any value, it says so.
 
   Raises:
     ValueError: a record has no step or an unknown split.
@@ -67,7 +67,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], *, title: str) -> Figu
     for split, (steps, accuracy) in _series_by_split(records, "accuracy").items()
   }
   rates = _series(records, "learning_rate")
-  # The height of each panel in inches, and what draws it.
+  # The height of each panel in inches, and its drawing function.
   panels: list[tuple[float, Callable[[Axes], None]]] = []
   if losses:
     panels.append((2.2, lambda axes: _draw_splits(axes, "Loss", losses, unit="")))
@@ -99,7 +99,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], *, title: str) -> Figu
 
 
 def with_plain_losses(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-  """Returns `records` with the plain loss as their loss, where all of the training have one."""
+  """Returns `records` with the plain loss as their loss, if all training records have one."""
   if not has_comparable_losses(records):
     return list(records)
   return [
@@ -109,7 +109,7 @@ def with_plain_losses(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str,
 
 
 def has_comparable_losses(records: Sequence[Mapping[str, Any]]) -> bool:
-  """Returns whether all records of the training have the loss that other splits are scored by."""
+  """Returns whether all training records have the loss that other splits are scored by."""
   return all("plain_loss" in record for record in records if record["split"] == "train")
 
 
@@ -142,7 +142,7 @@ def _series_by_split(records: Sequence[Mapping[str, Any]], key: str) -> dict[str
 
 
 def _summary(records: Sequence[Mapping[str, Any]]) -> str:
-  """Puts the last accuracy of the held-out splits in words."""
+  """Describes the last accuracy of the held-out splits."""
   parts = [
     f"{split} accuracy {accuracy[-1]:.2%} at step {steps[-1]:,}"
     for split, (steps, accuracy) in _series_by_split(records, "accuracy").items()
@@ -161,7 +161,7 @@ def _empty_curves(title: str) -> Figure:
 def _step_limits(records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
   steps = [record["step"] for record in records]
   low, high = min(steps), max(steps)
-  # From zero, unless a run that was resumed late would leave the left of the panels empty.
+  # From zero, unless a late resume would leave the left of the panels empty.
   left = 0 if low < 0.35 * high or low == high else low
   return left, max(high, left + 1)
 
@@ -169,7 +169,7 @@ def _step_limits(records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 def tell_line(
   axes: Axes, places: np.ndarray, values: np.ndarray, name: str, place_name: str, unit: str = ""
 ) -> None:
-  """Keeps what a page says of the points of a line."""
+  """Records the tooltips of the points of a line."""
   kept = np.unique(np.linspace(0, len(places) - 1, min(len(places), _TOLD)).astype(int))
   texts = [f"{name}: {values[i]:.4g}{unit} at {place_name} {_counted(places[i])}" for i in kept]
   tell(axes, places[kept], values[kept], texts)
@@ -247,7 +247,7 @@ def _is_smoothed(split: str, steps: np.ndarray) -> bool:
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-  """Takes the mean over a centered odd window, shorter at the ends, of the finite values."""
+  """Returns the mean over a centered odd window, shorter at the ends, of the finite values."""
   finite = np.isfinite(values)
   kernel = np.ones(window)
   total = np.convolve(np.where(finite, values, 0.0), kernel, mode="same")
@@ -258,12 +258,12 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 def scale_values(axes: Axes, clear: np.ndarray, raw: np.ndarray) -> bool:
   """Sets scale, limits and ticks of the value axis; returns whether the scale is logarithmic.
 
-  Raw values set the upper limit alone: a batch without an error must not stretch the axis.
+  Raw values set only the upper limit: a batch without an error must not stretch the axis.
   """
   finite = clear[np.isfinite(clear)]
   positive = finite[finite > 0]
   highest = np.concatenate([finite, raw[np.isfinite(raw)]]).max(initial=0.0)
-  # An axis that spans a larger ratio is easier to read on a log scale.
+  # A wider range is easier to read on a log scale.
   if not len(positive) or highest < 6 * positive.min():
     low, high = finite.min(initial=highest), highest or 1.0
     room = 0.1 * (high - low) or 0.1 * high
@@ -279,7 +279,7 @@ def scale_values(axes: Axes, clear: np.ndarray, raw: np.ndarray) -> bool:
 
 
 def _write_last_values(axes: Axes, last: Mapping[str, float], unit: str) -> None:
-  """Writes name and last value of each split beside the axes, moved apart where they would meet."""
+  """Writes name and last value of each split next to the axes, without overlap."""
   heights = {split: height_of(axes, value) for split, value in last.items()}
   gap = 1.4 * TEXT_POINTS / POINTS_PER_INCH / (axes.get_window_extent().height / DPI)
   order = sorted(heights, key=heights.__getitem__)
@@ -299,7 +299,7 @@ def _write_last_values(axes: Axes, last: Mapping[str, float], unit: str) -> None
 
 
 def height_of(axes: Axes, value: float) -> float:
-  """Returns the height of a value as a fraction of the axes, the top for one that is not finite."""
+  """Returns the height of a value as a fraction of the axes; the top if it is not finite."""
   if not np.isfinite(value):
     return 1.0
   low, high = axes.get_ylim()
@@ -308,7 +308,7 @@ def height_of(axes: Axes, value: float) -> float:
 
 
 def moved_apart(heights: np.ndarray, gap: float) -> np.ndarray:
-  """Moves ascending heights to be at least a gap apart, half of the way up and half down."""
+  """Moves ascending heights at least a gap apart, half of it upwards and half downwards."""
   pile = gap * np.arange(len(heights))
   upwards = np.maximum.accumulate(heights - pile) + pile
   downwards = np.minimum.accumulate((heights - pile)[::-1])[::-1] + pile

@@ -1,7 +1,7 @@
 """Pictures in rows and columns: examples with their labels, predictions with their probabilities.
 
-A grid is laid out in units of PIXEL_SCALE x PIXEL_SCALE screen pixels. A pixel of a picture takes a
-whole number of units, which keeps all of them equally large; only large pictures are scaled.
+A grid is laid out in units of PIXEL_SCALE x PIXEL_SCALE screen pixels. A pixel of a picture takes
+an integer number of units, so that all are equally large; only large pictures are rescaled.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from mnist_research.figures.canvas import (
 )
 
 RIGHT_MARK, WRONG_MARK = "✓", "✗"
-# The check marks exist in this font, which matplotlib ships; another default font may lack them.
+# This font, which matplotlib ships, has the check marks; another default font may lack them.
 MARK_FONT = "DejaVu Sans"
 
 MAX_PICTURES = 80
@@ -36,10 +36,10 @@ MAX_COLUMNS = 10
 
 PIXEL_SCALE = 4
 POINTS_PER_UNIT = PIXEL_SCALE * POINTS_PER_INCH / DPI
-# In units of the grid, from here on. The longer side of a small picture is between the first two.
+# In grid units from here on. The longer side of a small picture is between the first two.
 SMALL_SIDE = 28
 LARGE_SIDE = 56
-# A frame of 2 is drawn 1 wide where the prediction is right.
+# A frame of 2 is drawn 1 wide if the prediction is right.
 MARGIN = 7
 GAP = 5
 MIN_WIDTH = 170
@@ -82,7 +82,7 @@ def prediction_grid(
   label_names: Sequence[str],
   title: str,
 ) -> Figure:
-  """Draws pictures with the predicted label, its probability and, where wrong, the true label.
+  """Draws pictures with the predicted label, its probability and, if wrong, the true label.
 
   Right and wrong differ in color, in the mark before the label and in the width of the frame.
 
@@ -110,7 +110,7 @@ def prediction_grid(
   predicted = probabilities.argmax(axis=1)
   right = predicted == labels
   captions = prediction_captions(labels, probabilities, label_names)
-  # Without their counts: those of pictures that were chosen would read as an accuracy.
+  # Without counts: those of selected pictures would look like an accuracy.
   summary = [(f"{RIGHT_MARK} right", RIGHT_COLOR), (f"{WRONG_MARK} wrong", WRONG_COLOR)]
   footer = "Below each picture: predicted label and its probability."
   return _picture_grid(pixels, captions, title=title, summary=summary, footer=footer, right=right)
@@ -119,7 +119,7 @@ def prediction_grid(
 def prediction_captions(
   labels: np.ndarray, probabilities: np.ndarray, label_names: Sequence[str]
 ) -> list[list[tuple[str, str]]]:
-  """Returns the lines below each picture, with their colors: what was predicted, and what is true.
+  """Returns the colored lines below each picture: the prediction and the truth.
 
   Args:
     labels: int [N].
@@ -170,7 +170,7 @@ def _as_uint8(images: np.ndarray) -> np.ndarray:
   if not np.issubdtype(images.dtype, np.floating):
     raise ValueError(f"images are {images.dtype}, expected uint8 or float")
   low, high = images.min(), images.max()
-  # Written so that NaN fails as well.
+  # Written so that NaN is rejected, too.
   if not (low >= 0 and high <= 1):
     raise ValueError(f"float images range from {low} to {high}, expected [0, 1]")
   return np.rint(images.astype(np.float32) * 255).astype(np.uint8)
@@ -203,7 +203,7 @@ def _picture_grid(
   footer: str = "",
   right: np.ndarray | None = None,
 ) -> Figure:
-  """Draws all pictures as one image: 80 axes would cost some 20 times as much.
+  """Draws all pictures as one image: 80 axes would take some 20 times as long.
 
   Args:
     pixels: uint8 [n, height, width, 3].
@@ -262,15 +262,15 @@ def _window(canvas: np.ndarray, x: int, y: int, width: int, height: int) -> np.n
 
 
 def _columns(count: int) -> int:
-  """Returns how many columns, at least as many as rows, leave the fewest places empty."""
+  """Returns the number of columns, at least that of rows, that leaves the fewest empty cells."""
   square = int(np.ceil(np.sqrt(count)))
   return min(range(square, min(2 * square, MAX_COLUMNS) + 1), key=lambda c: (-count % c, c))
 
 
 def _painted_frame(cell: np.ndarray, *, right: bool) -> np.ndarray:
-  """Frames a cell in place, thick where wrong, and returns what is inside a thick frame.
+  """Frames a cell in place, thick if wrong, and returns the inside of a thick frame.
 
-  What a thin frame leaves over stays white.
+  The inner part of a thin frame stays white.
   """
   thin, thick = PIXEL_SCALE, PIXEL_SCALE * FRAME
   framed = cell[thin:-thin, thin:-thin] if right else cell
@@ -279,7 +279,7 @@ def _painted_frame(cell: np.ndarray, *, right: bool) -> np.ndarray:
 
 
 def _paint_legend(canvas: np.ndarray) -> None:
-  """Paints a small frame of either kind where the texts of the summary begin."""
+  """Paints a small frame of either kind before the texts of the summary."""
   for number, right in enumerate((True, False)):
     x = MARGIN + number * SUMMARY_PITCH
     _painted_frame(_window(canvas, x, 14, SWATCH, SWATCH), right=right)[:] = 0

@@ -1,6 +1,6 @@
-"""What a network made of people's pictures: the picture, what it saw, and its probabilities.
+"""What a network made of users' pictures: the picture, what it saw, and its probabilities.
 
-A panel is laid out in pixels of the screen, from the upper left.
+A panel is laid out in screen pixels from the upper left.
 """
 
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ from mnist_research.figures.canvas import (
 )
 
 MAX_PANELS = 24
-# Of more classes than these the most probable are drawn.
+# With more classes than these, the most probable are drawn.
 MAX_BARS = 10
-# A probability below this is drawn, and not written.
+# A probability below this is drawn, but not written.
 LEAST_SHARE = 0.02
 
 POINTS_PER_PIXEL = POINTS_PER_INCH / DPI
@@ -48,12 +48,12 @@ PERCENT_WIDTH = 60
 
 
 class Panel(NamedTuple):
-  """One digit as it was found, seen and read.
+  """One digit as found, seen and read.
 
   Attributes:
-    caption: written above the picture.
-    picture: float32 [h, w] in [0, 1], for colors [h, w, 3]: the whole picture, reduced.
-    box: where the digit stands: left, top, right, bottom in its pixels.
+    picture: float32 [h, w] in [0, 1], or [h, w, 3] in color: the whole picture, reduced.
+    box: the place of the digit: left, top, right, bottom in its pixels.
+    image: uint8 [height, width], or [height, width, 3] in color: what the network saw.
     image: uint8 [height, width], for colors [height, width, 3]: what the network saw.
     probabilities: float64 [C].
   """
@@ -68,16 +68,16 @@ class Panel(NamedTuple):
 def recognition(
   shown: Sequence[Panel], *, label_names: Sequence[str], count: int, title: str
 ) -> Figure:
-  """Draws panels below one another, each with a bar for every class or the ten likeliest.
+  """Draws panels below one another, each with a bar for every class or the ten most probable.
 
   Args:
     shown: the first 24 are drawn.
     label_names: C names.
-    count: the number of digits that there were to show.
+    count: the total number of digits.
     title: written at the top.
 
   Raises:
-    ValueError: there is no panel, or its probabilities are not as many as the names.
+    ValueError: there is no panel, or the number of probabilities differs from that of the names.
   """
   shown = shown[:MAX_PANELS]
   if not shown or any(panel.probabilities.shape != (len(label_names),) for panel in shown):
@@ -134,7 +134,7 @@ def _write(
   points: float = TEXT_POINTS,
   **style: Any,
 ) -> None:
-  """Writes one line of text, its middle at y, in so many pixels."""
+  """Writes one line of text, vertically centered at y, within a width in pixels."""
   bold = style.get("weight") == "bold"
   text, size = fitted(text, room * POINTS_PER_PIXEL, points, bold=bold)
   style = {"color": INK, "va": "center_baseline", **style}
@@ -142,7 +142,7 @@ def _write(
 
 
 def _draw_picture(axes: Axes, left: float, top: float, panel: Panel) -> None:
-  """Draws the picture with a frame about the digit."""
+  """Draws the picture with a frame around the digit."""
   height, width = panel.picture.shape[:2]
   scale = min(PICTURE_WIDTH / width, HEIGHT / height)
   y = top + (HEIGHT - scale * height) / 2
@@ -165,8 +165,8 @@ def _draw_seen(axes: Axes, left: float, top: float, image: np.ndarray) -> None:
 def _draw_image(
   axes: Axes, image: np.ndarray, left: float, top: float, width: float, height: float
 ) -> None:
-  """Draws grey values, uint8 [h, w], or colors, uint8 [h, w, 3], with a rule about them."""
-  # As colors: through a color map they would come out a little other than they went in.
+  """Draws grey values, uint8 [h, w], or colors, uint8 [h, w, 3], with a frame."""
+  # As colors: a color map would change the values a little.
   colors = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
   extent = (left, left + width, top + height, top)
   small = max(image.shape[:2]) <= HEIGHT
@@ -178,7 +178,7 @@ def _draw_image(
 def _draw_bars(
   axes: Axes, left: float, top: float, probabilities: np.ndarray, label_names: Sequence[str]
 ) -> None:
-  """Draws a bar for each class, or for the likeliest, in the order of the labels."""
+  """Draws a bar for each class, or for the most probable, in the order of the labels."""
   likeliest = int(probabilities.argmax())
   labels = sorted(np.argsort(-probabilities, kind="stable")[:MAX_BARS])
   pitch = HEIGHT / len(labels)

@@ -1,4 +1,4 @@
-"""The reliability diagram: how often predictions of a confidence are right."""
+"""The reliability diagram: accuracy by confidence."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,13 +25,13 @@ from mnist_research.metrics.evaluation import wilson_interval
 
 
 def reliability_diagram(reliability: Reliability, *, title: str) -> Figure:
-  """Draws the accuracy of the predictions in each bin of confidence, and how many they are.
+  """Draws the accuracy and the number of the predictions in each bin of confidence.
 
-  A bar that ends at the diagonal means what it says. The line through a bar's end is the 95%
-  interval of its accuracy (Wilson): a bin with few predictions tells little.
+  A bar that ends at the diagonal is calibrated. The line through a bar's end is the 95% interval of
+  its accuracy (Wilson): a bin with few predictions is uncertain.
 
   Args:
-    reliability: the bins; one at least isn't empty.
+    reliability: the bins; at least one isn't empty.
     title: written above the diagram.
 
   Returns:
@@ -102,7 +102,7 @@ def _draw_accuracy(axes: Axes, reliability: Reliability) -> None:
 
 
 def _draw_counts(axes: Axes, reliability: Reliability) -> None:
-  """Draws how many predictions each bin holds, on a log scale: most are in the last."""
+  """Draws the number of predictions in each bin, on a log scale: most are in the last."""
   counts = reliability.counts
   middles = (np.arange(len(counts)) + 0.5) / len(counts)
   axes.bar(middles, counts, 0.92 / len(counts), color=MUTED, alpha=0.55, label="count", zorder=2)

@@ -1,4 +1,4 @@
-"""Curves of what training costs, or yields, as one thing grows."""
+"""Curves of the cost or yield of training as one quantity grows."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -32,8 +32,8 @@ class Line(NamedTuple):
   """One measured quantity.
 
   Attributes:
-    name: written where there is more than one.
-    median: at each place, positive.
+    name: shown if there is more than one.
+    median: at each x, positive.
     lowest: the same.
     highest: the same.
   """
@@ -45,15 +45,15 @@ class Line(NamedTuple):
 
 
 class Chart(NamedTuple):
-  """What one thing's growth does.
+  """The effect of one quantity.
 
   Attributes:
     title: what is measured, with its unit.
-    x_label: what grows.
+    x_label: the quantity that grows.
     x: its values, ascending and positive.
-    lines: each as long as `x`; two at most.
-    is_cost: whether it should grow in proportion: then a straight line through the first point
-      shows what that would be.
+    lines: each as long as `x`; at most two.
+    is_cost: whether proportional growth is expected: then a straight line through the first point
+    shows it.
   """
 
   title: str
@@ -64,10 +64,10 @@ class Chart(NamedTuple):
 
 
 def scale_curves(charts: Sequence[Chart], *, title: str, summary: str) -> Figure:
-  """Draws charts on logarithmic axes, medians as lines and the range of each as a bar.
+  """Draws charts on logarithmic axes, medians as lines and ranges as bars.
 
   Args:
-    charts: one at least.
+    charts: at least one.
     title: written above them.
     summary: a line below the title.
   """
@@ -99,8 +99,8 @@ def range_test(
   Args:
     rates: float [steps], ascending and positive.
     losses: of each step, float [steps].
-    averages: of the losses until then, float [steps].
-    proposal: the rate that is proposed.
+    averages: of the losses up to each step, float [steps].
+    proposal: the proposed rate.
   """
   figure = new_figure(6.4, 4.2)
   write_header(figure, "Loss by learning rate", f"proposed: {proposal:g}")

@@ -1,4 +1,4 @@
-"""Charts as SVG within a page: sharp at any size, in the page's colors and type."""
+"""Charts as SVG in a page: sharp at any size, in the page's colors and fonts."""
 
 import io
 import re
@@ -6,7 +6,7 @@ import re
 import matplotlib
 from matplotlib.figure import Figure
 
-# What the page calls the colors of the charts: each has a light and a dark form there.
+# The page's names for the colors of the charts, which have a light and a dark form there.
 VARIABLES = {
   "#ffffff": "ground",
   "#1f2933": "ink",
@@ -22,7 +22,7 @@ VARIABLES = {
   "#7a5230": "brown",
   "#a9b2bd": "others",
 }
-# So that its text is a little smaller than the page's.
+# So that its text is slightly smaller than the page's.
 _REM_PER_POINT = 0.081
 _LEFT_OUT = re.compile(
   r"<!--.*?-->|<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", re.DOTALL
@@ -35,8 +35,8 @@ def to_svg(figure: Figure, prefix: str, description: str) -> str:
 
   Args:
     figure: of lines, bars and texts; equal figures give equal texts.
-    prefix: begins every id, of which two charts of a page must share none.
-    description: for those who can't see it.
+    prefix: of every id; two charts of a page must not share any.
+    description: for screen readers.
   """
   buffer = io.StringIO()
   with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
@@ -58,7 +58,7 @@ def _variable(color: str) -> str:
 
 
 def _with_own_ids(content: str, prefix: str) -> str:
-  """Leaves out ids that nothing refers to, and puts the prefix before the others."""
+  """Removes ids that nothing refers to, and adds the prefix to the others."""
   used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', content))
   used = {first or second for first, second in used}
   content = re.sub(

@@ -27,7 +27,7 @@ from mnist_research.figures.canvas import (
   write_header,
 )
 
-# From pale to dark: the better the darker.
+# From pale to dark: darker is better.
 SCALE = LinearSegmentedColormap.from_list("accuracy", ["#E8F1F8", "#8DBEDF", "#0072B2", "#08304F"])
 
 
@@ -55,12 +55,12 @@ def heat_map(
   title: str,
   summary: str,
 ) -> Figure:
-  """Draws an accuracy for each pair of two settings' values.
+  """Draws an accuracy for each pair of values of two settings.
 
   Args:
-    values: float [rows, columns], fractions; NaN where there is none. One at least is a number.
-    rows: what each row stands for.
-    columns: what each column stands for.
+    values: float [rows, columns], fractions; NaN if missing. At least one is a number.
+    rows: the label of each row.
+    columns: the label of each column.
     row_name: the setting of the rows.
     column_name: that of the columns.
     title: written above.
@@ -109,12 +109,12 @@ def _short(text: str) -> str:
 def parallel_coordinates(
   settings: Sequence[Axis], accuracies: Sequence[float], *, title: str, summary: str
 ) -> Figure:
-  """Draws every trial as a line through its settings to its error rate; the better the darker.
+  """Draws every trial as a line through its settings to its error rate; darker is better.
 
   Args:
     settings: each with a value for every trial.
-    accuracies: of the trials, fractions; NaN, as of a pruned one, is drawn grey. One at least is a
-      number.
+    accuracies: of the trials, fractions; NaN, as for a pruned one, is drawn grey. At least one is a
+    number.
     title: written above.
     summary: written below the title.
 
@@ -167,7 +167,7 @@ def _spreads(values: np.ndarray) -> bool:
 
 
 def _heights(axis: Axis) -> np.ndarray:
-  """Returns where each value lies on its axis, from 0 to 1; NaN for one that is none."""
+  """Returns the position of each value on its axis, from 0 to 1; NaN for NaN."""
   if any(isinstance(value, str) for value in axis.values):
     names = list(dict.fromkeys(axis.values))
     return np.array([(names.index(value) + 0.5) / len(names) for value in axis.values])
@@ -178,7 +178,7 @@ def _heights(axis: Axis) -> np.ndarray:
 
 
 def _draw_axis(axes: Axes, place: int, axis: Axis, *, flipped: bool) -> None:
-  """Draws one upright axis with its values: all names, or five numbers."""
+  """Draws a vertical axis with its values: all names, or five numbers."""
   axes.plot([place, place], [0, 1], color=INK, linewidth=1, zorder=5, clip_on=False)
   heights = _heights(axis)
   if any(isinstance(value, str) for value in axis.values):
@@ -205,7 +205,7 @@ def importances(shares: Mapping[str, float], *, title: str, summary: str) -> Fig
   """Draws how much each setting matters, the most important first.
 
   Args:
-    shares: by setting; they add up to 1.
+    shares: by setting; they sum to 1.
     title: written above.
     summary: written below the title.
 

@@ -19,14 +19,14 @@ from mnist_research.figures.canvas import (
 MAX_WEIGHTS = 64
 COLUMNS = 16
 _CELL_PIXELS = 60
-# An odd number of colors: 0 is white.
+# An odd number of colors, so that 0 is white.
 _COLORS = LinearSegmentedColormap.from_list("weights", [BLUE, "white", VERMILION], N=255)
 
 
 def weight_grid(weights: np.ndarray, *, title: str) -> Figure:
-  """Draws weight images, all on one scale: blue below zero and orange above it.
+  """Draws weights as images, all on one scale: blue below zero and orange above it.
 
-  Those of colored images are drawn in their colors, grey at zero.
+  Those for color images are drawn in color, grey at zero.
 
   Args:
     weights: floats [N, height, width, 1 or 3], the weights of one unit or filter each; the first
@@ -40,11 +40,11 @@ def weight_grid(weights: np.ndarray, *, title: str) -> Figure:
   columns = min(COLUMNS, len(shown))
   rows = -(-len(shown) // columns)
   limit = float(np.abs(shown).max()) or 1.0
-  # One image: an axes for each would cost some 20 times as much. NaN leaves the gaps white.
+  # One image: axes for each would take some 20 times as long. NaN leaves the gaps white.
   height, breadth = (side + 1 for side in shown.shape[1:3])
   tiles = np.full((rows * columns, height, breadth, *shown.shape[3:]), np.nan)
   tiles[: len(shown), :-1, :-1] = shown
-  # A whole number of pixels for each weight keeps them equally large.
+  # An integer number of pixels per weight keeps them equally large.
   scale = max(1, _CELL_PIXELS // max(height, breadth)) / DPI
   across, up = columns * breadth * scale, rows * height * scale
   figure = new_figure(max(across + 0.3, 5.2), up + 1.25)

@@ -1,29 +1,29 @@
-"""Which ink of a digit spoke for an answer, and which against it: by covering it, part by part."""
+"""Which ink of a digit supports an answer and which opposes it, by covering it part by part."""
 
 import numpy as np
 from scipy.special import logsumexp
 
 from mnist_research.inference.recognizer import Recognizer
 
-# Pixels of the square that covers, and of its steps.
+# Side and step of the covering square, in pixels.
 _SIDE = 5
 _STEP = 2
 # A difference in log odds of this much has the full color.
 _STRONG = 4.0
-# Blue and vermilion, which people with color blindness tell apart.
+# Blue and vermilion, which people with color blindness can distinguish.
 _FOR, _AGAINST = (0, 114, 178), (213, 94, 0)
 
 
 def evidence(recognizer: Recognizer, image: np.ndarray, label: int) -> np.ndarray:
-  """Returns how much each pixel spoke for a label, float64 [height, width]; below 0: against it.
+  """Returns the support of each pixel for a label, float64 [height, width]; below 0: against it.
 
-  A square of paper covers the digit everywhere in turn. A pixel's value is the mean fall of the
-  label's log odds over the squares that cover it; where there is no ink it is 0.
+  A square of paper covers every part of the digit in turn. A pixel's value is the mean decrease of
+  the label's log odds over the squares that cover it; 0 where there is no ink.
 
   Args:
     recognizer: the network.
     image: uint8 [height, width], white ink on black, as the network sees it.
-    label: of a class.
+    label: the class.
   """
   height, width = image.shape
   places = [
@@ -52,11 +52,11 @@ def _log_odds(log_probabilities: np.ndarray, label: int) -> np.ndarray:
 
 
 def colored(image: np.ndarray, evidence: np.ndarray) -> np.ndarray:
-  """Returns the image with ink that spoke for the label in blue, against it in vermilion.
+  """Returns the image with ink that supports the label in blue, and against it in vermilion.
 
   Args:
     image: uint8 [height, width].
-    evidence: of it, from `evidence`.
+    evidence: from `evidence`.
 
   Returns:
     uint8 [height, width, 3].

@@ -23,12 +23,12 @@ from mnist_research.workers import Workers
 
 
 class Answers(NamedTuple):
-  """What a network answers for images.
+  """A network's answers for images.
 
   Attributes:
     log_probabilities: logarithms of the probability of each class, float64 [N, classes].
-    class_scores: the probability that an image shows one of the classes, float64 [N]; None where
-      the network can't say or isn't asked.
+    class_scores: the probability that an image shows one of the classes, float64 [N]; None if
+    the network wasn't trained for it or it is disabled.
   """
 
   log_probabilities: np.ndarray
@@ -37,15 +37,15 @@ class Answers(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Recognizer:
-  """A trained network, ready to answer.
+  """A trained network, ready to use.
 
   Attributes:
     config: the settings that it was trained with.
-    trained: the network, what its logits stand for, and how long it was trained.
+    trained: the network, the meaning of its logits, and its step.
     score: from images, uint8 [N, height, width, channels], to logits, float32 [N, classes].
-    temperature: what the logits are divided by before they become probabilities.
-    copies: how many augmented copies of each image are answered for with it.
-    refuses: whether it says which images show none of its classes, as it was trained to.
+    temperature: divides the logits before they become probabilities.
+    copies: number of augmented copies of each image whose answers are averaged.
+    refuses: whether it can reject images of no class, as it was trained to.
   """
 
   config: Config
@@ -57,7 +57,7 @@ class Recognizer:
 
   @property
   def label_names(self) -> tuple[str, ...]:
-    """What each probability stands for."""
+    """The name of the class of each probability."""
     return self.trained.label_names
 
   @property
@@ -81,7 +81,7 @@ class Recognizer:
     return Answers(log_probabilities, np.mean([class_scores(each) for each in logits], axis=0))
 
   def probabilities(self, images: np.ndarray) -> np.ndarray:
-    """Returns the probability of each class, float64 [N, classes], of images as `score` takes."""
+    """Returns the probability of each class, float64 [N, classes], for images as in `score`."""
     return np.exp(self.answer(images).log_probabilities)
 
   def _versions(self, images: np.ndarray) -> Iterator[np.ndarray]:
@@ -101,14 +101,14 @@ def load_recognizer(
 
   Args:
     workdir: of a run.
-    config: the run's settings; the first of their devices is where the network answers.
-    step: which, as `--step` has it: empty: the one that the run's result is of, or the newest of an
-      unfinished run; `latest_whole`: the newest whose checkpoint isn't damaged; or a number.
-    accept_all: whether every image is taken for one of the classes, though the network was trained
-      to refuse outliers.
+    config: the run's settings; the network runs on the first of their devices.
+    step: as in `--step`: empty: the one of the run's result, or the newest of an unfinished run;
+    `latest_whole`: the newest with an intact checkpoint; or a number.
+    accept_all: whether every image counts as one of the classes, even if the network was trained
+    to reject outliers.
 
   Raises:
-    UserError: there is no such checkpoint, or it is damaged.
+    UserError: there is no such checkpoint, or it is corrupt.
   """
   one_device = config.replace(strategy="one_device", device_count=0)
   with distribution.create_strategy(one_device, Workers()).scope():
@@ -123,7 +123,7 @@ def _load(workdir: Workdir, config: Config, step: str) -> Trained:
     return load_trained(config, directory, fall_back=True)
   if step:
     number = int(step)
-    # With --select=best, the others are beside.
+    # With --select=best, the others are in another directory.
     is_there = any(int(path.name) == number for path in checkpoint_directories(directory))
     return load_trained(config, directory if is_there else workdir.checkpoints, step=number)
   return load_trained(config, directory, step=workdir.tested_step())
@@ -133,7 +133,7 @@ def with_copies(recognizer: Recognizer, copies: int) -> Recognizer:
   """Returns `recognizer` with `copies` augmented copies of each image.
 
   Raises:
-    UserError: its run didn't augment, so there is nothing to change the copies by.
+    UserError: its run didn't augment, so there is no augmentation for the copies.
   """
   if copies and not recognizer.config.augmentation.augment:
     raise UserError(
@@ -146,10 +146,10 @@ def with_copies(recognizer: Recognizer, copies: int) -> Recognizer:
 def with_temperature(
   recognizer: Recognizer, temperature: float, source: datasets.Source
 ) -> Recognizer:
-  """Returns `recognizer` with a temperature; 0 stands for the one that its validation examples fit.
+  """Returns `recognizer` with a temperature; 0: the one that is fitted to its validation examples.
 
   Raises:
-    UserError: the temperature is to be fitted, and the run held no validation examples out.
+    UserError: the temperature must be fitted, and the run held out no validation examples.
   """
   if not temperature:
     validation = splits.read_split(source, recognizer.config, "validation")
@@ -158,7 +158,7 @@ def with_temperature(
 
 
 def ensemble_answer(members: Sequence[Recognizer], images: np.ndarray) -> Answers:
-  """Returns the mean of the members' answers; they refuse images where all of them can."""
+  """Returns the mean of the members' answers; images can be rejected if all members can do it."""
   answers = [member.answer(images) for member in members]
   scores = [answer.class_scores for answer in answers if answer.class_scores is not None]
   return Answers(

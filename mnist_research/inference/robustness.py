@@ -1,4 +1,4 @@
-"""How well networks read images that corruptions have spoiled."""
+"""How well networks read corrupted images."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from mnist_research.metrics.outliers import ACCEPTED
 
 
 class Spoiled(NamedTuple):
-  """How images of one kind of corruption were read.
+  """The scores under one kind of corruption.
 
   Attributes:
-    error: share of them that got another class than their own.
-    calibration_error: the expected one, over 15 bins.
-    refused: share of them that was taken for no digit; None where networks don't refuse.
+    error: share of the images with a wrong prediction.
+    calibration_error: the expected calibration error, over 15 bins.
+    refused: share of the images rejected as no digit; None if the networks don't reject.
   """
 
   error: float
@@ -31,16 +31,16 @@ class Spoiled(NamedTuple):
 def read_corrupted(
   members: Sequence[Recognizer], split: Split, kinds: Iterable[str], *, prepared: bool
 ) -> Iterator[tuple[str, Spoiled]]:
-  """Spoils the images of a split in some ways, and has networks read them.
+  """Corrupts the images of a split in several ways and scores networks on them.
 
   Args:
-    members: the networks that answer together.
-    split: what is spoiled.
+    members: the networks of the ensemble.
+    split: the images to corrupt.
     kinds: of corruption, as `corruptions` names them.
-    prepared: whether each image is prepared as people's pictures are, or seen as it is.
+    prepared: whether each image is prepared as users' pictures are, or passed unchanged.
 
   Yields:
-    Each kind, and what came of it.
+    Each kind and its scores.
   """
   for kind in kinds:
     spoiled = corrupt(split.images, kind)
@@ -59,9 +59,9 @@ def read_corrupted(
 
 
 def _prepared(image: np.ndarray) -> np.ndarray:
-  """Returns what the preparation of pictures makes of an image, uint8 [height, width, 1].
+  """Returns an image after the preparation of pictures, uint8 [height, width, 1].
 
-  Black where it finds no digit; where it finds several, the tallest.
+  Black if it finds no digit; the tallest if it finds several.
   """
   digits = images.find_digits(image[:, :, 0].astype(np.float32) / 255)
   if not digits:
@@ -70,7 +70,7 @@ def _prepared(image: np.ndarray) -> np.ndarray:
 
 
 def as_record(found: Mapping[str, Spoiled]) -> dict[str, Any]:
-  """Returns what `read_corrupted` found, and the means over the kinds, as JSON takes it."""
+  """Returns the results of `read_corrupted`, and their means over the kinds, as JSON takes them."""
   columns = {name: [getattr(each, name) for each in found.values()] for name in Spoiled._fields}
   known = {name: column for name, column in columns.items() if None not in column}
   means = {name: float(np.mean(column)) for name, column in known.items()}

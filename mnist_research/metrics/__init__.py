@@ -1,1 +1,1 @@
-"""What predictions are worth: loss, accuracy, calibration."""
+"""Metrics of predictions: loss, accuracy, calibration."""

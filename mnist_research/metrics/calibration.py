@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: reliability, and the temperature that corrects it.
+"""Whether probabilities match frequencies: reliability, and the temperature that corrects them.
 
 Of 100 predictions made with a probability of 0.8, 80 should be right. The definitions are those of
 Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv:1706.04599).
@@ -12,17 +12,17 @@ from scipy.optimize import minimize_scalar
 
 from mnist_research.metrics.evaluation import log_softmax
 
-# As many as the paper has.
+# As in the paper.
 NUM_BINS = 15
-# Examples that are all predicted correctly have no best temperature: colder is better, until the
-# loss rounds to 0.
+# Examples that are all predicted correctly have no best temperature: the loss falls with the
+# temperature until it rounds to 0.
 _TEMPERATURES = (0.01, 100.0)
 
 
 class Reliability(NamedTuple):
   """Predictions in bins of equal width by their confidence: the probability of the predicted class.
 
-  Bin i holds the confidences above i / bins, up to and with (i + 1) / bins.
+  Bin i holds the confidences above i / bins, up to and including (i + 1) / bins.
 
   Attributes:
     counts: int64 [bins], the predictions in each bin.
@@ -59,7 +59,7 @@ def reliability(
     raise ValueError(f"{len(probabilities)} rows of probabilities for {len(labels)} labels")
   confidences = probabilities.max(axis=1).astype(np.float64)
   right = probabilities.argmax(axis=1) == labels
-  # The upper edge belongs to the bin. Rounding may carry a probability past 1.
+  # The upper edge belongs to the bin. Rounding may push a probability above 1.
   indices = np.clip(np.ceil(confidences * bins).astype(np.int64) - 1, 0, bins - 1)
   counts = np.bincount(indices, minlength=bins)
   empty = np.where(counts, 1.0, np.nan) / np.maximum(counts, 1)
@@ -74,15 +74,15 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
   """Returns the temperature T for which softmax(logits / T) has the least cross-entropy.
 
   Temperature scaling (section 4.2 of the paper) changes no prediction, only its probability. Fit it
-  on validation examples: on those trained on it would praise the network, and the test examples
-  are there to judge by.
+  on validation examples: training examples would make the network look better, and test examples
+  are reserved for the final score.
 
   Args:
     logits: [N, classes].
     labels: integers [N].
 
   Returns:
-    T, from 0.01 to 100; above 1 where the network is too sure of itself.
+    T, from 0.01 to 100; above 1 if the network is overconfident.
 
   Raises:
     ValueError: the lengths differ, or there is no example.
@@ -95,7 +95,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     scaled = logits.astype(np.float64) / math.exp(log_temperature)
     return float(-log_softmax(scaled)[rows, labels].mean())
 
-  # It is convex in 1 / T: there is one lowest point, and a search between bounds finds it.
+  # It is convex in 1 / T, so a bounded search finds the one minimum.
   low, high = map(math.log, _TEMPERATURES)
   found = minimize_scalar(cross_entropy, bounds=(low, high), method="bounded")
   return math.exp(found.x)

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 
 
 class Evaluation(NamedTuple):
-  """How well a split was predicted.
+  """The metrics of a split.
 
   Attributes:
     num_examples: the number of examples, each counted once.
@@ -26,7 +26,7 @@ class Evaluation(NamedTuple):
 
   @property
   def metrics(self) -> dict[str, float]:
-    """What is recorded of a split: in metrics.jsonl, TensorBoard, result.json and the report."""
+    """The metrics of a split in metrics.jsonl, TensorBoard, result.json and the report."""
     return {"loss": self.loss, "accuracy": self.accuracy}
 
   @property
@@ -46,7 +46,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def mean_probabilities(log_probabilities: Sequence[np.ndarray]) -> np.ndarray:
-  """Returns the logarithms of the mean of several predictions' probabilities.
+  """Returns the logarithms of the mean probabilities of several predictions.
 
   Args:
     log_probabilities: of each prediction, float64 [N, classes].
@@ -95,16 +95,16 @@ def evaluate_logits(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
 
 
 def wilson_interval(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the ends of the 95% interval of a share of which `successes` in `trials` were seen.
+  """Returns the 95% interval of a share, from `successes` in `trials`.
 
-  Wilson's (1927, doi:10.1080/01621459.1927.10502953): it holds near 0 and 1 and for few trials,
-  where mean +- 1.96 deviations doesn't.
+  Wilson's (1927, doi:10.1080/01621459.1927.10502953): it is valid near 0 and 1 and for few trials,
+  where mean +- 1.96 standard deviations isn't.
 
   Args:
     successes: counts, of any shape.
     trials: counts of that shape, each at least 1.
   """
-  z = 1.959963984540054  # 97.5% of a normal distribution lie below.
+  z = 1.959963984540054  # 97.5% of a normal distribution are below.
   share = np.asarray(successes) / trials
   scale = 1 + z**2 / trials
   center = (share + z**2 / (2 * trials)) / scale

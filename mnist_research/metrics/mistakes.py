@@ -1,4 +1,4 @@
-"""Which examples a network gets wrong while it is sure, and right while it is not."""
+"""The most confident mistakes of a network, and its least confident correct predictions."""
 
 import numpy as np
 
@@ -11,14 +11,14 @@ def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndar
     labels: integers [N].
 
   Returns:
-    Integers [mistakes]; of two that are as confident, the earlier example comes first.
+    Integers [mistakes]; with equal confidence, the earlier example comes first.
   """
   wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
   return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
 
 
 def doubtful_hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-  """Returns the indices of right predictions, the least confident first.
+  """Returns the indices of correct predictions, the least confident first.
 
   Args:
     probabilities: [N, classes].

@@ -1,18 +1,18 @@
-"""How well a network trained with outliers tells images of its classes from other images."""
+"""How well a network trained with outliers separates images of its classes from other images."""
 
 import numpy as np
 from scipy.special import expit, logsumexp
 from scipy.stats import rankdata
 
-# Below it, none of the classes is the most probable answer of all.
+# Below it, `none of the classes` is more probable than all classes together.
 ACCEPTED = 0.5
 
 
 def class_scores(logits: np.ndarray) -> np.ndarray:
   """Returns the probability that each image shows one of the classes, float64 [N].
 
-  It is what the training with `--outliers` made of the logits: beside them stood one of 0, of none.
-  Of a network trained without outliers it says nothing.
+  It follows from the training with `--outliers`, which added a logit of 0 for no class. It means
+  nothing for a network trained without outliers.
 
   Args:
     logits: floats [N, classes].

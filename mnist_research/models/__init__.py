@@ -1,1 +1,1 @@
-"""The networks, and what a network may be: registered here, or in a file of the user's own."""
+"""The networks: those of this package, and those in users' own files."""

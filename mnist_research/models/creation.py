@@ -1,4 +1,4 @@
-"""How a model is made by its name: one of this package, or from a user's own file."""
+"""Creates a model from its name: one of this package, or from a user's own file."""
 
 import contextlib
 import dataclasses
@@ -16,17 +16,17 @@ from mnist_research.models.layers import layer_seed
 from mnist_research.runtime import extensions
 from mnist_research.runtime.errors import UserError
 
-# The settings that have flags of their own.
+# The settings that have their own flags.
 _FLAGS = {field.name for field in dataclasses.fields(ModelConfig)}
 
 
 class Recipe(NamedTuple):
-  """What a model is made from.
+  """The ingredients of a model.
 
   Attributes:
     config: the settings that name it.
     network: its class.
-    settings: what it is called with besides `num_classes` and `seed`.
+    settings: its arguments besides `num_classes` and `seed`.
   """
 
   config: ModelConfig
@@ -39,7 +39,7 @@ class Recipe(NamedTuple):
     return bool(getattr(self.network, "xla_pays", False))
 
   def half_precision_pays(self, batch_size: int) -> bool:
-    """Whether 16 bits pay where the device multiplies them faster."""
+    """Whether 16 bits pay off where the device multiplies them faster."""
     pays = getattr(self.network, "half_precision_pays", None)
     if pays is None:
       return False
@@ -47,7 +47,7 @@ class Recipe(NamedTuple):
       return bool(pays(batch_size, **self.settings))
 
   def multiplications(self, image_shape: tuple[int, ...], num_classes: int) -> int:
-    """Returns about how many numbers are multiplied when the model sees an image."""
+    """Returns about how many multiplications the model needs for an image."""
     count = getattr(self.network, "multiplications", None)
     if count is not None:
       with extensions.blamed("model", self.config.model):
@@ -62,7 +62,7 @@ class Recipe(NamedTuple):
     """Returns the model with its initial weights.
 
     Raises:
-      UserError: a model of the user's own can't be made, or doesn't return logits.
+      UserError: a user's own model can't be created, or doesn't return logits.
     """
     takes_seed = "seed" in _parameters(self.network)
     given = {"seed": seed} if takes_seed else {}
@@ -84,10 +84,10 @@ class Recipe(NamedTuple):
 
 
 def create_recipe(config: ModelConfig) -> Recipe:
-  """Returns what the model that `config` names is made from.
+  """Returns the ingredients of the model that `config` names.
 
   Raises:
-    UserError: it is not there, or its settings can't be read.
+    UserError: it doesn't exist, or its settings can't be read.
   """
   settings = parse_keywords("model_settings", config.model_settings)
   network = extensions.load("model", MODELS.get(config.model, config.model))
@@ -109,11 +109,11 @@ def create_model(
 
   Args:
     config: the settings; the precision must have been chosen.
-    image_shape: (height, width, channels).
+    num_classes: number of logits.
     num_classes: how many logits it returns.
 
   Raises:
-    UserError: it can't be made.
+    UserError: it can't be created.
   """
   return create_recipe(config.model).create(
     image_shape, num_classes, precision=config.devices.precision, seed=config.run.seed
@@ -122,9 +122,9 @@ def create_model(
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-  """Has Keras draw the seeds of initializers that were given none from `seed`.
+  """Makes Keras draw the seeds of unseeded initializers from `seed`.
 
-  Keras takes them from Python's generator, which is put back as it was.
+  Keras takes them from Python's generator, whose state is restored.
   """
   state = random.getstate()
   random.seed(seed)
@@ -135,7 +135,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _layer_multiplications(layer: tf.keras.layers.Layer) -> int:
-  """Returns about how many numbers one layer with a kernel multiplies for an image."""
+  """Returns about how many multiplications one layer with a kernel needs for an image."""
   kernel = getattr(layer, "kernel", getattr(layer, "depthwise_kernel", None))
   if not isinstance(kernel, tf.keras.Variable):
     return 0

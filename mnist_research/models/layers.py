@@ -1,4 +1,4 @@
-"""The layers that the networks of this package are made of, and their random numbers."""
+"""The layers of this package's networks, and their random numbers."""
 
 import contextlib
 import contextvars
@@ -11,15 +11,15 @@ import tensorflow as tf
 
 from mnist_research.data import randomness
 
-# Keras's 0.99 remembers the statistics of hundreds of steps, in which these networks change much.
+# Keras's 0.99 averages over hundreds of steps, in which these networks change much.
 _NORM_MOMENTUM = 0.9
-# The fused operation takes longer than Keras's for channels in other numbers.
+# For other numbers of channels the fused operation takes longer than Keras's.
 _FUSED_CHANNELS = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class StepRandomness:
-  """What the random numbers of a training step are made of: no layer keeps a generator of its own.
+  """The source of random numbers of a training step: no layer keeps a generator of its own.
 
   Attributes:
     seed: of the run.
@@ -30,23 +30,23 @@ class StepRandomness:
   positions: tf.Tensor
 
   def bits(self, inputs: tf.Tensor, name: int) -> tf.Tensor:
-    """Returns a number, uint32, for each of `inputs` [batch, ...], other ones for another `name`.
+    """Returns a uint32 number for each of `inputs` [batch, ...], different for another `name`.
 
-    Those of an example are the same on any number of replicas, and in a run that was interrupted.
+    An example's numbers are the same with any number of replicas, and in a resumed run.
     """
     count = math.prod(inputs.shape[1:])
     drawn = randomness.bits(self.positions, count, seed=self.seed, name=name)
     return tf.reshape(drawn, tf.shape(inputs))
 
 
-# A context of Python's, so that replicas, each traced in a thread, have their own; and a network is
-# called with `training` alone, as any network of Keras.
+# A Python context variable, so that replicas, each traced in a thread, have their own, and a
+# network is called with `training` alone, like any Keras network.
 _STEP: contextvars.ContextVar[StepRandomness] = contextvars.ContextVar("step_randomness")
 
 
 @contextlib.contextmanager
 def step_randomness(*, seed: int, positions: tf.Tensor) -> Iterator[None]:
-  """Gives the layers that are called inside, with `training=True`, their random numbers.
+  """Provides the layers that are called inside, with `training=True`, with random numbers.
 
   Args:
     seed: of the run.
@@ -72,7 +72,7 @@ def _current_step() -> StepRandomness:
 class Dropout(tf.keras.layers.Layer):
   """Dropout (Srivastava et al. 2014) whose mask is a function of seed, example and layer.
 
-  `tf.keras.layers.Dropout` advances a generator instead, so its masks depend on the number of
+  `tf.keras.layers.Dropout` advances a generator, so its masks depend on the number of
   replicas.
   """
 
@@ -89,7 +89,7 @@ class Dropout(tf.keras.layers.Layer):
     self._stream = stream
 
   def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape stays."""
+    """The shape is unchanged."""
     return input_shape
 
   def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -106,7 +106,7 @@ class Dropout(tf.keras.layers.Layer):
 class Noise(tf.keras.layers.Layer):
   """Adds normal noise in training (Sietsma and Dow 1991, doi:10.1016/0893-6080(91)90033-2).
 
-  It is to `tf.keras.layers.GaussianNoise` what `Dropout` is to Keras's.
+  Like `tf.keras.layers.GaussianNoise`, but a function of seed, example and layer, as `Dropout` is.
   """
 
   def __init__(self, deviation: float, *, stream: int, name: str):
@@ -122,14 +122,14 @@ class Noise(tf.keras.layers.Layer):
     self._stream = stream
 
   def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape stays."""
+    """The shape is unchanged."""
     return input_shape
 
   def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
     """Adds noise to `inputs` [batch, ...] in training, else returns them."""
     if not training or not self.deviation:
       return inputs
-    # As many bits as leave the shares exact, above 0 and below 1.
+    # As many bits as keep the fractions exact, above 0 and below 1.
     drawn = _current_step().bits(inputs, self._stream)
     bits = tf.bitwise.right_shift(drawn, tf.constant(9, tf.uint32))
     shares = (tf.cast(tf.cast(bits, tf.int32), tf.float32) + 0.5) / 2.0**23
@@ -139,8 +139,8 @@ class Noise(tf.keras.layers.Layer):
 class BatchNorm(tf.keras.layers.BatchNormalization):
   """Batch normalization (Ioffe and Szegedy 2015, arXiv:1502.03167) over the global batch.
 
-  It is Keras's, except for a training step on one replica: there TensorFlow's own operation does
-  the same in a third of the time, unless the channels are few or don't come in sixteens.
+  It is Keras's, except for a training step on one replica: there TensorFlow's fused operation takes
+  a third of the time, unless the channels are few or not a multiple of 16.
   """
 
   def __init__(self) -> None:
@@ -155,7 +155,7 @@ class BatchNorm(tf.keras.layers.BatchNormalization):
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
       x=maps, scale=self.gamma, offset=self.beta, mean=[], variance=[], epsilon=self.epsilon
     )
-    # The operation gives the variance of the population that the batch was drawn from.
+    # The operation returns the variance of the population that the batch is a sample of.
     count = tf.cast(tf.size(maps) // maps.shape[-1], tf.float32)
     self._move(self.moving_mean, mean)
     self._move(self.moving_variance, variance * (count - 1) / count)
@@ -166,7 +166,7 @@ class BatchNorm(tf.keras.layers.BatchNormalization):
 
 
 class DenseBlock(tf.keras.layers.Layer):
-  """A fully connected layer, batch normalization if asked for, noise, activation, dropout."""
+  """A dense layer with optional batch normalization, noise, activation, dropout."""
 
   def __init__(
     self,
@@ -183,7 +183,7 @@ class DenseBlock(tf.keras.layers.Layer):
 
     Args:
       units: outputs.
-      index: place among the hidden layers: masks differ between them.
+      index: position among the hidden layers: masks differ between them.
       seed: of the initial weights.
       activation: name of Keras's function.
       batch_norm: whether to normalize before the activation.
@@ -216,14 +216,14 @@ class DenseBlock(tf.keras.layers.Layer):
 
 
 class ConvolutionBlock(tf.keras.layers.Layer):
-  """A convolution, max pooling if asked for, a bias or batch normalization, activation.
+  """A convolution, optional max pooling, a bias or batch normalization, activation.
 
-  The pooling comes first: what follows has a quarter of the values then. A bias added before it
-  would give the same maps, and its gradient alone took as long as that of a convolution. An
-  activation commutes with max pooling where it never falls as its input rises; gelu and silu fall
-  for some negative inputs, so with them the order matters.
+  The pooling comes first, so that the rest has a quarter of the values. A bias before it would give
+  the same maps, but its gradient alone took as long as that of a convolution. An activation
+  commutes with max pooling if it never decreases; gelu and silu decrease for some negative inputs,
+  so with them the order matters.
 
-  A fixed one has kernels that are not trained, and neither bias nor normalization.
+  A fixed convolution has untrained kernels, and neither bias nor normalization.
   """
 
   def __init__(
@@ -242,15 +242,15 @@ class ConvolutionBlock(tf.keras.layers.Layer):
     """Makes the tf.keras.layers.
 
     Args:
-      index: place among the convolutions.
-      filters: maps that it returns.
+      index: position among the convolutions.
+      filters: number of output maps.
       kernel_size: side of the kernel.
       pool_size: side of the max pooling; 1: none.
       padding: of the convolution, valid or same.
       seed: of the initial weights.
       activation: name of Keras's function.
       batch_norm: whether to normalize before the activation.
-      fixed: whether the kernels stay as they are made.
+      fixed: whether the kernels are not trained.
     """
     super().__init__(name=f"convolution_{index}")
     self.convolution = tf.keras.layers.Conv2D(
@@ -282,7 +282,7 @@ class ConvolutionBlock(tf.keras.layers.Layer):
     super().build(input_shape)
 
   def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns (batch, height, width, filters) for that of maps."""
+    """Returns the output shape (batch, height, width, filters)."""
     shape = self.convolution.compute_output_shape(input_shape)
     return self.pool.compute_output_shape(shape) if self.pool is not None else shape
 
@@ -299,7 +299,7 @@ class ConvolutionBlock(tf.keras.layers.Layer):
 
 
 def layer_seed(seed: int, layer: int) -> int:
-  """Returns a seed for each layer of each run: neighboring ones share no weights."""
+  """Returns a seed for each layer of each run; neighboring seeds share no weights."""
   return int(np.random.SeedSequence([seed, layer]).generate_state(1)[0] >> 1)
 
 
@@ -307,7 +307,7 @@ def _hidden_initializer(activation: str, seed: int) -> tf.keras.Initializer:
   """Returns the initializer that keeps the variance of activations from layer to layer.
 
   Glorot and Bengio 2010 for the symmetric ones, Klambauer et al. 2017 (arXiv:1706.02515) for selu,
-  He et al. 2015 (arXiv:1502.01852) for relu and what resembles it.
+  He et al. 2015 (arXiv:1502.01852) for relu and similar ones.
   """
   if activation in ("tanh", "sigmoid"):
     return tf.keras.initializers.GlorotUniform(seed)

@@ -1,16 +1,16 @@
 """The networks of this package: subclassed `tf.keras.Model`s from raw images to logits.
 
-A model is a class that is called with `num_classes`, and `seed` if it takes one, and its settings;
-its instance is called with images, uint8, and `training`. It may say how it is trained best, by
-three attributes of the class, which are optional:
+A model is a class that is called with `num_classes`, its settings, and `seed` if it takes one;
+its instance is called with images, uint8, and `training`. Three optional class attributes say how
+it is trained best:
 
   xla_pays: whether --xla=auto compiles its steps on one device.
   half_precision_pays: a static method of the batch size and the settings: whether --precision=auto
-    takes 16 bits where the device multiplies them faster.
+  uses 16 bits if the device multiplies them faster.
   multiplications: a static method of the image's shape, the number of classes and the settings:
-    about how many numbers are multiplied for an image, by which blocks of steps are cut.
+    about how many multiplications an image needs, which decides the size of a block.
 
-To add one to the package: write its class, and name it in `MODELS` of `config/subjects.py`.
+To add one to the package, write its class and name it in `MODELS` of `config/subjects.py`.
 """
 
 import itertools
@@ -30,21 +30,22 @@ layers = tf.keras.layers
 # Narrower layers cost less than their conversion to 16 bits.
 _WIDE_UNITS = 1024
 _WIDE_BATCH = 128
-# Their patches, a hundred thousand, show the components of all; it takes some 10 ms.
+# Their hundred thousand patches represent those of all images; it takes some 10 ms.
 _WHITENED_IMAGES = 200
-# Variance below which a component is noise, not to be made as large as the others.
+# A component with a variance below this is noise, and is not amplified.
 _WHITENING_FLOOR = 1e-3
 
 
 class _Network(tf.keras.Model):
-  """What both networks share: the scaling of pixels, noise on them, hidden layers and logits.
+  """The parts that both networks share: scaling of pixels, noise, hidden layers and logits.
 
-  Layers are made in the order in which data meets them: Keras lists them, and their weights, in it.
+  Layers are created in the order of the data flow, because Keras lists them and their weights in
+  it.
   """
 
   def __init__(self, *, input_dropout_rate: float, noise: float):
     super().__init__()
-    # A layer that would do nothing is left out.
+    # Layers without an effect are omitted.
     self.on_pixels = []
     if input_dropout_rate:
       stream = randomness.INPUT_DROPOUT
@@ -64,7 +65,7 @@ class _Network(tf.keras.Model):
     seed: int,
     first_layer: int,
   ) -> None:
-    """Makes the hidden layers and the last one; `first_layer` is the place of the first of them."""
+    """Creates the hidden layers and the last one; `first_layer` is the index of the first."""
     self.hidden = [
       DenseBlock(
         units,
@@ -90,13 +91,13 @@ class _Network(tf.keras.Model):
 
     Args:
       images: [batch, height, width, channels], uint8, or floats from 0 to 255.
-      training: whether dropout, noise and batch normalization act as in a training step; it takes
-        `layers.step_randomness` around the call.
+      training: whether dropout, noise and batch normalization are active; this needs
+      `layers.step_randomness` around the call.
     """
     return self.layer_outputs(images, training=training)["logits"]
 
   def layer_outputs(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
-    """Returns what each layer with weights gives, [batch, ...], by its name; `logits` is last.
+    """Returns the output of each layer with weights, [batch, ...], by name; `logits` is last.
 
     The arguments are those of `call`.
     """
@@ -110,14 +111,14 @@ class _Network(tf.keras.Model):
     return outputs
 
   def _features(self, x: tf.Tensor, training: bool) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Returns the features [batch, ...] that the hidden layers see, and the layers' outputs."""
+    """Returns the features [batch, ...] for the hidden layers, and the layers' outputs."""
     raise NotImplementedError
 
 
 class DenseNetwork(_Network):
   """Fully connected layers over the flattened image."""
 
-  # Its steps are many small operations, which XLA fuses: three times the speed on a CPU.
+  # Its steps are many small operations, which XLA fuses: three times as fast on a CPU.
   xla_pays = True
 
   def __init__(
@@ -132,7 +133,7 @@ class DenseNetwork(_Network):
     noise: float = 0.0,
     seed: int = 0,
   ):
-    """Makes the layers; the weights come with the first call. The settings are `ModelConfig`'s."""
+    """Creates the layers, without weights until the first call; for settings see `ModelConfig`."""
     super().__init__(input_dropout_rate=input_dropout_rate, noise=noise)
     self.flatten = layers.Flatten(data_format="channels_last")
     self._add_head(
@@ -152,19 +153,19 @@ class DenseNetwork(_Network):
 
   @staticmethod
   def half_precision_pays(batch_size: int, *, hidden_units: Sequence[int], **_: Any) -> bool:
-    """Whether its layers are wide and its batches large enough."""
+    """Whether its layers are wide enough and its batches large enough."""
     return max(hidden_units, default=0) >= _WIDE_UNITS and batch_size >= _WIDE_BATCH
 
   @staticmethod
   def multiplications(
     image_shape: tuple[int, ...], num_classes: int, *, hidden_units: Sequence[int], **_: Any
   ) -> int:
-    """Returns how many numbers are multiplied for an image."""
+    """Returns the number of multiplications for an image."""
     return _hidden_multiplications(math.prod(image_shape), hidden_units, num_classes)
 
 
 class ConvolutionalNetwork(_Network):
-  """Convolutions, then fully connected layers over what they found."""
+  """Convolutions, then dense layers over their features."""
 
   # On a CPU XLA's convolutions take dozens of times as long as oneDNN's.
   xla_pays = False
@@ -187,7 +188,7 @@ class ConvolutionalNetwork(_Network):
     noise: float = 0.0,
     seed: int = 0,
   ):
-    """Makes the layers; the weights come with the first call. The settings are `ModelConfig`'s."""
+    """Creates the layers, without weights until the first call; for settings see `ModelConfig`."""
     super().__init__(input_dropout_rate=input_dropout_rate, noise=noise)
     self.convolutions = [
       ConvolutionBlock(
@@ -206,7 +207,7 @@ class ConvolutionalNetwork(_Network):
     pooling = layers.GlobalAveragePooling2D if global_pooling else layers.Flatten
     self.pooling = pooling(data_format="channels_last")
     stream = randomness.FEATURES_DROPOUT
-    # A layer that would do nothing is left out.
+    # Layers without an effect are omitted.
     self.dropout = (
       Dropout(dropout_rate, stream=stream, name="features_dropout") if dropout_rate else None
     )
@@ -222,10 +223,10 @@ class ConvolutionalNetwork(_Network):
     )
 
   def build(self, input_shape: tuple[int, ...]) -> None:
-    """Checks that the convolutions and poolings leave something of the image.
+    """Checks that the convolutions and poolings don't reduce the image to nothing.
 
     Raises:
-      UserError: they don't.
+      UserError: they do.
     """
     height, width = input_shape[1:3]
     for block in self.convolutions:
@@ -248,7 +249,7 @@ class ConvolutionalNetwork(_Network):
 
   @staticmethod
   def half_precision_pays(batch_size: int, **_: Any) -> bool:
-    """Always: 16 bits pay for convolutions."""
+    """Always: 16 bits pay off for convolutions."""
     del batch_size
     return True
 
@@ -265,7 +266,7 @@ class ConvolutionalNetwork(_Network):
     hidden_units: Sequence[int],
     **_: Any,
   ) -> int:
-    """Returns how many numbers are multiplied for an image."""
+    """Returns the number of multiplications for an image."""
     total, (height, width, channels) = 0, image_shape
     for count, kernel_size, pool_size in zip(filters, kernel_sizes, pool_sizes, strict=True):
       taken = kernel_size - 1 if padding == "valid" else 0
@@ -277,14 +278,14 @@ class ConvolutionalNetwork(_Network):
 
 
 def whiten(model: ConvolutionalNetwork, images: np.ndarray) -> None:
-  """Gives the first convolution the kernels that it keeps with `--whitening`.
+  """Sets the fixed kernels of the first convolution, for `--whitening`.
 
   They are the principal components of the patches of some `images`, each scaled to unit variance,
   the strongest first, and then their negatives (Jordan 2024, arXiv:2404.00498, after Page 2018).
 
   Args:
     model: the network.
-    images: uint8 [N, height, width, channels], in the order in which every run has them.
+    images: uint8 [N, height, width, channels], in the same order for every run.
   """
   kernel = model.convolutions[0].convolution.kernel
   side, _, channels, filters = kernel.shape
@@ -294,7 +295,7 @@ def whiten(model: ConvolutionalNetwork, images: np.ndarray) -> None:
   variances, components = np.linalg.eigh(np.cov(patches, rowvar=False))
   strongest = slice(None, -(filters // 2) - 1, -1)
   chosen = components[:, strongest] / np.sqrt(variances[strongest] + _WHITENING_FLOOR)
-  # A component has either sign: which of its two kernels comes first is settled by its largest.
+  # A component has either sign; its largest entry decides which of the two kernels comes first.
   chosen *= np.sign(np.take_along_axis(chosen, np.abs(chosen).argmax(0)[None], axis=0))
   kernel.assign(np.concatenate([chosen, -chosen], axis=1).reshape(kernel.shape))
 

@@ -1,4 +1,4 @@
-"""The arithmetic of the layers: which precision pays on a device, and what Keras calls it."""
+"""The arithmetic of the layers: which precision pays off on a device, and Keras's name for it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-# What a processor can multiply in bfloat16 with, as Linux reports it.
+# Processor features for bfloat16 multiplication, as Linux reports them.
 _CPU_BFLOAT16 = {"amx_bf16", "avx512_bf16"}
 _POLICIES = {
   "float32": "float32",
@@ -17,7 +17,7 @@ _POLICIES = {
 
 @contextlib.contextmanager
 def default_policy(precision: str) -> Iterator[None]:
-  """Has layers that are made inside compute in `precision`; their weights are float32 in each.
+  """Makes layers that are created inside compute in `precision`; their weights are always float32.
 
   Args:
     precision: `float32`, `bfloat16` or `float16`; `auto` must have been chosen.
@@ -31,15 +31,15 @@ def default_policy(precision: str) -> Iterator[None]:
 
 
 def choose(precision: str, device: str, *, half_pays: bool) -> str:
-  """Returns the precision that was asked for; what `auto` stands for on a device.
+  """Returns the requested precision; for `auto`, the best one for a device.
 
-  Half the bits pay for convolutions and for wide layers in large batches (twice the speed where
-  the device multiplies them faster); other networks spend their time elsewhere.
+  16 bits pay off for convolutions and for wide layers in large batches (twice as fast if the device
+  multiplies them faster); other networks spend their time elsewhere.
 
   Args:
     precision: the setting.
     device: the name of a logical device, such as `CPU:0`.
-    half_pays: whether the network gains from 16 bits where they are faster.
+    half_pays: whether the network gains from 16 bits if they are faster.
   """
   if precision != "auto":
     return precision
@@ -58,7 +58,7 @@ def _gpu_half(device: str) -> str:
 
 
 def _cpu_half() -> str:
-  """Returns the fast half precision of this machine's processor; float32 where there is none."""
+  """Returns the fast half precision of this machine's processor; float32 if there is none."""
   try:
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
   except OSError:

@@ -1,16 +1,16 @@
-"""The variables of a network by names that are the same in every process."""
+"""The variables of a network, by names that are the same in every process."""
 
 import re
 from collections.abc import Iterator
 
 import tensorflow as tf
 
-# What Keras appends to the name of a layer that was given none, counting through the process.
+# The suffix that Keras appends to the name of an unnamed layer, counting through the process.
 _AUTO_NUMBER = re.compile(r"(.*?)(?:_(\d+))?")
 
 
 def is_generator(variable: tf.keras.Variable) -> bool:
-  """Whether a variable is the state of a generator of Keras's, which each step sets."""
+  """Whether a variable is the state of a Keras generator, which each step sets."""
   return variable.path.endswith("seed_generator_state")
 
 
@@ -18,7 +18,7 @@ def variables_by_name(model: tf.keras.Model) -> dict[str, tf.keras.Variable]:
   """Returns a network's variables by layer and role, as in `hidden_0/kernel`.
 
   The names are the same in every process, and for every network of the same kind: a number that
-  Keras gave a layer, counting through the process, is replaced by its place among those beside it.
+  Keras added, counting through the process, is replaced by the position among layers of that name.
   """
   variables = [variable for variable in model.variables if not is_generator(variable)]
   named = dict(zip(_stable_names([v.path for v in variables]), variables, strict=True))
@@ -42,13 +42,13 @@ def _stable_names(paths: list[str]) -> Iterator[str]:
     for place, part in enumerate(parts):
       base = _base(part)
       group = siblings["/".join(parts[:place]), base]
-      # Keras never counts from 0: such layers were numbered by their author.
+      # Keras never counts from 0, so the author numbered these layers.
       by_author = f"{base}_0" in group
       rank = group.index(part)
       names.append(part if by_author else f"{base}_{rank}" if rank else base)
     name = "/".join(names)
     seen[name] = seen.get(name, 0) + 1
-    # Layers that share a name, given or of Keras's, differ in their place.
+    # Layers with the same name, given or from Keras, differ by position.
     yield name if seen[name] == 1 else f"{name}.{seen[name]}"
 
 

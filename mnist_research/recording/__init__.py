@@ -1,1 +1,1 @@
-"""What a run writes down while it trains: metrics, TensorBoard, pictures, traces."""
+"""The records of a run: metrics, TensorBoard, pictures, traces."""

@@ -1,9 +1,9 @@
-"""TensorBoard's event files: read as TensorBoard reads them, and written to go on where it does.
+"""TensorBoard's event files: read as TensorBoard reads them, and continued after a restart.
 
-TensorBoard reads the files of a directory in the order of their names, which begin with the second;
-at a `SessionLog.START` it forgets what it read of that step and later ones. So a new one
-is named after all that are there, whatever the clock says, and what still counts of them is not
-written a second time.
+TensorBoard reads the files of a directory in the order of their names, which begin with a time; at
+a `SessionLog.START` it discards what it read for that step and later ones. So a new file gets a
+name after all existing ones, whatever the clock says, and events that remain valid are not
+repeated.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ _NAME = re.compile(r"events\.out\.tfevents\.(\d{1,10})\.")
 _VERSION = "brain.Event:2"
 # The tag under which TensorBoard shows a graph.
 _GRAPH = "__run_graph__"
-# How late somebody who watches sees what was written.
+# The delay after which events become visible.
 _FLUSH_SECONDS = 2.0
-# Longest step forward of the clock from one event to the next of the same time.
+# The largest step of the clock between events of the same time.
 _TICK = 1e-6
 
 
@@ -34,11 +34,11 @@ class EventFile:
   """An event file that this process writes, from any thread."""
 
   def __init__(self, directory: Path, *, first_step: int):
-    """Opens the file; what was written past `first_step` is disowned: those steps are done again.
+    """Opens the file; events after `first_step` are discarded, because those steps run again.
 
     Args:
-      directory: of this file and those before it; made where it is missing.
-      first_step: where the run resumes. At 0 all is disowned.
+      directory: of this file and earlier ones; created if missing.
+      first_step: where the run resumes. At 0 everything is discarded.
 
     Raises:
       UserError: the file can't be written.
@@ -59,11 +59,11 @@ class EventFile:
     self.flush()
 
   def shows(self, tag: str) -> bool:
-    """Whether what an earlier process wrote under a tag still counts."""
+    """Whether an earlier process's events under a tag remain valid."""
     return any(shown == tag for shown, _ in self._shown)
 
   def add(self, summary: bytes, *, step: int) -> None:
-    """Writes a serialized `Summary`, but what an earlier process wrote of this step and counts."""
+    """Writes a serialized `Summary`, unless an earlier process's for this step remains valid."""
     event = event_pb2.Event(step=step)
     event.summary.ParseFromString(summary)
     new = [value for value in event.summary.value if (value.tag, step) not in self._shown]
@@ -79,18 +79,18 @@ class EventFile:
       self._add(event_pb2.Event(graph_def=graph))
 
   def flush(self) -> None:
-    """Sends what was written to the disk."""
+    """Flushes events to the disk."""
     with self._lock, self._writing():
       self._flush()
 
   def close(self) -> None:
-    """Sends what was written to the disk, and closes the file."""
+    """Flushes events to the disk, and closes the file."""
     with self._lock, self._writing():
       self._file.close()
 
   def _add(self, event: event_pb2.Event) -> None:
     with self._lock, self._writing():
-      # Never before what is there already, though the clock was set back.
+      # Never before existing events, even if the clock was set back.
       self._wall_time = max(time.time(), self._wall_time + _TICK)
       event.wall_time = self._wall_time
       self._file.write(event.SerializeToString())
@@ -106,11 +106,11 @@ class EventFile:
 
 
 def _read_before(directory: Path, start: int) -> tuple[set[tuple[str, int]], float, int]:
-  """Reads the event files that are there.
+  """Reads the existing event files.
 
   Returns:
-    The tag and step of all that counts before step `start`; the time of the latest event; and the
-    second in the last file's name.
+    The tag and step of everything that is valid before step `start`; the time of the latest event;
+    and the time in the last file's name.
   """
   shown: set[tuple[str, int]] = set()
   wall_time, second = 0.0, 0
@@ -129,7 +129,7 @@ def _read_before(directory: Path, start: int) -> tuple[set[tuple[str, int]], flo
 
 
 def _events(path: Path) -> Iterator[event_pb2.Event]:
-  """Yields the events of a file, as far as they are whole: a process may have been killed."""
+  """Yields the complete events of a file: a process may have been killed."""
   with contextlib.suppress(tf.errors.DataLossError):
     for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
       yield event_pb2.Event.FromString(record)

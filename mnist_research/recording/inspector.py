@@ -29,13 +29,13 @@ _PICTURED_EXAMPLES = 40
 
 
 class Inspected(NamedTuple):
-  """What is looked at.
+  """What the inspector examines.
 
   Attributes:
     model: the network that is trained.
-    objective: what is minimized, whose gradients are shown.
-    examples: of train; the first 256 are what gradients and activations are taken on.
-    label_names: what each logit stands for.
+    objective: the loss, whose gradients are shown.
+    examples: of train; gradients and activations are computed on the first 256.
+    label_names: the class of each logit.
   """
 
   model: tf.keras.Model
@@ -45,15 +45,15 @@ class Inspected(NamedTuple):
 
 
 class Inspector:
-  """Writes to TensorBoard while a run trains; the writing is done in another thread."""
+  """Writes to TensorBoard while a run trains, in another thread."""
 
   def __init__(self, summaries: Summaries, background: Executor, inspected: Inspected):
-    """Takes what is looked at.
+    """Stores its arguments.
 
     Args:
-      summaries: where it is written.
+      summaries: where to write.
       background: does the writing, in order.
-      inspected: what is looked at.
+      inspected: what to examine.
     """
     self._summaries = summaries
     self._background = background
@@ -92,7 +92,7 @@ class Inspector:
   def evaluation(
     self, split: str, evaluation: Evaluation, labels: np.ndarray, *, step: int
   ) -> None:
-    """Writes accuracy, and precision against recall, of each class."""
+    """Writes accuracy and precision-recall curve of each class."""
 
     def write() -> None:
       accuracies = {
@@ -126,13 +126,13 @@ class Inspector:
 
     Args:
       directory: of the event files; the projector looks there.
-      model: the network that was tested; the projector shows its last layer before the logits.
-      test: the examples that it was tested on; the projector shows the first 1,000.
-      evaluation: how.
+      model: the tested network; the projector shows its last layer before the logits.
+      test: the test examples; the projector shows the first 1,000.
+      evaluation: their predictions.
     """
     shown = test[:_EMBEDDED_EXAMPLES]
     outputs = layer_outputs(model, shown.images)
-    # A network without hidden layers has its logits alone.
+    # A network without hidden layers has only its logits.
     name, vectors = list(outputs.items())[-2:][0]
     predictions = evaluation.probabilities[: shown.num_examples].argmax(axis=1)
     projector.write(
@@ -144,16 +144,16 @@ class Inspector:
   def pictures(
     self, name: str, model: tf.keras.Model, test: Split, evaluation: Evaluation
   ) -> Iterator[tuple[str, figures.Figure, figures.Figure | None]]:
-    """Draws pictures of a tested network; those of mistakes where there are any.
+    """Draws pictures of a tested network; those of mistakes if there are any.
 
     Args:
       name: of network and dataset, for the titles.
       model: the network.
-      test: the examples that it was tested on.
-      evaluation: how.
+      test: the test examples.
+      evaluation: their predictions.
 
     Yields:
-      The tag, the picture, and what a card of TensorBoard shows in its place; None: the picture.
+      The tag, the picture, and a smaller one for TensorBoard's card; None: the picture.
     """
     weights = first_weights(model, test.images.shape[1:])
     if weights is not None:
@@ -188,7 +188,7 @@ class Inspector:
         )
 
   def wait(self) -> None:
-    """Waits until all is written; raises what went wrong meanwhile."""
+    """Waits until everything is written; raises errors of the writing."""
     while self._jobs:
       self._jobs.pop(0).result()
 
@@ -199,7 +199,7 @@ class Inspector:
 def first_weights(model: tf.keras.Model, image_shape: tuple[int, ...]) -> np.ndarray | None:
   """Returns the first kernel as images, float32 [units or filters, height, width, channels].
 
-  None where the first layer with a kernel neither convolves nor sees the whole image.
+  None if the first layer with a kernel neither convolves nor sees the whole image.
   """
   kernels = [v for name, v in variables_by_name(model).items() if name.endswith("/kernel")]
   if not kernels:
@@ -213,9 +213,9 @@ def first_weights(model: tf.keras.Model, image_shape: tuple[int, ...]) -> np.nda
 
 
 def layer_outputs(model: tf.keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-  """Returns what each layer makes of `images`, uint8 [N, ...]: float32 [N, ...] by its name.
+  """Returns the output of each layer for `images`, uint8 [N, ...]: float32 [N, ...] by name.
 
-  A network that doesn't tell (it has no method `layer_outputs`) has its logits alone.
+  A network without a method `layer_outputs` has only its logits.
   """
   outputs = (
     model.layer_outputs(tf.constant(images))
@@ -230,7 +230,7 @@ def create_gradients(
 ) -> Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
   """Returns the function from examples to the gradients of their mean loss, float32, by weight.
 
-  It is for looking at a network: nothing is dropped, and no weight or statistic changes. A weight's
+  It only observes a network: nothing is dropped, and no weight or statistic changes. A weight's
   name is its layer and role, as in `hidden_0/dense/kernel`.
   """
   trained = {name: v for name, v in variables_by_name(model).items() if v.trainable}
@@ -255,5 +255,5 @@ def _table(accuracies: Mapping[str, float]) -> str:
 
 
 def _code(text: str) -> str:
-  """Markdown that shows `text` as it is: indented by four."""
+  """Returns Markdown that shows `text` verbatim, as an indented block."""
   return "".join(f"    {line}\n" for line in text.splitlines())

@@ -17,8 +17,8 @@ class Profiler:
 
     Args:
       directory: the workdir's `tensorboard`; the trace goes to `plugins/profile` there.
-      starts: the first step of each block. Of a single one, that one is traced.
-      num_steps: the least number of steps to trace, or the rest of the run; 0: nothing is traced.
+      starts: the first step of each block. A single block is traced itself.
+      num_steps: the minimum number of steps to trace, up to the end of the run; 0: no trace.
     """
     self._directory = directory
     self._first = self._end = -1
@@ -36,7 +36,7 @@ class Profiler:
   def block(self, step: int) -> contextlib.AbstractContextManager[object]:
     """Returns the context of the block that begins at `step`: one step of the profile.
 
-    The steps within it are compiled together, and the profiler can't tell them apart.
+    Its steps are compiled together, and the profiler can't distinguish them.
     """
     self._at(step)
     if not self._tracing:

@@ -14,7 +14,7 @@ from mnist_research.runtime.errors import writing
 
 VECTORS, METADATA, SPRITE = "embedding.tsv", "embedding_labels.tsv", "embedding_sprite.png"
 BOOKMARKS = "embedding_bookmarks.json"
-# A view of the projector: three principal components, from where all points are in sight.
+# A view of the projector: three principal components, with all points in view.
 _VIEW = {
   "label": "colored by class",
   "selectedProjection": "pca",
@@ -52,15 +52,15 @@ def write(
   *,
   label_names: Sequence[str],
 ) -> None:
-  """Writes the vectors, the examples' labels and pictures, and the file that names them.
+  """Writes the vectors, the examples' labels and pictures, and the configuration file.
 
   Args:
     directory: of the event files.
-    name: what the projector calls the vectors.
+    name: the projector's name for the vectors.
     vectors: floats [N, dimensions].
     split: the N examples.
     predictions: integers [N].
-    label_names: what labels and predictions stand for.
+    label_names: the names of the classes.
 
   Raises:
     UserError: a file can't be written.
@@ -73,7 +73,7 @@ def write(
   embedding.bookmarks_path = BOOKMARKS
   embedding.sprite.image_path = SPRITE
   embedding.sprite.single_image_dim.extend(split.images.shape[2:0:-1])  # Width before height.
-  # The projector labels points by the first column that isn't all numbers.
+  # The projector labels points by the first column that has not only numbers.
   names = [f"“{name}”" if name.isdecimal() else name for name in label_names]
   rows = ["label\tprediction\tright"]
   for label, prediction in zip(split.labels, predictions, strict=True):
@@ -89,13 +89,13 @@ def write(
 
 
 def sprite(images: np.ndarray) -> np.ndarray:
-  """Returns images as one, of as many rows of them as columns, filled row by row.
+  """Returns images as one, with as many rows as columns, filled row by row.
 
   Args:
     images: uint8 [N, height, width, channels], one or three.
 
   Returns:
-    uint8 [rows * height, rows * width], for colors with a third dimension of 3.
+    uint8 [rows * height, rows * width], with a third dimension of 3 in color.
   """
   count, height, width, channels = images.shape
   side = math.ceil(math.sqrt(count))

@@ -1,4 +1,4 @@
-"""What a run leaves of itself as it trains: each figure goes everywhere that it belongs."""
+"""The records of a run: each figure goes to every place where it belongs."""
 
 import contextlib
 import gc
@@ -24,7 +24,7 @@ _PICTURED_EXAMPLES = 40
 
 
 class _Interval:
-  """The steps since the last line for people."""
+  """The steps since the last progress line."""
 
   def __init__(self, first_step: int, total_steps: int):
     """Starts at `first_step`, of `total_steps`."""
@@ -51,7 +51,7 @@ class _Interval:
 
 
 def _comparable_loss(metrics: Mapping[str, float]) -> float:
-  """Returns the loss by which other splits are scored too."""
+  """Returns the loss that is comparable with other splits."""
   return metrics.get("plain_loss", metrics["loss"])
 
 
@@ -64,7 +64,7 @@ def _figures(metrics: Mapping[str, float]) -> list[str]:
 
 
 class Recorder:
-  """Writes figures and pictures to metrics.jsonl, `figures/`, TensorBoard and the progress."""
+  """Writes figures and pictures to metrics.jsonl, `figures/`, TensorBoard and the progress bar."""
 
   def __init__(
     self,
@@ -79,16 +79,16 @@ class Recorder:
     first_step: int,
     total_steps: int,
   ):
-    """Takes where things go.
+    """Stores its arguments.
 
     Args:
       config: the run's settings.
       workdir: of the run.
-      summaries: what goes to TensorBoard.
-      progress: what people see.
-      inspector: what looks at the network for TensorBoard, with `--summaries=all`.
-      background: draws the first picture meanwhile.
-      label_names: what each class is called.
+      summaries: the TensorBoard writer.
+      progress: the progress bar.
+      inspector: examines the network for TensorBoard, with `--summaries=all`.
+      background: draws the first picture.
+      label_names: the names of the classes.
       first_step: where the run begins or resumes.
       total_steps: its length.
     """
@@ -107,7 +107,7 @@ class Recorder:
     return f"{self._config.model.model} on {own_data.short_name(self._config.data.dataset)}"
 
   def train(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Records a block of steps, and moves the progress to `step`."""
+    """Records a block of steps, and advances the progress bar to `step`."""
     self._scalars("train", step, metrics)
     self._interval.add(step, metrics)
     rate = f"{tqdm.format_sizeof(metrics['examples_per_second'])} examples/s"
@@ -120,27 +120,27 @@ class Recorder:
       self._inspector.evaluation(split, evaluation, labels, step=step)
 
   def line(self, validation: Evaluation | None) -> None:
-    """Writes a line for people on the steps since the last one, and the validation after them."""
+    """Logs the steps since the last line, and the validation after them."""
     said = self._interval.end()
     if validation:
       said += ["validation", *_figures(validation.metrics)]
     self._progress.line("  ".join(said))
 
   def test_line(self, test: Evaluation) -> None:
-    """Writes a line for people on the test split."""
+    """Logs the score on the test split."""
     self._progress.line("  ".join(["test", *_figures(test.metrics)]))
 
   def network(self, step: int) -> None:
-    """Records what the inspector sees in the network, if there is one."""
+    """Records the inspector's view of the network, if there is one."""
     if self._inspector:
       self._inspector.network(step=step)
 
   def examples(self, split: splits.Split) -> None:
-    """Draws, in the background, the first examples in the order in which they are trained on."""
+    """Draws, in the background, the first examples in training order."""
     self._examples_drawn = self._background.submit(self._draw_examples, split)
 
   def flush(self) -> None:
-    """Returns when all that was recorded is on the disk: a checkpoint vouches for it."""
+    """Returns when all records are on the disk, so that a checkpoint may refer to them."""
     if self._inspector:
       self._inspector.wait()
     self._summaries.flush()
@@ -148,13 +148,13 @@ class Recorder:
   def result(
     self, step: int, model: tf.keras.Model, test: splits.Split, evaluation: Evaluation
   ) -> None:
-    """Draws what came of the run: predictions, confusion, curves, and what the inspector has.
+    """Draws the results: predictions, confusion, curves, and the inspector's pictures.
 
     Args:
       step: the number of steps done.
-      model: the network that was tested.
-      test: the examples that it was tested on.
-      evaluation: of them.
+      model: the tested network.
+      test: the test examples.
+      evaluation: their predictions.
     """
     if self._examples_drawn:
       self._examples_drawn.result()
@@ -167,7 +167,7 @@ class Recorder:
     self._summaries.finished(step=step)
 
   def untested_result(self, step: int) -> None:
-    """Draws what came of a run that left the test split alone: its curves."""
+    """Draws the results of a run that didn't score the test split: its curves."""
     if self._examples_drawn:
       self._examples_drawn.result()
     self._draw_curves(step)
@@ -182,14 +182,14 @@ class Recorder:
   ) -> None:
     """Records a picture as `figures/<split>_<name>.png`, and one in TensorBoard.
 
-    There it is `card`, which is drawn for a small place; without one, the picture itself.
+    There it is `card`, which is drawn for a small size; without one, the picture itself.
     """
     self._summaries.image(tag, figures.to_array(card or figure), step=step)
     path = self._workdir.figures / f"{tag.replace('/', '_')}.png"
     with writing(path):
       figures.save(figure, path)
-    # The parts of a figure hold each other: without this, those of some ten wait for the collector,
-    # 50 MB of them.
+    # The parts of a figure refer to each other: without this, about ten figures, 50 MB, wait for
+    # the garbage collector.
     gc.collect()
 
   def _draw_examples(self, split: splits.Split) -> None:
@@ -197,7 +197,7 @@ class Recorder:
     title = f"{own_data.short_name(self._config.data.dataset)}: the first training examples"
     names = (*self._label_names, "none")
     labels = np.where(first.labels == splits.NO_CLASS, len(self._label_names), first.labels)
-    # Of step 0 wherever the run resumes: they are the same.
+    # At step 0 wherever the run resumes: they are the same.
     self._picture(
       "train/examples", 0,
       figures.example_grid(first.images, labels, label_names=names, title=title),
@@ -205,7 +205,7 @@ class Recorder:
     )  # fmt: skip
 
   def draw_predictions(self, step: int, test: splits.Split, evaluation: Evaluation) -> None:
-    """Draws some predictions, the first mistakes among them, and the confusion matrix."""
+    """Draws some predictions, including the first mistakes, and the confusion matrix."""
     half = _PICTURED_EXAMPLES // 2
     wrong = np.flatnonzero(evaluation.probabilities.argmax(axis=1) != test.labels)
     shown = np.union1d(np.arange(test.num_examples)[:half], wrong[:half])
@@ -233,7 +233,7 @@ class Recorder:
     )  # fmt: skip
 
   def _draw_curves(self, step: int) -> None:
-    """Draws loss and accuracy of all the run."""
+    """Draws loss and accuracy over the whole run."""
     self._picture(
       "train/curves", step,
       figures.training_curves(self._workdir.read_metrics(), title=self._name),
@@ -241,13 +241,13 @@ class Recorder:
 
 
 def _name_of_run(workdir: Workdir) -> str:
-  """Returns what the HParams dashboard calls a run: `dense`; `sweep/trial-3` in a deeper folder."""
+  """Returns the name of a run in the HParams dashboard: `dense`, or `sweep/trial-3` if deeper."""
   folder, name = workdir.path.absolute().parts[-2:]
   return name if folder == "runs" else f"{folder}/{name}"
 
 
 class NullRecorder:
-  """Records nothing: that of a worker which isn't the chief."""
+  """Records nothing, for workers other than the chief."""
 
   def train(self, step: int, metrics: Mapping[str, float]) -> None:
     """Does nothing."""
@@ -278,13 +278,13 @@ def open_recorder(
   first_step: int,
   total_steps: int,
 ) -> Iterator[Recorder]:
-  """Opens what a run writes while it trains; all is on the disk at the end.
+  """Opens the records of a run; everything is on the disk at the end.
 
   Args:
     config: the run's settings.
     workdir: of the run.
-    inspected: what `--summaries=all` looks at.
-    background: where what takes long is drawn and written.
+    inspected: what `--summaries=all` examines.
+    background: draws and writes what takes long.
     first_step: where the run begins or resumes.
     total_steps: its length.
   """

@@ -1,8 +1,8 @@
-"""TensorBoard event files: what a run shows.
+"""TensorBoard event files of a run.
 
-Each split has a directory of its own, which TensorBoard takes for a run: `loss` of train and of
-validation are two lines in one chart, as Keras's callback has them. All else is in the directory
-above, under tags that begin with the split.
+Each split has its own directory, which TensorBoard shows as a run: `loss` of train and of
+validation are two lines in one chart, as with Keras's callback. Everything else is in the parent
+directory, under tags that begin with the split.
 """
 
 import threading
@@ -28,29 +28,28 @@ from mnist_research.workdir import SPLITS
 
 HISTOGRAM_BINS = 30
 PR_THRESHOLDS = 201  # 0, 0.005, ..., 1
-# TensorBoard sorts charts by name, and opens the first two groups: those are accuracy and loss.
+# TensorBoard sorts charts by name, and opens the first two groups: accuracy and loss.
 _BESIDES = {name: f"progress/{name}" for name in ("epoch", "examples_per_second", "learning_rate")}
-# What scalars are called where the training loss is another than that of other splits.
+# Names of scalars if the training loss differs from that of other splits.
 _COMPARABLE = {"loss": "objective", "plain_loss": "loss"}
 
 
 class Summaries:
-  """Writes the event files of one run, from any thread; flushed when it is left as a context."""
+  """Writes the event files of one run, from any thread; flushed when the context exits."""
 
   def __init__(self, directory: Path, *, first_step: int, enabled: bool = True):
     """Opens an event file.
 
     Args:
       directory: the workdir's `tensorboard`.
-      first_step: where the run resumes. What an earlier process wrote past it is disowned, as
-        TensorBoard does it for a restart: those steps are done again. What of it still counts is
-        not written a second time.
+      first_step: where the run resumes. TensorBoard discards later events of an earlier process,
+      because those steps run again. Events that remain valid are not repeated.
       enabled: whether anything is written.
     """
     self._directory = directory
     self._first_step = first_step
     self._lock = threading.Lock()
-    # By split; that of the directory itself has an empty name.
+    # By split; the writer of the directory itself has an empty name.
     self._files: dict[str, EventFile] = {}
     self._is_flat = False
     if enabled:

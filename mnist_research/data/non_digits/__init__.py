@@ -1,4 +1,4 @@
-"""`non_digits`: images that show no digit, drawn so that a network can learn to refuse them.
+"""`non_digits`: generated images without a digit, so that a network can learn to reject them.
 
 Importing this package registers the dataset with TensorFlow Datasets, after which
 ``tfds.builder("non_digits")`` finds it.

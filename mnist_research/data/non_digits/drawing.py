@@ -1,8 +1,8 @@
-"""Draws pictures that show no digit, for a network to learn what it isn't asked about.
+"""Draws pictures without a digit, so that a network can learn to reject them.
 
 Each kind is a function from a random generator to ink: float [height, width] between 0 for paper
-and 1 for ink. Most is then fitted into MNIST's frame, as people's pictures are before a network
-sees them; some fills the frame, as where a picture is given as it is.
+and 1 for ink. Most are then fitted into MNIST's frame, as users' pictures are before a network sees
+them; some fill the frame, like pictures that are passed unprepared.
 
 An example depends on its split and its index alone.
 """
@@ -25,7 +25,7 @@ IMAGE_SIZE = mnist_style.MNIST_SHAPE[0]
 _SEED = 20_261_127
 _SPLITS = ("train", "test")
 
-# Pixels of a side of the paper: as finely as `mnist_style` looks at ink.
+# Pixels along a side of the paper: the resolution at which `mnist_style` processes ink.
 _PAPER = 112
 _MARGIN = 16
 
@@ -34,7 +34,7 @@ _FONTS = (
   "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif",
   "DejaVuSerif-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralItalic", "STIXGeneralBol",
 )  # fmt: skip
-# Without those that a hand may write as a digit.
+# Without those that handwriting may turn into a digit.
 _LETTERS = "".join(sorted(set(string.ascii_letters) - set("BDIOQSZbgijloqsz")))
 # Greek, Cyrillic and signs that each of the fonts has.
 _SIGNS = "ΓΔΘΛΞΠΣΦΨΩαβγδεζηθκλμνξπρτυφχψωБДЖИЛФЦЧШЩЪЫЭЮЯдёжийклмнптфцчшщъыэюя#$%&*+=?@<>{}[]~^±÷∂"
@@ -63,7 +63,7 @@ def draw_examples(split: str, num_examples: int) -> Iterator[tuple[np.ndarray, i
 
 def draw_example(kind: str, rng: np.random.Generator) -> np.ndarray:
   """Draws one picture of a kind, uint8 [28, 28]."""
-  while True:  # Chance may leave a picture without ink.
+  while True:  # A picture may happen to have no ink.
     image = KINDS[kind](rng)
     if image.max() > 0:
       return image
@@ -98,7 +98,7 @@ def _pair(rng: np.random.Generator) -> np.ndarray:
 
 
 def _strokes(rng: np.random.Generator) -> np.ndarray:
-  """Parts of the strokes of two to four digits, put together at random."""
+  """Parts of the strokes of two to four digits, combined at random."""
   ink = np.zeros((_PAPER, _PAPER))
   for _ in range(rng.integers(2, 5)):
     points = digits.pen_paths(rng.integers(10, size=1), rng)[0]
@@ -111,9 +111,9 @@ def _strokes(rng: np.random.Generator) -> np.ndarray:
 
 
 def _scribble(rng: np.random.Generator) -> np.ndarray:
-  """One long line that crosses itself, round or in zigzag."""
+  """One long line that crosses itself, curved or zigzag."""
   count = int(rng.integers(5, 16))
-  if rng.random() < 0.3:  # Back and forth, as where something is crossed out.
+  if rng.random() < 0.3:  # Back and forth, like crossed-out writing.
     points = np.stack([np.arange(count) % 2, np.linspace(0, 1, count)], axis=1)
     points = _turned(points + rng.normal(0, 0.1, points.shape), rng.uniform(0, 2 * np.pi))
     return _framed(_pen(_curve(points, rng.choice([0, 6])), rng), rng)
@@ -129,7 +129,7 @@ def _shape(rng: np.random.Generator) -> np.ndarray:
     ellipse = np.stack([np.cos(_CIRCLE), np.sin(_CIRCLE)], axis=1)
     return _framed(_filled(ellipse * rng.uniform(0.4, 1, 2)), rng)
   is_star = rng.random() < 0.4
-  # The outline of more corners would be a zero.
+  # With more corners the outline would look like a zero.
   corners = 2 * int(rng.integers(4, 7)) if is_star else int(rng.integers(3, 5))
   angles = (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) / corners + rng.random()
   radii = np.where(np.arange(corners) % 2, rng.uniform(0.3, 0.6), 1) if is_star else 1
@@ -150,7 +150,7 @@ def _crossing(rng: np.random.Generator) -> np.ndarray:
 
 
 def _piece(rng: np.random.Generator) -> np.ndarray:
-  """A half of a digit; of those whose halves are no other digit."""
+  """Half of a digit, of those whose halves don't resemble another digit."""
   ink = _cropped(_digit(rng, among=(0, 2, 3, 5)))
   height, width = ink.shape
   rows, columns = np.mgrid[:height, :width]
@@ -160,7 +160,7 @@ def _piece(rng: np.random.Generator) -> np.ndarray:
 
 
 def _blot(rng: np.random.Generator) -> np.ndarray:
-  """The largest connected part of a smooth random field above a threshold, as photographs have."""
+  """The largest connected part of a smooth random field above a threshold, as in photographs."""
   field = _field(_PAPER, rng)
   mask = field > np.quantile(field, rng.uniform(0.5, 0.9))
   labels, _ = ndimage.label(mask)
@@ -216,13 +216,13 @@ _CROSSINGS = ((0, np.pi / 2), (np.pi / 4, -np.pi / 4), (0, np.pi / 3, -np.pi / 3
 
 
 def _framed(ink: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Turns ink a little and fits it into MNIST's frame."""
+  """Rotates ink a little and fits it into MNIST's frame."""
   ink = _cropped(ndimage.rotate(ink.astype(np.float32), rng.normal(0, 8), order=1))
   return mnist_style.draw(ink) if ink.any() else np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
 
 
 def _cropped(ink: np.ndarray) -> np.ndarray:
-  """Cuts paper without ink away."""
+  """Crops to the ink."""
   rows, columns = (np.flatnonzero((ink > 0.1).any(axis=axis)) for axis in (1, 0))
   if not len(rows):
     return ink[:1, :1]
@@ -230,7 +230,7 @@ def _cropped(ink: np.ndarray) -> np.ndarray:
 
 
 def _beside(parts: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-  """Puts parts beside each other at one height, close enough to touch."""
+  """Puts parts next to each other at one height, close enough to touch."""
   height = max(part.shape[0] for part in parts)
   columns = []
   for part in parts:
@@ -241,7 +241,7 @@ def _beside(parts: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray
 
 
 def _glyph(characters: str, rng: np.random.Generator) -> np.ndarray:
-  """Draws a character of a font, bent as a hand would."""
+  """Draws a character of a font, bent as in handwriting."""
   character = characters[rng.integers(len(characters))]
   font = _font(_FONTS[rng.integers(len(_FONTS))])
   image = Image.new("L", (2 * _PAPER, 2 * _PAPER))
@@ -258,7 +258,7 @@ def _glyph(characters: str, rng: np.random.Generator) -> np.ndarray:
 @functools.cache
 def _font(name: str) -> ImageFont.FreeTypeFont:
   path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
-  # The basic layout needs no further library, and so draws alike everywhere.
+  # The basic layout needs no further library, so it draws the same everywhere.
   return ImageFont.truetype(path, 150, layout_engine=ImageFont.Layout.BASIC)
 
 

@@ -1,4 +1,4 @@
-"""`synthetic_digits`: an MNIST-like dataset that is drawn, not downloaded.
+"""`synthetic_digits`: an MNIST-like dataset that is generated, not downloaded.
 
 Importing this package registers the dataset with TensorFlow Datasets, after which
 ``tfds.builder("synthetic_digits")`` finds it.

@@ -1,13 +1,13 @@
 """Draws batches of handwritten digits with NumPy.
 
-A digit is drawn in three steps, each vectorised over a block of examples: its style's points are
-moved about and sampled into pen positions (`pen_paths`), those are inked into the 20x20 box
-(`ink_box`), and the box is laid into the 28x28 image with its center of mass at the center
+A digit is drawn in three steps, each vectorized over a block of examples: its style's points are
+displaced and sampled into pen positions (`pen_paths`), those are inked into the 20x20 box
+(`ink_box`), and the box is placed into the 28x28 image with its center of mass at the center
 (`center_ink`), as MNIST's images were made.
 
 Every random number of a block comes from one generator seeded by the dataset's seed, the split and
-the block's index, and blocks are always drawn whole. So an example depends on nothing but its split
-and index, however many examples are asked for.
+the block's index, and blocks are always drawn completely. So an example depends only on its split
+and index, however many examples are requested.
 """
 
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ BOX_SIZE = 20
 NUM_CLASSES = 10
 
 # Long enough to share the cost of a NumPy call, short enough that the boxes of a block, as float32,
-# stay under a megabyte and so in cache. Another size draws another dataset.
+# stay under a megabyte and so in cache. Another size would change the dataset.
 BLOCK_SIZE = 512
 
 _SEED = 20_240_607
 _SPLITS = ("train", "test")
 
-# Pen positions per digit. Digits run for some 45 pixels, the longest for 75, so that positions lie
-# closer together than the pen is wide and their discs merge into a line.
+# Pen positions per digit. Digits are some 45 pixels long, the longest 75, so positions are closer
+# together than the pen is wide, and their discs merge into a line.
 _NUM_POSITIONS = 128
 
 
@@ -92,7 +92,7 @@ def _choose_styles(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _jitter(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
   """Displaces control points, (n, points, 2), mostly along with their neighbors.
 
-  Neighbors that moved apart freely would give round digits corners.
+  Neighbors that moved independently would give round digits corners.
   """
   num, num_points, _ = shape
   free = rng.standard_normal((num, num_points + 2, 2))
@@ -108,14 +108,14 @@ def _vary_hand(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return rng.normal(mean, spread, (num, 1))
 
   x, y = positions[..., 0] - 0.3, positions[..., 1] - 0.5
-  # One slow wave per axis, at most one and a half periods over the digit: a hand's drift.
+  # One slow wave per axis, at most one and a half periods over the digit: the drift of a hand.
   phase_x, phase_y = rng.uniform(0.0, 2 * np.pi, (2, num, 1))
   frequency_x, frequency_y = rng.uniform(3.0, 9.0, (2, num, 1))
   x, y = (
     x + normal(0.0, 0.03) * np.sin(frequency_x * y + phase_x),
     y + normal(0.0, 0.03) * np.sin(frequency_y * x + phase_y),
   )
-  # Upper against lower half: how high the middle lies, and which half is the wider.
+  # Upper against lower half: the height of the middle, and which half is wider.
   y = y + normal(0.0, 0.16) * (0.25 - y * y)
   x = x * (1.0 + normal(0.0, 0.28) * y)
   x = x * np.exp(normal(0.12, 0.22))
@@ -126,7 +126,7 @@ def _vary_hand(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def ink_box(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Inks pen positions into the box, scaled to fill it with their proportions kept.
+  """Inks pen positions into the box, scaled to fill it with their aspect ratio kept.
 
   Args:
     positions: pen positions, float (n, positions, 2) as (x, y), in any units.
@@ -147,7 +147,7 @@ def ink_box(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   low, high = positions.min(axis=1), positions.max(axis=1)
   extent = high - low
   scale = (BOX_SIZE - 2 * radius) / extent.max(axis=1, keepdims=True)
-  # The shorter side starts on a whole pixel, as it does where a bitmap is scaled.
+  # The shorter side starts on a whole pixel, as in a scaled bitmap.
   margin = np.floor((BOX_SIZE - extent * scale - 2 * radius) / 2 + 1e-6)
   offset = margin + radius
   placed = (positions - low[:, np.newaxis]) * scale[:, np.newaxis] + offset[:, np.newaxis]
@@ -168,7 +168,7 @@ def ink_box(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def center_ink(box: np.ndarray) -> np.ndarray:
-  """Lays boxes into images, moved by whole pixels so that their ink is centered.
+  """Places boxes into images, moved by whole pixels so that their ink is centered.
 
   The center of mass comes to within half a pixel of pixel (14, 14), as in MNIST.
 
@@ -205,7 +205,7 @@ def add_sensor_noise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray
     Grey levels, uint8 (n, 28, 28).
   """
   noise = rng.standard_normal(images.shape, np.float32)
-  # The black level, three deviations below zero, leaves the paper all but clean.
+  # The black level, three standard deviations below zero, keeps the paper almost clean.
   grey = images * 267.0 + noise * 4.0 - 12.0
   return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
 
