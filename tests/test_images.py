@@ -788,9 +788,9 @@ def test_an_image_stays_as_it_is():
   picture = images.as_picture("mnist/test[3]", image)
   assert picture.file == "mnist/test[3]"
   np.testing.assert_allclose(picture.pixels, image[..., 0] / 255, atol=1e-6)
-  ((seen, box, row),) = picture.prepared
+  ((seen, box, row, ink),) = picture.prepared
   np.testing.assert_array_equal(seen, image[..., 0])
-  assert (box, row) == ((0, 0, 28, 28), 0)
+  assert (box, row, ink) == ((0, 0, 28, 28), 0, None)
 
 
 # ---- For networks of other images ----

@@ -9,10 +9,19 @@ grey from anti-aliasing alone, its center of mass at the center of 28 x 28 pixel
 """
 
 from mnist_research.images.boxes import Box
-from mnist_research.images.collecting import Picture, as_picture, in_batches, list_files, read_files
-from mnist_research.images.digits import Prepared, find_digits, tallest
+from mnist_research.images.collecting import (
+  Picture,
+  as_picture,
+  in_batches,
+  list_files,
+  read_files,
+  refuse_several,
+)
+from mnist_research.images.cutting import Cut, propose_cuts
+from mnist_research.images.digits import find_digits, tallest
 from mnist_research.images.ink import reduce
 from mnist_research.images.mnist_style import MNIST_SHAPE
+from mnist_research.images.prepared import Prepared
 from mnist_research.images.reading import FORMATS, read
 from mnist_research.images.resizing import crop_and_scale
 
@@ -20,6 +29,7 @@ __all__ = [
   "FORMATS",
   "MNIST_SHAPE",
   "Box",
+  "Cut",
   "Picture",
   "Prepared",
   "as_picture",
@@ -27,8 +37,10 @@ __all__ = [
   "find_digits",
   "in_batches",
   "list_files",
+  "propose_cuts",
   "read",
   "read_files",
   "reduce",
+  "refuse_several",
   "tallest",
 ]

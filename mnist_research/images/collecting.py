@@ -8,8 +8,9 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from mnist_research.images.boxes import Box
-from mnist_research.images.digits import Prepared, find_digits
+from mnist_research.images.digits import find_digits
 from mnist_research.images.mnist_style import MNIST_SHAPE
+from mnist_research.images.prepared import Prepared
 from mnist_research.images.reading import FORMATS, read
 from mnist_research.images.resizing import crop_and_scale
 from mnist_research.runtime import own_data
@@ -120,15 +121,15 @@ def _digits(file: str, grey: np.ndarray, *, several: bool) -> list[Prepared]:
   if not digits:
     raise UserError(f"{file} is blank; give a picture of a digit")
   if len(digits) > 1 and not several:
-    raise UserError(_several(file, digits))
+    raise UserError(refuse_several(file, len(digits), digits[-1].row + 1))
   return digits
 
 
-def _several(file: str, digits: Sequence[Prepared]) -> str:
-  rows = digits[-1].row + 1
+def refuse_several(file: str, count: int, rows: int = 1) -> str:
+  """Says what is wrong with a picture of several digits where one is asked for."""
   if rows == 1:
-    return f"{file} shows {len(digits)} digits; --digits reads them as a number"
-  return f"{file} shows {len(digits)} digits in {rows} rows; --digits reads a number in each"
+    return f"{file} shows {count} digits; --digits reads them as a number"
+  return f"{file} shows {count} digits in {rows} rows; --digits reads a number in each"
 
 
 def _standard_input() -> BinaryIO:

@@ -1,36 +1,22 @@
 """The digits of a picture."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-from mnist_research.images import mnist_style
+from mnist_research.images import cutting, mnist_style
 from mnist_research.images.boxes import Box, find_boxes, group_rows, hull
 from mnist_research.images.ink import Ink, find_ink
-
-
-class Prepared(NamedTuple):
-  """A digit as MNIST would have it.
-
-  Attributes:
-    image: uint8 [28, 28], white on black.
-    box: where the digit stands, in pixels of the picture.
-    row: which of the picture's rows of digits it stands in, from the top, from 0.
-  """
-
-  image: np.ndarray
-  box: Box
-  row: int = 0
+from mnist_research.images.prepared import Prepared
 
 
 def find_digits(picture: np.ndarray) -> list[Prepared]:
   """Finds the digits of a picture and prepares each as MNIST was.
 
   Dark ink on light paper and the reverse, uneven light, any size and place are taken; specks and
-  marks such as a full stop are left out. Digits that touch are taken for one. A picture that
-  already is as MNIST's are, or its negative, stays as it is.
+  marks such as a full stop are left out. Digits that touch are taken for one, which can be cut. A
+  picture that already is as MNIST's are, or its negative, stays as it is.
 
   Args:
     picture: grey values, float [height, width] in [0, 1].
@@ -62,8 +48,9 @@ def _prepared(ink: Ink, components: Sequence[int], shape: tuple[int, ...], row: 
   own = np.isin(ink.labels[window], np.add(components, 1))
   # With the paler rims of the strokes, which the threshold cut off.
   own = ndimage.binary_dilation(own, np.ones((3, 3), bool))
-  image = mnist_style.draw(np.where(own, ink.values[window], 0))
+  values = np.where(own, ink.values[window], 0)
+  image = mnist_style.draw(values)
   height, width = shape
   factor = ink.factor
   box = Box(left * factor, top * factor, min(right * factor, width), min(bottom * factor, height))
-  return Prepared(image, box, row)
+  return Prepared(image, box, row, values if cutting.is_wide(values) else None)

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from mnist_research.images.boxes import Box
-from mnist_research.images.digits import Prepared
+from mnist_research.images.prepared import Prepared
 
 
 def crop_and_scale(picture: np.ndarray, image_shape: tuple[int, int, int]) -> Prepared:

@@ -14,6 +14,11 @@ from mnist_research.runtime.errors import UserError
 _MARGIN = 0.15
 # The longest side of a picture in a figure: twice the pixels that it takes there.
 _SHOWN_SIDE = 480
+# The log odds above which an answer can't be surer: networks exaggerate.
+_SUREST = 8.0
+# The log odds that the parts of a whole must exceed, however doubtful that is: what is no digit has
+# parts that look a little like some.
+_UNSURE = 0.0
 
 
 class Reading(NamedTuple):
@@ -85,6 +90,8 @@ def read_each(
 ) -> list[list[Reading]]:
   """Reads what was prepared of several pictures, together.
 
+  What is surer as several digits that touch than as one is read as several.
+
   Args:
     recognizer: a trained network.
     pictures: what was prepared of each, one at least.
@@ -92,21 +99,52 @@ def read_each(
   Returns:
     The readings of each picture, in its order.
   """
-  seen = np.stack([each.image for prepared in pictures for each in prepared])
+  answers = iter(_read_apart(recognizer, [each for prepared in pictures for each in prepared]))
+  result = []
+  for prepared in pictures:
+    read_in_one = [reading for _ in prepared for reading in next(answers)]
+    result.append([each._replace(num_digits=len(read_in_one)) for each in read_in_one])
+  return result
+
+
+def _read_apart(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[list[Reading]]:
+  """Reads each digit as one, or as several that touch if those are surer."""
+  wholes = _read_all(recognizer, prepared)
+  result = [[whole] for whole in wholes]
+  # Nothing is surer than the surest.
+  open_to_doubt = [place for place, whole in enumerate(wholes) if _log_odds(whole) < _SUREST]
+  cuts = [(place, cut) for place in open_to_doubt for cut in images.propose_cuts(prepared[place])]
+  if not cuts:
+    return result
+  # Several cuts have parts in common.
+  parts = {id(part): part for _, cut in cuts for part in cut.parts}
+  read_parts = dict(zip(parts, _read_all(recognizer, list(parts.values())), strict=True))
+  best = dict.fromkeys(open_to_doubt, 0.0)
+  for place, cut in cuts:
+    readings_of_cut = [read_parts[id(part)] for part in cut.parts]
+    to_exceed = max(_log_odds(wholes[place]), _UNSURE) + cut.doubt
+    gain = min(map(_log_odds, readings_of_cut)) - to_exceed
+    if gain > best[place]:
+      best[place], result[place] = gain, readings_of_cut
+  return result
+
+
+def _log_odds(reading: Reading) -> float:
+  certainty = np.clip(reading.certainty, 1e-12, 1 - 1e-12)
+  return min(_SUREST, float(np.log(certainty / (1 - certainty))))
+
+
+def _read_all(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[Reading]:
+  """Reads each digit as it is."""
+  seen = np.stack([each.image for each in prepared])
   answers = recognizer.answer(seen.reshape(-1, *recognizer.image_shape))
   scores = [None] * len(seen) if answers.class_scores is None else answers.class_scores.tolist()
-  answered = zip(np.exp(answers.log_probabilities), scores, strict=True)
   return [
-    [_reading(each, len(prepared), *next(answered)) for each in prepared] for prepared in pictures
+    Reading(int(probabilities.argmax()), probabilities, each.image, each.box, 1, score, each.row)
+    for each, probabilities, score in zip(
+      prepared, np.exp(answers.log_probabilities), scores, strict=True
+    )
   ]
-
-
-def _reading(
-  prepared: images.Prepared, num_digits: int, probabilities: np.ndarray, score: float | None
-) -> Reading:
-  label = int(probabilities.argmax())
-  image, box, row = prepared
-  return Reading(label, probabilities, image, box, num_digits, score, row)
 
 
 def read_pictures(
@@ -131,8 +169,9 @@ def read_digit(recognizer: Recognizer, picture: np.ndarray) -> Reading | None:
   digits = images.find_digits(picture)
   if not digits:
     return None
-  (reading,) = read(recognizer, [images.tallest(digits)])
-  return reading._replace(num_digits=len(digits))
+  parts = read(recognizer, [images.tallest(digits)])
+  reading = max(parts, key=lambda part: part.box.height)
+  return reading._replace(num_digits=len(digits) - 1 + len(parts))
 
 
 def check_reads_digits(recognizer: Recognizer, what: str) -> None:

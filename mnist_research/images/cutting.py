@@ -1,0 +1,194 @@
+"""Cuts through ink that may be several digits that touch.
+
+A cut is a path from the top to the bottom that goes through little ink. How many digits the ink
+is, only a network can say: it reads the parts and the whole.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mnist_research.images import mnist_style
+from mnist_research.images.boxes import Box
+from mnist_research.images.prepared import Prepared
+
+# Ink that is narrower than this, in shares of its height, is not cut: only two 1s would be.
+_NARROWEST = 0.75
+# The height at which a cut is looked for.
+_HEIGHT = 48
+# Where cuts pass at half height, in shares of the width, and how many are proposed.
+_PLACES = np.linspace(0.2, 0.8, 13)
+_MOST = 8
+# Cuts that are closer together than this, in pixels, are one.
+_DISTANCE = 2.5
+# The most ink that a cut goes through, in shares of the height: two strokes.
+_MOST_INK = 0.5
+# What a step through paper costs, in shares of one through ink, and a step aside.
+_PAPER = 0.02
+_ASIDE = 0.005
+# The level of ink above which a pixel belongs to a stroke.
+_STROKE = 0.33
+# The least height of a part, in shares of the whole's.
+_LOWEST_PART = 0.4
+# Stretches of ink or paper along a cut that are shorter than this, in shares of its height, are
+# none.
+_SHORTEST = 0.05
+# What speaks against a cut, in log odds: from the start, for ink as long as it is high, and for
+# each stroke but one.
+_DOUBT = 0.5
+_DOUBT_OF_INK = 4.0
+_DOUBT_OF_STROKES = 2.0
+# What speaks against several digits in narrow ink: the least width of most digits, in shares of
+# their height, and the doubt where the ink is narrower by a height.
+_WIDTH_OF_DIGITS = 0.55
+_DOUBT_OF_NARROW = 16.0
+# The most doubt with which a number of digits is considered, and the most digits.
+_MOST_DOUBT = 6.0
+_MOST_DIGITS = 4
+
+
+class Cut(NamedTuple):
+  """A way to cut a digit.
+
+  Attributes:
+    parts: from left to right, two at least. Several cuts have parts in common.
+    doubt: how much surer, in log odds, the parts must be than the whole.
+  """
+
+  parts: tuple[Prepared, ...]
+  doubt: float
+
+
+def is_wide(ink: np.ndarray) -> bool:
+  """Whether ink, an array [h, w], is as wide as two digits may be."""
+  height, width = ink.shape
+  return width >= _NARROWEST * height
+
+
+def propose_cuts(digit: Prepared) -> list[Cut]:
+  """Proposes how to cut a digit, from top to bottom, where it holds together least.
+
+  Returns:
+    The cuts; none for a digit that is narrow, or was in MNIST's style already.
+  """
+  ink = digit.ink
+  if ink is None or not is_wide(ink):
+    return []
+  height, width = ink.shape
+  seams = [_stretched(seam, height, width) for seam in _seams(np.clip(_scaled(ink), 0, 1))]
+  seams.sort(key=lambda seam: float(seam.mean()))
+  doubts = [_doubt(ink, seam) for seam in seams]
+  edges = [np.zeros(height, int), *seams, np.full(height, width)]
+  pieces: dict[tuple[int, int], Prepared | None] = {}
+  cuts = []
+  for count in range(2, _MOST_DIGITS + 1):
+    narrow = _DOUBT_OF_NARROW * max(0.0, _WIDTH_OF_DIGITS * count - width / height)
+    if narrow > _MOST_DOUBT:
+      break
+    for chosen in itertools.combinations(range(len(seams)), count - 1):
+      stretches = list(itertools.pairwise([0, *(index + 1 for index in chosen), len(edges) - 1]))
+      for first, last in stretches:
+        if (first, last) not in pieces:
+          pieces[first, last] = _part(digit, edges[first], edges[last])
+      parts = [part for stretch in stretches if (part := pieces[stretch])]
+      if len(parts) == count:
+        cuts.append(Cut(tuple(parts), narrow + sum(doubts[index] for index in chosen)))
+  return cuts
+
+
+def _scaled(ink: np.ndarray) -> np.ndarray:
+  """Scales ink to the height at which cuts are looked for."""
+  height, width = ink.shape
+  size = max(4, round(_HEIGHT * width / height)), _HEIGHT
+  return np.asarray(Image.fromarray(ink.astype(np.float32)).resize(size, Image.Resampling.BOX))
+
+
+def _stretched(seam: np.ndarray, height: int, width: int) -> np.ndarray:
+  """Returns a seam, columns of scaled ink, as columns of ink of a height and width."""
+  scale = height / _HEIGHT
+  rows = np.minimum((np.arange(height) + 0.5) / scale, _HEIGHT - 1).astype(int)
+  return np.clip(np.rint((seam[rows] + 0.5) * scale), 0, width - 1).astype(int)
+
+
+def _part(whole: Prepared, begin: np.ndarray, end: np.ndarray) -> Prepared | None:
+  """Returns the part of a digit from one column in each row to another; None if it is low."""
+  assert whole.ink is not None
+  columns = np.arange(whole.ink.shape[1])
+  ink = np.where((columns >= begin[:, None]) & (columns < end[:, None]), whole.ink, 0)
+  strokes = ink > _STROKE
+  rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
+  if not rows.size or rows[-1] + 1 - rows[0] < _LOWEST_PART * len(ink):
+    return None
+  top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+  scale = whole.box.height / len(ink)
+  box = Box(
+    whole.box.left + round(left * scale),
+    whole.box.top + round(top * scale),
+    min(whole.box.right, whole.box.left + round(right * scale)),
+    min(whole.box.bottom, whole.box.top + round(bottom * scale)),
+  )
+  return Prepared(mnist_style.draw(ink[top:bottom, left:right]), box, whole.row)
+
+
+def _doubt(ink: np.ndarray, seam: np.ndarray) -> float:
+  along = ink[np.arange(len(ink)), seam]
+  strokes = max(0, _count_strokes(along) - 1)
+  return _DOUBT + _DOUBT_OF_INK * float(along.mean()) + _DOUBT_OF_STROKES * strokes
+
+
+def _count_strokes(along: np.ndarray) -> int:
+  """Counts the strokes that a cut goes through, given the ink along it, float [h]."""
+  edges = np.flatnonzero(np.diff(np.concatenate([[False], along > _STROKE, [False]])))
+  least = _SHORTEST * len(along)
+  count, last = 0, -np.inf
+  for start, end in zip(edges[::2], edges[1::2], strict=True):
+    if end - start < least / 2:
+      continue
+    count += start - last > least
+    last = end
+  return count
+
+
+def _seams(ink: np.ndarray) -> list[np.ndarray]:
+  """Finds the paths through scaled ink from top to bottom, those through the least ink first."""
+  costs = ink + _PAPER
+  (down, from_top), (up, from_bottom) = _paths(costs), _paths(costs[::-1])
+  middle = _HEIGHT // 2
+  behind = _HEIGHT - 1 - middle
+  through = down[middle] + up[behind] - costs[middle]
+  found: list[tuple[float, np.ndarray]] = []
+  for place in _PLACES:
+    # The best of the columns about the place.
+    first, last = (round((place + side * 0.025) * ink.shape[1]) for side in (-1, 1))
+    column = first + int(through[first : max(last, first + 1)].argmin())
+    above = _follow(from_top, middle, column)[::-1]
+    seam = np.concatenate([above, _follow(from_bottom, behind, column)[1:]])
+    inside = float(ink[np.arange(_HEIGHT), seam].mean())
+    is_new = all(np.abs(seam - other).mean() >= _DISTANCE for _, other in found)
+    if inside <= _MOST_INK and is_new:
+      found.append((inside, seam))
+  return [seam for _, seam in sorted(found, key=lambda each: each[0])[:_MOST]]
+
+
+def _paths(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the least cost of a path from the top to each pixel, and its last step, -1 to 1."""
+  totals, steps = costs.copy(), np.zeros(costs.shape, int)
+  columns = np.arange(costs.shape[1])
+  for row in range(1, len(costs)):
+    above = np.pad(totals[row - 1], 1, constant_values=np.inf)
+    choices = np.stack([above[1:-1], above[:-2] + _ASIDE, above[2:] + _ASIDE])
+    best = choices.argmin(0)
+    totals[row] += choices[best, columns]
+    steps[row] = np.array([0, -1, 1])[best]
+  return totals, steps
+
+
+def _follow(steps: np.ndarray, row: int, column: int) -> np.ndarray:
+  """Returns the columns of a path from a pixel up to the top."""
+  columns = [column]
+  for above in range(row, 0, -1):
+    column += steps[above, column]
+    columns.append(column)
+  return np.array(columns)
