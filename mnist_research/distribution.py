@@ -26,7 +26,7 @@ def create_strategy(config: Config, workers: Workers) -> tf.distribute.Strategy:
   Raises:
     UserError: the device or the number of devices isn't available, the batch has fewer examples
       than
-    there are replicas, or TF_CONFIG is invalid.
+      there are replicas, or TF_CONFIG is invalid.
   """
   if config.run.deterministic:
     tf.config.experimental.enable_op_determinism()

@@ -1,4 +1,4 @@
-r"""Tries many settings.
+r"""Trains many settings.
 
   python -m mnist_research.sweep --flagfile=configs/dense.cfg --validation_examples=5000 \
     --workdir=runs/sweep --sweep="activation=relu,gelu;seed=0..4"
@@ -6,10 +6,10 @@ r"""Tries many settings.
     --workdir=runs/search --search="learning_rate=log(1e-4,1e-2)" --trials=30
 
 `--sweep="activation=relu,gelu;seed=0..4"` trains every combination of the values;
-`--search="learning_rate=log(1e-4,1e-2);dropout_rate=linear(0,0.5)"` has Optuna propose --trials
-settings. Each trial is an ordinary workdir in DIR. The best is chosen by validation accuracy; the
-test split has no part in a trial (--score_test=false).
-The same command resumes where it was stopped. The last line on stdout is one JSON object.
+`--search="learning_rate=log(1e-4,1e-2);dropout_rate=linear(0,0.5)"` lets Optuna propose --trials
+settings. Each trial is an ordinary workdir in DIR. The best is chosen by validation accuracy;
+trials never score the test split (--score_test=false).
+The same command resumes a stopped sweep. The last line on stdout is one JSON object.
 """
 
 import shlex
@@ -38,13 +38,13 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "learning_rate=log(1e-4,1e-2);dropout_rate=linear(0,0.5);activation=relu,gelu",
     flag_values=flag_values)  # fmt: skip
   flags.DEFINE_integer(
-    "trials", 50, "how many trials --search makes", lower_bound=1, flag_values=flag_values
+    "trials", 50, "number of trials of --search", lower_bound=1, flag_values=flag_values
   )
   flags.DEFINE_bool(
-    "pruning", True, "end trials of --search whose validation accuracy is below the median",
+    "pruning", True, "stop trials of --search whose validation accuracy is below the median",
     flag_values=flag_values)  # fmt: skip
   flags.DEFINE_integer(
-    "jobs", 1, "trials at a time, each on its share of the cores", lower_bound=1,
+    "jobs", 1, "trials that run at the same time, each on its share of the cores", lower_bound=1,
     flag_values=flag_values)  # fmt: skip
   flags.DEFINE_string(
     "storage", "", "database URL of the Optuna study, which several machines may share; empty: "
@@ -53,12 +53,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "study_name", "sweep", "name of the study in its storage", flag_values=flag_values
   )
   flags.DEFINE_bool(
-    "retry_failed", False, "train the failed trials of --sweep again", flag_values=flag_values
+    "retry_failed", False, "retry the failed trials of --sweep", flag_values=flag_values
   )
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Trains what is left of the sweep and reports on all of it."""
+  """Runs the remaining trials of the sweep and reports on all of it."""
   app.refuse_arguments(arguments)
   directory = Path(app.required(flag_values, "workdir"))
   plan = _plan(config_flags.from_flags(flag_values).with_pinned_data(), flag_values)
@@ -108,7 +108,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def _training(base: Config, best: Mapping[str, str]) -> str:
-  """Returns the command that trains the `best` settings over `base`, outside of the sweep."""
+  """Returns the command that trains the `best` settings over `base` as a separate run."""
   chosen = config_flags.with_texts(base, best).replace(score_test=True, workdir="")
   defaults = Config().to_texts()
   settings = [

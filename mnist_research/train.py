@@ -25,7 +25,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Trains as the flags say and prints the result."""
   app.refuse_arguments(arguments)
   settings = config_flags.from_flags(flag_values).with_pinned_data()
-  # TensorFlow takes two seconds: a bad flag is answered before.
+  # Importing TensorFlow takes two seconds: invalid flags are reported before.
   app.load_tensorflow()
   from absl import logging
 
@@ -33,10 +33,10 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
   settings = teachers.pinned(settings)
 
-  # Half a million objects that live as long as the process: a collection would go through them all.
+  # Half a million objects that live as long as the process: collections needn't scan them.
   gc.freeze()
   result = loop.train(settings)
-  if not result:  # Of another worker than the chief.
+  if not result:  # Of a worker other than the chief.
     return
   workdir = settings.run.workdir or settings.default_workdir()
   for line in _what_next(workdir, tested="test_accuracy" in result):
@@ -45,12 +45,12 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     logging.warning(
       "these are figures of %s, which stood in for %s", result["dataset"], settings.data.dataset
     )
-  # The digest is that of result.json, whose figures aren't rounded.
+  # The digest belongs to result.json, whose figures aren't rounded.
   app.print_json({name: value for name, value in result.items() if name != "sha256"})
 
 
 def _what_next(workdir: str, *, tested: bool) -> list[str]:
-  """Returns the lines on where the run's pictures are, and on what to do with its network."""
+  """Returns lines about the run's pictures, and about how to use its network."""
   directory = shlex.quote(workdir)
   split, picture = ("", "--index=0") if tested else (" --split=validation", "PICTURE.png")
   return [

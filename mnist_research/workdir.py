@@ -1,4 +1,4 @@
-"""The directory of a run: what each file in it is called, and how it is read and written."""
+"""The directory of a run: the names of its files, and how they are read and written."""
 
 import contextlib
 import io
@@ -18,13 +18,13 @@ from mnist_research.runtime.errors import UserError, writing
 from mnist_research.runtime.files import write_atomically
 from mnist_research.runtime.flagfiles import shortened
 
-# A trained network that comes with the package; scripts/ship_model.py makes it.
+# The trained network that comes with the package; scripts/ship_model.py writes it.
 SHIPPED = Path(__file__).parent / "shipped"
 
-# How spoiled images come before a network: as they are, or prepared as people's pictures are.
+# How corrupted images reach a network: unchanged, or prepared as users' pictures are.
 CORRUPTION_MODES = ("raw", "prepared")
 SPLITS = ("train", "validation", "test")
-# What a result may say, where it says it.
+# Optional entries of a result.
 _RESULT_NUMBERS = {
   "test_accuracy": 1.0, "test_loss": 1e39, "validation_accuracy": 1.0, "validation_loss": 1e39,
   "best_step": INTEGER_LIMIT, "train_examples": 1e12, "parameters": 1e15, "train_seconds": 1e12,
@@ -32,12 +32,12 @@ _RESULT_NUMBERS = {
 
 
 class Predictions(NamedTuple):
-  """What a network predicted for the test examples, in their order.
+  """The predictions for the test examples, in order.
 
   Attributes:
     labels: int32 [N], the true classes.
     probabilities: float32 [N, classes].
-    label_names: what each class is called.
+    label_names: the name of each class.
   """
 
   labels: np.ndarray
@@ -48,14 +48,13 @@ class Predictions(NamedTuple):
 class Workdir:
   """A run's directory.
 
-  It holds `config.cfg` (a flagfile that repeats the run), `environment.json`, `metrics.jsonl` (one
-  object a line), `predictions-test.npz`, `result.json` (there when the run is finished),
-  `checkpoints/`, `tensorboard/`, `figures/`, `source/` (a user's own code),
-  with `--select=best` the checkpoints of `best/`, and after `evaluate --corruptions`
-  `corruptions.json`.
+  It contains `config.cfg` (a flagfile that repeats the run), `environment.json`, `metrics.jsonl`
+  (one object per line), `predictions-test.npz`, `result.json` (once the run is finished),
+  `checkpoints/`, `tensorboard/`, `figures/`, `source/` (a user's own code), with `--select=best`
+  the checkpoints of `best/`, and after `evaluate --corruptions` `corruptions.json`.
 
-  Each record carries its digest, as `runtime/records.py` has it. A run of a former version has
-  none: where environment.json has one, the others must.
+  Each record contains its digest, as in `runtime/records.py`. A run of an earlier version has
+  none; if environment.json has one, the others must.
   """
 
   def __init__(self, path: str | Path):
@@ -74,7 +73,7 @@ class Workdir:
 
   @contextlib.contextmanager
   def opened(self) -> Iterator[None]:
-    """Makes the directory and holds it for this process alone.
+    """Creates the directory and locks it for this process.
 
     Raises:
       UserError: it is a file, it can't be written, or another process trains in it.
@@ -95,11 +94,11 @@ class Workdir:
       yield
 
   def selected(self, config: Config) -> Path:
-    """The directory whose newest checkpoint is the one that `config` has tested and used."""
+    """The directory whose newest checkpoint is the one that `config` tests and uses."""
     return self.best if config.run.select == "best" else self.checkpoints
 
   def read_config(self) -> Config | None:
-    """Returns the run's settings, or None where no run has begun.
+    """Returns the run's settings, or None if no run has begun.
 
     Raises:
       UserError: `config.cfg` is damaged.
@@ -116,11 +115,11 @@ class Workdir:
     return config_flags.from_flagfile(self._config)
 
   def write_config(self, config: Config) -> None:
-    """Writes `config.cfg`, whole or not at all."""
+    """Writes `config.cfg`, completely or not at all."""
     write_atomically(self._config, records.with_digest(config.to_flagfile()))
 
   def trained_config(self) -> Config:
-    """Returns the settings of the run that is here; a user's own code is the copy that it keeps.
+    """Returns the settings of this run, with a user's own code read from its copies.
 
     Raises:
       UserError: there is none, or `config.cfg` is damaged.
@@ -132,10 +131,10 @@ class Workdir:
     return config.with_kept_sources(self.sources)
 
   def _check_sources(self) -> None:
-    """Compares the copies of a user's own code with their digests."""
+    """Checks the copies of a user's own code against their digests."""
     try:
       digests = self.read_environment().get("sources")
-    except UserError:  # It is reported where it is shown.
+    except UserError:  # It is reported where config.cfg is shown.
       return
     for name, expected in (digests if isinstance(digests, dict) else {}).items():
       path = self.sources / Path(name).name
@@ -144,7 +143,7 @@ class Workdir:
         raise UserError(f"{path} differs from its digest; put it back as it was, or train again")
 
   def changed_sources(self, config: Config) -> list[str]:
-    """Describes each file of the user's own that isn't as the run here keeps it.
+    """Describes each of the user's own files that differs from its copy here.
 
     Raises:
       UserError: a file can't be read.
@@ -158,7 +157,7 @@ class Workdir:
     return changed
 
   def begin(self, config: Config, *, devices: list[str], step: int) -> None:
-    """Writes down what runs here, from `step` on, and drops the metrics of later steps."""
+    """Records that a run starts at `step`, and drops the metrics of later steps."""
     with writing(self.figures):
       self.figures.mkdir(exist_ok=True)
     digests = {}
@@ -170,7 +169,7 @@ class Workdir:
       digests[source.name] = records.digest(source.content)
     self.write_config(config)
     self._drop_metrics_after(step)
-    # The last: from here on, all records must have a digest.
+    # Written last: from here on, all records must have a digest.
     environment = machine.describe(devices)
     self.write_environment({**environment, "sources": digests} if digests else environment)
 
@@ -192,7 +191,7 @@ class Workdir:
     return result
 
   def read_corruptions(self) -> dict[str, Any] | None:
-    """Returns how the network read spoiled examples, as `evaluate --corruptions` found; or None.
+    """Returns the results of `evaluate --corruptions`, or None.
 
     Raises:
       UserError: `corruptions.json` is damaged.
@@ -208,11 +207,11 @@ class Workdir:
     return found
 
   def write_corruptions(self, found: Mapping[str, Any]) -> None:
-    """Writes `corruptions.json`, whole or not at all."""
+    """Writes `corruptions.json`, completely or not at all."""
     write_atomically(self._corruptions, records.to_text(records.sealed(found)))
 
   def tested_step(self) -> int | None:
-    """Returns the step of the network that a finished run has tested; None: it is unfinished.
+    """Returns the step of the network that a finished run tested; None if it is unfinished.
 
     Raises:
       UserError: `result.json` is damaged.
@@ -221,7 +220,7 @@ class Workdir:
     return None if result is None else result.get("best_step", result["step"])
 
   def write_result(self, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes `result.json`, whole or not at all, and returns what it holds."""
+    """Writes `result.json`, completely or not at all, and returns its content."""
     sealed = records.sealed(result)
     write_atomically(self._result, records.to_text(sealed))
     return sealed
@@ -242,18 +241,18 @@ class Workdir:
     return environment
 
   def write_environment(self, environment: Mapping[str, Any]) -> None:
-    """Writes `environment.json`, whole or not at all."""
+    """Writes `environment.json`, completely or not at all."""
     write_atomically(self._environment, records.to_text(records.sealed(environment)))
 
   def _is_sealed(self) -> bool:
-    """Whether every record of the run must have a digest, since its environment has one."""
+    """Whether every record of the run must have a digest, because its environment has one."""
     try:
       return records.SHA256 in records.parse(records.read(self._environment))
     except (OSError, ValueError):
       return False
 
   def read_predictions(self) -> Predictions | None:
-    """Returns what a finished run predicted; None where it left nothing.
+    """Returns the predictions of a finished run; None if there are none.
 
     Raises:
       UserError: `predictions-test.npz` is damaged, or isn't the one of the result.
@@ -276,7 +275,7 @@ class Workdir:
     return predictions
 
   def write_predictions(self, predictions: Predictions) -> str:
-    """Writes `predictions-test.npz`, whole or not at all, and returns its digest."""
+    """Writes `predictions-test.npz`, completely or not at all, and returns its digest."""
     file = io.BytesIO()
     np.savez(file, **predictions._asdict())
     write_atomically(self._predictions, file.getvalue())
@@ -314,16 +313,16 @@ class Workdir:
       file.writelines(map(records.to_line, metrics))
 
   def _drop_metrics_after(self, step: int) -> None:
-    """Drops what was written past the checkpoint of `step`: those steps are done again.
+    """Drops the metrics after the checkpoint of `step`, because those steps run again.
 
-    The test split is scored after the last checkpoint, so its line always goes.
+    The test split is scored after the last checkpoint, so its line is always dropped.
     """
     kept = (r for r in self.metrics() if r["step"] <= step and r["split"] != "test")
     write_atomically(self._metrics, "".join(map(records.to_line, kept)))
 
 
 def _check_result(result: Mapping[str, Any]) -> None:
-  """Raises ValueError where a result says what no run would."""
+  """Raises ValueError if a result contains something that no run writes."""
   if not records.is_whole(result.get("step"), most=INTEGER_LIMIT):
     raise ValueError(f"its step is {shortened(repr(result.get('step')))}")
   for name, most in _RESULT_NUMBERS.items():
@@ -335,7 +334,7 @@ def _check_result(result: Mapping[str, Any]) -> None:
 
 
 def _check_corruptions(found: Mapping[str, Any]) -> None:
-  """Raises ValueError where a record of corruptions isn't what `evaluate` writes."""
+  """Raises ValueError if a record of corruptions isn't from `evaluate`."""
   if not records.is_whole(found.get("step"), most=INTEGER_LIMIT):
     raise ValueError(f"its step is {shortened(repr(found.get('step')))}")
   if not isinstance(found.get("dataset"), str):
@@ -354,7 +353,7 @@ def _check_corruptions(found: Mapping[str, Any]) -> None:
 
 
 def _checked_record(record: dict[str, Any]) -> dict[str, Any]:
-  """Returns a line of metrics; raises ValueError where it is none."""
+  """Returns a line of metrics; raises ValueError if it isn't one."""
   step, split = record.get("step"), record.get("split")
   if not records.is_whole(step, most=INTEGER_LIMIT) or split not in SPLITS:
     raise ValueError(f"its step is {shortened(repr(step))}, its split {shortened(repr(split))}")
@@ -368,7 +367,7 @@ def _checked_record(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_predictions(predictions: Predictions) -> None:
-  """Raises ValueError where arrays don't fit each other."""
+  """Raises ValueError if the shapes of the arrays don't match."""
   labels, probabilities, names = predictions
   if (
     labels.dtype != np.int32
@@ -383,7 +382,7 @@ def _check_predictions(predictions: Predictions) -> None:
 
 
 def trained_workdir(path: str) -> Workdir:
-  """Returns the workdir at `path`; where that is empty, the one that comes with the package."""
+  """Returns the workdir at `path`; if that is empty, the one that comes with the package."""
   if path:
     return Workdir(path)
   workdir = Workdir(SHIPPED)

@@ -1,4 +1,4 @@
-"""The processes that train together, and what they tell each other.
+"""The processes that train together, and the messages between them.
 
 A run is one process, or several that TF_CONFIG names: the workers. The first one, the chief, writes
 the workdir.
@@ -25,7 +25,7 @@ _TF_CONFIG = (
 
 # Tasks of TensorFlow's other strategies.
 _OTHER_TASKS = ("master", "ps", "evaluator")
-# Machines of a cluster start minutes apart, and their names are known only then.
+# Machines of a cluster start minutes apart, and their names can't be resolved earlier.
 WAIT_SECONDS = 600.0
 _POLL_SECONDS = 0.2
 
@@ -35,8 +35,8 @@ class Workers:
   """The processes that train together.
 
   Attributes:
-    addresses: `host:port` of each, the chief first; none where a process trains alone.
-    index: the place of this process among them.
+    addresses: `host:port` of each, the chief first; empty if a process trains alone.
+    index: the position of this process among them.
   """
 
   addresses: tuple[str, ...] = ()
@@ -54,10 +54,10 @@ class Workers:
 
 
 def read_workers(strategy: str) -> Workers:
-  """Returns the workers of a run, from TF_CONFIG where `strategy` looks there.
+  """Returns the workers of a run, from TF_CONFIG if `strategy` uses it.
 
   Raises:
-    UserError: TF_CONFIG isn't as TensorFlow writes it, or is missing and asked for.
+    UserError: TF_CONFIG is invalid, or it is required and missing.
   """
   if strategy not in ("auto", "multi_worker"):
     return Workers()
@@ -76,10 +76,10 @@ def read_workers(strategy: str) -> Workers:
 def parse_tf_config(text: str) -> Workers:
   """Returns the workers that the text of TF_CONFIG names.
 
-  A cluster may have a `chief` of its own, as Kubeflow and Vertex AI name the first worker.
+  A cluster may have a separate `chief`, as Kubeflow and Vertex AI name the first worker.
 
   Raises:
-    UserError: it isn't as TensorFlow writes it, or this process isn't a worker.
+    UserError: it is invalid, or this process isn't a worker.
   """
   try:
     tf_config = json.loads(text)
@@ -112,7 +112,7 @@ def _index(value: int | str) -> int:
 
 
 def _split_address(address: str) -> tuple[str, int]:
-  """Returns host and port; raises ValueError where it has none."""
+  """Returns host and port; raises ValueError if there are none."""
   host, _, port = address.rpartition(":")
   if not host or not re.fullmatch(r"\d{1,5}", port) or not 0 < int(port) < 2**16:
     raise ValueError
@@ -120,9 +120,9 @@ def _split_address(address: str) -> tuple[str, int]:
 
 
 def wait_for_others(workers: Workers, *, seconds: float = WAIT_SECONDS) -> None:
-  """Returns when every other worker has been there, at the latest after some time.
+  """Waits until every other worker has answered, for a limited time.
 
-  TensorFlow waits without end, and lets no Python run meanwhile.
+  TensorFlow itself waits forever, and runs no Python code meanwhile.
 
   Args:
     workers: all of them.
@@ -142,7 +142,7 @@ def wait_for_others(workers: Workers, *, seconds: float = WAIT_SECONDS) -> None:
           f"no answer from {', '.join(missing)} within {seconds:.0f} s: start the other workers, "
           "or correct the addresses in TF_CONFIG"
         )
-      # Its time-out is the pause; who connects gets no other answer.
+      # The timeout serves as the pause; connections get no other answer.
       with contextlib.suppress(TimeoutError):
         listener.accept()[0].close()
 
@@ -163,7 +163,7 @@ def _listening(workers: Workers) -> Iterator[socket.socket]:
 
 
 def _answers(address: str) -> bool:
-  """Whether anything listens at an address; a name that isn't known yet may be later."""
+  """Whether anything listens at an address; a name that can't be resolved yet may be later."""
   try:
     socket.create_connection(_split_address(address), timeout=_POLL_SECONDS).close()
   except OSError:
@@ -172,7 +172,7 @@ def _answers(address: str) -> bool:
 
 
 class Exchange:
-  """What the processes of a run tell each other. Each makes the same calls in the same order."""
+  """Messages between the processes of a run. Each makes the same calls in the same order."""
 
   def __init__(self, strategy: tf.distribute.Strategy, workers: Workers):
     self._strategy = strategy
@@ -185,7 +185,7 @@ class Exchange:
     self._gather = gather
 
   def gather(self, numbers: Sequence[int]) -> list[tuple[int, ...]]:
-    """Returns the numbers that the process of each replica gave, once all have."""
+    """Returns the numbers from the process of each replica, when all have sent theirs."""
     if not self._several:
       return [tuple(numbers)]
     values = self._strategy.experimental_distribute_values_from_function(
@@ -194,11 +194,11 @@ class Exchange:
     return [tuple(row) for row in self._gather(values).numpy().tolist()]
 
   def wait(self) -> None:
-    """Returns when every process has come to the same place."""
+    """Waits until every process has reached the same place."""
     self.gather([0])
 
 
-# What an operation that takes every worker ends with when one of them is lost.
+# The errors of operations that need every worker, when one of them is lost.
 _LOST = (
   tf.errors.UnavailableError,
   tf.errors.AbortedError,
@@ -210,7 +210,7 @@ _LOST = (
 
 @contextlib.contextmanager
 def lost_worker_told(workers: Workers) -> Iterator[None]:
-  """Turns what TensorFlow raises where another worker is lost into a UserError."""
+  """Turns TensorFlow's errors about a lost worker into a UserError."""
   try:
     yield
   except _LOST as error:
@@ -220,5 +220,5 @@ def lost_worker_told(workers: Workers) -> Iterator[None]:
     named = [f"worker {i} ({workers.addresses[int(i)]})" for i in lost if int(i) != workers.index]
     raise UserError(
       f"{named[-1] if named else 'another worker'} has ended or can't be reached; see its log, and "
-      "start all workers again: they go on from the last checkpoint"
+      "start all workers again: they resume from the last checkpoint"
     ) from error

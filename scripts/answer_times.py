@@ -2,12 +2,11 @@
 
   python scripts/answer_times.py
 
-The frames are JPEGs of 640 x 480 pixels: digits on paper that is grainy and unevenly lit. There are
-four scenes: white paper, ruled paper, squared paper, and a hand that holds squared paper up, so
-that it is turned, and nearer or farther. The time is that from the file to the probabilities:
-decoding, finding the digit, preparing it, the network. The first frames, which warm the network up,
-don't count. Prints a JSON object for each scene on stdout: scene, num_frames, milliseconds_median,
-milliseconds_95th_percentile, milliseconds_highest.
+The frames are JPEGs of 640 x 480 pixels: digits on grainy, unevenly lit paper, in four scenes:
+white, ruled and squared paper, and squared paper held by hand, rotated and at varying distance. The
+time is from the file to the probabilities: decoding, finding the digit, preparing it, the network.
+The first frames warm the network up and don't count. Prints a JSON object for each scene on stdout:
+scene, num_frames, milliseconds_median, milliseconds_95th_percentile, milliseconds_highest.
 """
 
 import io
@@ -27,7 +26,7 @@ _WIDTH, _HEIGHT = 640, 480
 _SIDE = 250
 _WARM_UP = 20
 SCENES = ("white", "ruled", "squared", "held")
-# How far a hand turns the paper, in degrees, and how near it holds it.
+# The largest rotation by a hand, in degrees, and the range of its distance.
 _TURN = 8
 _NEAR = (0.6, 1.8)
 # Pixels from line to line of printed paper.
@@ -35,10 +34,10 @@ _PITCH = 32
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which network, and how many frames."""
+  """Defines the flags: the network, and the number of frames."""
   config_flags.define(flag_values, ["workdir", "device"])
   flags.DEFINE_integer(
-    "frames", 200, "how many frames of each scene to time", lower_bound=1, flag_values=flag_values
+    "frames", 200, "number of frames per scene", lower_bound=1, flag_values=flag_values
   )
 
 
@@ -73,7 +72,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def draw_frames(scene: str) -> Iterator[io.BytesIO]:
-  """Draws frames of a scene without end, each a JPEG file."""
+  """Yields endless frames of a scene, each a JPEG file."""
   from mnist_research.data.synthetic_digits import drawing
 
   rng = np.random.default_rng(0)
@@ -83,7 +82,7 @@ def draw_frames(scene: str) -> Iterator[io.BytesIO]:
 
 
 def _draw_frame(digit: np.ndarray, scene: str, rng: np.random.Generator) -> io.BytesIO:
-  """Lays a digit, uint8 [28, 28], as dark ink on a sheet of paper."""
+  """Places a digit, uint8 [28, 28], as dark ink on a sheet of paper."""
   turn, near = (rng.uniform(-_TURN, _TURN), rng.uniform(*_NEAR)) if scene == "held" else (1, 1)
   ink = Image.new("L", (_WIDTH, _HEIGHT))
   side = round(_SIDE * near)
@@ -100,7 +99,7 @@ def _draw_frame(digit: np.ndarray, scene: str, rng: np.random.Generator) -> io.B
 
 
 def _draw_lines(pitch: float, turn: float, *, squared: bool) -> np.ndarray:
-  """Draws the lines of paper, turned by degrees: float [480, 640], 1 where one is."""
+  """Draws the lines of paper, rotated by degrees: float [480, 640], 1 on a line."""
   rows, columns = np.mgrid[:_HEIGHT, :_WIDTH]
   turned = (columns + 1j * rows) * np.exp(1j * np.deg2rad(turn))
   places = (turned.imag, turned.real) if squared else (turned.imag,)

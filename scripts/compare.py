@@ -1,8 +1,8 @@
-"""Measures this project against other ways to do the same work, in turn, in one run.
+"""Measures this project against other implementations of the same work, in turn, in one run.
 
   python scripts/compare.py --data_dir=DIR [--rounds=5] [--work=dense,cnn] [--peers_python=PYTHON]
 
-DIR is where TFDS has prepared MNIST (its default: ~/tensorflow_datasets). What is compared:
+DIR is where TFDS has prepared MNIST (its default: ~/tensorflow_datasets). Compared are:
 
 - dense: `configs/dense.cfg` in steady training, against Keras's `fit`, PyTorch and JAX;
 - dense_512: the same network with batches of 512, against PyTorch and JAX;
@@ -12,11 +12,11 @@ DIR is where TFDS has prepared MNIST (its default: ~/tensorflow_datasets). What 
 - command: the whole `train --flagfile=configs/dense.cfg`, against the tutorials' Keras script;
 - summaries: the same with `--summaries=basic` and `all`, against `none`.
 
-The peers, in `scripts/peers/`, are programs that stay alive and train an epoch each in turn.
-PyTorch and JAX are no part of this project's environment: where `--peers_python` lacks one, its
-rows are skipped, and what to install is said. Ratios are taken round by round, and each is the
-median with the lowest and the highest. The machine has to be quiet: libraries whose threads wait
-for each other in a loop, as PyTorch's do, lose most of their speed beside another program.
+The peers, in `scripts/peers/`, are long-lived programs that take turns training an epoch. PyTorch
+and JAX are not part of this project's environment: if `--peers_python` lacks one, its rows are
+skipped, with the command that installs it. Ratios are taken round by round; the table shows the
+median, lowest and highest. Keep the machine quiet: libraries whose threads busy-wait, as PyTorch's
+do, lose most of their speed next to another program.
 
 The last line on stdout is one JSON object.
 """
@@ -43,7 +43,7 @@ from mnist_research.runtime.errors import UserError
 
 SCRIPTS = Path(__file__).resolve().parent
 CONFIGS = SCRIPTS.parent / "configs"
-# The peers hold nothing out.
+# The peers hold out nothing.
 DENSE = [f"--flagfile={CONFIGS / 'dense.cfg'}", "--validation_examples=0"]
 CNN = [f"--flagfile={CONFIGS / 'small_cnn.cfg'}", "--precision=bfloat16"]
 LARGE = ["--hidden_units=2500,2000,1500,1000,500", "--batch_size=512", "--precision=bfloat16"]
@@ -51,10 +51,10 @@ LARGE += ["--validation_examples=0"]
 
 
 class Peer(NamedTuple):
-  """Another way to do the same work.
+  """Another implementation of the same work.
 
   Attributes:
-    name: for people.
+    name: the name in the table.
     script: under `peers/`.
     arguments: of the script.
   """
@@ -65,7 +65,7 @@ class Peer(NamedTuple):
 
 
 class Work(NamedTuple):
-  """What is trained, here and by others.
+  """A training, here and by others.
 
   Attributes:
     flags: of `mnist_research.train`.
@@ -86,7 +86,7 @@ TORCH = [
   Peer("PyTorch, eager, DataLoader", "torch_loop", ["--input=loader"]),
 ]
 JAX = Peer("JAX, scan", "jax_scan")
-# Of each library what was fastest here comes first; what changes the precision comes last.
+# For each library the fastest way comes first; other precisions come last.
 WORKS = {
   "dense": Work(
     DENSE,
@@ -119,7 +119,7 @@ WORKS = {
 
 
 def main(arguments: flags.FlagValues, others: list[str]) -> None:
-  """Does the work that is asked for and prints the table."""
+  """Does the requested work and prints the table."""
   app.refuse_arguments(others)
   for work in arguments.work:
     if work not in {**WORKS, **MEASURES}:
@@ -141,27 +141,27 @@ def main(arguments: flags.FlagValues, others: list[str]) -> None:
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which work, against whom, and for how long."""
+  """Defines the flags: the work, the peers, and the length."""
   config_flags.define(flag_values, ["dataset", "data_dir", "manual_dir"])
   everything = [*WORKS, *MEASURES]
   flags.DEFINE_integer("rounds", 5, "turns of each", lower_bound=1, flag_values=flag_values)
-  flags.DEFINE_list("work", everything, "what is compared", flag_values=flag_values)
+  flags.DEFINE_list("work", everything, "what to compare", flag_values=flag_values)
   command_line.define_path(
-    "peers_python", sys.executable, "Python that has the peers' libraries", flag_values
+    "peers_python", sys.executable, "Python interpreter with the peers' libraries", flag_values
   )
   flags.DEFINE_integer(
-    "turn_steps", 0, "steps of a turn; 0: an epoch", lower_bound=0, flag_values=flag_values
+    "turn_steps", 0, "steps per turn; 0: an epoch", lower_bound=0, flag_values=flag_values
   )
   flags.DEFINE_integer(
-    "num_seeds", 30, "trainings of accuracy", lower_bound=1, flag_values=flag_values
+    "num_seeds", 30, "number of trainings for accuracy", lower_bound=1, flag_values=flag_values
   )
   flags.DEFINE_integer(
-    "epochs", 10, "of the trainings of command", lower_bound=1, flag_values=flag_values
+    "epochs", 10, "epochs of the trainings for command", lower_bound=1, flag_values=flag_values
   )
 
 
 def write_arrays(arguments: flags.FlagValues, directory: Path) -> dict[str, Path]:
-  """Writes the examples for programs that know neither TFDS nor this package."""
+  """Writes the examples for programs that use neither TFDS nor this package."""
   app.load_tensorflow()
   from mnist_research.data import datasets, splits
 
@@ -175,7 +175,7 @@ def write_arrays(arguments: flags.FlagValues, directory: Path) -> dict[str, Path
 
 
 def data_flags(arguments: flags.FlagValues) -> list[str]:
-  """The flags by which a command of this package finds the same examples."""
+  """The flags with which a command of this package finds the same examples."""
   return [f"--{name}={arguments[name].value}" for name in ("dataset", "data_dir", "manual_dir")]
 
 
@@ -208,7 +208,7 @@ def peer_command(python: str, script: str, *given: str) -> list[str]:
 
 
 def measure_large(arguments: flags.FlagValues, _: dict[str, Path]) -> list[Row]:
-  """Holds the training of a large network against its bare matrix products."""
+  """Compares the training of a large network with its bare matrix products."""
   given = ["--benchmark=throughput", f"--rounds={arguments.rounds}", *steps_flags(arguments)]
   record = run_benchmark(arguments, *given, *LARGE)
   share = Spread(*(record[f"limit_share{end}"] for end in ("", "_lowest", "_highest")))
@@ -231,7 +231,7 @@ def measure_accuracy(arguments: flags.FlagValues, _: dict[str, Path]) -> list[Ro
 
 
 def run_benchmark(arguments: flags.FlagValues, *given: str) -> dict[str, Any]:
-  """Returns what `mnist_research.benchmark` prints."""
+  """Returns the output of `mnist_research.benchmark`."""
   command = [sys.executable, "-m", "mnist_research.benchmark", *given]
   return timed([*command, *data_flags(arguments)])[1]
 

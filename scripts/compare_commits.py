@@ -2,13 +2,13 @@
 
   python scripts/compare_commits.py --commit=REF --workdir=runs/commits
 
-Trains every config for some steps with `--deterministic`, once with the package as it is in this
-checkout and once as it was at another commit, and compares all losses, digit for digit. Prints one
-JSON object a config on stdout: config, same, test_loss, and where the two first differ. Exits with
-1 where any differs.
+Trains every config for some steps with `--deterministic`, once with the package in this checkout
+and once with that of another commit, and compares all losses digit by digit. Prints one JSON object
+per config on stdout: config, same, test_loss, and where the two first differ. Exits with 1 if any
+differs.
 
-The runs of a commit stay in `--workdir`, so a second comparison with the same commit trains this
-checkout alone.
+The runs of a commit are kept in `--workdir`, so a second comparison with the same commit only
+trains this checkout.
 """
 
 import json
@@ -24,15 +24,15 @@ from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
-# What the clock decides, and what was added to a line since.
+# Fields that depend on the clock, and fields that were added later.
 _COMPARED = ("loss", "accuracy", "learning_rate")
 
 
 class Outcome(NamedTuple):
-  """What a run left.
+  """The records of a run.
 
   Attributes:
-    lines: for each line of metrics.jsonl its step, split and what is compared.
+    lines: for each line of metrics.jsonl its step, its split and the compared values.
     test_loss: of result.json.
   """
 
@@ -41,10 +41,10 @@ class Outcome(NamedTuple):
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: what is trained, and what it is compared with."""
+  """Defines the flags: the configs, and the commit."""
   config_flags.define(flag_values, ["workdir", "data_dir"])
   flags.DEFINE_string(
-    "commit", "", "what to compare with: any name git knows", flag_values=flag_values
+    "commit", "", "commit to compare with: any name that git resolves", flag_values=flag_values
   )
   flags.DEFINE_list(
     "configs", [], "configs to train, such as dense,cnn; empty: all", flag_values=flag_values

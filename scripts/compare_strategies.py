@@ -2,10 +2,10 @@
 
   python scripts/compare_strategies.py --rounds=5 -- --flagfile=configs/dense.cfg
 
-What stands behind `--` are flags of `mnist_research.benchmark`, which measures each way once a
-round, in processes of its own; on a CPU each way has all cores. The ratios are of examples a
-second, over those of one device in the same round: the median, with the lowest and the highest
-beside it. The last line on stdout is one JSON object.
+Arguments after `--` are flags of `mnist_research.benchmark`, which measures each way once per
+round, in its own processes; on a CPU each way has all cores. The ratios are examples per second
+relative to one device in the same round: median, lowest and highest. The last line on stdout is one
+JSON object.
 """
 
 import json
@@ -25,7 +25,7 @@ LAUNCHER = [sys.executable, str(Path(__file__).with_name("launch_local.py")), "-
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: how often, and how many devices and workers."""
+  """Defines the flags: the rounds, and the numbers of devices and workers."""
   flags.DEFINE_integer("rounds", 5, "how often", lower_bound=1, flag_values=flag_values)
   flags.DEFINE_integer(
     "replicas", 2, "devices, and workers", lower_bound=1, flag_values=flag_values
@@ -43,7 +43,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def measure_round(others: list[str], replicas: int) -> dict[str, dict]:
-  """Returns what the benchmark says of each way, each measured alone."""
+  """Returns the benchmark's output for each way, measured alone."""
   with tempfile.TemporaryDirectory() as logs:
     workers = [*LAUNCHER, f"--workers={replicas}", f"--logs={logs}", "--", *COMMAND, *others]
     return {
@@ -62,7 +62,7 @@ def measure(command: list[str]) -> dict:
 
 
 def summarize(rounds: list[dict[str, dict]]) -> dict:
-  """Returns ratios, rates and the costs of summing gradients, and prints the ratios to people."""
+  """Returns ratios, rates and the costs of summing gradients, and prints the ratios."""
   summary: dict = {"gradient_bytes": rounds[0]["mirrored"]["gradient_bytes"]}
   for way in rounds[0]:
     rates = [each[way]["examples_per_second"] for each in rounds]

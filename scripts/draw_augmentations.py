@@ -1,10 +1,10 @@
-"""Draws what each kind of --augment does to training examples.
+"""Draws the effect of each kind of --augment on training examples.
 
   python scripts/draw_augmentations.py --flagfile=configs/cnn.cfg --output=augmentations.png
 
-Five examples with each kind at the strength that the flags give it, on all of them; the last five
-are all kinds of the config together, each on its share. Left out are mixup and cutmix, which change
-targets as well, and flip, which needs no picture.
+Five examples with each kind at the strength of the flags, applied to all of them; the last five
+show all kinds of the config together, each with its probability. mixup and cutmix, which also
+change targets, and flip are omitted.
 """
 
 import numpy as np

@@ -1,15 +1,15 @@
-"""Writes the compiled training step as StableHLO, which other engines run.
+"""Writes the compiled training step as StableHLO, for other engines.
 
   python scripts/export_step.py --flagfile=configs/dense.cfg --output=step
   python scripts/run_stablehlo.py step
 
 It takes the flags of `train`. The exported function is the block of steps that `train` compiles:
 its loop, random numbers, gradients and optimizer. It takes images and labels, [steps, batch, ...],
-the number of steps to do, and the state; it returns loss, hits and the like of each step, and the
-state after them. The directory holds
+the number of steps to run, and the state; it returns the metrics of each step, and the state after
+them. The directory contains
 
 - block.stablehlo: the function, a portable artifact of StableHLO;
-- manifest.json: the names, in order, of what it takes and returns, and the settings of the run;
+- manifest.json: the names of its arguments and results, in order, and the settings of the run;
 - state.npz: the initial state, an array for each of those names;
 - blocks.npz: the run's first blocks, with the losses and hits that TensorFlow computed on them.
 
@@ -33,7 +33,7 @@ from mnist_research.runtime import app, command_line, files
 from mnist_research.runtime.errors import UserError, writing
 from mnist_research.training import optimizers, steps
 
-# What the function takes before the state.
+# The arguments before the state.
 _ARGUMENTS = ("images", "labels", "num_steps")
 
 
@@ -42,10 +42,10 @@ class Lowered(NamedTuple):
 
   Attributes:
     artifact: StableHLO.
-    state: the arrays that it takes after `num_steps`, before the first step.
+    state: the arrays that follow `num_steps`, before the first step.
     takes: the name of each argument.
-    returns: the name of each result: `losses`, `correct` and the like, and then of the state.
-    operations: how many it has.
+    returns: the name of each result: `losses`, `correct` and other metrics, then the state.
+    operations: their number.
   """
 
   artifact: bytes
@@ -56,7 +56,7 @@ class Lowered(NamedTuple):
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: the run, how much of it, and where it goes."""
+  """Defines the flags: the run, the number of blocks, and the output."""
   config_flags.define(flag_values)
   command_line.define_path("output", "", "directory to write", flag_values)
   flags.DEFINE_integer(
@@ -70,7 +70,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Lowers the block of a run, trains on its first blocks, and writes all."""
+  """Lowers the block of a run, trains on its first blocks, and writes everything."""
   app.refuse_arguments(arguments)
   settings = config_flags.from_flags(flag_values)
   output = Path(app.required(flag_values, "output"))
@@ -113,7 +113,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def _tolerance(bench: Bench) -> float:
-  """Returns how far, as a share, a loss of another engine may be from TensorFlow's.
+  """Returns the largest relative difference allowed between losses of two engines.
 
   In float32, compiled by XLA on both sides, 1,146 steps differed by 6e-7 at most; without XLA in
   TensorFlow two steps differed by 1e-4, and in bfloat16 five by 1e-3.
@@ -122,7 +122,7 @@ def _tolerance(bench: Bench) -> float:
 
 
 def state_variables(training: Training) -> dict[str, tf.Variable]:
-  """Returns each variable of the state by the name that a checkpoint has for it, or Keras's own."""
+  """Returns each variable of the state by its name in a checkpoint, or Keras's own."""
   state = training.state
   named: dict[str, Any] = {"step": state.step}
   models = {"model": state.model, "averages": state.averages}
@@ -140,9 +140,9 @@ def state_variables(training: Training) -> dict[str, tf.Variable]:
 def lower(training: Training, version: str) -> Lowered:
   """Returns the block of steps in StableHLO.
 
-  TensorFlow's compiler passes the arguments first, and then the variables that the function uses.
-  It returns the results, and then those variables that the function wrote; which one is written to
-  which, it notes as an alias.
+  TensorFlow's compiler passes the arguments first, then the variables that the function uses. It
+  returns the results, then the variables that the function wrote; aliases record which result
+  belongs to which variable.
 
   Raises:
     UserError: XLA can't compile the steps, or StableHLO has no such version.
@@ -168,7 +168,7 @@ def lower(training: Training, version: str) -> Lowered:
 
 
 def captured_state(concrete: Any, variables: dict[str, tf.Variable]) -> dict[str, np.ndarray]:
-  """Returns what a function uses beside its arguments, in the order in which XLA takes it."""
+  """Returns what a function uses besides its arguments, in the order of XLA's parameters."""
   named = {id(v.handle): (v.name, v) for v in concrete.variables}
   named |= {id(v.handle): (name, v) for name, v in variables.items()}
   state = {}
@@ -181,14 +181,14 @@ def captured_state(concrete: Any, variables: dict[str, tf.Variable]) -> dict[str
 
 
 def to_portable(text: str, version: str) -> tuple[bytes, dict[int, int], int]:
-  """Returns a module as a portable artifact, without what belongs to XLA alone.
+  """Returns a module as a portable artifact, without parts that only XLA understands.
 
-  TensorFlow leaves notes for XLA in it (the attributes `mhlo.*`), and an operation of XLA's,
-  `mhlo.copy`, whose result is its operand.
+  TensorFlow adds attributes for XLA (`mhlo.*`), and an XLA operation, `mhlo.copy`, whose result is
+  its operand.
 
   Returns:
-    The artifact; the place of the argument that each result which is of the state is written to, by
-    the place of the result; how many operations there are.
+    The artifact; for the index of each result that belongs to the state, the index of the argument
+    that it overwrites; the number of operations.
   """
   from jax.extend.mlir import ir
   from jax.extend.mlir.dialects import stablehlo
@@ -226,7 +226,7 @@ def to_portable(text: str, version: str) -> tuple[bytes, dict[int, int], int]:
 
 
 def _aliases(module: Any) -> dict[int, int]:
-  """Returns which argument each result that is of the state is written to."""
+  """Returns which argument each result of the state overwrites."""
   aliases = {}
   for entry in module.operation.attributes["mhlo.input_output_alias"]:
     (result,) = list(entry["output_index"])
@@ -240,7 +240,7 @@ def _present(metrics: steps.StepMetrics) -> dict[str, tf.Tensor]:
 
 
 def train(training: Training, count: int) -> dict[str, np.ndarray]:
-  """Trains on the first blocks of the run, and returns them with what came of each step."""
+  """Trains on the first blocks of the run, and returns them with the metrics of each step."""
   plan = training.bench.plan
   blocks = plan.blocks()[:count]
   if len(blocks) < count:

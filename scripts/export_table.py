@@ -2,9 +2,9 @@
 
   python scripts/export_table.py --workdir=runs/dense
 
-Every format is made by `python -m mnist_research.export` and runs on one core: SavedModel in
-TensorFlow, TFLite in LiteRT, ONNX in ONNX Runtime. In each round every format takes its turn, so
-that what else the machine does meets all of them; the times are the medians over the rounds.
+Every format is written by `python -m mnist_research.export` and runs on one core: SavedModel in
+TensorFlow, TFLite in LiteRT, ONNX in ONNX Runtime. The formats take turns in each round, so that
+other load affects all of them; times are medians over the rounds.
 """
 
 import json
@@ -28,7 +28,7 @@ from mnist_research.runtime import app
 from mnist_research.workdir import Workdir
 
 _FORMATS = ("saved_model", "tflite", "tflite_int8", "onnx")
-# Images that one round gives to a network, one by one and together.
+# Images per round for a network, one by one and together.
 _ALONE, _BATCH = 100, 1000
 
 # From images, uint8 [N, 28, 28, 1], to probabilities, float32 [N, classes].
@@ -36,11 +36,9 @@ _Network = Callable[[np.ndarray], np.ndarray]
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which network, and how long it is measured."""
+  """Defines the flags: the network, and the number of rounds."""
   config_flags.define(flag_values, ["workdir", "data_dir"])
-  flags.DEFINE_integer(
-    "rounds", 20, "turns that each format has", lower_bound=1, flag_values=flag_values
-  )
+  flags.DEFINE_integer("rounds", 20, "turns of each format", lower_bound=1, flag_values=flag_values)
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
@@ -80,7 +78,7 @@ def export(name: str, path: Path, workdir: str, data_dir: str) -> int:
 
 
 def load(name: str, path: Path) -> _Network:
-  """Returns an exported network, which runs on one core."""
+  """Returns an exported network that runs on one core."""
   if name == "saved_model":
     network = tf.saved_model.load(str(path)).signatures["serving_default"]
     return lambda images: network(images=tf.constant(images))["probabilities"].numpy()
@@ -94,7 +92,7 @@ def load(name: str, path: Path) -> _Network:
 
 
 def count_errors(network: _Network, test: splits.Split) -> int:
-  """Returns how many test examples are predicted wrongly."""
+  """Returns the number of wrong predictions on the test examples."""
   starts = range(0, test.num_examples, _BATCH)
   labels = [network(test.images[start : start + _BATCH]).argmax(axis=1) for start in starts]
   return int(np.count_nonzero(np.concatenate(labels) != test.labels))
@@ -103,8 +101,8 @@ def count_errors(network: _Network, test: splits.Split) -> int:
 def measure(
   paths: dict[str, Path], images: np.ndarray, rounds: int
 ) -> dict[str, tuple[float, float]]:
-  """Returns the median seconds an image of each format, alone and in a batch."""
-  # Each has one shape only: LiteRT allocates anew when it changes.
+  """Returns the median seconds per image of each format, alone and in a batch."""
+  # Each has only one shape: LiteRT reallocates when it changes.
   alone = {name: load(name, path) for name, path in paths.items()}
   together = {name: load(name, path) for name, path in paths.items()}
   batch = np.resize(images, (_BATCH, *images.shape[1:]))

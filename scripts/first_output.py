@@ -1,11 +1,11 @@
-"""Times how long each command is silent on a terminal after it was started.
+"""Times how long each command is silent on a terminal after it starts.
 
   python scripts/first_output.py
   python scripts/first_output.py --commands=train,report --repeats=9
 
-Each is started in a folder of its own, on a terminal that this script makes, and ended as soon as
-it has written something. Prints a JSON object for each on stdout: command, seconds_median,
-seconds_lowest, first (what it wrote). The table on stderr is for people.
+Each is started in a new folder, on a pseudo-terminal, and ended as soon as it has written
+something. Prints a JSON object for each on stdout: command, seconds_median, seconds_lowest, first
+(what it wrote), and a table on stderr.
 """
 
 import os
@@ -43,17 +43,17 @@ ARGUMENTS: Mapping[str, str] = {
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which commands, and how often each is started."""
+  """Defines the flags: the commands, and the number of starts."""
   flags.DEFINE_list(
     "commands", list(ARGUMENTS), f"which, of {', '.join(ARGUMENTS)}", flag_values=flag_values
   )
   flags.DEFINE_integer(
-    "repeats", 5, "how often each is started", lower_bound=1, flag_values=flag_values
+    "repeats", 5, "number of starts of each", lower_bound=1, flag_values=flag_values
   )
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Times the commands, and prints what came out."""
+  """Times the commands, and prints the results."""
   app.refuse_arguments(arguments)
   print(f"{'command':<10} {'median':>8} {'lowest':>8}  first output", file=sys.stderr)
   for command in flag_values.commands:
@@ -66,7 +66,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def time_command(command: str, repeats: int) -> tuple[list[float], str]:
-  """Starts a command some times; returns the seconds to its first output, and that output."""
+  """Starts a command several times; returns the seconds to its first output, and that output."""
   times, first = [], ""
   for _ in range(repeats):
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +79,7 @@ def time_command(command: str, repeats: int) -> tuple[list[float], str]:
 
 
 def _files(folder: Path) -> dict[str, str]:
-  """Makes what commands are given: a run, and a picture."""
+  """Creates the inputs of the commands: a run, and a picture."""
   from PIL import Image
 
   run = shutil.copytree(SHIPPED, folder / "finished")
@@ -99,7 +99,7 @@ def _first_output(command: Sequence[str], folder: Path) -> tuple[float, str]:
     os.close(there)
     try:
       written = os.read(here, 4096)
-    except OSError:  # It ended without a word.
+    except OSError:  # It ended without output.
       written = b""
     seconds = time.perf_counter() - started
     process.kill()

@@ -1,18 +1,18 @@
-"""Gives commands malformed flags, files and environments, for as long as asked.
+"""Runs commands with malformed flags, files and environments, for a given time.
 
   python scripts/fuzz.py --minutes=60 --seed=0 --workdir=runs/fuzz --data_dir=DIR
 
-What is drawn comes from tests/malformed.py; case N of a seed is the same each time, and `--first=N`
-begins there. Kinds of cases:
+The inputs come from tests/malformed.py; case N of a seed is always the same, and `--first=N` starts
+there. Kinds of cases:
 
-  flags, flagfile, tf_config   read as `train` reads them: refused, or taken and, written into a
-                               flagfile, read as the same settings
-  run                          one file of a finished run is damaged, and train, evaluate, predict
-                               or report has to refuse it, or to answer as before
-  picture                      `predict` of a damaged picture
-  environment                  evaluate, in a process of its own, with an odd variable
+  flags, flagfile, tf_config   parsed as by `train`: refused, or accepted and, after a round trip
+                               through a flagfile, equal
+  run                          one file of a finished run is corrupt, and train, evaluate, predict
+                               or report must refuse it, or answer as before
+  picture                      `predict` of a corrupt picture
+  environment                  evaluate, in a new process, with an odd variable
 
-An outcome is `refused` (exit code 2 and one line), `answered` (as of undamaged files), or a defect:
+An outcome is `refused` (exit code 2 and one line), `answered` (as for intact files), or a defect:
 `wrong` (another answer), `traceback`, `late` (over two minutes), or `exit N`. The last line on
 stdout is one JSON object with the number of each outcome by kind; the exit code is 1 if there was a
 defect, which stderr describes.
@@ -42,7 +42,7 @@ from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.notes import set_up_log
 from mnist_research.sweeps import workers
 
-# What draws the inputs belongs to the tests.
+# The code that draws the inputs belongs to the tests.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 import malformed
 
@@ -69,7 +69,7 @@ _VALUES = (
 
 
 class Answer(NamedTuple):
-  """What a command said.
+  """The output of a command.
 
   Attributes:
     code: its exit code; None: it was killed after `_SECONDS`.
@@ -85,7 +85,7 @@ class Answer(NamedTuple):
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: how long, what is drawn, and where."""
+  """Defines the flags: the time, the inputs, and the workdir."""
   config_flags.define(flag_values, ["workdir", "data_dir"])
   flags.DEFINE_float("minutes", 1.0, "how long", lower_bound=0.0, flag_values=flag_values)
   flags.DEFINE_integer("seed", 0, "of what is drawn", lower_bound=0, flag_values=flag_values)
@@ -93,7 +93,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Fuzzes as long as asked, and prints what came of it."""
+  """Fuzzes for the given time, and prints the outcomes."""
   app.refuse_arguments(arguments)
   directory = Path(app.required(flag_values, "workdir")).resolve()
   shutil.rmtree(directory, ignore_errors=True)
@@ -124,7 +124,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 class Fuzzer:
-  """A finished run, and what the commands say of it."""
+  """A finished run, and the commands' answers about it."""
 
   def __init__(self, directory: Path, data_dir: str):
     """Trains it, in `directory`, on a dataset that is prepared in `data_dir`."""
@@ -143,12 +143,12 @@ class Fuzzer:
     self._expected = {name: self._of_copy(name, lambda _: None) for name in self._commands}
 
   def flags(self, values: random.Random) -> tuple[str, str]:
-    """Reads odd flags."""
+    """Parses odd flags."""
     arguments = malformed.any_flags(values)
     return self._read(arguments, str(arguments)[:500])
 
   def flagfile(self, values: random.Random) -> tuple[str, str]:
-    """Reads an odd flagfile, as the user's own and as a workdir's."""
+    """Parses an odd flagfile, as the user's own and as a workdir's."""
     content = malformed.flagfile(values)
     path = self._directory / "odd.cfg"
     path.write_bytes(content)
@@ -160,7 +160,7 @@ class Fuzzer:
     return outcome, what
 
   def tf_config(self, values: random.Random) -> tuple[str, str]:
-    """Reads an odd TF_CONFIG."""
+    """Parses an odd TF_CONFIG."""
     from mnist_research.workers import parse_tf_config
 
     text = malformed.tf_config(values)
@@ -168,7 +168,7 @@ class Fuzzer:
     return outcome, f"{what} {text[:500]!r}"
 
   def damaged_run(self, values: random.Random) -> tuple[str, str]:
-    """Asks a command about a run of which a file was damaged."""
+    """Runs a command on a run with a corrupt file."""
     name = values.choice(list(self._commands))
     what = ""
 
@@ -180,14 +180,14 @@ class Fuzzer:
     return self._judge(answer, self._expected[name], f"{name}: {what}")
 
   def picture(self, values: random.Random) -> tuple[str, str]:
-    """Reads a damaged picture; whatever is seen in it is an answer."""
+    """Reads a corrupt picture; any prediction is an answer."""
     path = self._directory / "picture.png"
     path.write_bytes(malformed.any_picture(values))
     answer = self._call("predict", [f"--workdir={self._whole}", str(path)])
     return self._judge(answer, answer, "picture")
 
   def environment(self, values: random.Random) -> tuple[str, str]:
-    """Asks for figures with odd variables."""
+    """Runs evaluate with odd variables."""
     variables = {values.choice(_VARIABLES): values.choice(_VALUES) for _ in range(2)}
     shutil.rmtree(self._run, ignore_errors=True)
     shutil.copytree(self._whole, self._run)
@@ -204,7 +204,7 @@ class Fuzzer:
     return self._judge(answer, self._expected["evaluate"], str(variables))
 
   def _read(self, arguments: list[str], what: str) -> tuple[str, str]:
-    """Reads settings as `train` does; what is taken has to be the same from a flagfile."""
+    """Parses settings as `train` does; accepted ones must survive a flagfile."""
     path = self._directory / "written.cfg"
 
     def read() -> None:
@@ -218,18 +218,18 @@ class Fuzzer:
     return outcome, f"{reason} {what}"
 
   def _of_copy(self, name: str, change: Any) -> Answer:
-    """Asks a command about a copy of the run that was changed."""
+    """Runs a command on a changed copy of the run."""
     shutil.rmtree(self._run, ignore_errors=True)
     shutil.copytree(self._whole, self._run)
     change(self._run)
     answer = self._call(name, self._commands[name])
     pages = [path.read_bytes() for path in sorted((self._run / "report").glob("*"))]
     if any(b"environment.json can" in page for page in pages):
-      return answer._replace(files="told")  # That file is shown, and nothing follows from it.
+      return answer._replace(files="told")  # The file is only shown, and affects nothing else.
     return answer._replace(files=hashlib.sha256(b"".join(pages)).hexdigest())
 
   def _call(self, name: str, arguments: list[str]) -> Answer:
-    """Does what a command line asks, in a process that was forked with TensorFlow loaded."""
+    """Runs a command line in a process that was forked with TensorFlow loaded."""
     arguments = [*arguments, f"--data_dir={self._data_dir}"]
     outputs = (self._directory / "stdout", self._directory / "stderr")
     context = multiprocessing.get_context("forkserver")
@@ -272,24 +272,24 @@ CASES: Mapping[str, tuple[Any, int]] = {
 
 
 class _OtherError(Exception):
-  """Something was read otherwise than it was written."""
+  """Something was read differently from what was written."""
 
 
 def _judged(read: Any) -> tuple[str, str]:
-  """Names the outcome of what this process read."""
+  """Names the outcome of parsing in this process."""
   try:
     read()
   except UserError as error:
     return "refused", str(error)
   except _OtherError as error:
     return "wrong", str(error)
-  except Exception:  # noqa: BLE001 - Whatever it is, it is a defect.
+  except Exception:  # noqa: BLE001 - Any exception is a defect.
     return "traceback", traceback.format_exc()
   return "answered", ""
 
 
 def _answer(name: str, arguments: list[str], outputs: tuple[Path, Path]) -> None:
-  """Does what a command line asks, in this process, and ends it."""
+  """Runs a command line in this process, and ends it."""
   for descriptor, path in enumerate(outputs, start=1):
     with path.open("wb") as file:
       os.dup2(file.fileno(), descriptor)

@@ -1,19 +1,19 @@
-"""Measures what a GPU does with this package: one command, one JSON file, one table.
+"""Measures this package on a GPU: one command, one JSON file, one table.
 
   python scripts/gpu_check.py --output=gpu_check.json -- --data_dir=DIR
   python scripts/gpu_check.py --wheels=DIR --seconds=540 -- --manual_dir=DIR
 
-What stands behind `--` are flags of `mnist_research.train` for every case: where the data is, say.
-Each case is a command of this repository in a process of its own: `doctor`; the tests marked `gpu`;
-where weights and batches are; the memory that a run takes of the GPU; throughput of dense.cfg,
-cnn.cfg and fast.cfg in float32, bfloat16 and float16, with XLA and without; the strategies; time
-to 99% over 30 seeds; the step as StableHLO under JAX; JAX and PyTorch beside this package. A case
-that fails, or for which no time is left, is listed with the reason, and the others go on. The file
-is written anew after each case. Where there is no GPU, fewer cases run and all are labeled CPU.
+Arguments after `--` are flags of `mnist_research.train` for every case, such as the data directory.
+Each case is a command of this repository in its own process: `doctor`; the tests marked `gpu`;
+placement of weights and batches; GPU memory of a run; throughput of dense.cfg, cnn.cfg and fast.cfg
+in float32, bfloat16 and float16, with and without XLA; the strategies; time to 99% over 30 seeds;
+the step as StableHLO under JAX; JAX and PyTorch next to this package. A case that fails, or for
+which no time is left, is listed with the reason, and the others continue. The file is rewritten
+after each case. Without a GPU, fewer cases run and all are labeled CPU.
 
-Python alone is needed: --wheels installs the packages of a directory first, beside those that are
-there. The table goes to stderr, and as Markdown beside the file; the last line on stdout is one
-JSON object: device, done, failed, skipped, output. The exit code is 2 where a case failed.
+Only Python is needed: --wheels first installs the packages of a directory. The table goes to
+stderr, and as Markdown next to the file; the last line on stdout is one JSON object: device, done,
+failed, skipped, output. The exit code is 2 if a case failed.
 """
 
 import argparse
@@ -34,13 +34,13 @@ CONFIGS, SCRIPTS = ROOT / "configs", ROOT / "scripts"
 # A command ends within three seconds of SIGTERM.
 _GRACE_SECONDS = 10
 PRECISIONS = ("float32", "bfloat16", "float16")
-# Of a JSON object, what the table shows, in this order.
+# Entries of a JSON object that the table shows, in this order.
 SHOWN = (
   "examples_per_second", "limit_fraction", "test_accuracy_mean", "test_accuracy_std",
   "train_seconds_median", "largest_difference", "weights", "batches", "peak_bytes", "held_bytes",
   "passed", "skipped", "can_train",
 )  # fmt: skip
-# Where weights and batches are, and what a short training takes of the GPU's memory.
+# The placement of weights and batches, and the GPU memory of a short training.
 PLACEMENT = """
 import json, sys
 from mnist_research.config import Config, flags as config_flags
@@ -67,10 +67,10 @@ print(json.dumps(found))
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """One thing to measure.
+  """A measurement.
 
   Attributes:
-    name: for people and programs.
+    name: the name of the case.
     command: what measures it; the last line of its stdout is a JSON object.
   """
 
@@ -79,14 +79,14 @@ class Case:
 
 
 def main() -> int:
-  """Runs the cases, writes what they said, and returns the exit code."""
+  """Runs the cases, writes their results, and returns the exit code."""
   arguments = parse_arguments()
   environment = dict(os.environ)
   with tempfile.TemporaryDirectory() as directory:
     if arguments.wheels:
       site = install(arguments.wheels, Path(directory) / "site")
       environment["PYTHONPATH"] = os.pathsep.join([str(site), environment.get("PYTHONPATH", "")])
-    # The peers' scripts, and the package itself, wherever this is called.
+    # For the peers' scripts and the package itself, wherever this is called.
     paths = [str(ROOT), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     gpus = list_gpus()
@@ -110,7 +110,7 @@ def main() -> int:
 
 
 def parse_arguments() -> argparse.Namespace:
-  """Returns what the command line asks for."""
+  """Parses the command line."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -147,7 +147,7 @@ def list_gpus() -> list[str]:
 
 
 def cases(arguments: argparse.Namespace, gpu: bool, directory: Path) -> Iterator[Case]:
-  """Yields what is measured, the most telling first: time may run out."""
+  """Yields the cases, the most informative first: time may run out."""
   given = [f"--device={'gpu' if gpu else 'cpu'}", *arguments.flags]
   python = [sys.executable]
   module = [*python, "-m", "mnist_research.{}"]
@@ -155,7 +155,7 @@ def cases(arguments: argparse.Namespace, gpu: bool, directory: Path) -> Iterator
   benchmark = [part.format("benchmark") for part in module]
   rounds = f"--rounds={arguments.rounds}"
   dense, cnn, fast = (f"--flagfile={CONFIGS / name}.cfg" for name in ("dense", "cnn", "fast"))
-  no_fallback = "--fallback_dataset="  # Other digits would be other figures.
+  no_fallback = "--fallback_dataset="  # Other digits would give other figures.
 
   def throughput(config: str, *flags: str) -> list[str]:
     return [*benchmark, config, no_fallback, *given, "--benchmark=throughput", rounds, *flags]
@@ -183,7 +183,7 @@ def cases(arguments: argparse.Namespace, gpu: bool, directory: Path) -> Iterator
 
 
 def run(case: Case, seconds: float, environment: dict[str, str]) -> dict[str, Any]:
-  """Returns what came of a case."""
+  """Returns the result of a case."""
   record: dict[str, Any] = {"name": case.name, "command": short(case.command)}
   if seconds <= 0:
     return {**record, "status": "skipped", "reason": "no time was left"}
@@ -215,7 +215,7 @@ def run(case: Case, seconds: float, environment: dict[str, str]) -> dict[str, An
 
 
 def short(command: list[str]) -> str:
-  """Returns a command without the directories of this machine, and without programs in it."""
+  """Returns a command without this machine's directories and inline programs."""
   shown = ["..." if "\n" in part else part.replace(f"{ROOT}/", "") for part in command[1:]]
   return " ".join(["python", *shown])
 
@@ -234,14 +234,14 @@ def row(case: dict[str, Any]) -> str:
 
 
 def number(value: Any) -> str:
-  """Returns a value as people read it."""
+  """Formats a value for people."""
   if isinstance(value, bool) or not isinstance(value, int | float):
     return str(value)
   return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def write(output: Path, report: dict[str, Any]) -> None:
-  """Writes the file and the table beside it, each whole."""
+  """Writes the file and the table next to it, each completely."""
   table = [f"{report['device']}, {report['machine']}, Python {report['python']}", "",
            "| case | found |", "|---|---|", *map(row, report["cases"])]  # fmt: skip
   texts = {output: json.dumps(report, indent=2), output.with_suffix(".md"): "\n".join(table)}
@@ -253,7 +253,7 @@ def write(output: Path, report: dict[str, Any]) -> None:
 
 
 def conclude(report: dict[str, Any], output: Path) -> int:
-  """Prints how many cases did what, and returns the exit code."""
+  """Prints the number of cases by outcome, and returns the exit code."""
   counts = {
     status: [each["name"] for each in report["cases"] if each["status"] == status]
     for status in ("done", "failed", "skipped")
@@ -272,13 +272,13 @@ def run_tests() -> int:
   counts = {"passed": 0, "failed": 0, "skipped": 0}
 
   class Counter:
-    """Counts what came of each test."""
+    """Counts the outcomes of the tests."""
 
     def pytest_runtest_logreport(self, report: Any) -> None:
       if report.when == "call" or report.outcome != "passed":
         counts[report.outcome] += 1
 
-  # Its own output is people's.
+  # Its own output is for people.
   stdout = os.dup(1)
   os.dup2(2, 1)
   code = pytest.main(["-q", "-m", "gpu", "tests/test_gpu.py"], plugins=[Counter()])

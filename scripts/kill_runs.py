@@ -3,16 +3,16 @@
   python scripts/kill_runs.py --kills=70 --workdir=runs/kills --seed=0 -- --dataset=synthetic_digits
   python scripts/kill_runs.py --at=system_calls --kills=100 --workdir=runs/kills -- ...
 
-What stands behind `--` are flags of `mnist_research.train`. One run is left alone. Then runs of the
-same command are killed, started again, killed again, until each is finished; and compared with the
-one that was left alone: the digests of the last checkpoint (weights, optimizer, averages, step) and
-of the best one where it is kept, `metrics.jsonl` and `result.json`, and what TensorBoard reads of
-the event files (each value of each tag at each step, once), all but what the clock says.
+Arguments after `--` are flags of `mnist_research.train`. One run is uninterrupted. Other runs of
+the same command are killed and restarted until they finish, and compared with it: the digests of
+the last checkpoint (weights, optimizer, averages, step) and of the best one if it is kept,
+`metrics.jsonl` and `result.json`, and what TensorBoard reads from the event files (each value of
+each tag at each step, once), all except values that depend on the clock.
 
 With `--at=times` they are killed at random moments; with `--at=system_calls` just before a call
-that opens, writes, flushes, renames, makes or removes a file of the workdir. Calls are of one kind
-if they differ in the numbers of their path; those kinds come first that were killed at least often.
-The last line on stdout is one JSON object; the exit code is 1 if anything differs.
+that opens, writes, flushes, renames, creates or removes a file of the workdir. Calls are of one
+kind if their paths differ only in numbers; the kinds that were killed least often come first. The
+last line on stdout is one JSON object; the exit code is 1 if anything differs.
 """
 
 import collections
@@ -34,12 +34,12 @@ from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app
 from mnist_research.workdir import SPLITS
 
-# What the clock decides.
+# Values that depend on the clock.
 CLOCK = {"examples_per_second", "train_seconds", "sha256", "crc32"}
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: how often, when and where."""
+  """Defines the flags: the number of kills, their moments, and the workdir."""
   config_flags.define(flag_values, ["workdir"])
   flags.DEFINE_enum("at", "times", list(KILLERS), "what is drawn", flag_values=flag_values)
   flags.DEFINE_integer("kills", 70, "how often", lower_bound=0, flag_values=flag_values)
@@ -47,7 +47,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Kills as often as asked and prints what came of it."""
+  """Kills the given number of times and prints the results."""
   workdir = Path(app.required(flag_values, "workdir")).resolve()
   killer = KILLERS[flag_values.at](random.Random(flag_values.seed))
   outcome = kill_runs(killer, [*arguments, "--deterministic"], flag_values.kills, workdir)
@@ -58,7 +58,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 def kill_runs(
   killer: "Times | SystemCalls", arguments: list[str], kills: int, workdir: Path
 ) -> dict[str, Any]:
-  """Returns the number of kills by what the run was at, of runs, and the differences found."""
+  """Returns the number of kills by what the run was doing, of runs, and the differences found."""
   shutil.rmtree(workdir, ignore_errors=True)
   alone = workdir / "alone"
   killer.leave_alone(arguments, alone)
@@ -97,7 +97,7 @@ class Times:
     self._train_from = self._whole = 0.0
 
   def leave_alone(self, arguments: list[str], run: Path) -> None:
-    """Trains undisturbed; measures the seconds until the first metrics, and until the end."""
+    """Trains without interruption; measures the seconds to the first metrics, and to the end."""
     began = time.monotonic()
     process = subprocess.Popen(command(arguments, run), stdout=subprocess.DEVNULL)
     metrics = run / "metrics.jsonl"
@@ -124,14 +124,14 @@ class Times:
     return None
 
   def report(self) -> dict[str, Any]:
-    """Returns nothing more."""
+    """Returns no additional figures."""
     return {}
 
   def _moment(self) -> float:
-    """Draws the seconds that a process is left: a quarter of them end in the slow start.
+    """Draws the lifetime of a process in seconds: a quarter of them end in the slow start.
 
-    The others end within half of the time that a whole run trains and writes: such a run takes some
-    four lives.
+    The others end within half of the time that a whole run trains and writes, so a run takes about
+    four processes.
     """
     if self._drawn.random() < 0.25:
       return self._drawn.uniform(0, self._train_from)
@@ -143,14 +143,14 @@ class SystemCalls:
 
   def __init__(self, drawn: random.Random):
     self._drawn = drawn
-    # How often each kind of call came at most, in runs from the beginning and in resumed ones.
+    # The largest number of each kind of call, in runs from the beginning and in resumed ones.
     self._seen: dict[bool, collections.Counter[Call]] = {
       False: collections.Counter(), True: collections.Counter()
     }  # fmt: skip
     self._killed: collections.Counter[Call] = collections.Counter()
 
   def leave_alone(self, arguments: list[str], run: Path) -> None:
-    """Trains undisturbed, and records the calls."""
+    """Trains without interruption, and records the calls."""
     self._record(watch(command(arguments, run), run), run, resumed=False)
 
   def kill(self, arguments: list[str], run: Path) -> str | None:
@@ -196,13 +196,13 @@ def train(arguments: list[str], run: Path) -> None:
 
 
 def check(run: Path, returncode: int, errors: str) -> None:
-  """Ends this program where a training failed."""
+  """Ends this program if a training failed."""
   if returncode:
     sys.exit(f"{run.name} ended with {returncode}: {errors}")
 
 
 def doing(run: Path) -> str:
-  """What a run was doing when it was killed, read from what it left."""
+  """What a run was doing when it was killed, judged by its files."""
   checkpoints = [path.name for name in ("checkpoints", "best") for path in (run / name).glob("*")]
   if (run / "result.json").exists():
     return "ending"
@@ -217,14 +217,14 @@ def doing(run: Path) -> str:
 
 
 def read_metrics(run: Path) -> list[dict]:
-  """The whole lines of a run's metrics, without what the clock decides."""
+  """The complete lines of a run's metrics, without values that depend on the clock."""
   lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
   records = [json.loads(line) for line in lines if line.endswith("\n")]
   return [{k: v for k, v in record.items() if k not in CLOCK} for record in records]
 
 
 def outcome_of(run: Path) -> dict:
-  """What has to be the same in two runs."""
+  """What must be equal in two runs."""
   kept = [path for path in (run / "checkpoints", run / "best") if path.exists()]
   newest = [max(path.iterdir(), key=lambda checkpoint: checkpoint.name) for path in kept]
   result = json.loads((run / "result.json").read_text())
@@ -237,13 +237,13 @@ def outcome_of(run: Path) -> dict:
 
 
 def read_events(run: Path) -> dict[str, list[tuple[int, str]]]:
-  """The step of each event that TensorBoard shows, by its tag, and a digest of its value.
+  """The step of each event that TensorBoard shows, by tag, and a digest of its value.
 
-  Without the texts under `run/`, which each start writes.
+  Without the texts under `run/`, which every start writes.
   """
   shown: dict[str, list[tuple[int, str]]] = {}
   directory = run / "tensorboard"
-  # The splits have directories of their own.
+  # The splits have their own directories.
   for part in (directory, *(directory / split for split in SPLITS)):
     if not part.is_dir():
       continue
@@ -263,7 +263,7 @@ def digest(tensor: Any) -> str:
 
 
 def compare(expected: dict, actual: dict) -> list[str]:
-  """Names what differs."""
+  """Lists the differences."""
   return [name for name in expected if expected[name] != actual[name]]
 
 

@@ -2,11 +2,11 @@
 
   python scripts/launch_local.py --workers=2 -- --flagfile=configs/dense.cfg --workdir=runs/two
 
-What stands behind `--` are flags of `mnist_research.train` (or of the command that --module names),
-for each worker. Each has its environment variable TF_CONFIG, with free ports of the loopback. The
-first one, the chief, has this terminal; what the others write goes to <logs>/worker<n>.log. Ctrl-C,
-or SIGTERM, stops all: they save, and the same command resumes there. When a worker fails, the
-others end too, and the exit code is that of the failed one.
+Arguments after `--` are flags of `mnist_research.train` (or of the command named by --module) for
+each worker. Each gets its own TF_CONFIG, with free loopback ports. The first one, the chief, uses
+this terminal; the others write to <logs>/worker<n>.log. Ctrl-C or SIGTERM stops all: they save, and
+the same command resumes there. When a worker fails, the others end too, and the exit code is that
+of the failed one.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ from absl import flags
 
 from mnist_research.runtime import app, command_line, signals
 
-# A worker whose peer is lost notices within seconds and says so; one that hangs is not waited for.
+# A worker that lost its peer notices within seconds and exits; one that hangs is killed.
 GRACE_SECONDS = 30
 LAST_LINES = 5
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: how many workers, of which command, and where their logs are."""
+  """Defines the flags: the number of workers, their command, and the directory of their logs."""
   flags.DEFINE_integer("workers", 2, "how many", lower_bound=1, flag_values=flag_values)
   command_line.define_path("logs", "runs/logs", "directory of the logs", flag_values)
   flags.DEFINE_string(
@@ -41,7 +41,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Starts the workers, waits for them, and exits as they did."""
+  """Starts the workers, waits for them, and exits with their code."""
   logs = Path(flag_values.logs)
   logs.mkdir(parents=True, exist_ok=True)
   command = [sys.executable, "-m", f"mnist_research.{flag_values.module}", *arguments]
@@ -63,7 +63,7 @@ def launch(command: list[str], workers: int, logs: Path) -> int:
     return 0
   code = exit_code(processes[failed])
   if code in [128 + number for number in signals.heard()]:
-    return code  # They were told to stop, and did.
+    return code  # They were stopped on request.
   how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
   print(f"error: worker {failed} {how}", file=sys.stderr)
   if failed:
@@ -74,12 +74,12 @@ def launch(command: list[str], workers: int, logs: Path) -> int:
 
 
 def log_path(logs: Path, index: int) -> Path:
-  """Where a worker's output goes."""
+  """The file of a worker's output."""
   return logs / f"worker{index}.log"
 
 
 def free_ports(count: int) -> list[int]:
-  """Returns ports of the loopback on which nobody listens."""
+  """Returns free ports of the loopback."""
   with contextlib.ExitStack() as stack:
     sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
     for each in sockets:
@@ -90,9 +90,9 @@ def free_ports(count: int) -> list[int]:
 def start(
   command: list[str], addresses: list[str], index: int, log: BinaryIO | None
 ) -> subprocess.Popen:
-  """Starts a worker, in a group of its own: signals reach it through this process alone.
+  """Starts a worker in its own process group: signals reach it only through this process.
 
-  From the terminal and from here it would get two, and the second Ctrl-C stops at once.
+  Otherwise it would get each signal twice, and the second Ctrl-C stops at once.
   """
   task = {"type": "worker", "index": index}
   tf_config = json.dumps({"cluster": {"worker": addresses}, "task": task})
@@ -107,7 +107,7 @@ def start(
 
 
 def forward_signals(processes: list[subprocess.Popen]) -> list[int]:
-  """Sends each signal that asks to stop on to every worker; returns the list of them."""
+  """Forwards each signal that asks to stop to every worker; returns the list of them."""
   received: list[int] = []
 
   def forward(number: int, frame: FrameType | None) -> None:
@@ -116,7 +116,7 @@ def forward_signals(processes: list[subprocess.Popen]) -> list[int]:
     for process in processes:
       process.send_signal(number)
 
-  signal.set_wakeup_fd(-1)  # Else this process would end three seconds later, before its workers.
+  signal.set_wakeup_fd(-1)  # Otherwise this process would end in three seconds, before its workers.
   for number in signals.heard():
     signal.signal(number, forward)
   return received
@@ -125,8 +125,8 @@ def forward_signals(processes: list[subprocess.Popen]) -> list[int]:
 def wait(processes: list[subprocess.Popen], received: list[int]) -> int | None:
   """Waits until all have ended; returns the index of the first that failed, or None.
 
-  The others then get GRACE_SECONDS to end by themselves. Where several have failed since the last
-  look, the one that was killed is the first: the others end because they miss it.
+  The others then get GRACE_SECONDS to end by themselves. If several have failed since the last
+  check, the one that was killed is the first: the others end because they miss it.
   """
   failed, deadline = None, math.inf
   while True:
@@ -146,7 +146,7 @@ def wait(processes: list[subprocess.Popen], received: list[int]) -> int | None:
 
 
 def exit_code(process: subprocess.Popen) -> int:
-  """The exit code as a shell tells it: 128 + n after signal n."""
+  """The exit code as in a shell: 128 + n after signal n."""
   return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 

@@ -1,8 +1,8 @@
-"""Writes notebooks/first_lesson.ipynb from docs/first_lesson.md, which is the one to edit.
+"""Writes notebooks/first_lesson.ipynb from docs/first_lesson.md, which is the source.
 
 python scripts/lesson_notebook.py
 
-The first cell, which installs the package where it isn't, is that of notebooks/quickstart.ipynb.
+The first cell, which installs the package if needed, is that of notebooks/quickstart.ipynb.
 """
 
 import json
@@ -19,7 +19,7 @@ NOTEBOOK = _REPOSITORY / "notebooks" / "first_lesson.ipynb"
 
 
 def main(_: object, arguments: list[str]) -> None:
-  """Writes the notebook anew."""
+  """Writes the notebook."""
   app.refuse_arguments(arguments)
   NOTEBOOK.write_text(to_notebook(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
@@ -33,7 +33,7 @@ def install_cell() -> str:
 def to_notebook(page: str) -> str:
   """Returns the JSON of a notebook: a code cell for each block of Python, the rest as Markdown.
 
-  After the first part, the package is installed.
+  The install cell comes after the first part.
   """
   before, rest = page.split("\n## ", 1)
   page = f"{before}\n```python\n{install_cell()}\n```\n\n## {rest}"
@@ -46,7 +46,7 @@ def to_notebook(page: str) -> str:
       "metadata": {},
       "source": text.splitlines(keepends=True),
     }
-    # `split` alternates between what is outside and what is inside.
+    # `split` alternates between text outside and inside of code blocks.
     if number % 2:
       cells.append({"cell_type": "code", "execution_count": None, "outputs": [], **cell})
     elif text:

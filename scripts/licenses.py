@@ -2,7 +2,7 @@
 
   python scripts/licenses.py
 
-Each says it in its metadata: the expression where there is one, else the classifiers, else the
+It is read from the metadata: the expression if there is one, else the classifiers, else the
 first line of the license field. The last line on stdout is one JSON object, by package.
 """
 
@@ -20,14 +20,14 @@ _LONGEST = 60
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Prints a line for each package, and what programs read."""
+  """Prints a line for each package, and the JSON object."""
   del flag_values
   app.refuse_arguments(arguments)
   found = {}
   for name in pinned(CONSTRAINTS.read_text(encoding="utf-8")):
     try:
       about = metadata.metadata(name)
-    except metadata.PackageNotFoundError:  # Of another system, Python or extra.
+    except metadata.PackageNotFoundError:  # For another system, Python or extra.
       continue
     found[name] = {"version": about["Version"], "license": license_of(about)}
     print(f"{name:<32} {about['Version']:<16} {found[name]['license']}", file=sys.stderr)
@@ -35,12 +35,12 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def pinned(constraints: str) -> list[str]:
-  """The names of the packages that constraints pin, each once, in their order."""
+  """The names of the packages that constraints pin, each once, in order."""
   return list(dict.fromkeys(re.findall(r"^([A-Za-z0-9._-]+)==", constraints, re.MULTILINE)))
 
 
 def license_of(about: metadata.PackageMetadata) -> str:
-  """Returns what the metadata of a package say of its license; `unknown` where they don't."""
+  """Returns the license in the metadata of a package; `unknown` if there is none."""
   if "License-Expression" in about:
     return about["License-Expression"]
   classifiers = [

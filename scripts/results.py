@@ -4,11 +4,11 @@
   python scripts/results.py                         # writes the table anew
 
 The arguments are workdirs or folders of them. Each finished run of a config of configs/ becomes a
-line of docs/results.jsonl, in place of the line of the same config and seed: its figures, and
-from its environment.json the commit, processor and versions. The table is written between two
+line of docs/results.jsonl, and replaces that of the same config and seed: its results, and from
+its environment.json the commit, processor and versions. The table is written between two
 markers of docs/results.md: mean and standard deviation of the accuracy on the test examples, the
-lowest seed, the median of the training seconds, where the runs were made, and how often the test
-split was scored. Runs of no config are named on stderr and left out.
+lowest seed, the median of the training seconds, the machines, and how often the test split was
+scored. Runs of no config are named on stderr and skipped.
 """
 
 import itertools
@@ -45,7 +45,7 @@ Record = dict[str, Any]
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: where the documents are."""
+  """Defines the flags: the directory of the documents."""
   flags.DEFINE_string(
     "docs", str(_REPOSITORY / "docs"), "folder with results.jsonl and results.md",
     flag_values=flag_values,
@@ -53,7 +53,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Takes in the runs that are named, and writes the table."""
+  """Adds the given runs, and writes the table."""
   docs = Path(flag_values.docs)
   records = merge(read_records(docs / "results.jsonl"), collect(arguments))
   lines = "".join(json.dumps(record) + "\n" for record in records)
@@ -64,7 +64,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-  """Returns the lines of a file of records; none where there is no file."""
+  """Returns the lines of a file of records; empty if there is no file."""
   if not path.exists():
     return []
   return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -102,13 +102,13 @@ def collect(directories: Sequence[str]) -> list[Record]:
 
 
 def is_of(wanted: Config, run: runs.Run) -> bool:
-  """Whether `run` was made with the settings `wanted`, but for its seed."""
+  """Whether `run` has the settings `wanted`, except for its seed."""
   differences = wanted.differences(run.config)
   return all(difference.startswith("--seed=") for difference in differences)
 
 
 def merge(records: Sequence[Record], newer: Sequence[Record]) -> list[Record]:
-  """Returns both by config and seed; of one config and seed the newer one."""
+  """Merges both by config and seed; the newer record replaces the older."""
   merged = {(record["config"], record["seed"]): record for record in (*records, *newer)}
   return [merged[key] for key in sorted(merged)]
 
@@ -132,7 +132,7 @@ def _row(name: str, group: Sequence[Record]) -> str:
     f"{group[0]['parameters']:,.0f}",
     f"{group[0]['train_examples']:,.0f}",
     f"{seconds:,.1f} s",
-    # Rows of unlike machines name each.
+    # Rows from different machines name each.
     "; ".join(_distinct(_machine(record) for record in group)),
     ", ".join(_distinct(_short(record["commit"]) for record in group)),
     "-".join(_distinct(str(record["test_scorings"]) for record in group)),
@@ -146,7 +146,7 @@ def _machine(record: Record) -> str:
 
 
 def _short(commit: str | None) -> str:
-  """Returns the first digits of a commit, and whether the checkout had changes beside it."""
+  """Returns the first digits of a commit, and whether the checkout had changes."""
   if not commit:
     return "unknown"
   return commit[:7] + ("+" if commit.endswith("+changes") else "")

@@ -1,12 +1,12 @@
-"""Trains under JAX by the step that `scripts/export_step.py` wrote, and compares with TensorFlow.
+"""Trains under JAX with the step from `scripts/export_step.py`, and compares with TensorFlow.
 
   python scripts/run_stablehlo.py DIRECTORY [--rounds=5] [--tolerance=1e-5]
 
-It needs jax and numpy alone, and uses the GPU where JAX sees one. On the same blocks and from the
-same state, the loss of each step has to be TensorFlow's up to the rounding of floats. Then it
-trains on the blocks again, timed. The last line on stdout is one JSON object: device, jax, steps,
-largest_difference (of a loss, relative), tolerance, different_hits, final_loss, and
-examples_per_second (median of the rounds). The exit code is 0 where the losses agree, else 2.
+It needs only jax and numpy, and uses the GPU if JAX sees one. On the same blocks and from the same
+state, the loss of each step must equal TensorFlow's up to rounding. Then it trains on the blocks
+again, timed. The last line on stdout is one JSON object: device, jax, steps, largest_difference (of
+a loss, relative), tolerance, different_hits, final_loss, and examples_per_second (median of the
+rounds). The exit code is 0 if the losses agree, else 2.
 """
 
 import argparse
@@ -80,10 +80,10 @@ def main() -> int:
 
 
 def load(artifact: bytes, manifest: dict[str, Any], state: Arrays, blocks: Arrays) -> Step:
-  """Returns the compiled step; the state that it is given is used up.
+  """Returns the compiled step, which consumes its state.
 
-  JAX calls what it has exported itself. So a function of the same signature is exported, and its
-  StableHLO replaced.
+  JAX only calls functions that it exported itself, so a function of the same signature is exported,
+  and its StableHLO replaced.
   """
   takes, returns = manifest["takes"], manifest["returns"]
   first = {"images": blocks["images"][0], "labels": blocks["labels"][0], "num_steps": np.int32(0)}
@@ -125,14 +125,14 @@ def compare(step: Step, state: Arrays, blocks: Arrays) -> tuple[np.ndarray, np.n
 
 
 def done(blocks: Arrays, values: np.ndarray) -> np.ndarray:
-  """Returns the entries of the steps that were done, of all blocks."""
+  """Returns the entries of the steps that ran, of all blocks."""
   return np.concatenate([v[:n] for v, n in zip(values, blocks["num_steps"], strict=True)])
 
 
 def measure(
   step: Step, state: Arrays, blocks: Arrays, batch_size: int, rounds: int
 ) -> Iterator[float]:
-  """Yields the examples a second of passes over the blocks, which are on the device before."""
+  """Yields the examples per second of passes over the blocks, which are already on the device."""
   held: dict[str, Any] = {name: jax.numpy.array(array) for name, array in state.items()}
   batches = [
     (jax.numpy.array(images), jax.numpy.array(labels), count)

@@ -1,11 +1,11 @@
-"""Draws what training costs as one thing grows: examples, steps of a block, batch, width.
+"""Draws the cost of training as one quantity grows: examples, steps per block, batch, width.
 
   python scripts/scale.py --data_dir=DIR [--output=docs/images/scale.png] [--rounds=5]
 
 DIR is where TFDS has prepared MNIST (its default: ~/tensorflow_datasets). The network is that of
-`configs/dense.cfg`, with one thing at a time made another. The points of a curve take turns, and
-each is drawn as its median with the lowest and the highest. Examples beyond MNIST's 60,000 are the
-same ones again. The last line on stdout is one JSON object with the points.
+`configs/dense.cfg`, with one quantity changed at a time. The points of a curve take turns, and
+each is drawn as its median with the lowest and the highest. Examples beyond MNIST's 60,000 are
+repeated. The last line on stdout is one JSON object with the points.
 """
 
 import sys
@@ -32,12 +32,12 @@ EXAMPLES = (15_000, 30_000, 60_000, 120_000, 240_000)
 BLOCK_STEPS = (1, 5, 25, 125, 625)
 BATCHES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 WIDTHS = (32, 64, 128, 256, 512, 1024, 2048)
-# Examples of a turn, where it is no epoch.
+# Examples per turn, if it isn't an epoch.
 TURN_EXAMPLES = 20_000
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which examples, how often, and where the picture goes."""
+  """Defines the flags: the examples, the rounds, and the output."""
   config_flags.define(flag_values, ["dataset", "data_dir", "manual_dir"])
   output = ROOT / "docs" / "images" / "scale.png"
   command_line.define_path("output", str(output), "the picture to write", flag_values)
@@ -47,7 +47,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Measures the points, draws them and prints them."""
   app.refuse_arguments(arguments)
-  # Each point's steps are a function of their own; TensorFlow warns as if one were traced anew.
+  # The steps of each point are a new function; TensorFlow would warn of repeated tracing.
   tf.get_logger().setLevel("ERROR")
   bench = training_lib.read(
     config_flags.from_flags_over(
@@ -137,12 +137,12 @@ def short_turn(bench: Bench) -> int:
 
 
 def resized(split: splits.Split, num_examples: int) -> splits.Split:
-  """Returns the first `num_examples`, from the beginning again where there are fewer."""
+  """Returns the first `num_examples`, repeated if there are fewer."""
   return split[np.arange(num_examples) % split.num_examples]
 
 
 def line(name: str, values: Sequence[Sequence[float]]) -> figures.Line:
-  """Returns the line through what was measured at each place."""
+  """Returns the line through the measurements."""
   spreads = [spread(turns) for turns in values]
   return figures.Line(
     name, *([getattr(each, end) for each in spreads] for end in ("median", "lowest", "highest"))

@@ -1,14 +1,14 @@
-"""Scores a trained network on pictures of digits as people have them, and on numbers.
+"""Scores a trained network on pictures of digits as users take them, and on numbers.
 
   python scripts/score_pictures.py --manual_dir=path/to/mnist
 
-The pictures are drawn from MNIST's test digits as tests/pictures.py tells: other pens, papers,
-light, places, sizes and files. Each is answered twice: prepared as `predict` does it (`accuracy`),
-and read with Pillow in grey and scaled to 28x28 without more ado (`accuracy_resized`).
+The pictures are rendered from MNIST's test digits by tests/pictures.py: various pens, papers,
+light, positions, sizes and formats. Each is answered twice: prepared as by `predict` (`accuracy`),
+and only converted to grey and scaled to 28x28 by Pillow (`accuracy_resized`).
 
 Prints one JSON object for each kind of picture and one for all of them, then one for the numbers,
-whose accuracy is the share of those read whole. What a change to the preparation does is looked up
-with --split=train.
+whose accuracy is the share that is read completely. Use --split=train to examine changes of the
+preparation.
 """
 
 import io
@@ -25,7 +25,7 @@ from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app
 from mnist_research.workdir import trained_workdir
 
-# What draws the pictures belongs to the tests.
+# The code that renders the pictures belongs to the tests.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 import pictures
 
@@ -37,14 +37,14 @@ _FRAME = (28, 28)
 
 
 class Right(NamedTuple):
-  """Which of N pictures were answered correctly, bool [N], by the way in which they were read."""
+  """Which of N pictures were answered correctly, bool [N], by the way they were read."""
 
   prepared: np.ndarray
   resized: np.ndarray
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which network, and which pictures."""
+  """Defines the flags: the network, and the pictures."""
   config_flags.define(flag_values, ["workdir", "data_dir", "manual_dir", "device"])
   flags.DEFINE_enum(
     "split", "test", ["train", "test"], "whose digits are drawn", flag_values=flag_values
@@ -59,7 +59,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Draws the pictures, has them answered, and prints how many were right."""
+  """Renders the pictures, reads them, and prints how many answers were correct."""
   app.refuse_arguments(arguments)
   app.load_tensorflow()
   from mnist_research.data import datasets, splits
@@ -70,7 +70,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   recognizer = load_recognizer(workdir, settings)
   mnist = config.Config(data_dir=flag_values.data_dir, manual_dir=flag_values.manual_dir)
   digits = splits.read(datasets.prepare(mnist), flag_values.split)
-  # Every picture has a digit of its own.
+  # Every picture has its own digit.
   order = np.random.default_rng(flag_values.seed).permutation(digits.num_examples)
   by_kind = {}
   for place, kind in enumerate(pictures.KINDS):
@@ -83,14 +83,14 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def answer(recognizer: "Recognizer", digits: "splits.Split", kind: str, seed: list[int]) -> Right:
-  """Draws one kind of picture of each of `digits` and has it answered."""
+  """Renders one kind of picture of each of `digits` and reads it."""
   generator = np.random.default_rng(seed)
   nothing = np.zeros(_FRAME, np.uint8)
   prepared, resized, found = [], [], []
   for digit in digits.images[..., 0]:
     drawn = pictures.draw(kind, digit, generator).data
     shown = images.find_digits(images.read(io.BytesIO(drawn)))
-    # `predict` refuses what is blank or shows several.
+    # `predict` refuses blank pictures and those that show several.
     found.append(len(shown) == 1)
     prepared.append(shown[0].image if found[-1] else nothing)
     resized.append(np.asarray(Image.open(io.BytesIO(drawn)).convert("L").resize(_FRAME)))
@@ -113,7 +113,7 @@ def print_row(kind: str, right: Right) -> None:
 
 
 def score_numbers(recognizer: "Recognizer", digits: "splits.Split", count: int, seed: int) -> dict:
-  """Draws numbers of two to five digits and returns how many were read whole."""
+  """Renders numbers of two to five digits and returns how many were read completely."""
   generator = np.random.default_rng(seed)
   right = miscounted = first = 0
   for _ in range(count):

@@ -1,9 +1,9 @@
-"""Trains a config with several seeds and prints the mean and deviation of what came out.
+"""Trains a config with several seeds and prints mean and standard deviation of the results.
 
   python scripts/seeds.py --flagfile=configs/dense.cfg --seeds=10 --workdir=runs/dense -- --xla=off
 
-What stands behind `--` goes to every training. Each seed is an ordinary run in `<workdir>/seed<n>`,
-so the same command resumes where it was stopped. The last line on stdout is one JSON object.
+Arguments after `--` are passed to every training. Each seed is an ordinary run in
+`<workdir>/seed<n>`, so the same command resumes. The last line on stdout is one JSON object.
 """
 
 import json
@@ -19,7 +19,7 @@ from mnist_research.runtime import app, command_line
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: what is trained, how often and where."""
+  """Defines the flags: the config, the number of seeds, and the workdir."""
   config_flags.define(flag_values, ["workdir"])
   command_line.define_path("flagfile", "", "the config of every training", flag_values)
   flags.DEFINE_integer("seeds", 10, "how many: 0, 1, ...", lower_bound=1, flag_values=flag_values)
@@ -48,7 +48,7 @@ def train(flagfile: str, seed: int, workdir: Path, others: list[str]) -> dict:
 
 
 def summarize(results: list[dict]) -> dict:
-  """Returns mean, deviation (n - 1) and lowest of the accuracies, and the median time.
+  """Returns mean, standard deviation (n - 1) and lowest of the accuracies, and the median time.
 
   The figures of the test split are missing after --score_test=false.
   """

@@ -1,11 +1,11 @@
-"""Makes a finished run the network that comes with the package, in mnist_research/shipped/.
+"""Installs a finished run as the package's network, in mnist_research/shipped/.
 
   python scripts/ship_model.py --workdir=runs/cnn
 
-What is written is an ordinary workdir, trimmed: config.cfg and environment.json without the
-directories of this machine, result.json, and a checkpoint of the evaluated weights alone. A run is
-refused that is not finished, whose command names no config of this repository, or that is larger
-than 2 MB. Prints one JSON object: bytes, and the run's result.
+It writes an ordinary workdir, trimmed: config.cfg and environment.json without the directories of
+this machine, result.json, and a checkpoint of the evaluated weights alone. It refuses a run that is
+not finished, whose command names no config of this repository, or that is larger than 2 MB. Prints
+one JSON object: bytes, and the run's result.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from mnist_research.workdir import SHIPPED, Workdir
 
 _MAX_BYTES = 2_000_000
 _CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-# Flags that name directories of the machine on which the run was made.
+# Flags that name directories of the machine where the run was made.
 _OF_THE_MACHINE = ("data_dir", "manual_dir", "mirror", "workdir")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which run, and where it goes."""
+  """Defines the flags: the run, and the output."""
   config_flags.define(flag_values, ["workdir"])
   command_line.define_path("output", str(SHIPPED), "where; replaced as a whole", flag_values)
 
@@ -40,7 +40,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def ship(run: Workdir, output: Path) -> dict:
-  """Writes the trimmed copy of `run`, whole or not at all, and returns what it weighs and scores.
+  """Writes the trimmed copy of `run`, completely or not at all; returns its size and result.
 
   Raises:
     UserError: the run is unfinished, too large, or made from no config of the repository.
@@ -73,10 +73,10 @@ def ship(run: Workdir, output: Path) -> dict:
 
 
 def _command(arguments: list[str]) -> list[str]:
-  """Returns a training's command as it is typed in the repository, without a machine's directories.
+  """Returns a training's command as typed in the repository, without a machine's directories.
 
   Raises:
-    UserError: it trains no config of the repository.
+    UserError: it doesn't train a config of the repository.
   """
   program, *given = arguments[1:]
   parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)

@@ -1,14 +1,14 @@
-"""Trains for long in one process and tells whether memory stays flat.
+"""Trains for a long time in one process and measures whether memory stays flat.
 
   python scripts/soak.py --steps=20000 --workdir=runs/soak --data_dir=DIR
 
-It takes the flags of `mnist_research.train`. Every 200 steps the run scores the
-validation examples, draws the pictures of a result, writes them for TensorBoard too, and saves.
-With `--stops=N` the run is stopped by a signal N times and resumes in the same process, where it
-restores and compiles again. Resident memory is read every tenth of a second: the highest of each
-tenth of the steps is printed, the growth from the first of them to the highest of the others, and
-the slope of a line fitted to all readings after the first tenth, in MiB a minute.
-A bare `import tensorflow` is measured beside it. The last line on stdout is one JSON object.
+It takes the flags of `mnist_research.train`. Every 200 steps the run scores the validation
+examples, draws the pictures of a result, writes them for TensorBoard too, and saves. With
+`--stops=N` the run is stopped by a signal N times and resumes in the same process, where it
+restores and compiles again. Resident memory is read every tenth of a second. It prints the highest
+of each tenth of the steps, the growth from the first of them to the highest of the others, and the
+slope of a line fitted to all readings after the first tenth, in MiB a minute; also the memory of a
+bare `import tensorflow`. The last line on stdout is one JSON object.
 """
 
 import gc
@@ -42,7 +42,7 @@ class Sample(NamedTuple):
   """A reading of the memory.
 
   Attributes:
-    step: the last that was recorded.
+    step: the last recorded step.
     minutes: since the first reading.
     mib: resident memory.
   """
@@ -53,7 +53,7 @@ class Sample(NamedTuple):
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: all settings, and how often the run is stopped."""
+  """Defines the flags: all settings, and the number of stops."""
   config_flags.define(flag_values)
   flag_values.set_default("steps", 20_000)
   for name in ("evaluate_every", "checkpoint_every"):
@@ -64,7 +64,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Runs the soak and prints what memory did."""
+  """Runs the soak test and prints the memory."""
   app.refuse_arguments(arguments)
   workdir = app.required(flag_values, "workdir")
   settings = config_flags.from_flags(flag_values)
@@ -108,7 +108,7 @@ def train(settings: Config) -> int:
 
   gc.freeze()  # As the command does.
   pictures = Path(settings.run.workdir) / "soak"
-  # The loop alone answers it: elsewhere nothing would go on afterwards.
+  # Only the loop responds to it: elsewhere it would end this process.
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
   for start in range(1, sys.maxsize):
     try:
@@ -136,7 +136,7 @@ def observe(settings: Config, stops: int, over: threading.Event) -> list[Sample]
 
 
 def draw(directory: Path, step: int) -> None:
-  """Draws the pictures that a run draws at its end, and writes them, in a workdir of their own."""
+  """Draws and writes the final pictures of a run, in a separate workdir."""
   from mnist_research.data.splits import Split
   from mnist_research.metrics.evaluation import evaluate
   from mnist_research.recording.recorder import Recorder
@@ -164,7 +164,7 @@ def draw(directory: Path, step: int) -> None:
 
 
 def last_step(metrics: Path) -> int:
-  """The step of the last whole line of metrics; 0 before the first."""
+  """The step of the last complete line of metrics; 0 if there is none."""
   if not metrics.exists():
     return 0
   with metrics.open("rb") as file:

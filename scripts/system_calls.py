@@ -1,9 +1,9 @@
 """Watches the system calls by which a command changes a directory, and kills it at one of them.
 
 The command's process starts with a seccomp filter that stops it, in any of its threads, at each
-call that opens, writes, flushes, renames, makes or removes files, until this program answers
-(man 2 seccomp_unotify). So a call is seen before it has an effect, and SIGKILL there leaves what
-the calls before it did. It needs Linux on x86-64, and no rights.
+call that opens, writes, flushes, renames, creates or removes files, until this program answers
+(man 2 seccomp_unotify). So a call is seen before it has an effect, and SIGKILL there leaves the
+effects of earlier calls. It needs Linux on x86-64, and no privileges.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-# The number of each call on x86-64, and which of its arguments say where: a descriptor of the file,
+# The number of each call on x86-64, and the arguments that give its path: a descriptor of the file,
 # a path, or the descriptor of a directory and a path below it.
 _CALLS = {
   "write": (1, "file"), "pwrite64": (18, "file"), "writev": (20, "file"), "fsync": (74, "file"),
@@ -68,11 +68,11 @@ class Call(NamedTuple):
 
 
 class Watched(NamedTuple):
-  """A command that ended.
+  """The record of a command.
 
   Attributes:
-    calls: on files of the directory, in their order; the last is the one at which it was killed.
-    returncode: as of `subprocess`.
+    calls: on files of the directory, in order; the last is the one at which it was killed.
+    returncode: as in `subprocess`.
     errors: what it wrote to stderr.
   """
 
@@ -96,10 +96,10 @@ def watch(
   """Runs a command to its end, or kills it before a call has an effect.
 
   Args:
-    command: what is run; its stdout is dropped.
-    directory: on whose files the calls are watched; it need not exist yet.
-    kill_at: the kind of call at which it is killed.
-    occurrence: at which of these calls, from 1.
+    command: the command; its stdout is discarded.
+    directory: its files are watched; it need not exist yet.
+    kill_at: the kind of call at which to kill it.
+    occurrence: the number of this call, from 1.
 
   Raises:
     OSError: this system can't watch calls.
@@ -127,7 +127,7 @@ def watch(
 
 @contextlib.contextmanager
 def _started(command: Sequence[str], errors: int) -> Iterator[tuple[subprocess.Popen, int]]:
-  """Starts a command behind a filter; yields it with the descriptor that hears of its calls."""
+  """Starts a command behind a filter; yields it with the descriptor that reports its calls."""
   ours, theirs = socket.socketpair()
   with ours, theirs:
     process = subprocess.Popen(
@@ -166,7 +166,7 @@ def _stopped(process: subprocess.Popen, listener: int) -> Iterator[tuple[int, in
 
 
 def _path(thread: int, name: str, arguments: list[int]) -> Path | None:
-  """Returns the file of a call; None where it has none, or one that is only read."""
+  """Returns the file of a call; None if it has none, or it is only read."""
   proc = Path("/proc", str(thread))
   _, kind = _CALLS[name]
   if name in ("open", "openat") and not arguments[1 if name == "open" else 2] & _WRITING:
@@ -178,7 +178,7 @@ def _path(thread: int, name: str, arguments: list[int]) -> Path | None:
     descriptor = ctypes.c_int(arguments[0]).value if kind == "at" else _AT_FDCWD
     base = proc / "cwd" if descriptor == _AT_FDCWD else proc / "fd" / str(descriptor)
     return Path(os.path.normpath(os.path.join(os.readlink(base), text)))
-  except OSError:  # It was killed meanwhile, or the descriptor is none.
+  except OSError:  # It was killed meanwhile, or the descriptor is invalid.
     return None
 
 
@@ -186,7 +186,7 @@ def _text(memory: Path, address: int) -> str:
   """Reads a string from the memory of a process, as far as its page is readable."""
   with memory.open("rb", buffering=0) as file:
     file.seek(address)
-    # Within a page; a longer read could reach into one that isn't there.
+    # Within a page; a longer read could reach an unmapped one.
     text = file.read(4096 - address % 4096)
     if b"\0" not in text:
       text += file.read(4096)
@@ -194,7 +194,7 @@ def _text(memory: Path, address: int) -> str:
 
 
 def _filter() -> bytes:
-  """The program of the filter: it asks about each of the calls, and allows all others."""
+  """The program of the filter: it reports each of the calls, and allows all others."""
   count = len(_CALLS)
   instruction = struct.Struct("=HBBI")
   return b"".join(
@@ -211,12 +211,12 @@ def _filter() -> bytes:
 
 
 def _start(descriptor: int, command: Sequence[str]) -> None:
-  """Becomes a command behind the filter, and sends through a socket what hears of its calls."""
+  """Becomes a command behind the filter, and sends the reporting descriptor through a socket."""
   if platform.system() != "Linux" or platform.machine() != "x86_64":
     sys.exit("the calls are numbered as on Linux for x86-64")
   libc = ctypes.CDLL(None, use_errno=True)
   program = _filter()
-  # struct sock_fprog: the number of instructions, eight bytes each, and where they are.
+  # struct sock_fprog: the number of instructions, eight bytes each, and their address.
   text = ctypes.create_string_buffer(program, len(program))
   described = struct.pack("@HP", len(program) // 8, ctypes.addressof(text))
   libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)

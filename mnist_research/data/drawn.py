@@ -71,7 +71,7 @@ class DrawnDataset(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
       num_train_examples: size of the "train" split, at least 1; None: the default.
       num_test_examples: size of the "test" split, at least 1; None: the default.
       config: instead of the sizes, a config or the name of one: "1000_200" has 1000 train and
-      200 test examples.
+        200 test examples.
       **kwargs: what every TFDS builder takes, such as `data_dir`.
 
     Raises:

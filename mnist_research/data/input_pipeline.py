@@ -108,8 +108,8 @@ def train_blocks(
   Args:
     split: the training examples.
     config: gives seed, batch size and augmentation.
+    first_steps: the step of each block's first batch.
     steps_per_block: batches per block; the shape is constant, so that the steps compile once.
-    strategy: its replicas get parts of each batch, in their order.
     strategy: its replicas get parts of each batch, in their order.
     num_classes: length of the targets that mixed examples have in place of labels.
   """

@@ -70,7 +70,7 @@ def for_tfds(builder: Any, directory: Path, staging: Path) -> Iterator[Path]:
 
   Args:
     builder: of TFDS. For a known dataset it gets the digests of the unpacked files, which it
-    verifies again.
+      verifies again.
     directory: the user's; it is only read.
     staging: where unpacked files are written while they are needed; nothing else may be there.
 

@@ -124,8 +124,8 @@ def read(source: Source, split: str) -> Split:
   importing TensorFlow.
 
   Args:
+    source: from `prepare`.
     split: `train`, including the validation examples at its end, or `test`.
-    split: `train` (the validation examples are still its last) or `test`.
 
   Raises:
     UserError: the prepared files are corrupt, or an example has no label.

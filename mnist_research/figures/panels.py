@@ -51,10 +51,10 @@ class Panel(NamedTuple):
   """One digit as found, seen and read.
 
   Attributes:
+    caption: written above the picture.
     picture: float32 [h, w] in [0, 1], or [h, w, 3] in color: the whole picture, reduced.
     box: the place of the digit: left, top, right, bottom in its pixels.
     image: uint8 [height, width], or [height, width, 3] in color: what the network saw.
-    image: uint8 [height, width], for colors [height, width, 3]: what the network saw.
     probabilities: float64 [C].
   """
 

@@ -53,7 +53,7 @@ class Chart(NamedTuple):
     x: its values, ascending and positive.
     lines: each as long as `x`; at most two.
     is_cost: whether proportional growth is expected: then a straight line through the first point
-    shows it.
+      shows it.
   """
 
   title: str

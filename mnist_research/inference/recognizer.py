@@ -28,7 +28,7 @@ class Answers(NamedTuple):
   Attributes:
     log_probabilities: logarithms of the probability of each class, float64 [N, classes].
     class_scores: the probability that an image shows one of the classes, float64 [N]; None if
-    the network wasn't trained for it or it is disabled.
+      the network wasn't trained for it or it is disabled.
   """
 
   log_probabilities: np.ndarray
@@ -105,7 +105,7 @@ def load_recognizer(
     step: as in `--step`: empty: the one of the run's result, or the newest of an unfinished run;
     `latest_whole`: the newest with an intact checkpoint; or a number.
     accept_all: whether every image counts as one of the classes, even if the network was trained
-    to reject outliers.
+      to reject outliers.
 
   Raises:
     UserError: there is no such checkpoint, or it is corrupt.

@@ -109,8 +109,8 @@ def create_model(
 
   Args:
     config: the settings; the precision must have been chosen.
+    image_shape: (height, width, channels).
     num_classes: number of logits.
-    num_classes: how many logits it returns.
 
   Raises:
     UserError: it can't be created.

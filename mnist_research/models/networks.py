@@ -92,7 +92,7 @@ class _Network(tf.keras.Model):
     Args:
       images: [batch, height, width, channels], uint8, or floats from 0 to 255.
       training: whether dropout, noise and batch normalization are active; this needs
-      `layers.step_randomness` around the call.
+        `layers.step_randomness` around the call.
     """
     return self.layer_outputs(images, training=training)["logits"]
 

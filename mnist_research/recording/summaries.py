@@ -43,7 +43,7 @@ class Summaries:
     Args:
       directory: the workdir's `tensorboard`.
       first_step: where the run resumes. TensorBoard discards later events of an earlier process,
-      because those steps run again. Events that remain valid are not repeated.
+        because those steps run again. Events that remain valid are not repeated.
       enabled: whether anything is written.
     """
     self._directory = directory
@@ -54,9 +54,9 @@ class Summaries:
     self._is_flat = False
     if enabled:
       whole = self._files[""] = EventFile(directory, first_step=first_step)
-      # A run from an earlier version keeps its scalars in the directory itself, as it began.
+      # A run from an earlier version keeps its scalars in the directory itself, as before.
       self._is_flat = whole.shows("train/loss")
-      for split in SPLITS:  # Now: what was written past the first step is disowned by opening.
+      for split in SPLITS:  # Now: opening a file discards what was written after the first step.
         if (directory / split).is_dir():
           self._files[split] = EventFile(directory / split, first_step=first_step)
 
@@ -72,10 +72,10 @@ class Summaries:
         raise
 
   def scalars(self, split: str, values: Mapping[str, float], *, step: int) -> None:
-    """Writes each value under its name, in the run of its split; what isn't judged, as `progress/`.
+    """Writes each value under its name, in the run of its split; others as `progress/`.
 
-    A training loss that isn't comparable with the loss of other splits is called `objective`, and
-    the `plain_loss` takes its name.
+    A training loss that isn't comparable with that of other splits is called `objective`, and
+    `plain_loss` becomes `loss`.
     """
     if self._is_flat:
       for name, value in values.items():
@@ -90,7 +90,7 @@ class Summaries:
       file.add(scalar_pb(_BESIDES.get(name, name), value).SerializeToString(), step=step)
 
   def _file_of(self, split: str) -> EventFile | None:
-    """Returns the file of a split, which is made when the first of its scalars comes."""
+    """Returns the file of a split, which is created with its first scalar."""
     with self._lock:
       if self._files and split not in self._files:
         self._files[split] = EventFile(self._directory / split, first_step=self._first_step)
@@ -108,7 +108,7 @@ class Summaries:
     self._write(text_pb(tag, markdown), step)
 
   def histogram(self, tag: str, values: np.ndarray, *, step: int) -> None:
-    """Writes how the finite ones of `values`, floats of any shape, fall into 30 equal bins.
+    """Writes a histogram of the finite `values`, floats of any shape, in 30 equal bins.
 
     TensorBoard's own function takes 30 times the memory of `values`.
     """
@@ -118,12 +118,12 @@ class Summaries:
     self._tensor(tag, buckets, metadata, step)
 
   def pr_curve(self, tag: str, labels: np.ndarray, probabilities: np.ndarray, *, step: int) -> None:
-    """Writes precision and recall at thresholds from 0 to 1, of two classes.
+    """Writes precision and recall of a class at thresholds from 0 to 1.
 
     Args:
-      tag: where it is shown.
-      labels: bool [N], which examples are of the class.
-      probabilities: floats [N] from 0 to 1, that they are; predicted from a threshold on.
+      tag: the name of the chart.
+      labels: bool [N], which examples belong to the class.
+      probabilities: floats [N] from 0 to 1; at or above a threshold the class is predicted.
       step: of the network.
     """
     summary = pr_curve_summary.pb(tag, labels, probabilities, num_thresholds=PR_THRESHOLDS)
@@ -133,28 +133,28 @@ class Summaries:
   def hyperparameters(
     self, values: Mapping[str, bool | float | str], *, name: str, step: int
   ) -> None:
-    """Writes the settings that the HParams dashboard shows beside the metrics of the run.
+    """Writes the settings that the HParams dashboard shows next to the run's metrics.
 
     Args:
       values: the settings.
-      name: what the run is called there; runs of one name are one row.
+      name: the run's name there; runs with the same name share a row.
       step: of the event.
     """
     self._write(hparams_summary_v2.hparams_pb(dict(values), trial_id=name), step)
 
   def finished(self, *, step: int) -> None:
-    """Tells the HParams dashboard that the run ended well."""
+    """Reports to the HParams dashboard that the run succeeded."""
     self._write(hparams_summary.session_end_pb(api_pb2.STATUS_SUCCESS), step)
 
   def graph(self, graph: tf.Graph) -> None:
     """Writes the operations of a network."""
     if self._files:
       definition = graph.as_graph_def(add_shapes=True)
-      # Otherwise the attributes of a node come in an order that each process draws.
+      # Otherwise the attributes of a node have a different order in each process.
       self._files[""].add_graph(definition.SerializeToString(deterministic=True))
 
   def flush(self) -> None:
-    """Sends what was written to the disk."""
+    """Flushes events to the disk."""
     for file in list(self._files.values()):
       file.flush()
 
@@ -166,6 +166,6 @@ class Summaries:
     self._write(summary, step)
 
   def _write(self, summary, step: int) -> None:
-    """Writes a `Summary` protocol buffer, which TensorBoard and TensorFlow each have as a class."""
+    """Writes a `Summary` protocol buffer; TensorBoard and TensorFlow each have a class for it."""
     if self._files:
       self._files[""].add(summary.SerializeToString(), step=step)

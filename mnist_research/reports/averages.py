@@ -1,7 +1,7 @@
-"""Runs for TensorBoard under their own names, and the mean and band of each config over its seeds.
+"""Runs for TensorBoard by name, and the mean and band of each config over its seeds.
 
 TensorBoard has no mean over runs (https://github.com/tensorflow/tensorboard/issues/376): each mean
-and each bound is a run of its own, with the same tags as the runs that it is of.
+and each bound is a separate run with the same tags as the original runs.
 """
 
 import contextlib
@@ -24,25 +24,25 @@ from mnist_research.workdir import SPLITS
 
 DIRECTORY = "tensorboard"
 _METRICS = ("loss", "accuracy")
-# A directory without it is somebody else's.
+# A directory without it belongs to something else.
 _MARK = ".averages"
 
 
 def write_averages(groups: Sequence[Group], output: Path) -> Path:
-  """Writes a directory that TensorBoard shows: links to the runs, and averages over seeds.
+  """Writes a directory for TensorBoard: links to the runs, and averages over seeds.
 
-  Of a config of two seeds or more, there are `<config>, mean`, `<config>, mean - std` and
+  For a config with at least two seeds there are `<config>, mean`, `<config>, mean - std` and
   `<config>, mean + std`, at the steps that all of its seeds have.
 
   Args:
     groups: from `runs.group`.
-    output: of the report.
+    output: the report's directory.
 
   Returns:
     The directory.
 
   Raises:
-    UserError: it can't be written, or holds something else.
+    UserError: it can't be written, or contains something else.
   """
   directory = output / DIRECTORY
   if directory.exists() and not (directory / _MARK).exists():
@@ -65,7 +65,7 @@ def _link(run: Run, directory: Path) -> None:
   if not run.workdir.tensorboard.is_dir():
     return
   parts = run.path.absolute().parts
-  # Two workdirs of one name get as much of their paths as tells them apart.
+  # Workdirs with the same name get as much of their paths as distinguishes them.
   for count in range(1, len(parts)):
     link = directory / _file_name(" ".join(parts[-count:]))
     if not os.path.lexists(link):
@@ -102,8 +102,8 @@ def _write(directory: Path, values: dict[str, dict[int, float]]) -> None:
 def band(runs: Sequence[Run], split: str, metric: str) -> tuple[dict[int, float], dict[int, float]]:
   """Returns mean and standard deviation of a metric over runs, by step, where all have it.
 
-  The deviation is that of a sample (n - 1). Training losses are those that compare with the losses
-  of other splits, where the runs have them.
+  The standard deviation is that of a sample (n - 1). Training losses are comparable with those of
+  other splits, if the runs have such a loss.
   """
   by_step: dict[int, list[float]] = defaultdict(list)
   for run in runs:

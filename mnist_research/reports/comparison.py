@@ -1,7 +1,7 @@
-"""Statistics over seeds: mean, deviation and interval of a config, and tests between configs.
+"""Statistics over seeds: mean, standard deviation and interval of a config; tests between configs.
 
-A run's figure varies with its seed: initial weights, order of examples, dropout. What is said here
-holds for other seeds on the same test examples, not for other test examples.
+A run's result varies with its seed: initial weights, order of examples, dropout. These statistics
+apply to other seeds on the same test examples, not to other test examples.
 """
 
 import math
@@ -18,9 +18,9 @@ from mnist_research.reports.runs import Group
 from mnist_research.runtime.errors import UserError
 
 LEVEL = 0.95
-# With two pairs the t distribution is so wide that hardly anything could be found.
+# With two pairs the t distribution is too wide to find anything.
 _FEWEST_PAIRS = 3
-# As many as fit an error.
+# As many as fit into an error message.
 _NAMED_CONFIGS = 8
 
 
@@ -41,14 +41,14 @@ class Summary(NamedTuple):
 
 
 class PairedTest(NamedTuple):
-  """Two configs, compared seed by seed with a paired t-test, two-sided.
+  """Two configs, compared seed by seed with a two-sided paired t-test.
 
   Attributes:
-    pairs: how many seeds both have.
-    difference: mean difference, the first less the second; NaN without pairs.
-    interval: its 95% confidence interval; None where the test doesn't apply.
-    p_value: of no difference; None where the test doesn't apply.
-    reason: why it doesn't; empty where it does.
+    pairs: number of common seeds.
+    difference: mean of the first minus the second; NaN without pairs.
+    interval: its 95% confidence interval; None if the test doesn't apply.
+    p_value: for no difference; None if the test doesn't apply.
+    reason: why it doesn't apply; empty if it does.
   """
 
   pairs: int
@@ -66,11 +66,11 @@ class Row(NamedTuple):
 
   Attributes:
     group: its runs.
-    validation: accuracy on the validation examples; None where a run has none.
-    test: accuracy on the test examples; None where a run left them alone.
+    validation: accuracy on the validation examples; None if a run has none.
+    test: accuracy on the test examples; None if a run didn't score them.
     parameters: of the network.
     train_seconds: median over the runs.
-    against_reference: its accuracies against those of the reference; None in the reference's row.
+    against_reference: the test against the reference; None in the reference's row.
     adjusted_p_value: of that test, adjusted for the tests that were made or could have been.
   """
 
@@ -84,13 +84,13 @@ class Row(NamedTuple):
 
 
 class Comparison(NamedTuple):
-  """Configs, from the best to the worst, each held against a reference.
+  """Configs from best to worst, each compared with a reference.
 
   Attributes:
     rows: of the configs.
-    ranked: the split whose accuracy orders them: validation or test.
+    ranked: the split whose accuracy determines the order: validation or test.
     judged: the split whose accuracies are tested.
-    named: whether the reference was named; else it is the first row, which the accuracies chose.
+    named: whether the reference was named; else it is the first row, chosen by accuracy.
     num_tests: how many tests the p values are adjusted for.
   """
 
@@ -102,9 +102,9 @@ class Comparison(NamedTuple):
 
 
 def summarize(values: Sequence[float]) -> Summary:
-  """Returns mean, deviation and 95% interval of at least one value.
+  """Returns mean, standard deviation and 95% interval of at least one value.
 
-  The interval is mean +- t(0.975, n - 1) deviation / sqrt(n).
+  The interval is mean +- t(0.975, n - 1) standard deviation / sqrt(n).
   """
   count, mean = len(values), statistics.fmean(values)
   if count < 2:
@@ -119,14 +119,14 @@ def _interval(mean: float, deviation: float, count: int) -> tuple[float, float]:
 
 
 def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> PairedTest:
-  """Compares two configs by the seeds that both were run with (`scipy.stats.ttest_rel`).
+  """Compares two configs by their common seeds (`scipy.stats.ttest_rel`).
 
-  Runs of one seed share the order of examples, and networks of the same shape their initial
-  weights: what they have in common drops out of the difference.
+  Runs with the same seed share the order of examples, and networks of the same shape their initial
+  weights: the common part drops out of the difference.
 
   Args:
-    first: a figure by seed.
-    second: the same of the other config.
+    first: a metric by seed.
+    second: the same for the other config.
   """
   seeds = sorted(first.keys() & second.keys())
   differences = [first[seed] - second[seed] for seed in seeds]
@@ -143,10 +143,10 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> Pair
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-  """Adjusts p values for their number (Holm 1979, Scandinavian Journal of Statistics 6, 65-70).
+  """Adjusts p values for multiple tests (Holm 1979, Scandinavian Journal of Statistics 6, 65-70).
 
-  The smallest of n is multiplied by n, the next by n - 1, and so on; none becomes smaller than one
-  before it, or larger than 1.
+  The smallest of n is multiplied by n, the next by n - 1, and so on; none becomes smaller than the
+  one before it, or larger than 1.
   """
   order = np.argsort(p_values)
   factors = np.arange(len(p_values), 0, -1)
@@ -158,7 +158,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def ranked_by(groups: Sequence[Group]) -> str:
   """Returns the split whose accuracy orders `groups`.
 
-  It is validation where every run has it, and they held the same examples out.
+  It is validation if every run has it, on the same held-out examples.
   """
   configs = [run.config for group in groups for run in group.runs]
   validated = all(group.values("validation_accuracy") for group in groups)
@@ -168,7 +168,7 @@ def ranked_by(groups: Sequence[Group]) -> str:
 
 
 def judged_by(groups: Sequence[Group]) -> str:
-  """Returns the split whose accuracies are compared: test, unless only validation is in all."""
+  """Returns the split whose accuracies are compared: test, unless only validation is complete."""
   tested, validated = (
     all(group.values(f"{split}_accuracy") for group in groups) for split in ("test", "validation")
   )
@@ -179,7 +179,7 @@ def find_reference(groups: Sequence[Group], name: str) -> Group:
   """Returns the config that `--reference` names: by its settings, or by the workdir of a run.
 
   Raises:
-    UserError: there is none, or several.
+    UserError: no config has that name, or several have.
   """
   wanted = {part.strip() for part in name.split(",")}
   found = [group for group in groups if name in (group.name, group.label)] or [
@@ -196,17 +196,17 @@ def find_reference(groups: Sequence[Group], name: str) -> Group:
 
 
 def compare(groups: Sequence[Group], reference: Group | None = None) -> Comparison:
-  """Returns the groups from the best to the worst, each tested against one of them.
+  """Returns the groups from best to worst, each tested against one of them.
 
-  Those that lack the accuracy which orders them come last.
+  Those without the accuracy that determines the order come last.
 
-  A reference that was named beforehand leaves as many tests as there are other groups. Without one
-  it is the first row, and since the accuracies put it there, any pair could have been tested: the p
-  values are adjusted for all pairs. (Adjusted for the others alone, one of several configs that are
-  alike has a p below 5% in 8.5 to 13.5% of the tables.)
+  With a reference that was named beforehand there are as many tests as other groups. Without one it
+  is the first row, and since it was chosen by accuracy, any pair could have been tested: the p
+  values are adjusted for all pairs. (If they were adjusted only for the others, one of several
+  equal configs would have a p below 5% in 8.5 to 13.5% of the tables.)
 
   Args:
-    groups: one at least.
+    groups: at least one.
     reference: one of them; None: the first in order.
   """
   ranked, judged = ranked_by(groups), judged_by(groups)
@@ -233,7 +233,7 @@ def compare(groups: Sequence[Group], reference: Group | None = None) -> Comparis
 
 
 def _judging_examples(group: Group, judged: str) -> protocol.Cut:
-  """Returns what tells the examples that a config was judged by from others."""
+  """Returns what identifies the examples on which a config was scored."""
   cut = protocol.cut_by_name(group.runs[0].config)
   return cut if judged == "validation" else cut._replace(held_out=0)
 
@@ -257,7 +257,7 @@ def _row(group: Group, test: PairedTest | None, adjusted: float | None) -> Row:
 def _other_p_values(
   accuracies: Sequence[Mapping[int, float]], examples: Sequence[protocol.Cut], place: int
 ) -> list[float]:
-  """Returns the p values of the pairs without `place` that were judged by the same examples."""
+  """Returns the p values of the pairs without `place` that were scored on the same examples."""
   p_values: list[float] = []
   for same in set(examples):
     p_values += _p_values_of_pairs(
@@ -275,7 +275,7 @@ def _p_values_of_pairs(accuracies: Sequence[Mapping[int, float]]) -> list[float]
   seeds = sorted(set().union(*accuracies))
   table = np.array([[values.get(seed, math.nan) for seed in seeds] for values in accuracies])
   p_values: list[float] = []
-  # A config at a time: all pairs at once would be a hundred million numbers for a large sweep.
+  # One config at a time: all pairs of a large sweep would be a hundred million numbers.
   for number in range(len(table) - 1 if len(seeds) >= _FEWEST_PAIRS else 0):
     differences = table[number + 1 :] - table[number]
     there = ~np.isnan(differences)

@@ -1,4 +1,4 @@
-"""The page of several runs: a table of their configs, curves, and what they share."""
+"""The page of several runs: a table of their configs, curves, and their common settings."""
 
 import math
 import os
@@ -19,7 +19,7 @@ from mnist_research.runtime import own_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import write_atomically
 
-# More rows than this make a picture that nobody reads.
+# A picture with more rows is unreadable.
 _PICTURED_CONFIGS = 40
 
 
@@ -37,17 +37,17 @@ def write_comparison_page(
   """Writes the page of several runs, with `configs.csv`, `runs.csv`, `table.md` and pictures.
 
   Args:
-    groups: from `runs.group`; one at least.
-    set_aside: what is listed as giving no figures.
-    output: the directory to write into, made where it is missing.
-    title: of the page; empty: what is compared.
-    first_parts: HTML that stands before the table.
-    last_parts: HTML that stands at the end.
-    reference: names the config that the others are held against; empty: the first in order.
-    pages: the page of a run, by the directory of the run; the table of runs leads there.
+    groups: from `runs.group`; at least one.
+    set_aside: listed as having no results.
+    output: the directory to write into, created if missing.
+    title: of the page; empty: the configs and datasets.
+    first_parts: HTML before the table.
+    last_parts: HTML at the end.
+    reference: names the config that the others are compared with; empty: the first in order.
+    pages: the page of a run, by its directory; linked from the table of runs.
 
   Returns:
-    The page, and the table of the configs from the best to the worst.
+    The page, and the table of the configs from best to worst.
 
   Raises:
     UserError: a file can't be written, or there is no such reference.
@@ -84,7 +84,7 @@ def write_comparison_page(
 
 
 def _left_out(set_aside: Sequence[SetAside]) -> list[str]:
-  """Returns the section of what gave no figures, where there is any."""
+  """Returns the section of directories without results, if there are any."""
   if not set_aside:
     return []
   rows = [[str(aside.path), aside.kind, aside.reason] for aside in set_aside]
@@ -93,7 +93,7 @@ def _left_out(set_aside: Sequence[SetAside]) -> list[str]:
 
 
 def _accuracies_in_words(rows: Sequence[Row], judged: str) -> str:
-  """Returns what those who can't see the picture of the accuracies should know of it."""
+  """Describes the picture of the accuracies, for screen readers."""
   summaries = {r.group.label: r.test if judged == "test" else r.validation for r in rows}
   means = [f"{name} {found.mean:.2%}" for name, found in summaries.items() if found]
   shown = [*means[:3], "...", means[-1]] if len(means) > 4 else means
@@ -137,7 +137,7 @@ def _has(run: Run, split: str) -> bool:
 
 
 def _series(run: Run, split: str, key: str) -> tuple[np.ndarray, np.ndarray]:
-  """Returns epochs and values of a run; an accuracy as an error rate in percent."""
+  """Returns epochs and values of a run; an accuracy becomes an error rate in percent."""
   assert run.result is not None
   records = [r for r in figures.with_plain_losses(run.metrics) if r["split"] == split]
   steps = np.array([record["step"] for record in records], np.float64)
@@ -176,7 +176,7 @@ def _common_settings(groups: Sequence[Group]) -> str:
 
 
 def _machines(groups: Sequence[Group]) -> str:
-  """Names the processor of the runs, or says that times don't compare."""
+  """Names the processor of the runs, or says that times aren't comparable."""
   found, unknown = set(), []
   for run in (run for group in groups for run in group.runs):
     try:

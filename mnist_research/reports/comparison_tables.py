@@ -1,4 +1,4 @@
-"""The tables of a comparison: one that people read, with its notes, and two for programs."""
+"""The tables of a comparison: one for people, with notes, and two for programs."""
 
 import math
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from mnist_research.reports.tables import Table, write_csv
 
 
 def comparison_table(compared: Comparison) -> Table:
-  """Returns the table of the configs, from the best to the worst."""
+  """Returns the table of the configs, from best to worst."""
   rows = compared.rows
-  # The words of the settings are the config's name where it has no folder of its own.
+  # A config without a folder of its own is named by its settings.
   settings = list(rows[0].group.settings) if rows[0].group.folder else []
   validated, scored = any(row.validation for row in rows), any(row.test for row in rows)
   judged = [row.test if compared.judged == "test" else row.validation for row in rows]
   several = len(rows) > 1
   tested = any(row.adjusted_p_value is not None for row in rows)
-  # What is compared comes first: on a narrow screen the rest is out of view.
+  # The compared figures come first: the rest of the table may be off a narrow screen.
   header = [
     "config", *(["test"] if scored else []), *(["validation"] if validated else []),
     "95% interval", *(["difference"] if several else []), *(["p"] if tested else []), "seeds",
@@ -68,7 +68,7 @@ def _p_value(row: Row) -> str:
 
 
 def table_notes(compared: Comparison, datasets: Sequence[str]) -> list[str]:
-  """Says how the table is to be read, and what it can't say."""
+  """Explains how to read the table, and its limits."""
   ranked, judged, rows = compared.ranked, compared.judged, compared.rows
   order = "never by test" if ranked == "validation" else (
     "and to choose by it would be to choose on the test set"
@@ -93,7 +93,7 @@ def table_notes(compared: Comparison, datasets: Sequence[str]) -> list[str]:
 
 
 def _tests_note(compared: Comparison) -> str:
-  """Says what p is, and what it is adjusted for."""
+  """Explains p, and its adjustment."""
   text = (
     f"p: two-sided paired t-test (scipy.stats.ttest_rel) of the {compared.judged} accuracies of "
     "the seeds that a config shares with the reference"

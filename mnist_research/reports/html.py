@@ -1,6 +1,6 @@
-"""HTML pages that hold all they show: pictures as data, two short scripts, nothing from elsewhere.
+"""Self-contained HTML pages: pictures as data URLs, two short scripts, no external resources.
 
-Every text is escaped here; what a function returns is HTML.
+All text is escaped here; functions return HTML.
 """
 
 import base64
@@ -83,7 +83,7 @@ code { font: 0.86em/1.5 ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu
   thead button::after { content: none !important; } }
 """
 
-# Makes the heads of tables into buttons that sort: numbers by value, whatever their unit.
+# Turns the heads of tables into buttons that sort: numbers by value, whatever their unit.
 _SORT_SCRIPT = """
 for (const head of document.querySelectorAll("thead th")) {
   if (!head.textContent) continue;
@@ -110,7 +110,7 @@ for (const head of document.querySelectorAll("thead th")) {
 }
 """
 
-# Shows the value of the point that is nearest to the pointer, or that the arrow keys chose.
+# Shows the value of the point nearest to the pointer, or chosen by the arrow keys.
 _VALUES_SCRIPT = """
 for (const figure of document.querySelectorAll("[data-points]")) {
   const points = JSON.parse(figure.dataset.points);
@@ -155,12 +155,12 @@ for (const figure of document.querySelectorAll("[data-points]")) {
 """
 
 
-# Places in a picture, as shares of its width and height from the upper left, each with a text.
+# Points of a picture, as fractions of its width and height from the upper left, with texts.
 Points = Sequence[tuple[float, float, str]]
 
 
 class Tile(NamedTuple):
-  """A figure that stands at the head of a page: what it is, its value, and what to know of it."""
+  """A figure at the head of a page: its name, its value, and a note."""
 
   name: str
   value: str
@@ -181,12 +181,12 @@ def page(title: str, lead: str, *parts: str) -> str:
 
 
 def section(heading: str, *parts: str) -> str:
-  """Returns a part of the page with its own heading."""
+  """Returns a section with a heading."""
   return f"<section>\n<h2>{html.escape(heading)}</h2>\n" + "\n".join(parts) + "\n</section>"
 
 
 def tiles(*figures: Tile) -> str:
-  """Returns the figures that matter most, side by side."""
+  """Returns the most important figures, side by side."""
   cells = "".join(
     f"<div><dt>{html.escape(tile.name)}</dt><dd>{html.escape(tile.value)}"
     + (f"<small>{html.escape(tile.note)}</small>" if tile.note else "")
@@ -202,12 +202,12 @@ def paragraph(text: str) -> str:
 
 
 def note(text: str) -> str:
-  """Returns a paragraph that stays in the background."""
+  """Returns a paragraph in a muted color."""
   return f'<p class="note">{html.escape(text)}</p>'
 
 
 def link(target: str, text: str) -> str:
-  """Returns a paragraph that leads to another page."""
+  """Returns a paragraph with a link to another page."""
   return f'<p><a href="{html.escape(target)}">{html.escape(text)}</a></p>'
 
 
@@ -217,17 +217,17 @@ def code(text: str) -> str:
 
 
 def folded(summary: str, *parts: str) -> str:
-  """Returns what is shown on a click."""
+  """Returns a part that is shown on a click."""
   return f"<details><summary>{html.escape(summary)}</summary>\n" + "\n".join(parts) + "</details>"
 
 
 def picture(png: Path, description: str, points: Points = ()) -> str:
-  """Returns a PNG as part of the page.
+  """Returns a PNG embedded in the page.
 
   Args:
     png: the file.
-    description: for those who can't see it.
-    points: what is said of places in it.
+    description: for screen readers.
+    points: its tooltips.
   """
   encoded = base64.b64encode(png.read_bytes()).decode()
   image = f'<img src="data:image/png;base64,{encoded}" alt="{html.escape(description)}">'
@@ -235,14 +235,14 @@ def picture(png: Path, description: str, points: Points = ()) -> str:
 
 
 def chart(svg: str, points: Points = ()) -> str:
-  """Returns a chart as part of the page; `svg` is the element, `points` as for `picture`."""
+  """Returns a chart embedded in the page; `svg` is the element, `points` as for `picture`."""
   return _figure(svg, points)
 
 
 def _figure(shown: str, points: Points) -> str:
   if not points:
     return f"<figure>{shown}</figure>"
-  # Scrolled and gone through by keys where it is focused.
+  # When focused, it can be scrolled and explored with keys.
   told = html.escape(json.dumps(points, separators=(",", ":")))
   return (
     '<figure tabindex="0" aria-label="Chart: arrow keys go through its values" '

@@ -10,17 +10,17 @@ from mnist_research.runtime.files import write_atomically
 
 
 def make_directory(directory: Path) -> None:
-  """Makes the directory of a report where it is missing.
+  """Creates the directory of a report if it is missing.
 
   Raises:
-    UserError: it can't be made.
+    UserError: it can't be created.
   """
   with writing(directory):
     directory.mkdir(parents=True, exist_ok=True)
 
 
 def write_page(directory: Path, content: str) -> Path:
-  """Writes the page of a report, whole HTML, and returns its path.
+  """Writes the page of a report, complete HTML, and returns its path.
 
   Raises:
     UserError: it can't be written.
@@ -36,7 +36,7 @@ def drawn(figure: figures.Figure, path: Path, description: str) -> str:
   Args:
     figure: the picture.
     path: the file to write.
-    description: for those who can't see it.
+    description: for screen readers.
 
   Raises:
     UserError: the file can't be written.

@@ -24,13 +24,13 @@ _SHOWN_MISTAKES = 40
 
 
 def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Path:
-  """Writes the page of one run, and its pictures as PNG beside it.
+  """Writes the page of one run, and its pictures as PNG next to it.
 
   Args:
     run: finished or not.
-    test_images: uint8 [N, height, width, channels], the images that it was tested on; or why there
-      are none.
-    output: the directory to write into, made where it is missing.
+    test_images: uint8 [N, height, width, channels], the images of the test split; or why they are
+      missing.
+    output: the directory to write into, created if missing.
 
   Returns:
     The page.
@@ -64,7 +64,7 @@ def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Pat
 
 
 def _curves_in_words(metrics: Sequence[Mapping[str, Any]]) -> str:
-  """Returns what those who can't see the curves should know of them."""
+  """Describes the curves, for screen readers."""
   last = {record["split"]: record for record in metrics if "accuracy" in record}
   ends = [f"{split} {record['accuracy']:.2%}" for split, record in last.items()]
   accuracies = f"; accuracy at the end: {', '.join(ends)}" if ends else ""
@@ -129,7 +129,7 @@ def _tiles(run: Run, predictions: Predictions | None) -> list[Tile]:
 
 
 def _other_metrics(result: Mapping[str, Any]) -> list[Tile]:
-  """Returns a tile for each metric of the test split that has none of its own."""
+  """Returns a tile for each metric of the test split that has no other one."""
   shown = ("test_accuracy", "test_loss")
   return [
     Tile(name.replace("_", " "), f"{value:.4f}")
@@ -211,7 +211,7 @@ def _mistakes(
 
 
 def _corruptions_section(run: Run) -> list[str]:
-  """Returns the errors on spoiled test examples, where `evaluate --corruptions` found them."""
+  """Returns the errors on corrupted test examples, if `evaluate --corruptions` was run."""
   found = run.workdir.read_corruptions()
   if found is None or found["step"] != run.workdir.tested_step():
     return []

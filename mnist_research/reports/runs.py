@@ -1,6 +1,6 @@
-"""Finds the runs under some directories, reads what they left, and groups them by their settings.
+"""Finds the runs under some directories, reads their records, and groups them by settings.
 
-Neither TensorFlow nor the dataset is needed: a run's figures are in its plain files.
+Neither TensorFlow nor the dataset is needed: the results are in plain files.
 """
 
 import itertools
@@ -15,25 +15,25 @@ from mnist_research.runtime import own_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.workdir import SPLITS, Workdir
 
-# What a report leaves in its directory: that one is no run, and nothing foreign.
+# A report writes this into its directory, which then isn't listed as foreign.
 REPORT_NAME = "report.html"
-# A folder of sweeps, a sweep, its trials: deeper nobody looks, in a home directory for instance.
+# A folder of sweeps, a sweep, its trials: no deeper, for instance in a home directory.
 _DEPTH = 3
 _RUN_FILES = ("config.cfg", "metrics.jsonl", "result.json", "checkpoints")
-# Of each split: more than any screen has pixels.
+# For each split: more than any screen has pixels.
 _MOST_LINES = 20_000
 # What `train` writes into every result.
 _RESULT_NUMBERS = ("train_examples", "parameters", "train_seconds")
 
 
 class Run(NamedTuple):
-  """What a run left.
+  """The records of a run.
 
   Attributes:
     workdir: its directory.
     config: its settings.
-    result: the content of result.json; None while it is unfinished.
-    metrics: the lines of metrics.jsonl, of very many some.
+    result: the content of result.json; None if the run is unfinished.
+    metrics: the lines of metrics.jsonl; a sample of them if there are very many.
   """
 
   workdir: Workdir
@@ -48,12 +48,12 @@ class Run(NamedTuple):
 
   @property
   def last_step(self) -> int:
-    """The step of the last line of metrics; 0 before the first."""
+    """The step of the last line of metrics; 0 if there is none."""
     return max((record["step"] for record in self.metrics), default=0)
 
   @property
   def test_scorings(self) -> str:
-    """How often its dataset's test split was scored by it; - where nothing was written down."""
+    """How often it scored the test split of its dataset; - if that wasn't logged."""
     try:
       count = protocol.count_test_scorings(self.path, self.config.data.dataset)
     except UserError:
@@ -62,7 +62,7 @@ class Run(NamedTuple):
 
 
 class SetAside(NamedTuple):
-  """A directory that gives a comparison no figures.
+  """A directory without results for a comparison.
 
   Attributes:
     path: the directory.
@@ -76,13 +76,13 @@ class SetAside(NamedTuple):
 
 
 class Group(NamedTuple):
-  """The runs of one config, which differ in their seed.
+  """The runs of one config, which differ in their seeds.
 
   Attributes:
-    settings: as in config.cfg, those in which the groups that were made together differ.
-    runs: one for each seed, by ascending seed.
-    folder: the name of the folder that holds all of its runs and none of another group; empty:
-      there is none.
+    settings: as in config.cfg, only those that differ between the groups.
+    runs: one for each seed, in ascending order.
+    folder: the name of the folder that holds all of its runs and none of another group; empty
+      if there is none.
   """
 
   settings: Mapping[str, str]
@@ -91,18 +91,18 @@ class Group(NamedTuple):
 
   @property
   def name(self) -> str:
-    """The group in words, as flags would be written."""
+    """The group's name, written as flags."""
     named = (f"{name}={value or 'none'}" for name, value in self.settings.items())
     config = self.runs[0].config
     return ", ".join(named) or f"{config.model.model} on {own_data.short_name(config.data.dataset)}"
 
   @property
   def label(self) -> str:
-    """What the group is called where there is little room: its folder, or its name."""
+    """A short name of the group: its folder, or its name."""
     return self.folder or self.name
 
   def values(self, key: str) -> dict[int, float]:
-    """Returns a figure of the result by seed; empty unless every run has it."""
+    """Returns a metric of the result by seed; empty unless every run has it."""
     found = {run.config.run.seed: (run.result or {}).get(key) for run in self.runs}
     if any(value is None for value in found.values()):
       return {}
@@ -113,12 +113,12 @@ def read(directories: Iterable[str | Path]) -> tuple[list[Run], list[SetAside]]:
   """Reads every run in or under `directories`, down to three levels.
 
   Returns:
-    The runs that can be read, finished or not, and the directories that hold none.
+    The runs that can be read, finished or not, and the directories without one.
 
   Raises:
-    UserError: a directory isn't there.
+    UserError: a directory doesn't exist.
   """
-  found: dict[Path, Path] = {}  # By where they really are: two names may lead to one.
+  found: dict[Path, Path] = {}  # By real path: two names may lead to one directory.
   foreign = []
   for directory in map(Path, directories):
     if not directory.is_dir():
@@ -136,10 +136,10 @@ def read(directories: Iterable[str | Path]) -> tuple[list[Run], list[SetAside]]:
 
 
 def _find(directory: Path, depth: int) -> tuple[list[Path], list[Path]]:
-  """Returns the workdirs in and under `directory`, and the directories beside them without any."""
+  """Returns the workdirs in and under `directory`, and sibling directories without any."""
   try:
     paths = sorted(directory.iterdir())
-  except OSError:  # It may not be read.
+  except OSError:  # It may be unreadable.
     return [], [directory]
   names = {path.name for path in paths}
   if not names.isdisjoint(_RUN_FILES):
@@ -162,7 +162,7 @@ def _read_run(workdir: Workdir) -> Run:
     raise UserError("config.cfg is missing")
   result = workdir.read_result()
   if result is not None:
-    # `--score_test=false` leaves the figures of validation alone.
+    # With `--score_test=false` there are only validation figures.
     split = "validation" if "validation_accuracy" in result else "test"
     names = (*_RESULT_NUMBERS, f"{split}_accuracy", f"{split}_loss")
     missing = [name for name in names if name not in result]
@@ -172,9 +172,9 @@ def _read_run(workdir: Workdir) -> Run:
 
 
 def thinned(metrics: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-  """Returns the metrics of a run, of very long ones some of each split at even distances.
+  """Returns the metrics of a run; for very long ones an evenly spaced sample of each split.
 
-  The last of each split is always among them.
+  The last line of each split is always included.
   """
   kept: dict[str, list[Mapping[str, Any]]] = {split: [] for split in SPLITS}
   last, stride, seen = {}, dict.fromkeys(SPLITS, 1), dict.fromkeys(SPLITS, 0)
@@ -194,11 +194,11 @@ def thinned(metrics: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:
-  """Groups finished runs by the settings that decide the result, but for the seed.
+  """Groups finished runs by the settings that determine the result, except the seed.
 
   Returns:
-    The groups, in the order of their first runs; and what was left out: the unfinished, and of two
-    runs with the same settings and seed the second, which tells nothing new.
+    The groups, in the order of their first runs; and the others: unfinished runs, and duplicates
+    with the same settings and seed.
   """
   by_settings: dict[tuple[str, ...], dict[int, Run]] = {}
   left_out = []
@@ -225,7 +225,7 @@ def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:
 
 
 def _folders(held: Sequence[Mapping[int, Run]]) -> list[str]:
-  """Returns for each group the name of the folder that it alone has; all empty unless each does."""
+  """Returns for each group the folder that it alone has; all empty unless each has one."""
   parents = [{run.path.resolve().parent for run in seeds.values()} for seeds in held]
   names = [next(iter(paths)).name for paths in parents if len(paths) == 1]
   return names if len(set(names)) == len(held) else [""] * len(held)

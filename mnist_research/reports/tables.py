@@ -15,15 +15,15 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-?(inf|nan)")
 
 
 class Table(NamedTuple):
-  """Texts in rows.
+  """A table of texts.
 
   Attributes:
-    header: a name for each column; all empty: none is shown.
-    rows: as many texts in each.
-    texts: how many columns, from the left, are words; those after them are numbers.
-    strong: the rows to set off.
-    last_texts: how many columns, from the right, are words too.
-    links: where a text of the first column leads to, on a page.
+    header: a name for each column; all empty: no header.
+    rows: as many texts each.
+    texts: number of columns, from the left, that are words; those after them are numbers.
+    strong: the rows to highlight.
+    last_texts: number of columns, from the right, that are words too.
+    links: link targets for texts of the first column, on a page.
   """
 
   header: Sequence[str]
@@ -34,7 +34,7 @@ class Table(NamedTuple):
   links: Mapping[str, str] = MappingProxyType({})
 
   def to_markdown(self) -> str:
-    """The table as Markdown, its columns aligned for those who read it as it is."""
+    """The table as Markdown, with columns aligned in the source."""
     cells = [[cell.replace("|", r"\|") for cell in row] for row in [self.header, *self.rows]]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     rules = [
@@ -82,10 +82,10 @@ def settings_table(texts: Mapping[str, str]) -> Table:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-  """Writes rows of anything as CSV; None becomes an empty cell.
+  """Writes rows of any values as CSV; None becomes an empty cell.
 
-  A text that a spreadsheet would take for a formula has an apostrophe before it, which those show
-  as text; a number stays a number.
+  A text that a spreadsheet would interpret as a formula gets an apostrophe in front, which marks it
+  as text; numbers stay numbers.
 
   Raises:
     UserError: the file can't be written.

@@ -1,4 +1,4 @@
-"""Arrays in files of NumPy's, read without trust in what the files say of themselves."""
+"""Arrays in NumPy files, read without trusting what the files claim."""
 
 import math
 import zipfile
@@ -12,14 +12,14 @@ _ERRORS = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, Mem
 
 
 def read(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-  """Returns arrays of a file that `np.savez` wrote; the checksums of the zip guard every byte.
+  """Returns arrays of a file that `np.savez` wrote, verified by the checksums of the zip.
 
-  The header of each array is read before the array: one that claims more than the file holds takes
-  no memory. Nothing is unpickled.
+  The header of each array is checked before the array is read: one that claims more than the file
+  holds takes no memory. Nothing is unpickled.
 
   Raises:
     OSError: the file can't be opened.
-    ValueError: it is no such file, or damaged.
+    ValueError: it isn't such a file, or it is corrupt.
   """
   if not path.is_file() and path.exists():
     raise ValueError("it is no ordinary file")

@@ -1,7 +1,7 @@
-"""How a command line becomes the values of a command's flags.
+"""Parses a command line into the values of a command's flags.
 
-A command has flags of its own, an `absl.flags.FlagValues` that nothing else shares: it knows what
-the command accepts and no more.
+A command has its own `absl.flags.FlagValues`, which nothing else shares, with the flags that it
+accepts and no others.
 """
 
 import os
@@ -15,7 +15,7 @@ from mnist_research.runtime import flagfiles
 from mnist_research.runtime.errors import UserError, did_you_mean
 from mnist_research.runtime.flagfiles import Argument, shortened
 
-# The part of --help that a flag of every command belongs to.
+# The section of --help for flags that every command has.
 GENERAL = "general"
 _ANSWERED = ("help", "version")
 _HELP, _VERSION = ("--help", "-help", "-h"), ("--version", "-version")
@@ -31,7 +31,7 @@ class PathParser(flags.ArgumentParser):
 
 
 class PathsParser(flags.ListParser):
-  """Parses paths with commas between them."""
+  """Parses comma-separated paths."""
 
   def parse(self, argument: str | list[str]) -> list[str]:
     return [os.path.expanduser(path) for path in super().parse(argument)]
@@ -46,20 +46,20 @@ def define_path(
 
 
 def define_paths(name: str, help_text: str, flag_values: flags.FlagValues) -> None:
-  """Defines a flag that takes paths with commas between them."""
+  """Defines a flag that takes comma-separated paths."""
   flags.DEFINE(PathsParser(), name, [], help_text, flag_values, flags.CsvListSerializer(","))
 
 
 def define_general(flag_values: flags.FlagValues) -> None:
   """Defines the flags that every command has."""
   flags.DEFINE_integer(
-    "verbosity", 0, "what is said on stderr: 0 notes and warnings, -1 warnings, -2 errors",
+    "verbosity", 0, "messages on stderr: 0 notes and warnings, -1 warnings, -2 errors",
     lower_bound=-3, upper_bound=1, flag_values=flag_values, module_name=GENERAL,
   )  # fmt: skip
 
 
 def asked(arguments: Sequence[str]) -> str:
-  """Returns what a command line asks for instead of running: `help`, `version` or nothing."""
+  """Returns what a command line requests instead of a run: `help`, `version` or nothing."""
   for argument in arguments:
     if argument == "--":
       break
@@ -75,18 +75,18 @@ def parse(
   arguments: Sequence[str],
   foreign: Mapping[str, str] | None = None,
 ) -> list[str]:
-  """Sets the flags that a command line gives, those of its flagfiles first.
+  """Sets the flags of a command line, those of its flagfiles first.
 
   Args:
     flag_values: the flags of the command.
     arguments: the command line, without the name of the program.
-    foreign: flags that other commands have, and what is said to whoever gives them here.
+    foreign: flags of other commands, and the error for each.
 
   Returns:
-    The arguments that are no flags: files, say, and all that stands behind `--`.
+    The arguments that are not flags, such as files, and everything after `--`.
 
   Raises:
-    UserError: a flag is unknown, or its value is none that it takes.
+    UserError: a flag is unknown, or its value is invalid.
   """
   from_files: list[Argument] = []
   own: list[Argument] = []
@@ -113,10 +113,10 @@ def parse(
 
 
 def assign(flag_values: flags.FlagValues, argument: Argument) -> bool:
-  """Sets the flag that is named; returns False where there is none of that name.
+  """Sets the named flag; returns False if there is none.
 
   Raises:
-    UserError: the flag doesn't take the value.
+    UserError: the value is invalid.
   """
   name = _name(argument.text)
   _, equals, value = argument.text.partition("=")
@@ -149,7 +149,7 @@ def _name(text: str) -> str:
 
 
 def _value(text: str, pending: Iterator[str]) -> str:
-  """Returns what stands behind the `=` of a flag, or else the next argument."""
+  """Returns the text after the `=` of a flag, or else the next argument."""
   _, equals, behind = text.partition("=")
   value = behind if equals else next(pending, None)
   if value is None or (_name(text) == "flagfile" and not value):
@@ -162,7 +162,7 @@ def _takes_value(flag_values: flags.FlagValues, name: str) -> bool:
 
 
 def _remedy(flag: flags.Flag, value: str) -> str:
-  """Says what a flag takes instead of a value."""
+  """Says which values a flag accepts."""
   choices = getattr(flag.parser, "enum_values", None)
   if choices:
     return f"choose one of {', '.join(choices)}{did_you_mean(value, choices)}"

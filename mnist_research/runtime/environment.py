@@ -1,30 +1,30 @@
-"""What of the environment decides how libraries behave, set right before they load."""
+"""Environment settings that libraries depend on, fixed before they load."""
 
 import os
 import sys
 
 from mnist_research.runtime.errors import UserError
 
-# Of the addresses of a process. Training a small network took 3.2 GiB on two cores; with less than
-# 2 GiB, OpenBLAS waits for memory without end as it is loaded.
+# Of address space. Training a small network took 3.2 GiB on two cores; below 2 GiB, OpenBLAS waits
+# for memory forever while it loads.
 _LEAST_MIB = 3072
 
-# Variables that `prepare_keras` set otherwise or removed, as they were.
+# The original values of variables that `prepare_keras` changed or removed.
 overridden: dict[str, str] = {}
 
 
 def prepare_command() -> None:
-  """Sets what a process needs that runs one command and nothing of a caller's."""
-  # TensorFlow's own notes and warnings about the machine; its errors still show.
+  """Prepares a process that runs one command and no caller's code."""
+  # Hides TensorFlow's notes and warnings about the machine; its errors still show.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-  # No command opens a window with matplotlib, which Keras loads, too.
+  # No command opens a window with matplotlib, which Keras imports, too.
   os.environ["MPLBACKEND"] = "agg"
 
 
 def prepare_keras() -> None:
-  """Has Keras 3 run on TensorFlow, where Keras is not loaded yet.
+  """Makes Keras 3 use TensorFlow, unless Keras is already loaded.
 
-  This package's networks are TensorFlow's. A Keras that the caller has loaded stays as it is.
+  This package's networks need TensorFlow. If the caller has loaded Keras, it stays unchanged.
   """
   if "keras" not in sys.modules:
     variables = {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": ""}
@@ -36,7 +36,7 @@ def prepare_keras() -> None:
 
 
 def check_memory() -> None:
-  """Raises UserError where a limit of this process leaves TensorFlow too little memory to load."""
+  """Raises UserError if a limit of this process leaves TensorFlow too little memory to load."""
   try:
     import resource
   except ImportError:  # Windows.
@@ -50,7 +50,7 @@ def check_memory() -> None:
 
 
 def set_up_keras() -> None:
-  """Undoes for this process what a user's keras.json says of the layout and type of arrays."""
+  """Overrides, for this process, the layout and type of arrays in a user's keras.json."""
   import keras
 
   keras.config.set_image_data_format("channels_last")

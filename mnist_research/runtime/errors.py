@@ -1,4 +1,4 @@
-"""The two ways in which a command ends early on purpose; `app.py` turns them into exit codes."""
+"""The two exceptions that end a command early on purpose; `app.py` turns them into exit codes."""
 
 import contextlib
 import difflib
@@ -6,27 +6,27 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# The password in an address such as postgresql://user:password@host/name?password=it, also where it
-# holds a / or @ that had to be escaped.
+# The password in an address such as postgresql://user:password@host/name?password=it, even if it
+# contains a / or @ that should have been escaped.
 _PASSWORD = re.compile(r"(:/+[^/\s:@]*):\S*@")
 _PARAMETER = re.compile(r"(?i)((?:password|passwd|pwd|secret|token)=)[^&;\s]+")
 
 
 class UserError(Exception):
-  """Something the user can fix: a flag, a file, a full disk.
+  """An error that the user can fix: a flag, a file, a full disk.
 
-  The message is one line that names the thing and the remedy. A command prints it behind `error:`
+  The message is one line that names the thing and the remedy. A command prints it after `error:`
   and exits with 2.
   """
 
 
 class Interrupted(KeyboardInterrupt):
-  """The process was told to stop by a signal; a run that was in its steps has saved its state.
+  """A signal stopped the process; a run inside its loop has saved its state.
 
-  Like `KeyboardInterrupt`, it isn't an `Exception`, so handlers of errors don't catch it.
+  Like `KeyboardInterrupt`, it isn't an `Exception`, so error handlers don't catch it.
 
   Attributes:
-    signal_number: the signal, as in the `signal` module; the exit code is 128 more.
+    signal_number: as in the `signal` module; the exit code is 128 more.
   """
 
   def __init__(self, signal_number: int):
@@ -35,23 +35,23 @@ class Interrupted(KeyboardInterrupt):
 
 
 def without_passwords(text: str) -> str:
-  """Returns a text with *** for the passwords of the addresses in it."""
+  """Returns a text with *** in place of passwords in addresses."""
   return _PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
-  """Returns a question that names the known text nearest to `text`; empty where none is near."""
+  """Suggests the known text nearest to `text`; empty if none is near."""
   near = difflib.get_close_matches(text, list(known), n=1)
   return f"; did you mean {near[0]}?" if near else ""
 
 
 @contextlib.contextmanager
 def writing(path: Path, kinds: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
-  """Turns a disk that is full, read-only or gone into a UserError that names `path`.
+  """Turns errors of a full, read-only or missing disk into a UserError that names `path`.
 
   Args:
     path: what is being written.
-    kinds: what the writer raises; TensorFlow's writers have errors of their own.
+    kinds: the writer's exceptions; TensorFlow's writers have their own.
   """
   try:
     yield
@@ -62,7 +62,7 @@ def writing(path: Path, kinds: tuple[type[Exception], ...] = (OSError,)) -> Iter
 
 
 def reason_of(error: Exception) -> str:
-  """Returns what an error of the system or of TensorFlow says, in few words."""
+  """Returns the text of an error of the system or of TensorFlow, in few words."""
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
   # TensorFlow: "{{function_node ...}} path; No space left on device [Op:SaveV2]".

@@ -1,7 +1,7 @@
 """A user's own models, optimizers, losses, augmentations and datasets, loaded by name.
 
-A reference is `path/to/file.py:name` or `package.module:name`. The file is run as a module of its
-own; modules beside it can be imported.
+A reference is `path/to/file.py:name` or `package.module:name`. The file runs as a separate module,
+which can import modules in its directory.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ _MODULE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
 
 class Source(NamedTuple):
-  """The file that a reference leads to.
+  """The file of a reference.
 
   Attributes:
-    name: what its copy in a workdir is called.
+    name: the name of its copy in a workdir.
     content: its bytes.
   """
 
@@ -45,19 +45,19 @@ def is_reference(text: str) -> bool:
 
 
 def is_builder(text: str) -> bool:
-  """Whether the name of a dataset is a reference to a builder class; huggingface:mnist is not."""
+  """Whether the name of a dataset refers to a builder class; huggingface:mnist doesn't."""
   return is_reference(text) and text.rpartition(":")[2][0].isupper()
 
 
 def load(flag: str, text: str) -> Any:
-  """Returns what a reference names.
+  """Returns the object that a reference names.
 
   Args:
-    flag: the setting that holds it, for errors.
+    flag: its setting, for errors.
     text: the reference.
 
   Raises:
-    UserError: the file or module is missing, can't be imported, or holds nothing of that name.
+    UserError: the file or module is missing, can't be imported, or doesn't define the name.
   """
   module, name = _module(flag, text), text.rpartition(":")[2]
   try:
@@ -67,10 +67,10 @@ def load(flag: str, text: str) -> Any:
 
 
 def read_source(flag: str, text: str) -> Source:
-  """Returns the file that a reference leads to.
+  """Returns the file of a reference.
 
   Raises:
-    UserError: there is none, or it can't be read.
+    UserError: it is missing or can't be read.
   """
   path = _path(flag, text)
   name = path.name if _FILE.fullmatch(text) else f"{text.rpartition(':')[0]}.py"
@@ -81,23 +81,23 @@ def read_source(flag: str, text: str) -> Source:
 
 
 def identity(flag: str, text: str) -> str:
-  """Returns a text that is the same for the same code, wherever its file is."""
+  """Returns a text that identifies the code, wherever its file is."""
   source = read_source(flag, text)
   return f"{source.name}:{text.rpartition(':')[2]} with SHA-256 {source.digest[:16]}"
 
 
 def kept(flag: str, text: str, directory: Path) -> str:
-  """Returns the reference to the copy of a file that a workdir keeps.
+  """Returns the reference to the copy of a file in a workdir.
 
-  A module of a package stays what it is, since it may need its package; its content is compared.
+  A module of a package is used itself, since it may need its package; its content is compared.
 
   Args:
     flag: the setting that holds the reference.
-    text: the reference, as the run was given it.
-    directory: where the copies are.
+    text: the reference as given to the run.
+    directory: of the copies.
 
   Raises:
-    UserError: the copy is missing, or the module has changed since.
+    UserError: the copy is missing, or the module has changed.
   """
   file = _FILE.fullmatch(text)
   copy = directory / (Path(file[1]).name if file else f"{text.rpartition(':')[0]}.py")
@@ -114,7 +114,7 @@ def kept(flag: str, text: str, directory: Path) -> str:
 
 @contextlib.contextmanager
 def blamed(flag: str, text: str) -> Iterator[None]:
-  """Turns what a user's code raises inside into a UserError that names its line."""
+  """Turns an exception in a user's code into a UserError that names its line."""
   try:
     yield
   except (UserError, Interrupted):
@@ -127,7 +127,7 @@ def blamed(flag: str, text: str) -> Iterator[None]:
 
 
 def _line(flag: str, text: str, error: BaseException) -> str:
-  """Returns where in the user's own file an error arose; empty where it didn't."""
+  """Returns the line of the user's file where an error occurred; empty if it is elsewhere."""
   if not is_reference(text):
     return ""
   path = str(_path(flag, text))

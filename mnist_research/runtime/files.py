@@ -1,6 +1,6 @@
-"""Files that are there whole or not at all, locks between processes, and redirected output.
+"""Files written completely or not at all, locks between processes, and redirected output.
 
-What differs between operating systems in these is here and nowhere else.
+All differences between operating systems in these matters are handled here.
 """
 
 import contextlib
@@ -20,10 +20,10 @@ from mnist_research.runtime.errors import writing
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-  """Writes a file, whole or not at all; a text in UTF-8.
+  """Writes a file, completely or not at all; text in UTF-8.
 
   Raises:
-    UserError: the disk is full or refuses; an older file stays as it was.
+    UserError: the disk is full or fails; an older file stays unchanged.
   """
   with writing(path), whole(path) as partial:
     partial.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -31,19 +31,19 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def whole(path: Path, *, shared: bool = False, over_directory: bool = False) -> Iterator[Path]:
-  """Yields a path to write to, which becomes `path` when all is written.
+  """Yields a path to write to, which becomes `path` when writing is complete.
 
-  Every byte is on the disk before the name changes: a process that is killed, or a machine that
-  loses its power, leaves the old content or the new. An error removes what was written until then.
+  Every byte is on the disk before the name changes: a killed process or a power failure leaves the
+  old content or the new. An error removes what was written.
 
   Args:
     path: a file, which is replaced, or a directory.
-    shared: other processes or threads may write the same meanwhile. What one that is killed was
-      writing then stays behind under a hidden name; else the next writer removes it.
-    over_directory: a directory of that name is removed first, with all that it holds.
+    shared: other processes or threads may write the same path. A killed one then leaves its
+      unfinished file under a hidden name; otherwise the next writer removes it.
+    over_directory: an existing directory of that name is removed first, with its content.
 
   Raises:
-    OSError: the disk is full or refuses, or a directory is in the way.
+    OSError: the disk is full or fails, or a directory has that name.
   """
   writer = f".{platform.node()}.{os.getpid()}.{threading.get_ident()}" if shared else ""
   partial = path.with_name(f".{path.name}{writer}.partial")
@@ -56,14 +56,14 @@ def whole(path: Path, *, shared: bool = False, over_directory: bool = False) -> 
       shutil.rmtree(path)
     partial.replace(path)
   except BaseException:
-    with contextlib.suppress(OSError):  # The error that led here says more.
+    with contextlib.suppress(OSError):  # The original error says more.
       _remove(partial)
     raise
   _flush(path.parent)
 
 
 def remove_leftovers(directory: Path) -> None:
-  """Removes what a killed process was writing in `directory`; nobody else may write there."""
+  """Removes unfinished files of killed processes in `directory`; nobody else may write there."""
   for partial in directory.glob(".*.partial"):
     _remove(partial)
 
@@ -76,7 +76,7 @@ def _remove(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-  """Has the system write a file, or the names in a directory, to the disk."""
+  """Flushes a file, or the names in a directory, to the disk."""
   if os.name == "nt" and path.is_dir():
     return  # Windows opens no directory, and keeps the order of changes to it by itself.
   descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
@@ -88,15 +88,15 @@ def _flush(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
-  """Holds a lock of the operating system, which ends with the process, however that ends.
+  """Holds an operating-system lock, which ends with the process, however that ends.
 
   Args:
-    path: the file that is locked; it is made where it is missing, and stays.
-    wait: until another process lets go of it.
+    path: the file to lock; it is created if missing, and kept.
+    wait: wait until another process releases it.
 
   Raises:
-    BlockingIOError: another holds it, and `wait` is false.
-    OSError: the file can't be made or opened.
+    BlockingIOError: another process holds it, and `wait` is false.
+    OSError: the file can't be created or opened.
   """
   lock = FileLock(path, blocking=wait)
   try:
@@ -111,7 +111,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stderr_to(file: BinaryIO) -> Iterator[None]:
-  """Sends to a file what this process, its threads and its C++ libraries write to stderr."""
+  """Redirects stderr of this process, its threads and its C++ libraries to a file."""
   sys.stderr.flush()
   stderr = os.dup(2)
   os.dup2(file.fileno(), 2)
@@ -124,15 +124,15 @@ def stderr_to(file: BinaryIO) -> Iterator[None]:
 
 
 def open_closed_streams() -> None:
-  """Opens the null device in place of standard streams that are closed, as `2>&-` closes stderr.
+  """Opens the null device for standard streams that are closed, as `2>&-` closes stderr.
 
-  The next file that is opened would take the number of one, and get what is written to it.
+  Otherwise the next file would get the number of a stream, and what is written to it.
   """
   for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
     try:
       os.fstat(descriptor)
     except OSError:
-      # The lowest number that is free: those below are open by now.
+      # The lowest free number: those below are open by now.
       os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if getattr(sys, name) is None:
       mode = "r" if name == "stdin" else "w"
@@ -140,6 +140,6 @@ def open_closed_streams() -> None:
 
 
 def send_output_to(file: BinaryIO) -> None:
-  """Sends to a file, from here on, what this process writes to stdout and stderr."""
+  """Redirects stdout and stderr of this process to a file from now on."""
   for descriptor in (1, 2):
     os.dup2(file.fileno(), descriptor)

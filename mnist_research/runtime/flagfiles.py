@@ -1,12 +1,12 @@
 """Flagfiles, the files of flags that `--flagfile` names and that workdirs keep as config.cfg.
 
-- Each line holds one flag, as it is typed on a command line, but without the shell's quotes.
-- Empty lines are skipped, and so are comments: lines that begin with `#`. A comment has a line of
-  its own. In a value, a `#` after a space is written `\\#`.
-- Of two lines that set the same flag the later one wins, in the same file or in another.
-- A line `--flagfile=FILE` stands for the lines of that file; a relative name begins in the folder
-  of the file that holds the line, and `~` is the home directory.
-- Flags on the command line win over those of every flagfile.
+- Each line holds one flag, as typed on a command line, but without shell quotes.
+- Empty lines and comments, lines that begin with `#`, are skipped. A comment needs its own line.
+  In a value, a `#` after a space is written `\\#`.
+- If two lines set the same flag, in one file or in several, the later one wins.
+- A line `--flagfile=FILE` is replaced by the lines of that file; a relative name starts from the
+  folder of the file that contains the line, and `~` is the home directory.
+- Flags on the command line override those of every flagfile.
 """
 
 import os
@@ -24,7 +24,7 @@ _MAX_BYTES = 1_000_000
 _MAX_LINE = 64_000
 _MAX_DEPTH = 20
 _NAME = "--flagfile="
-# A # that would begin a comment, were it not for the backslashes before it.
+# A # that would begin a comment, except for the backslashes before it.
 _MARK = re.compile(r"(?<=\s)(\\*)#")
 
 
@@ -32,15 +32,15 @@ class Argument(NamedTuple):
   """A flag with its value.
 
   Attributes:
-    text: as it is typed: `--seed=1`.
-    place: the file and the line that hold it; empty for the command line.
+    text: as typed: `--seed=1`.
+    place: its file and line; empty for the command line.
   """
 
   text: str
   place: str = ""
 
   def error(self, message: str) -> UserError:
-    """Returns the error that names this flag's place before the message."""
+    """Returns an error with this flag's place before the message."""
     return UserError(f"{self.place}: {message}" if self.place else message)
 
 
@@ -50,15 +50,15 @@ def escaped(value: str) -> str:
 
 
 def read(path: Path, *, follow: bool = True) -> list[Argument]:
-  """Returns the flags of a flagfile, in the order in which they are set.
+  """Returns the flags of a flagfile, in order.
 
   Args:
     path: the file.
-    follow: whether a `--flagfile` in it is replaced by the flags of that file; else it is a flag
-      like any other, and the file is one of settings.
+    follow: whether a `--flagfile` in it is replaced by the flags of that file; otherwise it is an
+      ordinary flag, and the file contains only settings.
 
   Raises:
-    UserError: the file, or one that it names, can't be read, or holds a line that isn't a flag.
+    UserError: the file, or one that it names, can't be read, or has a line that isn't a flag.
   """
   return _read(path, follow, ())
 
@@ -110,7 +110,7 @@ def _inner(path: Path, argument: Argument, outer: tuple[Path, ...]) -> Path:
 
 
 def _text(path: Path) -> str:
-  """Returns what a flagfile holds, with `\\n` at the ends of lines."""
+  """Returns the content of a flagfile, with `\\n` line ends."""
   try:
     with path.open("rb") as file:
       content = file.read(_MAX_BYTES + 1)
@@ -130,5 +130,5 @@ def _text(path: Path) -> str:
 
 
 def shortened(text: str, length: int = 200) -> str:
-  """Returns a text that may come from any file at a length that fits a message."""
+  """Shortens a text that may come from any file to fit into a message."""
   return text if len(text) <= length else f"{text[:length]}..."

@@ -1,4 +1,4 @@
-"""What `--help` shows: what a command does, and its flags."""
+"""The text of `--help`: what a command does, and its flags."""
 
 import shutil
 import textwrap
@@ -8,7 +8,7 @@ from absl import flags
 
 from mnist_research.runtime import command_line, flagfiles
 
-# What ends the name of a part that comes after a command's own flags.
+# The end of the title of sections after a command's own flags.
 SETTINGS = " settings"
 _NARROWEST, _WIDEST = 40, 100
 _INDENT = " " * 6
@@ -18,7 +18,7 @@ def write(description: str, flag_values: flags.FlagValues) -> str:
   """Returns the help of a command.
 
   Args:
-    description: paragraphs, of which indented ones are shown as they are.
+    description: paragraphs; indented ones are shown verbatim.
     flag_values: the flags that it accepts.
   """
   width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((_WIDEST, 0)).columns))

@@ -1,7 +1,7 @@
-"""Functions called in a process of their own, which may die without harm to this one.
+"""Calls functions in another process, whose death doesn't harm this one.
 
-TensorFlow ends its process where a library or a device is not as it expects: an illegal instruction
-as it loads, an abort in the compiler of a GPU that it doesn't know.
+TensorFlow ends its process if a library or a device isn't as expected: an illegal instruction while
+it loads, an abort in the compiler for an unknown GPU.
 """
 
 import contextlib
@@ -20,21 +20,21 @@ from typing import Any, NamedTuple
 
 from mnist_research.runtime.errors import UserError
 
-# TensorFlow's import takes two seconds, and minutes from a disk that is slow and cold.
+# TensorFlow's import takes two seconds, and minutes from a slow disk with a cold cache.
 _SECONDS = 180.0
-# What a process says of its death. TensorFlow's fatal messages begin with F and the date.
+# The last message of a dying process. TensorFlow's fatal messages begin with F and the date.
 _LAST_WORDS = re.compile(r"F\d{4} |.*(Check failed|LLVM ERROR|terminate called)")
 _FATAL_PREFIX = re.compile(r"F\d{4} \S+\s+\d+ ")
 _LONGEST = 300
 
 
 class Outcome(NamedTuple):
-  """What came of a call.
+  """The outcome of a call.
 
   Attributes:
-    value: what the function returned; None where it failed.
-    failure: why there is no value, in one line; empty: it was returned.
-    log: what the process wrote to stdout and stderr meanwhile.
+    value: the result of the function; None if it failed.
+    failure: why there is no value, in one line; empty: success.
+    log: what the process wrote to stdout and stderr.
   """
 
   value: Any
@@ -43,13 +43,13 @@ class Outcome(NamedTuple):
 
 
 class Isolated:
-  """A process that calls functions; one that died is followed by another at the next call."""
+  """A process that calls functions; after its death the next call starts another."""
 
   def __init__(self, environment: Mapping[str, str] | None = None):
     """Starts nothing yet.
 
     Args:
-      environment: variables that the process has beside those of this one.
+      environment: additional variables of the process.
     """
     self._environment = {**os.environ, **(environment or {})}
     self._process: subprocess.Popen | None = None
@@ -62,17 +62,17 @@ class Isolated:
 
   def __exit__(self, *exception: object) -> None:
     if self._process is not None:
-      self._process.kill()  # It keeps nothing that would be lost.
+      self._process.kill()  # It has nothing to lose.
       self._process.communicate()
     self._directory.cleanup()
 
   def call(self, function: str, *arguments: Any, seconds: float = _SECONDS) -> Outcome:
-    """Calls a function with arguments, and waits for what it returns.
+    """Calls a function and waits for its result.
 
     Args:
       function: `module:name`.
-      arguments: what JSON can hold, as what it returns must be.
-      seconds: after which the process is killed.
+      arguments: what JSON can represent, as must be the result.
+      seconds: time limit, after which the process is killed.
     """
     if self._process is None:
       self._process = self._start()
@@ -88,7 +88,7 @@ class Isolated:
     timer = threading.Timer(seconds, kill)
     timer.start()
     try:
-      with contextlib.suppress(BrokenPipeError):  # It died before; its exit code says how.
+      with contextlib.suppress(BrokenPipeError):  # It has died; its exit code says how.
         process.stdin.write(json.dumps([function, *arguments]) + "\n")
         process.stdin.flush()
       answer = process.stdout.readline()
@@ -119,7 +119,7 @@ class Isolated:
 
 
 def last_words(log: str) -> str:
-  """Returns the line in which a process said why it dies; empty where it said nothing."""
+  """Returns the line in which a process said why it died; empty if there is none."""
   lines = [line.strip() for line in log.splitlines() if line.strip()]
   fatal = [line for line in lines if _LAST_WORDS.match(line)]
   line = (fatal or lines[-1:] or [""])[0]
@@ -138,13 +138,13 @@ def _answer(function: str, *arguments: Any) -> dict[str, Any]:
     return {"value": getattr(importlib.import_module(module), name)(*arguments), "failure": ""}
   except UserError as error:
     return {"value": None, "failure": str(error)}
-  except Exception as error:  # noqa: BLE001 - Whatever it is, the caller wants to know it.
+  except Exception as error:  # noqa: BLE001 - The caller handles every error.
     lines = str(error).strip().splitlines() or [""]
     return {"value": None, "failure": f"{type(error).__name__}: {lines[0]}"[:_LONGEST]}
 
 
 def _serve() -> None:
-  """Answers each line of stdin with one on stdout, where nothing else is written."""
+  """Answers each line of stdin with one on stdout, which is reserved for answers."""
   with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
     os.dup2(2, 1)
     for request in sys.stdin:

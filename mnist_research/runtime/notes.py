@@ -1,4 +1,4 @@
-"""What this package writes to stderr for people: notes, bare, each on a line of its own."""
+"""Messages of this package on stderr for people, each on its own line."""
 
 import logging as python_logging
 import sys
@@ -8,10 +8,10 @@ from mnist_research.runtime.errors import without_passwords
 
 
 class _OwnNotes(python_logging.Filter):
-  """Passes the notes of this package, and the warnings of others.
+  """Passes the messages of this package, and the warnings of others.
 
-  TFDS warns of every dataset that is not prepared yet, and matplotlib of a home directory that it
-  can't write: of their messages only errors pass.
+  TFDS warns about every dataset that isn't prepared yet, and matplotlib about a read-only home
+  directory: of their messages only errors pass.
   """
 
   def filter(self, record: python_logging.LogRecord) -> bool:
@@ -23,7 +23,7 @@ class _OwnNotes(python_logging.Filter):
 
 
 class _PlainFormatter(python_logging.Formatter):
-  """Messages as people read them: bare, with the level in front only where it is a warning."""
+  """Plain messages, with the level in front only if it is a warning."""
 
   def format(self, record: python_logging.LogRecord) -> str:
     message = without_passwords(record.getMessage())
@@ -33,10 +33,10 @@ class _PlainFormatter(python_logging.Formatter):
 
 
 class NoteHandler(python_logging.StreamHandler):
-  """Writes each note on a line of its own: a bar that is shown is drawn anew below it."""
+  """Writes each message on its own line; a visible progress bar is redrawn below it."""
 
   def emit(self, record: python_logging.LogRecord) -> None:
-    tqdm = sys.modules.get("tqdm")  # Imported with the first bar: it takes 40 ms.
+    tqdm = sys.modules.get("tqdm")  # Imported with the first bar, because it takes 40 ms.
     if tqdm is None:
       super().emit(record)
     else:
@@ -45,7 +45,7 @@ class NoteHandler(python_logging.StreamHandler):
 
 
 def set_up_log(verbosity: int = 0) -> None:
-  """Sends the notes of this package to stderr, plainly, and keeps those of others away."""
+  """Sends the messages of this package to stderr, and filters those of others."""
   from absl import logging
 
   handler = NoteHandler(sys.stderr)

@@ -1,8 +1,7 @@
-"""A user's own examples: a folder of pictures by class, or an .npz file, named by its path.
+"""A user's own examples: a folder of pictures by class, or an .npz file, named by path.
 
-Its form alone makes a text a path: it begins with `/`, `./`, `../` or `~`, or ends in `/` or
-`.npz`. An `@` and the first digits of a SHA-256 after the path pin its content: that is how a run
-records its dataset.
+A text is a path if it begins with `/`, `./`, `../` or `~`, or ends in `/` or `.npz`. An `@` and the
+first digits of a SHA-256 after the path pin its content, as in the recorded settings of a run.
 """
 
 import hashlib
@@ -15,11 +14,11 @@ from typing import NamedTuple
 from mnist_research.runtime import extensions, records
 from mnist_research.runtime.errors import UserError
 
-# How the names of pictures in a folder end.
+# File name extensions of pictures in a folder.
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 DIGITS = 16
-# Folders within a folder that are looked into: train/ and test/, and the classes in them.
+# Levels of subfolders that are searched: train/ and test/, and the classes in them.
 _DEPTH = 2
 _PINNED = re.compile(rf"(.+)@([0-9a-f]{{{DIGITS}}})")
 _PATH = re.compile(r"(?:/|\./|\.\./|~).*|[^:]*(?:/|\.npz)", re.IGNORECASE)
@@ -46,7 +45,7 @@ def is_path(text: str) -> bool:
 
 
 def parse(text: str) -> OwnData:
-  """Returns the parts of a path for which `is_path` holds."""
+  """Returns the parts of a path that satisfies `is_path`."""
   match = _PINNED.fullmatch(text)
   name, digest = (match[1], match[2]) if match else (text, None)
   return OwnData(Path(os.path.abspath(os.path.expanduser(name))), digest)
@@ -55,7 +54,7 @@ def parse(text: str) -> OwnData:
 def short_name(dataset: str) -> str:
   """Returns a dataset's name for titles.
 
-  Of `path/to/file.py:MyBuilder` that is `MyBuilder`, of a path its last part.
+  For `path/to/file.py:MyBuilder` it is `MyBuilder`, for a path its last part.
   """
   if is_path(dataset):
     return parse(dataset).path.name
@@ -63,14 +62,14 @@ def short_name(dataset: str) -> str:
 
 
 def pinned(flag: str, text: str) -> str:
-  """Returns a dataset's name with the digest of its content, where it is a path without one.
+  """Returns a dataset's name, with the digest of its content if it is a path without one.
 
   Args:
-    flag: that holds the name, for errors.
+    flag: its setting, for errors.
     text: the name of any dataset.
 
   Raises:
-    UserError: nothing is there, or it can't be read.
+    UserError: nothing exists there, or it can't be read.
   """
   if not is_path(text):
     return text
@@ -79,10 +78,10 @@ def pinned(flag: str, text: str) -> str:
 
 
 def content_digest(flag: str, path: Path) -> str:
-  """Returns digits that differ where the content does: that of a file, or of a folder's pictures.
+  """Returns digits that identify the content of a file, or of a folder's pictures.
 
   Raises:
-    UserError: nothing is there, or it can't be read.
+    UserError: nothing exists there, or it can't be read.
   """
   try:
     if path.is_file():
@@ -91,7 +90,7 @@ def content_digest(flag: str, path: Path) -> str:
       raise UserError(f"--{flag}={path}: there is no such folder or .npz file")
     total = hashlib.sha256()
     for file in _pictures_below(path, depth=_DEPTH):
-      # A name holds no NUL, so two folders can't run together to the same bytes.
+      # A name contains no NUL, so different folders can't give the same bytes.
       total.update(f"{file.relative_to(path)}\0".encode("utf-8", "surrogateescape"))
       total.update(hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()[:DIGITS]
@@ -101,13 +100,13 @@ def content_digest(flag: str, path: Path) -> str:
 
 
 def is_picture(path: Path) -> bool:
-  """Whether a file's name is one of a picture, and not hidden."""
+  """Whether a file has the name of a picture, and isn't hidden."""
   is_hidden = path.name.startswith(".")
   return path.suffix.lower() in PICTURE_SUFFIXES and not is_hidden and path.is_file()
 
 
 def _pictures_below(path: Path, *, depth: int) -> Iterator[Path]:
-  """Yields the pictures in a folder, and in folders within it down to a depth, in a fixed order."""
+  """Yields the pictures in a folder, and in its subfolders down to a depth, in a fixed order."""
   for entry in sorted(path.iterdir()):
     if is_picture(entry):
       yield entry

@@ -1,4 +1,4 @@
-"""How far a command is: a bar on a terminal, a plain line every so often in a log."""
+"""The progress of a command: a bar on a terminal, a line every so often in a log."""
 
 import contextlib
 import sys
@@ -10,20 +10,20 @@ from absl import logging
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 10.0
-# What is over sooner needs no bar.
+# Shorter tasks need no bar.
 _SECONDS_BEFORE_BAR = 1.0
 _BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} eta {remaining}"
-_BAR_CELLS = 3  # The bar's own width at least, when fields are chosen.
-_COLUMNS = 80  # Of a terminal that doesn't say.
+_BAR_CELLS = 3  # The minimum width of the bar itself, when fields are chosen.
+_COLUMNS = 80  # For a terminal of unknown width.
 
 
 def shows_bars() -> bool:
-  """Whether stderr is a terminal whose reader wants notes (`--verbosity`)."""
+  """Whether stderr is a terminal and its user wants messages (`--verbosity`)."""
   return sys.stderr.isatty() and logging.level_info()
 
 
 class _Bar(tqdm):
-  """A bar with the fields beside it that fit: on a narrow terminal the last ones drop out."""
+  """A bar with as many fields as fit: on a narrow terminal the last ones are dropped."""
 
   fields: Sequence[str] = ()
 
@@ -31,7 +31,7 @@ class _Bar(tqdm):
     shown = self.format_dict | {"bar_format": _BAR}
     columns = shown["ncols"] or _COLUMNS
     for count in range(len(self.fields), -1, -1):
-      # tqdm puts a comma in front of a `postfix` of its own.
+      # tqdm puts a comma before its own `postfix`.
       bar_format = _BAR + "".join(f"  {field}" for field in self.fields[:count])
       beside = self.format_meter(**shown | {"bar_format": bar_format.replace("{bar}", "")})
       if len(beside) + _BAR_CELLS <= columns:
@@ -40,19 +40,19 @@ class _Bar(tqdm):
 
 
 class Progress:
-  """Shows how many of something are done, with the latest figures beside them."""
+  """Shows how many items are done, with the latest figures."""
 
   def __init__(
     self, *, total: int, first: int = 0, unit: str = "step", task: str = "", brief: bool = False
   ):
-    """Starts to show.
+    """Starts to show progress.
 
     Args:
-      total: how many there are.
+      total: number of items.
       first: how many are done already.
-      unit: what is counted, in the singular.
-      task: what is done with them, written in front of a bar.
-      brief: part of something longer: its bar appears after a second, and vanishes at the end.
+      unit: the item, in the singular.
+      task: what is done with the items, shown before a bar.
+      brief: part of a longer task: its bar appears after a second, and vanishes at the end.
     """
     self._total, self._unit = total, unit
     self._line_time = time.monotonic()
@@ -70,7 +70,7 @@ class Progress:
     self._bar.close()
 
   def update(self, done: int, *fields: str) -> None:
-    """Moves to `done`, at once on a terminal; a log gets a line if its last is ten seconds old.
+    """Moves to `done`, at once on a terminal; a log gets a line at most every ten seconds.
 
     Args:
       done: how many are done by now.
@@ -84,7 +84,7 @@ class Progress:
       self.line("  ".join([count, *fields]))
 
   def line(self, text: str) -> None:
-    """Writes a line that stays."""
+    """Writes a permanent line."""
     self._line_time = time.monotonic()
     if self._lines:
       logging.info("%s", text)
@@ -94,7 +94,7 @@ class Progress:
 
 @contextlib.contextmanager
 def waiting(task: str) -> Iterator[None]:
-  """Writes every ten seconds to a log how long `task` has taken; its end is unknown."""
+  """Logs every ten seconds how long `task` has taken, because its end is unknown."""
   ended = threading.Event()
   began = time.monotonic()
 
@@ -115,7 +115,7 @@ def waiting(task: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def loading(name: str) -> Iterator[None]:
-  """Says on a terminal that `name` is imported, which takes seconds; afterwards it is wiped out."""
+  """Shows on a terminal that `name` is being imported, which takes seconds; then clears it."""
   shown = shows_bars()
   text = f"loading {name} ..."
   if shown:

@@ -1,8 +1,8 @@
-"""Records that carry a checksum of themselves, so that no altered figure is taken for the truth.
+"""Records with checksums of themselves, so that altered figures are detected.
 
-A record of its own file has the SHA-256 of its other entries as its last one; a line of many has a
-CRC-32; a text has the SHA-256 of its lines in a comment, the last line. Files come from anywhere:
-what is too large, too deep or no file at all is a `ValueError`, like everything that is damaged.
+A record in its own file ends with the SHA-256 of its other entries; a line of many has a CRC-32; a
+text ends with a comment with the SHA-256 of its lines. Files may come from anywhere: one that is
+too large, too deep or not an ordinary file is a `ValueError`, like any corrupt one.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 SHA256, CRC32 = "sha256", "crc32"
-# Of a record that is read at once, and of a line.
+# Limits of a record that is read at once, and of a line.
 _MOST_BYTES = 1_000_000
 _MOST_LINE = 100_000
 _LINE = re.compile(rb'(\{.+), "crc32": "([0-9a-f]{8})"\}', re.DOTALL)
@@ -31,7 +31,7 @@ def digest_of_file(path: Path) -> str:
   """Returns the SHA-256 of an ordinary file, of any size.
 
   Raises:
-    OSError, ValueError: it can't be read, or is no ordinary file.
+    OSError, ValueError: it can't be read, or isn't an ordinary file.
   """
   _check_ordinary(path)
   found = hashlib.sha256()
@@ -42,10 +42,10 @@ def digest_of_file(path: Path) -> str:
 
 
 def read(path: Path) -> bytes:
-  """Returns what a file holds that can't be long.
+  """Returns the content of a short file.
 
   Raises:
-    OSError, ValueError: it can't be read, is no ordinary file, or is too large.
+    OSError, ValueError: it can't be read, isn't an ordinary file, or is too large.
   """
   _check_ordinary(path)
   with path.open("rb") as file:
@@ -59,7 +59,7 @@ def parse(content: bytes) -> dict[str, Any]:
   """Returns the JSON object in `content`.
 
   Raises:
-    ValueError: it holds something else.
+    ValueError: it contains something else.
   """
   try:
     record = json.loads(content)
@@ -71,16 +71,16 @@ def parse(content: bytes) -> dict[str, Any]:
 
 
 def is_number(value: Any, *, least: float = -1e39, most: float = 1e39) -> bool:
-  """Returns whether a value from a file is a number in a range; true, false and NaN are none."""
+  """Returns whether a value from a file is a number in a range; booleans and NaN are not."""
   return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 def is_whole(value: Any, *, least: int = 0, most: int = 2**53) -> bool:
-  """Returns whether a value from a file is a whole number in a range."""
+  """Returns whether a value from a file is an integer in a range."""
   return isinstance(value, int) and is_number(value, least=least, most=most)
 
 
-# ---- A record of its own file ----
+# ---- A record in its own file ----
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,19 +90,19 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_text(record: Mapping[str, Any]) -> str:
-  """Returns a record as its file holds it."""
+  """Returns the content of a record's file."""
   return json.dumps(record, indent=1) + "\n"
 
 
 def unsealed(content: bytes, *, must_have: bool) -> dict[str, Any]:
-  """Returns the record that a file holds, with its digest, which is checked.
+  """Returns the record in a file, after checking its digest.
 
   Args:
     content: of the file.
-    must_have: whether a record without a digest is damaged; else it is of a former version.
+    must_have: whether a record without a digest is corrupt; else it is from an earlier version.
 
   Raises:
-    ValueError: it is damaged.
+    ValueError: it is corrupt.
   """
   record = parse(content)
   if (must_have or SHA256 in record) and sealed(record)[SHA256] != record.get(SHA256):
@@ -114,7 +114,7 @@ def unsealed(content: bytes, *, must_have: bool) -> dict[str, Any]:
 
 
 def to_line(record: Mapping[str, Any]) -> str:
-  """Returns a record, which has entries, as a line with its checksum."""
+  """Returns a record, which isn't empty, as a line with its checksum."""
   text = json.dumps(record)
   return f'{text[:-1]}, "{CRC32}": "{zlib.crc32(text[:-1].encode()):08x}"}}\n'
 
@@ -123,7 +123,7 @@ def from_line(line: bytes, *, must_have: bool) -> dict[str, Any]:
   """Returns the record of a line, without its checksum, which is checked.
 
   Raises:
-    ValueError: it is damaged.
+    ValueError: it is corrupt.
   """
   found = _LINE.fullmatch(line.rstrip(b"\r\n"))
   if found and zlib.crc32(found[1]) != int(found[2], 16):
@@ -136,10 +136,10 @@ def from_line(line: bytes, *, must_have: bool) -> dict[str, Any]:
 
 
 def lines(path: Path) -> Iterator[bytes]:
-  """Yields the lines of a file one by one, however long it is, as far as they end.
+  """Yields the complete lines of a file one by one, however long it is.
 
   Raises:
-    OSError, ValueError: it can't be read, is no ordinary file, or has a line that is too long.
+    OSError, ValueError: it can't be read, isn't an ordinary file, or has a line that is too long.
   """
   _check_ordinary(path)
   with path.open("rb") as file:
@@ -155,7 +155,7 @@ def lines(path: Path) -> Iterator[bytes]:
 
 
 def with_digest(text: str) -> str:
-  """Returns a text with its digest in a comment, the last line."""
+  """Returns a text that ends with a comment with its digest."""
   return f"{text}# {SHA256}: {digest(text.encode())}\n"
 
 
@@ -163,7 +163,7 @@ def check_text(content: bytes, *, must_have: bool) -> None:
   """Compares a text with the digest in its last line.
 
   Raises:
-    ValueError: they differ, or it has none and must have.
+    ValueError: they differ, or it needs one and has none.
   """
   content = content.replace(b"\r\n", b"\n")
   found = _TEXT.fullmatch(content)
@@ -174,6 +174,6 @@ def check_text(content: bytes, *, must_have: bool) -> None:
 
 
 def _check_ordinary(path: Path) -> None:
-  """Raises ValueError for a directory, a pipe or a device: to read those may never end."""
+  """Raises ValueError for a directory, a pipe or a device: reading those may never end."""
   if not path.is_file() and path.exists():
     raise ValueError("it is no ordinary file")

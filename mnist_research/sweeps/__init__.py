@@ -1,1 +1,1 @@
-"""Many trainings with other settings each, chosen between by their validation accuracy."""
+"""Many trainings with different settings, compared by validation accuracy."""

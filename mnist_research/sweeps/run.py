@@ -1,4 +1,4 @@
-"""Runs the trials of a sweep, several at a time, until none is left."""
+"""Runs the trials of a sweep, several at a time, until none remains."""
 
 import statistics
 import time
@@ -20,17 +20,17 @@ from mnist_research.sweeps.study import Record, SweepStudy
 from mnist_research.sweeps.summary import Summary, summarize
 from mnist_research.sweeps.workers import Training
 
-# How late a signal may be heard.
+# The largest delay of the response to a signal.
 _POLL_SECONDS = 0.2
-# File systems take 255 bytes.
+# File systems allow 255 bytes.
 _LONGEST_NAME = 120
 
 
 class Overhead(NamedTuple):
-  """What a trial costs beyond its steps; medians over the trials that began and ended here.
+  """The cost of a trial besides its steps; medians over the trials that ran here from start to end.
 
   Attributes:
-    process_seconds: its process, from the start to `train` and from there to the end.
+    process_seconds: its process, before and after `train`.
     train_seconds: `train` without the steps: compiling, reading, scoring, checkpoints, pictures.
   """
 
@@ -46,12 +46,12 @@ class _Running(NamedTuple):
 
 
 class Outcome(NamedTuple):
-  """What came out of a sweep.
+  """The result of a sweep.
 
   Attributes:
     records: every trial, on all machines.
     seconds: from the first start of a trial by this process to its last end.
-    overhead: of those of this process; None where none began and ended.
+    overhead: of the trials of this process; None if none ran from start to end.
     summary: the page, the best settings, the table.
   """
 
@@ -64,18 +64,18 @@ class Outcome(NamedTuple):
 def run_sweep(
   plan: SweepPlan, *, directory: Path, storage: str, study_name: str, jobs: int
 ) -> Outcome:
-  """Trains what is left of a sweep, and reports on all of it.
+  """Runs the remaining trials of a sweep, and reports on all of it.
 
   Args:
-    plan: what is tried.
-    directory: the workdirs are made in it; nobody else trains there.
+    plan: the trials.
+    directory: the workdirs are created in it; no other process trains there.
     storage: any database URL that Optuna takes.
-    study_name: of the study in it; the same on every machine.
-    jobs: how many trainings run at a time, each on its own cores.
+    study_name: the study's name, the same on every machine.
+    jobs: number of simultaneous trainings, each on its own cores.
 
   Raises:
-    Interrupted: a signal asked to stop; the trainings have saved their state.
-    UserError: the dataset, the storage or the directory isn't as it must be, or no trial finished.
+    Interrupted: a signal stopped it; the trainings have saved their state.
+    UserError: the dataset, storage or directory can't be used, or no trial finished.
   """
   if (directory / "config.cfg").exists():
     raise UserError(f"--workdir={directory} holds a run; a sweep needs a directory of its own")
@@ -101,7 +101,7 @@ def run_sweep(
 def _run_trials(
   plan: SweepPlan, study: SweepStudy, *, directory: Path, cores: list[list[int]]
 ) -> Overhead | None:
-  """Trains every trial that the study still has for this process, one on each of `cores`."""
+  """Runs every trial that the study still has for this process, one on each of `cores`."""
   running: dict[Training, _Running] = {}
   overheads: list[Overhead] = []
   left, told_to_stop = True, False
@@ -115,7 +115,7 @@ def _run_trials(
           break
         try:
           training, started = _start(plan, study, trial, directory, cores[-1])
-        except UserError as error:  # Settings that don't go together.
+        except UserError as error:  # Incompatible settings.
           study.fail(trial, str(error))
           progress.line(f"trial {trial.number:04d}: failed: {error}")
           continue
@@ -133,7 +133,7 @@ def _run_trials(
           cores.append(running.pop(training).cores)
           progress.line(f"trial {said}")
           progress.update(study.num_ended())
-    if stop.received:  # It raises Interrupted when it is left.
+    if stop.received:  # Interrupted is raised at its exit.
       logging.info("stopped; the same command resumes there")
   if not overheads:
     return None
@@ -153,7 +153,7 @@ def _start(
 
 
 def _workdir_name(number: int, texts: Mapping[str, str]) -> str:
-  """Returns what the workdir of a trial is called: its number and its settings."""
+  """Returns the name of a trial's workdir: its number and its settings."""
   settings = ",".join(f"{name}={text}" for name, text in texts.items())
   return f"{number:04d}-{settings}".replace("/", "-")[:_LONGEST_NAME]
 
@@ -166,7 +166,7 @@ def _ended(
   *,
   stopping: bool,
 ) -> str:
-  """Answers or records what happened in a training; returns how it ended, if it did."""
+  """Handles an event of a training; returns how it ended, if it did."""
   event = training.receive()
   trial = running.trial
   if isinstance(event, workers.Scored):
@@ -189,7 +189,7 @@ def _ended(
     study.fail(trial, event.error)
     said = f"failed: {event.error}"
   elif stopping:
-    said = "stopped"  # It stays as running in the study, and this directory resumes it.
+    said = "stopped"  # It keeps its state `running` in the study, and this directory resumes it.
   else:
     how = event.how if isinstance(event, workers.Died) else "a signal"
     study.fail(trial, f"its process was ended by {how}")

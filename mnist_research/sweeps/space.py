@@ -1,8 +1,8 @@
 """The settings that a sweep tries, as `--sweep` and `--search` write them.
 
-Settings are separated by `;`. A setting has values, `activation=relu,gelu` or, where a value has
-commas itself, `hidden_units=64|128,64`; whole numbers from one to another, `seed=0..4`; and in a
-search a range, `learning_rate=log(1e-4,1e-2)` or `dropout_rate=linear(0,0.5)`.
+Settings are separated by `;`. A setting has values, `activation=relu,gelu` or, if values contain
+commas, `hidden_units=64|128,64`; a range of integers, `seed=0..4`; or, in a search, a range of
+numbers, `learning_rate=log(1e-4,1e-2)` or `dropout_rate=linear(0,0.5)`.
 """
 
 import itertools
@@ -15,9 +15,9 @@ from mnist_research.config import FIELDS, KINDS, Config
 from mnist_research.config import flags as config_flags
 from mnist_research.runtime.errors import UserError
 
-# More would be a mistake in writing, and take days.
+# A larger number is a typo, and would take days.
 _MOST_TRIALS = 10_000
-# What decides the examples that a trial is judged by.
+# Settings that decide which examples a trial is scored on.
 _EXAMPLES = ("dataset", "validation_examples")
 _RANGE = re.compile(r"(log|linear)\(([^,()]+),([^,()]+)\)")
 
@@ -27,7 +27,7 @@ class Values(NamedTuple):
 
   Attributes:
     name: the setting.
-    texts: its values, as the flag takes them.
+    texts: its values, as flags.
   """
 
   name: str
@@ -39,10 +39,10 @@ class Range(NamedTuple):
 
   Attributes:
     name: the setting.
-    low: the least number.
-    high: the greatest.
-    log: whether its logarithm is what is spread evenly.
-    whole: whether only whole numbers are meant.
+    low: the lowest number.
+    high: the highest number.
+    log: whether the scale is logarithmic.
+    whole: whether only integers are allowed.
   """
 
   name: str
@@ -56,14 +56,14 @@ Space = Sequence[Values | Range]
 
 
 class SweepPlan(NamedTuple):
-  """What is to be tried.
+  """The plan of a sweep.
 
   Attributes:
-    base: the settings that all trials share, with the dataset that is really there.
-    space: those that vary.
-    num_trials: how many trials a search makes; 0: every combination of the values, once.
-    pruning: whether a search ends trials early that are worse than half of those before.
-    retry_failed: whether combinations that failed are tried again.
+    base: the settings that all trials share, with the dataset that is really used.
+    space: the settings that vary.
+    num_trials: number of trials of a search; 0: every combination of the values, once.
+    pruning: whether a search stops trials early that are worse than half of the previous ones.
+    retry_failed: whether failed combinations are tried again.
   """
 
   base: Config
@@ -74,12 +74,12 @@ class SweepPlan(NamedTuple):
 
   @property
   def is_search(self) -> bool:
-    """Whether settings are proposed by Optuna, and not all combinations tried."""
+    """Whether Optuna proposes settings, instead of trying all combinations."""
     return self.num_trials > 0
 
   @property
   def size(self) -> int:
-    """How many trials there will be."""
+    """The number of trials."""
     values = (len(axis.texts) for axis in self.space if isinstance(axis, Values))
     return self.num_trials or math.prod(values)
 
@@ -92,7 +92,7 @@ def parse_sweep(text: str, base: Config) -> list[Values]:
     base: the other settings.
 
   Raises:
-    UserError: the text can't be read, or settings in it don't go together.
+    UserError: the text can't be parsed, or settings in it are incompatible.
   """
   space = []
   for name, values in _settings("--sweep", text):
@@ -116,7 +116,7 @@ def parse_search(text: str, base: Config) -> list[Values | Range]:
     base: the other settings.
 
   Raises:
-    UserError: the text can't be read, or a value or an end of a range is refused by its setting.
+    UserError: the text can't be parsed, or a setting refuses a value or an end of a range.
   """
   space: list[Values | Range] = []
   for name, values in _settings("--search", text):
@@ -139,7 +139,7 @@ def points(space: Sequence[Values]) -> list[dict[str, str]]:
 
 
 def to_texts(space: Space, values: Mapping[str, str | int | float]) -> dict[str, str]:
-  """Returns a trial's values as flags take them, fractions to four digits."""
+  """Returns a trial's values as flags, fractions to four digits."""
   texts = {}
   for axis in space:
     value = values.get(axis.name)

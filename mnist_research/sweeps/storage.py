@@ -1,4 +1,4 @@
-"""The database that holds a sweep's study: opened, and its failures told in one line."""
+"""The database that holds a sweep's study, and its errors in one line."""
 
 import contextlib
 import sqlite3
@@ -16,7 +16,7 @@ from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.flagfiles import shortened
 
 _OPENINGS = 3
-# What SQLAlchemy and Optuna raise for a database that fails, or whose rows are none of a study.
+# What SQLAlchemy and Optuna raise for a failing database, or rows that don't form a study.
 _DAMAGE = (
   SQLAlchemyError, sqlite3.Error, CommandError, optuna.exceptions.OptunaError, ImportError,
   ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
@@ -27,8 +27,8 @@ class Storage(NamedTuple):
   """A database of studies.
 
   Attributes:
-    url: as `--storage` has it.
-    opened: what Optuna reads and writes.
+    url: as in `--storage`.
+    opened: the storage object of Optuna.
   """
 
   url: str
@@ -36,13 +36,13 @@ class Storage(NamedTuple):
 
 
 def open_storage(url: str) -> Storage:
-  """Opens any database that Optuna takes, and makes its tables where there are none.
+  """Opens any database that Optuna supports, and creates its tables if there are none.
 
   Raises:
     UserError: it can't be used.
   """
   optuna.logging.set_verbosity(optuna.logging.ERROR)
-  # Of two machines that make the tables at once, one fails.
+  # If two machines create the tables at once, one fails.
   with reading(url):
     _check_file(url)
     for _ in range(_OPENINGS - 1):
@@ -54,7 +54,7 @@ def open_storage(url: str) -> Storage:
 
 @contextlib.contextmanager
 def reading(url: str) -> Iterator[None]:
-  """Turns a storage that fails into a UserError that names it."""
+  """Turns errors of a storage into a UserError that names it."""
   try:
     yield
   except _DAMAGE as error:
@@ -66,7 +66,7 @@ def reading(url: str) -> Iterator[None]:
 
 
 def _check_file(url: str) -> None:
-  """Looks through the file of a SQLite database; raises ValueError where it is damaged."""
+  """Checks the file of a SQLite database; raises ValueError if it is corrupt."""
   address = make_url(url)
   if address.get_backend_name() != "sqlite" or not address.database:
     return

@@ -1,6 +1,6 @@
-"""The trials of a sweep in an Optuna study: which is next, what came of each.
+"""The trials of a sweep in an Optuna study: the next one, and the result of each.
 
-The study's storage is the only record: a sweep that was killed reads there what is done. Several
+The study's storage is the only record: a killed sweep reads there what is done. Several
 machines may share it; each resumes the trials that it began.
 """
 
@@ -26,20 +26,20 @@ from mnist_research.sweeps.storage import Storage
 # Attributes of the study and of its trials.
 _SETTINGS, _SPACE = "settings", "space"
 _POINT, _OWNER, _ERROR = "settings", "owner", "error"
-# Trials that are scored to their end before the first may be pruned.
+# Trials that run to their end before the first may be pruned.
 _UNPRUNED_TRIALS = 5
 
 
 class Record(NamedTuple):
-  """What is known of a trial.
+  """The record of a trial.
 
   Attributes:
     number: its number in the study.
     state: `finished`, `pruned`, `failed`, `running` or `waiting`.
-    texts: its settings, as flags take them.
+    texts: its settings, as flags.
     accuracy: on the validation examples; None unless it finished.
-    error: what it failed of, or an empty text.
-    owner: the machine and directory that it runs in, as `<host>:<directory>`.
+    error: why it failed, or an empty text.
+    owner: the machine and directory of its process, as `<host>:<directory>`.
   """
 
   number: int
@@ -63,16 +63,16 @@ class SweepStudy:
   """The study of one sweep, as seen from one directory on one machine."""
 
   def __init__(self, plan: SweepPlan, *, storage: Storage, name: str, directory: Path):
-    """Opens the study, or makes it.
+    """Opens the study, or creates it.
 
     Args:
-      plan: what is to be tried.
+      plan: the trials.
       storage: from `open_storage`.
-      name: of the study, which is the same on every machine.
-      directory: where this process trains; nobody else does on this machine.
+      name: the study's, the same on every machine.
+      directory: where this process trains; no other process of this machine does.
 
     Raises:
-      UserError: the storage fails, or holds a sweep of other settings under that name.
+      UserError: the storage fails, or contains a different sweep under that name.
     """
     self._plan = plan
     self._owner = f"{socket.gethostname()}:{directory.resolve()}"
@@ -88,7 +88,7 @@ class SweepStudy:
       )
       self._check_plan(name)
       trials = self._trials()
-    # What this directory began and did not end; and what somebody claimed and never put a name to.
+    # Trials that this directory began and didn't finish, and claimed ones without an owner.
     self._abandoned = {
       trial.number
       for trial in trials
@@ -100,7 +100,7 @@ class SweepStudy:
         self._enqueue(trials)
 
   def next(self) -> Trial | None:
-    """Claims a trial for this process; None where none is left."""
+    """Claims a trial for this process; None if none is left."""
     with self._reading():
       trials = self._trials()
       for trial in trials:
@@ -111,7 +111,7 @@ class SweepStudy:
       if self._plan.is_search:
         return self._ask(len(trials)) if len(trials) < self._plan.num_trials else None
       for trial in self._planned(trials).values():
-        # Of several processes that claim a trial, the storage lets one.
+        # If several processes claim a trial, the storage lets one.
         if trial.state == TrialState.WAITING and self._storage.opened.set_trial_state_values(
           trial._trial_id, TrialState.RUNNING
         ):
@@ -119,44 +119,44 @@ class SweepStudy:
     return None
 
   def report(self, trial: Trial, *, scoring: int, accuracy: float) -> bool:
-    """Records a scoring of the validation examples, and returns whether to end the trial there.
+    """Records a scoring of the validation examples, and returns whether to stop the trial.
 
     Args:
       trial: a claimed one.
-      scoring: how many came before it in this trial.
+      scoring: number of earlier scorings in this trial.
       accuracy: on the validation examples.
     """
     with self._reading():
-      # A trial that resumes from a checkpoint does its last steps again.
+      # A trial that resumes from a checkpoint repeats its last steps.
       if scoring not in self._trials()[trial.number].intermediate_values:
         trial.report(accuracy, scoring)
       return trial.should_prune()
 
   def finish(self, trial: Trial, accuracy: float) -> None:
-    """Records the accuracy that a trial ended with."""
+    """Records the final accuracy of a trial."""
     self._tell(trial, TrialState.COMPLETE, accuracy)
 
   def prune(self, trial: Trial) -> None:
-    """Records that a trial was ended early."""
+    """Records that a trial was stopped early."""
     self._tell(trial, TrialState.PRUNED)
 
   def fail(self, trial: Trial, error: str) -> None:
-    """Records what a trial failed of."""
+    """Records why a trial failed."""
     with self._reading():
       trial.set_user_attr(_ERROR, error)
     self._tell(trial, TrialState.FAIL)
 
   def texts(self, trial: Trial) -> dict[str, str]:
-    """Returns a claimed trial's settings, as flags take them."""
+    """Returns a claimed trial's settings, as flags."""
     with self._reading():
       if not self._plan.is_search:
         return trial.user_attrs[_POINT]
-      # Those that the trial has come back; those it lacks are proposed.
+      # Stored parameters are read back; missing ones are proposed.
       values = {axis.name: _suggest(trial, axis) for axis in self._plan.space}
       return space_lib.to_texts(self._plan.space, values)
 
   def records(self) -> list[Record]:
-    """Returns what is known of every trial of the plan, by its number."""
+    """Returns the record of every trial of the plan, by number."""
     with self._reading():
       trials = self._trials()
       if not self._plan.is_search:
@@ -178,7 +178,7 @@ class SweepStudy:
     return sum(record.state in ("finished", "failed", "pruned") for record in self.records())
 
   def importances(self) -> dict[str, float]:
-    """Returns how much each setting matters to the validation accuracy; empty for too few trials.
+    """Returns the importance of each setting for validation accuracy; empty with too few trials.
 
     By PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255), Optuna's default.
     """
@@ -191,12 +191,12 @@ class SweepStudy:
   # ---- The study ----
 
   def _check_plan(self, name: str) -> None:
-    """Writes the plan into a new study; refuses one that holds another."""
+    """Writes the plan into a new study; refuses one with a different plan."""
     settings = self._plan.base.deciding_texts()
     for axis in self._plan.space:
       settings.pop(axis.name, None)
     space = {axis.name: _describe(axis) for axis in self._plan.space}
-    # In a grid more values may come later; in a search the proposals rest on the ranges.
+    # A grid may get more values later; in a search the proposals depend on the ranges.
     space = space if self._plan.is_search else dict.fromkeys(space, "values")
     with self._reading():
       stored = self._study.user_attrs
@@ -228,7 +228,7 @@ class SweepStudy:
       )
 
   def _trials(self) -> list[FrozenTrial]:
-    """Returns all trials by their numbers; raises ValueError where one is none of this sweep's."""
+    """Returns all trials by number; raises ValueError if one doesn't belong to this sweep."""
     trials = self._study.get_trials(deepcopy=False)
     for number, trial in enumerate(trials):
       self._check_trial(number, trial)
@@ -252,7 +252,7 @@ class SweepStudy:
   def _planned(self, trials: Sequence[FrozenTrial]) -> dict[tuple[str, ...], FrozenTrial]:
     """Returns the trial of each combination: the first that didn't fail, else the last.
 
-    Two machines that begin at once may both have written a combination down: the first counts.
+    Two machines that start at once may both have recorded a combination: the first counts.
     """
     planned: dict[tuple[str, ...], FrozenTrial] = {}
     wanted = {tuple(point.values()) for point in self._points()}
@@ -264,21 +264,21 @@ class SweepStudy:
     return planned
 
   def _enqueue(self, trials: Sequence[FrozenTrial]) -> None:
-    """Writes down every combination that has no trial yet, or that is to be tried again."""
+    """Adds every combination that has no trial yet, or that is to be retried."""
     planned = self._planned(trials)
     for point in self._points():
       trial = planned.get(tuple(point.values()))
       if trial is None or (self._plan.retry_failed and trial.state == TrialState.FAIL):
-        # No parameters of Optuna: the values of those may not become more later.
+        # Not as Optuna's parameters, whose values can't be extended later.
         self._study.enqueue_trial({}, user_attrs={_POINT: point})
 
   def _points(self) -> list[dict[str, str]]:
     return space_lib.points([axis for axis in self._plan.space if isinstance(axis, Values)])
 
   def _ask(self, number: int) -> Trial:
-    # Seeded by the number of the trial: a resumed sweep doesn't repeat its first proposals.
+    # Seeded by the trial number: a resumed sweep doesn't repeat its first proposals.
     (seed,) = np.random.SeedSequence([self._plan.base.run.seed, number]).generate_state(1)
-    # Those still running count as bad: else several processes would propose the same.
+    # Running trials count as bad: otherwise several processes would propose the same.
     self._study.sampler = optuna.samplers.TPESampler(seed=int(seed), constant_liar=True)
     return self._named(self._study.ask())
 
@@ -291,7 +291,7 @@ class SweepStudy:
 
   def _tell(self, trial: Trial, state: TrialState, accuracy: float | None = None) -> None:
     with self._reading():
-      # Told already only where two processes held it, after a kill in an unlucky moment.
+      # Already recorded only if two processes held it, after a kill at the wrong moment.
       self._study.tell(trial, accuracy, state=state, skip_if_finished=True)
 
   def _reading(self) -> AbstractContextManager[None]:
@@ -305,7 +305,7 @@ def _describe(axis: Values | Range) -> str:
 
 
 def _suggest(trial: Trial, axis: Values | Range) -> str | int | float:
-  """Returns the value of a setting in a trial: that which it has, or a new proposal."""
+  """Returns the value of a setting in a trial: the stored one, or a new proposal."""
   if isinstance(axis, Values):
     return trial.suggest_categorical(axis.name, axis.texts)
   if axis.whole:

@@ -1,4 +1,4 @@
-"""The page that a sweep ends with: the report's table, what failed, pictures of the settings."""
+"""The final page of a sweep: the report's table, failures, pictures of the settings."""
 
 import math
 import statistics
@@ -26,12 +26,12 @@ _CHOICE = (
 
 
 class Summary(NamedTuple):
-  """What came out of a sweep.
+  """The summary of a sweep.
 
   Attributes:
     report: the page.
     table: of the configs that were trained here.
-    best: the settings, but for the seed, with the highest mean validation accuracy of all.
+    best: the settings, except the seed, with the highest mean validation accuracy of all.
     validation_accuracy: that mean.
   """
 
@@ -47,9 +47,9 @@ def summarize(
   """Writes the page of a sweep into `directory/sweep-report`.
 
   Args:
-    plan: what was tried.
-    records: what came of it, on all machines.
-    importances: how much each setting matters; may be empty.
+    plan: the trials.
+    records: their results, on all machines.
+    importances: the importance of each setting; may be empty.
     directory: the sweep's, with the workdirs of its trials.
 
   Raises:
@@ -71,7 +71,7 @@ def summarize(
   if elsewhere > 0:
     first.append(html.note(f"{elsewhere} of them finished elsewhere, and are not in the table."))
   first += _pictures(plan, records, importances, output)
-  # What the study tells better: a pruned trial is no unfinished run.
+  # The study knows more: a pruned trial isn't an unfinished run.
   told = {f"{record.number:04d}-" for record in records}
   others = [aside for aside in [*set_aside, *left_out] if aside.path.name[:5] not in told]
   varied = [axis.name for axis in plan.space if axis.name != "seed"]
@@ -83,7 +83,7 @@ def summarize(
 
 
 def _best(names: Sequence[str], records: Sequence[Record]) -> tuple[dict[str, str], float]:
-  """Returns the settings with the highest mean validation accuracy over their seeds, and it."""
+  """Returns the settings with the highest mean validation accuracy over seeds, and that mean."""
   accuracies = _by_settings(records, names)
   best = max(accuracies, key=lambda texts: statistics.fmean(accuracies[texts]))
   return dict(zip(names, best, strict=True)), statistics.fmean(accuracies[best])
@@ -94,8 +94,8 @@ def _by_settings(
 ) -> dict[tuple[str, ...], list[float]]:
   """Returns the accuracies of the finished trials by the values of `names`.
 
-  Settings with which a trial failed are left out, unless all are: those seeds that didn't diverge
-  say too much good of them.
+  Settings with a failed trial are omitted, unless all have one: the seeds that didn't diverge would
+  make them look too good.
   """
   finished: dict[tuple[str, ...], dict[str, float]] = {}
   for record in records:
@@ -115,7 +115,7 @@ def _seed(record: Record) -> str:
 
 
 def _count(records: Sequence[Record]) -> str:
-  """Returns how many trials are in which state, in words."""
+  """Counts the trials by state, in words."""
   states = Counter(record.state for record in records)
   return f"{len(records)} trials: {', '.join(f'{n} {state}' for state, n in states.items())}."
 
@@ -141,7 +141,7 @@ def _pictures(
 
 
 class _Cell(NamedTuple):
-  """What two settings reach with the best of the others.
+  """The result of two settings with the best of the others.
 
   Attributes:
     accuracies: one for each seed.
@@ -153,12 +153,12 @@ class _Cell(NamedTuple):
 
   @property
   def mean(self) -> float:
-    """Over the seeds; NaN where nothing was finished."""
+    """Over the seeds; NaN if nothing finished."""
     return statistics.fmean(self.accuracies) if self.accuracies else math.nan
 
   @property
   def text(self) -> str:
-    """For people: mean, deviation, and what of the others it takes."""
+    """As text: mean, standard deviation, and the best of the other settings."""
     if not self.accuracies:
       return "-"
     several = len(self.accuracies) > 1
@@ -169,7 +169,7 @@ class _Cell(NamedTuple):
 
 
 def _heat_map(space: Space, records: Sequence[Record], output: Path) -> str:
-  """Draws the first two settings, with the best of the others; the same as a table."""
+  """Draws the first two settings, with the best of the others, and writes the same as a table."""
   rows, columns, *others = (axis for axis in space if isinstance(axis, Values))
   names = [axis.name for axis in others]
   found = _by_settings(records, [rows.name, columns.name, *names])

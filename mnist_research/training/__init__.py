@@ -1,1 +1,1 @@
-"""The training loop and what it consists of."""
+"""The training loop and its parts."""

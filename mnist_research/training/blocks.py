@@ -1,4 +1,4 @@
-"""How a run is cut into blocks: the steps that are done between two returns to Python."""
+"""Cuts a run into blocks: the steps between two returns to Python."""
 
 import itertools
 import math
@@ -14,11 +14,11 @@ _BLOCK_FLOPS = 300 * 10**9
 
 
 class Block(NamedTuple):
-  """Steps that are done in one call, and what happens after them.
+  """Steps that run in one call, and what happens after them.
 
   Attributes:
     start: its first step, from 0.
-    end: the number of steps that are done after it.
+    end: the number of steps done after it.
     evaluate: whether the validation examples are scored after it.
     checkpoint: whether a checkpoint is due after it.
     last: whether it is the run's last.
@@ -32,7 +32,7 @@ class Block(NamedTuple):
 
   @property
   def num_steps(self) -> int:
-    """How many steps it has."""
+    """The number of steps."""
     return self.end - self.start
 
 
@@ -44,20 +44,20 @@ def cut_blocks(
   evaluate_every: int,
   checkpoint_every: int,
 ) -> list[Block]:
-  """Cuts a run at the multiples of both intervals, and what lies between into even blocks.
+  """Cuts a run at the multiples of both intervals, and the parts between into even blocks.
 
-  Even, since each block is a point of the training curves: the mean of a single step left over
+  Even, because each block is a point of the training curves: the mean of a single leftover step
   would stand out. The cuts depend on the step alone, so a resumed run has the same ones.
 
   Args:
     first_step: where the run resumes; 0 at its start.
     total_steps: where it ends.
-    steps_per_block: of a block at most.
+    steps_per_block: the maximum per block.
     evaluate_every: steps between two scorings of the validation examples.
     checkpoint_every: steps between two checkpoints.
 
   Returns:
-    The blocks that are still to do, from `first_step` on.
+    The remaining blocks, from `first_step` on.
   """
   intervals = (evaluate_every, checkpoint_every)
   due = {step for every in intervals for step in range(0, total_steps, every)} | {total_steps}
@@ -86,19 +86,19 @@ def _even_ends(start: int, stop: int, longest: int) -> list[int]:
 
 
 def steps_per_block(config: Config, multiplications: int) -> int:
-  """Returns the steps of one compiled block, where no evaluation or checkpoint cuts it short.
+  """Returns the steps per compiled block, unless an evaluation or checkpoint cuts it short.
 
   Each block costs about three milliseconds, and its losses are one point of the curves. It must be
-  short enough to stop in time: a large network has few steps in one.
+  short enough to stop in time: a large network has few steps per block.
 
   Args:
     config: the settings.
-    multiplications: how many numbers the network multiplies for an image.
+    multiplications: the number of multiplications of the network for an image.
   """
   if config.run.steps_per_loop:
     return config.run.steps_per_loop
   batch_size = config.optimization.batch_size
-  # A step goes forwards once and backwards twice; a multiplication comes with an addition.
+  # A step runs forward once and backward twice; each multiplication comes with an addition.
   step_flops = max(1, 6 * multiplications * batch_size)
   enough = max(_BLOCK_EXAMPLES // batch_size, _BLOCK_STEPS)
   return max(1, min(enough, _BLOCK_FLOPS // step_flops))

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, verified by digests, restored bit for bit."""
+"""Checkpoints: written completely or not at all, verified by digests, restored bit for bit."""
 
 import contextlib
 import re
@@ -21,18 +21,18 @@ from mnist_research.training import manifests, optimizers
 from mnist_research.training.manifests import PREFIX
 from mnist_research.training.state import TrainState
 
-# The newest, and two to fall back on where it is damaged.
+# The newest, and two to fall back on if it is corrupt.
 _KEPT_CHECKPOINTS = 3
-# What TensorFlow takes for a pattern in a path.
+# Characters that TensorFlow interprets as a glob in a path.
 _PATTERN = re.compile(r"[*?\[\]\\]")
 
 
 class Restored(NamedTuple):
-  """What came back with a checkpoint.
+  """The progress stored in a checkpoint.
 
   Attributes:
     step: the number of steps done.
-    train_seconds: the time that they took, over all the runs that led to it.
+    train_seconds: the time of these steps, over all processes of the run.
   """
 
   step: int
@@ -40,13 +40,13 @@ class Restored(NamedTuple):
 
 
 class Trained(NamedTuple):
-  """A network to use.
+  """A trained network.
 
   Attributes:
-    model: the averages where they were kept, else the model.
-    label_names: what each logit stands for.
-    image_shape: height, width and channels of the images that it takes.
-    step: the number of steps that it was trained.
+    model: the moving averages if the run keeps them, else the model.
+    label_names: the class of each logit.
+    image_shape: height, width and channels of its images.
+    step: the number of steps that it was trained for.
   """
 
   model: tf.keras.Model
@@ -56,25 +56,24 @@ class Trained(NamedTuple):
 
 
 def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
-  """Writes a checkpoint that is there whole or not at all, and removes the oldest.
+  """Writes a checkpoint, completely or not at all, and removes the oldest.
 
-  It is written under a name that no reader looks at, with a manifest of digests, and renamed when
+  It is written under a name that no reader considers, with a manifest of digests, and renamed when
   every byte is on the disk.
 
   Args:
     state: what to save.
     directory: the workdir's `checkpoints`.
-    train_seconds: the training time until now.
+    train_seconds: the training time so far.
 
   Returns:
     The checkpoint's directory, `directory/<step>`.
 
   Raises:
-    UserError: a weight isn't finite, or the disk is full or refuses; the checkpoints that were
-      there stay.
+    UserError: a weight isn't finite, or the disk is full or fails; existing checkpoints are kept.
   """
   step = int(state.step.numpy())
-  # Those that are trained have one value; to read another takes all workers.
+  # Trained variables have one value; reading others takes all workers.
   for variable in state.model.trainable_variables:
     if not np.isfinite(variable.numpy()).all():
       raise diverged(state, step - 1, f"{variable.path} is not finite after step {step}")
@@ -91,12 +90,12 @@ def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
 
 
 def save_with_chief(state: TrainState) -> None:
-  """Does the part of another worker in the chief's `save`; what it writes is thrown away.
+  """Takes another worker's part in the chief's `save`; discards what it writes.
 
-  A variable that differs between replicas is reduced as it is saved, which takes every worker.
+  A variable that differs between replicas is reduced while it is saved, which takes every worker.
 
   Raises:
-    UserError: the disk for temporary files is full or refuses.
+    UserError: the disk for temporary files is full or fails.
   """
   with (
     writing(Path(tempfile.gettempdir()), (OSError, tf.errors.OpError)),
@@ -108,9 +107,9 @@ def save_with_chief(state: TrainState) -> None:
 def save_trained(
   trained: Trained, config: Config, directory: Path, *, train_seconds: float
 ) -> Path:
-  """Writes a checkpoint from which `load_trained` reads, but no training resumes.
+  """Writes a checkpoint for `load_trained`, from which no training can resume.
 
-  It holds the weights of the evaluated network alone: for Adam, a third of a whole one.
+  It holds only the weights of the evaluated network: for Adam, a third of a full checkpoint.
 
   Args:
     trained: from `load_trained`.
@@ -122,7 +121,7 @@ def save_trained(
     The checkpoint's directory, `directory/<step>`.
 
   Raises:
-    UserError: the disk is full or refuses.
+    UserError: the disk is full or fails.
   """
   about = {
     "step": trained.step,
@@ -134,13 +133,13 @@ def save_trained(
 
 
 def restore_latest(state: TrainState, directory: Path) -> Restored | None:
-  """Sets `state` to the newest whole checkpoint; each damaged one is named in a warning.
+  """Sets `state` to the newest intact checkpoint; warns about each corrupt one.
 
   Returns:
-    What was restored, or None where there is no checkpoint.
+    What was restored, or None if there is no checkpoint.
 
   Raises:
-    UserError: there are checkpoints and every one is damaged.
+    UserError: there are checkpoints, and all are corrupt.
   """
   found = _newest_whole(directory)
   if found is None:
@@ -154,16 +153,16 @@ def restore_latest(state: TrainState, directory: Path) -> Restored | None:
 def load_trained(
   config: Config, directory: Path, step: int | None = None, *, fall_back: bool = False
 ) -> Trained:
-  """Returns the network of a checkpoint under `directory`, made as `config` says.
+  """Returns the network of a checkpoint under `directory`, created as `config` says.
 
   Args:
     config: the run's settings.
     directory: of the checkpoints.
     step: of the checkpoint; None: the newest.
-    fall_back: whether the newest may be damaged, and the newest whole one is taken, with a warning.
+    fall_back: whether a corrupt newest one is replaced by the newest intact one, with a warning.
 
   Raises:
-    UserError: there is no such checkpoint, or it is damaged.
+    UserError: there is no such checkpoint, or it is corrupt.
   """
   found = _newest_whole(directory) if fall_back else _whole(directory, step)
   if found is None:
@@ -187,14 +186,14 @@ def checkpoint_directories(directory: Path) -> list[Path]:
 
 
 def drop_after(step: int, directory: Path) -> None:
-  """Removes the checkpoints under `directory` of steps later than `step`: they are done again."""
+  """Removes the checkpoints under `directory` after `step`, because these steps run again."""
   for path in checkpoint_directories(directory):
     if int(path.name) > step:
       shutil.rmtree(path)
 
 
 def diverged(state: TrainState, step: int, problem: str) -> UserError:
-  """Returns the error that ends a run which diverged in `step`."""
+  """Returns the error of a run that diverged in `step`."""
   return UserError(
     f"{problem}, at learning rate {optimizers.learning_rate(state.optimizer, step):.3g}: try a "
     "lower --learning_rate or more --warmup_steps in another --workdir; the checkpoints before it "
@@ -203,12 +202,12 @@ def diverged(state: TrainState, step: int, problem: str) -> UserError:
 
 
 def _write(checkpoint: tf.train.Checkpoint, directory: Path, about: dict) -> Path:
-  """Writes a checkpoint, and a manifest of what it is `about`, to `directory/<step>`."""
+  """Writes a checkpoint, and a manifest with `about`, to `directory/<step>`."""
   final = directory / f"{about['step']:08d}"
   with writing(final, (OSError, tf.errors.OpError)), contextlib.ExitStack() as opened:
-    directory.mkdir(exist_ok=True)  # Without its parents: a workdir that is gone stays gone.
+    directory.mkdir(exist_ok=True)  # Without its parents: a deleted workdir stays deleted.
     files.remove_leftovers(directory)
-    # One of the same step is damaged and was skipped, or the twin of a resumed run.
+    # One of the same step is corrupt and was skipped, or from an earlier process of the run.
     partial = opened.enter_context(files.whole(final, over_directory=True))
     partial.mkdir()
     checkpoint.write(str(partial / PREFIX))
@@ -224,7 +223,7 @@ def _evaluated(config: Config, model: tf.keras.Model) -> tf.train.Checkpoint:
 
 @contextlib.contextmanager
 def _readable(checkpoint: Path) -> Iterator[str]:
-  """Yields a path by which TensorFlow reads a checkpoint, since it takes paths for patterns."""
+  """Yields a path that TensorFlow can read a checkpoint from, since it treats paths as globs."""
   if not _PATTERN.search(str(checkpoint)):
     yield str(checkpoint / PREFIX)
     return
@@ -232,14 +231,14 @@ def _readable(checkpoint: Path) -> Iterator[str]:
     link = Path(directory) / "checkpoint"
     try:
       link.symlink_to(checkpoint.absolute(), target_is_directory=True)
-    except (OSError, NotImplementedError):  # A system or a disk without such links.
+    except (OSError, NotImplementedError):  # A system or a disk without symbolic links.
       shutil.copytree(checkpoint, link)
     yield str(link / PREFIX)
 
 
 @contextlib.contextmanager
 def _fitting(checkpoint: Path) -> Iterator[None]:
-  """Turns it into a UserError where a checkpoint can't be read, or holds other variables."""
+  """Raises UserError if a checkpoint can't be read, or has other variables."""
   try:
     yield
   except (ValueError, AssertionError, tf.errors.InvalidArgumentError) as error:
@@ -254,10 +253,10 @@ def _fitting(checkpoint: Path) -> Iterator[None]:
 
 
 def _whole(directory: Path, step: int | None) -> tuple[Path, dict] | None:
-  """Returns the checkpoint of a step, or the newest, and its manifest; None where there is none.
+  """Returns the checkpoint of a step, or the newest, and its manifest; None if there is none.
 
   Raises:
-    UserError: it is damaged, or there are others alone.
+    UserError: it is corrupt, or there are only other steps.
   """
   candidates = checkpoint_directories(directory)
   chosen = [path for path in candidates if step is None or int(path.name) == step]
@@ -279,7 +278,7 @@ def _whole(directory: Path, step: int | None) -> tuple[Path, dict] | None:
 
 
 def _newest_whole(directory: Path) -> tuple[Path, dict] | None:
-  """Returns the newest whole checkpoint and its manifest, or None where there is none at all."""
+  """Returns the newest intact checkpoint and its manifest, or None if there is none at all."""
   candidates = checkpoint_directories(directory)
   for candidate in candidates:
     try:

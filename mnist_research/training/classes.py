@@ -1,4 +1,4 @@
-"""Classes that a setting names: of Keras, by their own name, or of a user, by a reference."""
+"""Classes that a setting names: Keras's, by name, or a user's, by a reference."""
 
 from collections.abc import Iterable, Mapping
 from types import ModuleType
@@ -24,12 +24,12 @@ def load(
     flag: the setting.
     text: its value: a reference, or the name of a class.
     built_in: the names of this package, which an error may suggest.
-    keras: the module of Keras that holds the class.
-    base: what a class of Keras must be a subclass of.
-    without: the names of those that can't be made from a name alone.
+    keras: the Keras module of the class.
+    base: the base class of Keras's classes.
+    without: the names of classes that need more than a name.
 
   Raises:
-    UserError: there is no such class, or what a reference names can't be called.
+    UserError: there is no such class, or a reference names something that can't be called.
   """
   if extensions.is_reference(text):
     loaded = extensions.load(flag, text)
@@ -53,7 +53,7 @@ def create(flag: str, text: str, kind: Any, arguments: Mapping[str, Any]) -> Any
   """Calls a class of `load` with keyword arguments.
 
   Raises:
-    UserError: it takes others, or fails.
+    UserError: its arguments are different, or it fails.
   """
   with extensions.blamed(flag, text):
     return kind(**arguments)

@@ -1,7 +1,7 @@
 """The training loop: plain Python around compiled blocks of steps.
 
-`train(config)` is the whole of `python -m mnist_research.train`, for a notebook or a test to call.
-What the events of the loop do is in `session.py`; what a step does, in `steps.py`.
+`train(config)` is all of `python -m mnist_research.train`, for a notebook or a test to call.
+`session.py` implements the events of the loop, `steps.py` a step.
 """
 
 import contextlib
@@ -25,15 +25,15 @@ def train(config: Config, *, on_validation: OnValidation | None = None) -> dict[
   Args:
     config: the settings.
     on_validation: called after each scoring of the validation examples with the step and the
-      accuracy. What it raises ends the run, which then has no result.
+      accuracy. An exception from it ends the run, which then has no result.
 
   Returns:
-    The content of `result.json`; empty in a worker other than the chief.
+    The content of `result.json`; empty for a worker other than the chief.
 
   Raises:
-    UserError: a setting, the data or the workdir isn't as it must be, the loss isn't finite, or
-      another worker was lost.
-    Interrupted: a signal asked the run to stop; its state is saved.
+    UserError: a setting is invalid, the data or the workdir can't be used, the loss isn't finite,
+      or another worker was lost.
+    Interrupted: a signal stopped the run; its state is saved.
   """
   config = teachers.pinned(config.with_pinned_data())
   crew = workers.read_workers(config.devices.strategy)
@@ -58,9 +58,9 @@ def run_blocks(session: Session) -> None:
   Every worker runs the same loop; the chief alone scores, records and writes.
 
   Raises:
-    Interrupted: a signal asked the run to stop; its state is saved.
+    Interrupted: a signal stopped the run; its state is saved.
   """
-  # Outside of it nothing waits to be saved, and a signal ends the process.
+  # Outside of it there is nothing to save, and a signal ends the process.
   with StopSignals() as stop:
     for block in session.blocks:
       metrics = session.train(block)  # Raises UserError when the loss diverges.
@@ -68,7 +68,7 @@ def run_blocks(session: Session) -> None:
       score = session.validate(block) if block.evaluate else None
       verdict = session.agree(score, stop.received)  # The one exchange between workers.
       if verdict.improved:
-        # Before the other: a run that dies between the two finds and saves its best again.
+        # Before the other: a run that dies between the two restores its best and saves it again.
         session.save_best()
       if block.checkpoint or verdict.improved or verdict.exhausted or verdict.signal:
         session.save_checkpoint()

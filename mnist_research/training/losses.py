@@ -1,6 +1,6 @@
-"""Losses of one example each: the step sums them and divides by the global batch size.
+"""Losses per example: the step sums them and divides by the global batch size.
 
-(Keras's own loss objects divide by the number of replicas as well, which would do it twice.)
+(Keras's own loss objects also divide by the number of replicas, which would do it twice.)
 """
 
 import functools
@@ -22,28 +22,28 @@ Objective = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def create_loss(name: str, label_smoothing: float = 0.0, settings: str = "") -> LossFunction:
-  """Returns the loss called `name`.
+  """Returns the loss of that name.
 
   Smoothing mixes the target with the uniform distribution over the classes (Szegedy et al. 2015,
   arXiv:1512.00567). Both losses of this package are the same function of labels and logits; the
   first needs no one-hot targets.
 
   A user's own is a function that is called as `my_loss(labels, logits, **settings)`, or a class
-  that is made with the settings and then called with labels and logits.
+  that is created with the settings and then called with labels and logits.
 
   Args:
     name: `sparse_categorical_crossentropy`, `categorical_crossentropy`, or a reference.
-    label_smoothing: share of the target that is uniform, in [0, 1); 0 for a user's own.
-    settings: arguments of a user's own, as `--loss_settings` has them.
+    label_smoothing: the uniform share of the target, in [0, 1); 0 for a user's own.
+    settings: arguments of a user's own, as in `--loss_settings`.
 
   Returns:
-    A function of labels, int32 [batch], and logits, floats [batch, classes], that gives the loss of
-    each example, float32 [batch]; those of this package give the cross-entropy in nats. In place of
-    labels, all but the first also take targets, float32 [batch, classes] that sum to 1: they get
-    them where examples are mixed. A user's own gets the logits in float32.
+    A function of labels, int32 [batch], and logits, floats [batch, classes], that returns the loss
+    of each example, float32 [batch]; those of this package return the cross-entropy in nats.
+    Instead of labels, all but the first also accept targets, float32 [batch, classes] that sum to
+    1, which they get when examples are mixed. A user's own gets the logits in float32.
 
   Raises:
-    UserError: there is no such loss, it can't be made, or it takes no settings or no smoothing.
+    UserError: there is no such loss, it can't be created, or it has no settings or no smoothing.
   """
   if extensions.is_reference(name):
     if label_smoothing:
@@ -79,7 +79,7 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
   """Returns the cross-entropy of each example in nats, float32 [batch], without smoothing.
 
   Args:
-    labels: int32 [batch]; or targets, float32 [batch, classes], where examples are mixed.
+    labels: int32 [batch]; or targets, float32 [batch, classes], if examples are mixed.
     logits: floats [batch, classes].
   """
   logits = tf.cast(logits, tf.float32)
@@ -91,11 +91,11 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 def loss_of(config: Config) -> LossFunction:
   """Returns the loss that the settings name, as `create_loss` does.
 
-  With outliers it has one class more: none of the others, with a logit of 0. An outlier, of label
-  `NO_CLASS`, is learned as that class. So no weight is added, the other classes' probabilities are
-  as ever, and the sigmoid of the logits' logsumexp is the probability that an image shows one of
-  them. To train a score on outliers is Hendrycks et al. 2018 (arXiv:1812.04606); that the logsumexp
-  is a good score, Liu et al. 2020 (arXiv:2010.03759).
+  With outliers there is one more class, `none of the others`, with a constant logit of 0, which is
+  the target of outliers (label `NO_CLASS`). It adds no weight and leaves the other classes'
+  probabilities as they are; the sigmoid of the logits' logsumexp is the probability that an image
+  shows one of them. Training a score on outliers follows Hendrycks et al. 2018 (arXiv:1812.04606);
+  the logsumexp as a score, Liu et al. 2020 (arXiv:2010.03759).
   """
   optimization = config.optimization
   loss = create_loss(optimization.loss, optimization.label_smoothing, optimization.loss_settings)
@@ -111,19 +111,19 @@ def loss_of(config: Config) -> LossFunction:
 
 
 def objective_of(config: Config, teacher: Teacher | None) -> Objective:
-  """Returns what is minimized: the loss, and with a teacher, also the distance from its answers.
+  """Returns the objective: the loss, and with teachers also the distance from their answers.
 
-  That is the cross-entropy between the probabilities of teacher and student, both at the
-  temperature, times the temperature's square, so that its gradient doesn't shrink with it (Hinton
-  et al. 2015, arXiv:1503.02531). An outlier has no class to be taught.
+  That distance is the cross-entropy between the probabilities of teacher and student, both at the
+  temperature, times the square of the temperature, so that its gradient doesn't shrink with it
+  (Hinton et al. 2015, arXiv:1503.02531). It ignores outliers, which have no class.
 
   Args:
-    config: gives the loss, and the weight and temperature of the distillation.
+    config: the loss, and the weight and temperature of the distillation.
     teacher: from `teachers.load`.
 
   Returns:
-    A function of images, uint8 [batch, height, width, channels], labels or targets as the loss
-    takes them, and logits, floats [batch, classes], that gives the loss of each example, float32
+    A function of images, uint8 [batch, height, width, channels], labels or targets as for the
+    loss, and logits, floats [batch, classes], that returns the loss of each example, float32
     [batch].
   """
   loss = loss_of(config)

@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: what it is about, and a digest of each of its files."""
+"""The manifest of a checkpoint: a description of its network, and a digest of each file."""
 
 import json
 from collections.abc import Mapping
@@ -8,17 +8,17 @@ from typing import Any
 from mnist_research.runtime import records
 from mnist_research.runtime.flagfiles import shortened
 
-# What the names of TensorFlow's files begin with.
+# The prefix of TensorFlow's file names.
 PREFIX = "state"
-# Of checkpoints that were written before they said it.
+# For checkpoints from before manifests stored them.
 FORMER_SHAPE = [28, 28, 1]
 NAME = "manifest.json"
-# Of images and labels; a manifest that says more is none of a run.
+# Limits for images and labels; no run writes larger ones.
 _MOST_SIDE, _MOST_LABELS = 4096, 10_000
 
 
 def write(checkpoint: Path, about: Mapping[str, Any]) -> None:
-  """Writes the manifest of a checkpoint, whose files are all there.
+  """Writes the manifest of a checkpoint with all its files.
 
   Raises:
     OSError: a file can't be read or written.
@@ -59,7 +59,7 @@ def verified(checkpoint: Path) -> dict:
 
 
 def _check(manifest: dict) -> None:
-  """Raises ValueError where a manifest holds what no run writes."""
+  """Raises ValueError if a manifest contains something that no run writes."""
   names, shape = manifest.get("label_names"), manifest.get("image_shape", FORMER_SHAPE)
   for what, is_right in {
     "step": records.is_whole(manifest["step"]),

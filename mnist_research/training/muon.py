@@ -1,41 +1,42 @@
-"""Muon: momentum made orthogonal."""
+"""Muon: orthogonalized momentum."""
 
 import math
 from typing import Any
 
 import tensorflow as tf
 
-# Of the odd polynomial whose iterates draw singular values to one, with the steepest start.
+# The coefficients of an odd polynomial whose iteration drives singular values to one, with the
+# steepest start.
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 class Muon(tf.keras.optimizers.Adam):
-  """Momentum made orthogonal for hidden kernels; Adam for the rest.
+  """Orthogonalized momentum for hidden kernels; Adam for the rest.
 
-  Muon updates every variable with two or more dimensions whose path doesn't contain `logits`: the
-  kernels of hidden dense layers as the matrices that they are, those of convolutions as matrices
-  [height * width * channels, filters], as the reference implementation flattens them
+  Muon updates every variable with at least two dimensions whose path doesn't contain `logits`: the
+  kernels of hidden dense layers as matrices, those of convolutions as matrices
+  [height * width * channels, filters], as in the reference implementation
   (https://github.com/KellerJordan/Muon, muon.py). Adam updates the kernel of the layer `logits`,
-  biases, the scales of batch normalization, and whatever else has fewer dimensions.
+  biases, the scales of batch normalization, and everything else with fewer dimensions.
 
   Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), scaled as in Liu et al. 2025
   (arXiv:2502.16982) by 0.2 times the root of the matrix's longer side, so that Adam's learning
-  rates fit. `tf.keras.optimizers.Muon` does the same for matrices, and leaves convolutions to Adam;
-  that of Keras 3.12, the last for Python 3.10, doesn't run on TensorFlow.
+  rates work. `tf.keras.optimizers.Muon` does the same for matrices, and leaves convolutions to
+  Adam; in Keras 3.12, the last for Python 3.10, it doesn't run on TensorFlow.
   """
 
   def __init__(self, *args: Any, momentum: float = 0.95, **kwargs: Any):
-    """Takes the share of the momentum that is kept in a step, and the arguments of Adam."""
+    """Takes the decay of the momentum, and the arguments of Adam."""
     super().__init__(*args, **kwargs)
     self.momentum = momentum
 
   def build(self, variables: list[tf.keras.Variable]) -> None:
-    """Makes the slots, and notes which variables are hidden kernels."""
+    """Creates the slots, and records which variables are hidden kernels."""
     super().build(variables)
     self._is_hidden = [len(v.shape) >= 2 and "logits" not in v.path for v in variables]
 
   def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor):
-    """Does one step of one variable; Keras calls it."""
+    """Updates one variable; called by Keras."""
     index = self._get_variable_index(variable)
     if not self._is_hidden[index]:
       super().update_step(gradient, variable, learning_rate)
@@ -50,7 +51,7 @@ class Muon(tf.keras.optimizers.Adam):
 
 
 def _orthogonalize(matrix: tf.Tensor) -> tf.Tensor:
-  """Returns about U V^T of the matrix U S V^T, by five iterations of Newton and Schulz."""
+  """Returns about U V^T of the matrix U S V^T, by five Newton-Schulz iterations."""
   a, b, c = _NEWTON_SCHULZ
   tall = matrix.shape[0] > matrix.shape[1]
   x = tf.transpose(matrix) if tall else matrix

@@ -1,4 +1,4 @@
-"""Optimizers: of this package, of Keras, and of a user's own."""
+"""Optimizers: this package's, Keras's, and users' own."""
 
 import inspect
 from collections.abc import Mapping
@@ -14,26 +14,26 @@ from mnist_research.training.muon import Muon
 from mnist_research.training.schedules import create_schedule
 
 _MOMENTUM = 0.9
-# They are made of other optimizers, which a name alone doesn't give.
+# They wrap other optimizers, which a name alone doesn't specify.
 _WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer")
 
 
 def create_optimizer(config: Config, total_steps: int) -> tf.keras.optimizers.Optimizer:
-  """Returns the optimizer that `config` names, its schedule laid out over `total_steps`.
+  """Returns the optimizer that `config` names, with its schedule over `total_steps`.
 
   Weight decay is decoupled for every optimizer (Loshchilov and Hutter 2017, arXiv:1711.05101):
   a kernel loses `learning_rate * weight_decay` of itself in each step; biases and the
-  scales of batch normalization are left out.
+  scales of batch normalization are exempt.
 
-  The momentum of Keras keeps the learning rate inside the velocity, `v = momentum * v - rate * g`:
-  where the rate falls, steps of earlier, higher rates go on in it. That of PyTorch multiplies the
-  whole velocity by the rate of the step, so that the same schedule acts sooner there.
+  Keras's momentum keeps the learning rate inside the velocity, `v = momentum * v - rate * g`: when
+  the rate falls, the velocity still contains earlier, higher rates. PyTorch multiplies the whole
+  velocity by the rate of the step, so the same schedule acts sooner there.
 
-  A class of `tf.keras.optimizers` or of a user's own is called with `learning_rate`, a schedule,
-  `weight_decay` where it takes one, and the optimizer's settings.
+  A class of `tf.keras.optimizers` or a user's own is called with `learning_rate`, a schedule,
+  `weight_decay` if it has one, and the optimizer's settings.
 
   Raises:
-    UserError: there is no such optimizer or schedule, it can't be made, or it has no weight decay.
+    UserError: there is no such optimizer or schedule, it can't be created, or has no weight decay.
   """
   optimization = config.optimization
   name, text = optimization.optimizer, optimization.optimizer_settings
@@ -64,15 +64,15 @@ def learning_rate(optimizer: tf.keras.optimizers.Optimizer, step: int) -> float:
   rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
   if isinstance(rate, tf.keras.optimizers.schedules.LearningRateSchedule):
     return float(rate(tf.constant(step, tf.int64)))
-  # An optimizer of a user's own may use the schedule itself, and tell Keras something else.
+  # A user's own optimizer may use the schedule itself, and report something else to Keras.
   return float(rate() if callable(rate) else rate)
 
 
 def variables(optimizer: tf.keras.optimizers.Optimizer) -> list[tf.Variable]:
-  """Returns everything that `optimizer` keeps from one step to the next, in a fixed order.
+  """Returns all state that `optimizer` keeps from one step to the next, in a fixed order.
 
-  `optimizer.variables` lacks those that an optimizer makes itself and doesn't register, as Nadam of
-  Keras does with the product of its momenta: restored without it, it would take other steps.
+  `optimizer.variables` lacks variables that an optimizer creates itself and doesn't register, such
+  as the product of momenta in Keras's Nadam: restored without it, later steps would differ.
 
   Args:
     optimizer: a built one.
@@ -104,7 +104,7 @@ def variables(optimizer: tf.keras.optimizers.Optimizer) -> list[tf.Variable]:
 
 
 def _kind(name: str) -> tuple[Any, dict[str, Any]]:
-  """Returns the class of an optimizer, and the arguments by which its name differs from it."""
+  """Returns the class of an optimizer, and the arguments that its name implies."""
   optimizers = tf.keras.optimizers
   built_in: dict[str, tuple[Any, dict[str, Any]]] = {
     "sgd": (optimizers.SGD, {}),
@@ -130,16 +130,16 @@ def _kind(name: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _weight_decay(name: str, kind: Any, weight_decay: float) -> dict[str, float | None]:
-  """Returns the arguments by which an optimizer takes the weight decay.
+  """Returns the arguments that set an optimizer's weight decay.
 
   Raises:
-    UserError: it takes none, and there is to be one.
+    UserError: it has none, and weight decay is requested.
   """
   parameters = inspect.signature(kind).parameters
-  # That of Keras for Muon has another for the variables that it leaves to Adam.
+  # Keras's Muon has another for the variables that it leaves to Adam.
   taken = [each for each in parameters if each in ("weight_decay", "adam_weight_decay")]
   if taken:
-    # None turns the decay off; classes with a rate of their own as the default refuse it.
+    # None disables the decay; classes whose default is a rate reject it.
     off = {each: None if parameters[each].default is None else 0.0 for each in taken}
     return {each: weight_decay or off[each] for each in taken}
   if not weight_decay:

@@ -1,4 +1,4 @@
-"""What a run will do, decided before its first step: devices, arithmetic, data, length, blocks."""
+"""What a run will do, decided before its first step: devices, precision, data, length, blocks."""
 
 import dataclasses
 import functools
@@ -19,17 +19,17 @@ from mnist_research.training.losses import Objective, objective_of
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """A run as it was decided.
+  """The decisions of a run.
 
   Attributes:
-    config: the settings, in which nothing is left to choose but by time.
+    config: the settings, with every choice made except those that depend on time.
     workers: the processes that train together.
     strategy: of this process.
-    xla: whether the block of steps goes through XLA.
+    xla: whether XLA compiles the block of steps.
     source: the dataset, prepared.
-    outliers: the dataset of images of no class that are trained on too, prepared; None: none are.
-    num_examples: how many examples are trained on, outliers among them; the rest of train is held
-      out for validation.
+    outliers: the dataset of images of no class to train on, prepared; None: no outliers.
+    num_examples: number of training examples, including outliers; the rest of train is held out for
+      validation.
   """
 
   config: Config
@@ -57,7 +57,7 @@ class Plan:
 
   @property
   def num_outliers(self) -> int:
-    """How many of the examples that are trained on are outliers."""
+    """The number of outliers among the training examples."""
     return self.outliers.num_examples("train") if self.outliers else 0
 
   @property
@@ -72,12 +72,12 @@ class Plan:
 
   @functools.cached_property
   def recipe(self) -> Recipe:
-    """What the model is made from."""
+    """The ingredients of the model."""
     return create_recipe(self.config.model)
 
   @functools.cached_property
   def steps_per_block(self) -> int:
-    """Steps that a block holds at most: its tensors have this many."""
+    """The largest number of steps per block: its tensors have this many."""
     count = self.recipe.multiplications(self.image_shape, len(self.label_names))
     return min(
       steps_per_block(self.config, count),
@@ -99,7 +99,7 @@ class Plan:
 
     Args:
       first_step: where the run resumes.
-      total_steps: the end, if it is another than the run's.
+      total_steps: the end, if it differs from the run's.
     """
     return cut_blocks(
       first_step,
@@ -115,7 +115,7 @@ class Plan:
     return train + splits.read_outliers(self.outliers) if self.outliers else train, validation
 
   def empty_block(self) -> input_pipeline.Batches:
-    """Returns a block of zeros: what the steps compile with while the examples are read."""
+    """Returns a block of zeros, to compile the steps with while the examples are read."""
     return input_pipeline.empty_block(
       self.config,
       steps_per_block=self.steps_per_block,
@@ -138,10 +138,10 @@ class Plan:
     )
 
   def objective(self) -> Objective:
-    """Returns what is minimized; the teachers, if there are any, are loaded.
+    """Returns the objective; loads the teachers, if there are any.
 
     Raises:
-      UserError: a teacher can't be read, or doesn't fit the run.
+      UserError: a teacher can't be read, or doesn't match the run.
     """
     with self.strategy.scope():
       teacher = teachers.load(
@@ -150,7 +150,7 @@ class Plan:
     return objective_of(self.config, teacher)
 
   def describe(self) -> str:
-    """Returns where it runs, and how, for people."""
+    """Describes where and how it runs."""
     devices = distribution.describe(self.strategy, self.workers)
     return f"{devices} in {self.config.devices.precision}{', compiled by XLA' if self.xla else ''}"
 
@@ -158,10 +158,10 @@ class Plan:
 def choose_arithmetic(
   config: Config, recipe: Recipe, strategy: tf.distribute.Strategy
 ) -> tuple[Config, bool]:
-  """Returns the settings with their precision chosen, and whether the block goes through XLA.
+  """Returns the settings with their precision chosen, and whether XLA compiles the block.
 
   Raises:
-    UserError: XLA was asked for and can't compile the steps of this strategy.
+    UserError: XLA was requested and can't compile the steps of this strategy.
   """
   config = config.replace(
     precision=precision.choose(
@@ -176,16 +176,16 @@ def choose_arithmetic(
 
 
 def make_plan(config: Config, workers: Workers) -> Plan:
-  """Returns the run that `config` asks for on this machine; devices can be made once a process.
+  """Returns the plan for `config` on this machine; devices can be created once per process.
 
   Raises:
-    UserError: a setting or the data isn't as it must be.
+    UserError: a setting is invalid, or the data can't be read.
   """
   recipe = create_recipe(config.model)
   strategy = distribution.create_strategy(config, workers)
   config, xla = choose_arithmetic(config, recipe, strategy)
   source = datasets.prepare(config)
-  # A fallback is written down as the dataset of this run: the figures are its figures.
+  # A fallback is recorded as the dataset of this run, because the results belong to it.
   config = config.replace(dataset=source.name, fallback_dataset="")
   outliers = datasets.prepare_outliers(config, source.image_shape)
   num_examples = splits.num_train_examples(source, config)

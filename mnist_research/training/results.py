@@ -1,4 +1,4 @@
-"""The end of a run: the test split scored once, if at all, and what is left of it."""
+"""The end of a run: scores the test split once, if at all, and records the results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,21 +28,21 @@ def conclude(
   recorder: Recorder,
   test: splits.Split | None,
 ) -> dict[str, Any]:
-  """Scores the test split with the selected weights, and records it; or leaves it alone.
+  """Scores the test split with the selected weights, and records the result.
 
   Args:
     plan: of the run.
     workdir: of the run.
     state: after the last step.
     score: of the state's evaluated network.
-    recorder: where metrics and pictures go.
-    test: the test split; None where it has no part in the run.
+    recorder: records metrics and pictures.
+    test: the test split; None: it isn't scored.
 
   Returns:
-    What `result.json` says of the run, but for its times.
+    The content of `result.json`, without times.
 
   Raises:
-    UserError: the best checkpoint was lost, or a file can't be written.
+    UserError: the best checkpoint is lost, or a file can't be written.
   """
   config, step, model = plan.config, int(state.step.numpy()), state.evaluated_model
   if config.run.select == "best":
@@ -54,7 +54,7 @@ def conclude(
   if test is None:
     recorder.untested_result(step)
   else:
-    # Before anybody can see it.
+    # Before anybody can see the score.
     protocol.record_test_scoring(workdir.path, "train", dataset=config.data.dataset, step=step)
     evaluation = evaluate_logits(score(test.images), test.labels)
     recorder.evaluation("test", step, evaluation, test.labels)
@@ -80,7 +80,7 @@ def conclude(
 
 
 def _tell_of_better(plan: Plan, scored: Sequence[selection.Scoring]) -> None:
-  """Says which epoch was the best on the validation examples, where it isn't the one selected."""
+  """Logs the best epoch on the validation examples, unless it is the selected one."""
   config = plan.config
   if not scored or config.run.select == "best":
     return
@@ -94,10 +94,10 @@ def _tell_of_better(plan: Plan, scored: Sequence[selection.Scoring]) -> None:
 
 
 def _best_model(config: Config, workdir: Workdir) -> tf.keras.Model:
-  """Returns the network that was the best on validation.
+  """Returns the network that was best on validation.
 
   Raises:
-    UserError: its checkpoint was lost.
+    UserError: its checkpoint is lost.
   """
   step = selection.best_step(selection.scorings(workdir.read_metrics()))
   try:

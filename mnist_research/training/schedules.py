@@ -1,4 +1,4 @@
-"""Learning rates by step: schedules of this package, of Keras, and of a user's own."""
+"""Learning rates by step: schedules of this package, of Keras, and of users."""
 
 import inspect
 import math
@@ -13,18 +13,18 @@ from mnist_research.runtime import extensions
 from mnist_research.runtime.errors import UserError
 from mnist_research.training import classes
 
-# The exponential schedule ends at this share of the highest learning rate.
+# The final value of the exponential schedule, relative to the highest learning rate.
 _EXPONENTIAL_END = 0.01
-# As in Smith and Topin 2017 (arXiv:1708.07120) and the common implementations of it.
+# As in Smith and Topin 2017 (arXiv:1708.07120) and its common implementations.
 _ONE_CYCLE_START = 1 / 25
 _ONE_CYCLE_RISE = 0.3
 _FLAG = "learning_rate_schedule"
 
 
 class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
-  """A linear warm-up, then a decay to the last step.
+  """A linear warmup, then a decay to the last step.
 
-  With W steps of warm-up in a run of T, step s has the rate `peak * (s + 1) / W` while s < W, and
+  With W steps of warmup in a run of T, step s has the rate `peak * (s + 1) / W` while s < W, and
   after that `peak * decay(p)` at the progress `p = (s - W) / (T - W)`:
 
     constant     1
@@ -33,17 +33,17 @@ class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
     exponential  0.01 ** p
     one_cycle    as cosine, after a rise from a 25th of the peak
 
-  The rise of one_cycle is linear, as in the paper; `torch.optim.lr_scheduler.OneCycleLR` rises by a
-  cosine unless told otherwise.
+  The rise of one_cycle is linear, as in the paper; `torch.optim.lr_scheduler.OneCycleLR` by default
+  follows a cosine.
   """
 
   def __init__(self, name: str, *, peak: float, warmup_steps: int, total_steps: int):
-    """Makes the schedule.
+    """Stores its arguments.
 
     Args:
       name: one of `config.SCHEDULES`.
       peak: the highest learning rate.
-      warmup_steps: W; for one_cycle, 0 stands for 30% of the run.
+      warmup_steps: W; for one_cycle, 0 means 30% of the run.
       total_steps: T.
     """
     self._name = name
@@ -73,13 +73,13 @@ class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
 
 
 class WarmedUp(tf.keras.optimizers.schedules.LearningRateSchedule):
-  """A schedule from elsewhere, times a linear warm-up: `(s + 1) / W` in each step s before W."""
+  """Another schedule times a linear warmup: `(s + 1) / W` in each step s before W."""
 
   def __init__(self, name: str, schedule: Callable[[tf.Tensor], Any], *, warmup_steps: int):
-    """Takes the schedule.
+    """Stores its arguments.
 
     Args:
-      name: as `--learning_rate_schedule` has it, for errors.
+      name: as in `--learning_rate_schedule`, for errors.
       schedule: from the step, int64 [], to the learning rate.
       warmup_steps: W; 0: none.
     """
@@ -91,7 +91,7 @@ class WarmedUp(tf.keras.optimizers.schedules.LearningRateSchedule):
     """Returns the learning rate of `step` (0 is the first), float32 [].
 
     Raises:
-      UserError: the schedule fails, or returns no number.
+      UserError: the schedule fails, or doesn't return a number.
     """
     with extensions.blamed(_FLAG, self._name):
       rate = tf.cast(tf.convert_to_tensor(self._schedule(tf.cast(step, tf.int64))), tf.float32)
@@ -109,17 +109,17 @@ def create_schedule(
   """Returns the schedule that the settings name.
 
   A class of `tf.keras.optimizers.schedules` is called with `initial_learning_rate`, the setting
-  `learning_rate`, and `decay_steps`, the length of the run, where it takes them and the schedule's
-  settings don't give them. A user's own is called as
-  `MySchedule(learning_rate=..., total_steps=..., **settings)`, and what that returns with each
-  step, int64 [].
+  `learning_rate`, and `decay_steps`, the length of the run, if it has these arguments and the
+  schedule's settings don't contain them. A user's own is called as
+  `MySchedule(learning_rate=..., total_steps=..., **settings)`, and the object that it returns with
+  each step, int64 [].
 
   Args:
     optimization: the settings.
     total_steps: the length of the run.
 
   Raises:
-    UserError: there is no such schedule, or it can't be made or called.
+    UserError: there is no such schedule, or it can't be created or called.
   """
   name, text = optimization.learning_rate_schedule, optimization.learning_rate_schedule_settings
   settings = parse_keywords(f"{_FLAG}_settings", text)
@@ -149,5 +149,5 @@ def create_schedule(
   if not callable(schedule):
     raise UserError(f"--{_FLAG}={name}: what it makes can't be called with a step")
   warmed_up = WarmedUp(name, schedule, warmup_steps=optimization.warmup_steps)
-  warmed_up(tf.constant(0, tf.int64))  # What is wrong with it comes out before the first step.
+  warmed_up(tf.constant(0, tf.int64))  # Its errors should appear before the first step.
   return warmed_up

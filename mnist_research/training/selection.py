@@ -1,9 +1,9 @@
-"""Which step was the best on the validation examples, and when to stop looking for a better one."""
+"""Which step was best on the validation examples, and when to stop early."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-# What a line of metrics.jsonl has besides its metrics.
+# The fields of a line of metrics.jsonl besides its metrics.
 _PLACE = ("step", "split", "sha256")
 # One line of metrics.jsonl.
 Record = dict[str, Any]
@@ -22,17 +22,17 @@ class Scoring(NamedTuple):
 
 
 def scorings(metrics: Sequence[Record]) -> list[Scoring]:
-  """Returns the scorings of the validation examples that `metrics` holds, in their order."""
+  """Returns the scorings of the validation examples in `metrics`, in order."""
   return [Scoring(r["step"], r["accuracy"]) for r in metrics if r["split"] == "validation"]
 
 
 def best_step(scored: Sequence[Scoring]) -> int:
-  """Returns the step with the highest accuracy, the first of equals."""
+  """Returns the step with the highest accuracy, the first of several."""
   return max(scored, key=lambda scoring: scoring.accuracy).step
 
 
 def is_exhausted(scored: Sequence[Scoring], patience: int) -> bool:
-  """Returns whether the last `patience` scorings brought nothing better; 0 is endless patience."""
+  """Returns whether the last `patience` scorings brought no improvement; 0: never."""
   if not patience or not scored:
     return False
   best = best_step(scored)
@@ -40,7 +40,7 @@ def is_exhausted(scored: Sequence[Scoring], patience: int) -> bool:
 
 
 def selected(metrics: Sequence[Record], select: str) -> dict[str, float]:
-  """Returns what a result tells of the validation examples; nothing where none were held out.
+  """Returns a result's entries on the validation examples; empty if none were held out.
 
   Args:
     metrics: all of a run.

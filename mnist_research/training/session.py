@@ -1,4 +1,4 @@
-"""A process's part of a run: what happens at each event of the loop."""
+"""A process's part of a run: the events of the loop."""
 
 import contextlib
 import dataclasses
@@ -35,12 +35,12 @@ OnValidation = Callable[[int, float], None]
 
 
 class Verdict(NamedTuple):
-  """What the workers agreed upon after a block.
+  """The agreement of the workers after a block.
 
   Attributes:
     improved: whether the newest scoring is the best, and the best is to be kept.
-    exhausted: whether the scorings brought nothing better for long enough to stop.
-    signal: the number of a signal that any worker got; 0: none.
+    exhausted: whether there was no improvement for long enough to stop.
+    signal: the number of a signal that any worker received; 0: none.
   """
 
   improved: bool
@@ -53,19 +53,19 @@ class Session:
   """A process's part of a run, between its start or a checkpoint and its result.
 
   Attributes:
-    plan: what is done.
+    plan: the decisions of the run.
     workdir: the run's directory.
     exchange: with the other workers.
-    state: what is trained.
-    blocks: what is still to do.
+    state: the model and everything else that training changes.
+    blocks: the remaining blocks.
     batches: the examples of each block.
     train_block: the compiled steps.
     score: from images to the logits of the evaluated network.
     validation: the examples held out.
-    read_test: returns the test split; None where it has no part in the run.
-    scored: the scorings of the validation examples so far, known to the chief, which decides.
-    recorder: where the metrics go; of a worker that isn't the chief, nowhere.
-    profiler: traces some blocks, if asked to.
+    read_test: returns the test split; None if the run doesn't score it.
+    scored: the scorings of the validation examples so far, known only to the chief, which decides.
+    recorder: records metrics; for workers other than the chief, records nothing.
+    profiler: traces some blocks, if requested.
     train_seconds: the time spent in steps so far.
     on_validation: called after each scoring of the validation examples.
   """
@@ -87,7 +87,7 @@ class Session:
   on_validation: OnValidation | None
 
   def train(self, block: Block) -> dict[str, float]:
-    """Does the steps of a block, and returns what is recorded of them.
+    """Runs the steps of a block, and returns the metrics to record.
 
     Raises:
       UserError: a loss isn't finite; nothing of this block was saved.
@@ -105,7 +105,7 @@ class Session:
       raise checkpoints.diverged(self.state, step, problem)
     batch_size = self.plan.config.optimization.batch_size
     examples = block.num_steps * batch_size
-    # Loss and accuracy are compared with those of other splits, which have no outliers.
+    # Loss and accuracy should be comparable with those of other splits, which have no outliers.
     outliers = 0 if done.outliers is None else int(done.outliers.numpy().sum())
     classified = max(1, examples - outliers)
     plain = {}
@@ -122,7 +122,7 @@ class Session:
     }
 
   def validate(self, block: Block) -> Scoring | None:
-    """Scores the validation examples after a block; None where there are none, or another does."""
+    """Scores the validation examples; None if there are none, or if another worker does it."""
     self.recorder.network(block.end)
     if not (self.plan.workers.is_chief and self.validation.num_examples):
       self.recorder.line(None)
@@ -137,11 +137,11 @@ class Session:
     return scoring
 
   def agree(self, scoring: Scoring | None, signal: int | None) -> Verdict:
-    """Returns what all workers do next; what one of them knows counts for all.
+    """Returns what all workers do next; the knowledge of any of them counts for all.
 
     Args:
-      scoring: of this block, if this worker did one.
-      signal: that this worker got.
+      scoring: of this block, if this worker scored.
+      signal: received by this worker.
     """
     run = self.plan.config.run
     improved = exhausted = False
@@ -158,18 +158,18 @@ class Session:
     self._save(best=True)
 
   def save_checkpoint(self) -> None:
-    """Saves the state; returns when the checkpoint is whole, and with it what was recorded."""
+    """Saves the state; returns when the checkpoint and all earlier records are on the disk."""
     self.recorder.flush()
     self._save(best=False)
-    self.exchange.wait()  # No worker leaves before.
+    self.exchange.wait()  # No worker continues earlier.
 
   def finish(self) -> dict[str, Any]:
-    """Ends the run, and returns its result, which is written; empty in workers but the chief.
+    """Ends the run, writes its result and returns it; empty for workers other than the chief.
 
-    The test split is scored, once, unless `--score_test=false` leaves it out.
+    The test split is scored once, unless `--score_test=false` is set.
 
     Raises:
-      UserError: the best checkpoint was lost, or a file can't be written.
+      UserError: the best checkpoint is lost, or a file can't be written.
     """
     if not isinstance(self.recorder, Recorder):
       self.exchange.wait()  # For the chief: a worker that leaves ends the others.
@@ -183,7 +183,7 @@ class Session:
       "train_seconds": self.train_seconds,
       "examples_per_second": done / self.train_seconds,
     }
-    self.recorder.flush()  # A run that has its result never writes again.
+    self.recorder.flush()  # A run with a result never writes again.
     result = self.workdir.write_result(result)
     self.exchange.wait()
     return result
@@ -205,10 +205,10 @@ def open_session(
 ) -> Iterator[Session]:
   """Prepares a process's part of a run, from its start or a checkpoint.
 
-  When it is left, all that was recorded is on the disk.
+  When the context exits, all records are on the disk.
 
   Raises:
-    UserError: a setting, the data or the workdir isn't as it must be, or the workers disagree.
+    UserError: a setting is invalid, the data or the workdir can't be used, or the workers disagree.
   """
   plan = make_plan(config, workers)
   exchange = Exchange(plan.strategy, workers)
@@ -216,7 +216,7 @@ def open_session(
   blocks = plan.blocks(restored.step)
   exhausted = selection.is_exhausted(scored, plan.config.run.early_stopping)
   if any(told for (told,) in exchange.gather([int(exhausted)])):
-    blocks = []  # It was stopped early, and then interrupted before its result was written.
+    blocks = []  # It stopped early, and was interrupted before its result was written.
   objective = plan.objective()
   train_block = steps.create_train_block(plan.config, state, objective, plan.strategy, xla=plan.xla)
   with ThreadPoolExecutor(max_workers=1) as background:
@@ -245,7 +245,7 @@ def open_session(
 def _restore(
   plan: Plan, workdir: Workdir, exchange: Exchange
 ) -> tuple[TrainState, Restored, list[Scoring]]:
-  """Returns the state to train from, where it came from, and the scorings until then."""
+  """Returns the state to train from, its origin, and the scorings so far."""
   check_same_settings(plan.config, exchange)
   with plan.strategy.scope():
     state = create_state(
@@ -277,7 +277,7 @@ def _recording(
   background: Executor,
   first_step: int,
 ) -> Iterator[tuple[Recorder | NullRecorder, Profiler]]:
-  """Opens what a run writes while it trains; of a worker that isn't the chief, nothing."""
+  """Opens the records of a run; for workers other than the chief, nothing is recorded."""
   if not plan.workers.is_chief:
     yield NullRecorder(), Profiler(workdir.tensorboard, [], 0)
     return
@@ -297,7 +297,7 @@ def _recording(
 
 
 def check_same_settings(config: Config, exchange: Exchange) -> None:
-  """Raises UserError where workers would train something else than this one."""
+  """Raises UserError if the workers would train different things."""
   settings = "\n".join(config.differences(Config()))
   told = exchange.gather([zlib.crc32(settings.encode()) >> 1])
   if len(set(told)) > 1:
@@ -307,7 +307,7 @@ def check_same_settings(config: Config, exchange: Exchange) -> None:
 
 
 def check_same_checkpoint(step: int, workdir: Workdir, exchange: Exchange) -> None:
-  """Raises UserError where workers would resume from another step than this one."""
+  """Raises UserError if the workers would resume from different steps."""
   found = [told for (told,) in exchange.gather([step])]
   if len(set(found)) > 1:
     raise UserError(
@@ -317,7 +317,7 @@ def check_same_checkpoint(step: int, workdir: Workdir, exchange: Exchange) -> No
 
 
 def _introduce(state: TrainState, plan: Plan, *, first_step: int) -> None:
-  """Says what is about to be trained, on what, and how."""
+  """Logs what is about to be trained, on what, and how."""
   state.model.summary(line_length=80, print_fn=lambda text: logging.info("%s", text.rstrip()))
   logging.info(
     "%s: step %d of %d, %d examples of %s a step, on %s",

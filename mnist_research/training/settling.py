@@ -1,4 +1,4 @@
-"""Whether a run may go on in a workdir: with the settings, and the code, that it began with."""
+"""Whether a run may continue in a workdir: with the same settings and code."""
 
 from absl import logging
 
@@ -43,7 +43,7 @@ def settle(config: Config, workdir: Workdir) -> Config:
 
 
 def _has_other_files(dataset: str, stored: str) -> bool:
-  """Whether two names of datasets are the same path with another content."""
+  """Whether two names of datasets are the same path with different content."""
   if not (own_data.is_path(dataset) and own_data.is_path(stored)):
     return False
   (path, digest), (stored_path, stored_digest) = own_data.parse(dataset), own_data.parse(stored)

@@ -12,14 +12,14 @@ from mnist_research.training import optimizers
 
 @dataclasses.dataclass
 class TrainState:
-  """What a step reads and writes; what a checkpoint holds.
+  """What a step reads and writes, and a checkpoint holds.
 
   Attributes:
     model: the network.
     optimizer: its optimizer, built, with the slots of every weight.
     step: int64 variable: the number of steps done.
-    averages: a network whose weights are the moving average of the model's, or None.
-    label_names: what each logit stands for.
+    averages: a network with the moving averages of the model's weights, or None.
+    label_names: the class of each logit.
     image_shape: height, width and channels of the images.
   """
 
@@ -32,13 +32,13 @@ class TrainState:
 
   @property
   def evaluated_model(self) -> tf.keras.Model:
-    """The network that is scored and used: the averages where they are kept."""
+    """The network that is scored and used: the averages if they are kept."""
     return self.averages or self.model
 
   def checkpoint(self) -> tf.train.Checkpoint:
-    """Returns the state as TensorFlow saves it: every variable is named here.
+    """Returns the state as TensorFlow saves it, with every variable by name.
 
-    Given the model itself, TensorFlow would follow its attributes, and silently skip the layers
+    Given the model itself, TensorFlow would follow its attributes, and silently skip layers
     that Keras 3 keeps in a plain list.
     """
     parts = {
@@ -61,7 +61,7 @@ def create_state(
   """Returns the state before the first step; call it inside the strategy's scope.
 
   Raises:
-    UserError: a model or optimizer of the user's own can't be made.
+    UserError: a user's own model or optimizer can't be created.
   """
 
   def create() -> tf.keras.Model:
@@ -69,7 +69,7 @@ def create_state(
 
   model = create()
   optimizer = optimizers.create_optimizer(config, total_steps)
-  # Unbuilt, the slots would be made while the step is traced, after a checkpoint is restored.
+  # If unbuilt, the slots would be created while the step is traced, after a checkpoint is restored.
   optimizer.build(model.trainable_variables)
   averages = None
   if config.optimization.ema_decay:

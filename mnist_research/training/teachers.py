@@ -1,4 +1,4 @@
-"""Teachers: finished runs, whose networks a student learns from. They are read, never trained."""
+"""Teachers: finished runs whose networks a student learns from. They are never modified."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ Teacher = Callable[[tf.Tensor], tf.Tensor]
 
 
 def pinned(config: Config) -> Config:
-  """Returns the settings with the digest of each teacher: of its config.cfg and its weights.
+  """Returns the settings with a digest of each teacher's config.cfg and weights.
 
   Raises:
-    UserError: a teacher isn't finished, is damaged, or has changed since its digest was taken.
+    UserError: a teacher isn't finished, is corrupt, or has changed since its digest was taken.
   """
   if not config.optimization.teacher:
     return config
@@ -57,7 +57,7 @@ def _checkpoint(path: Path) -> tuple[Path, int]:
 
 
 def settings(config: Config) -> list[Config]:
-  """Returns what each teacher of `config` was trained with.
+  """Returns the settings of each teacher of `config`.
 
   Raises:
     UserError: one was trained on validation examples of this run.
@@ -65,7 +65,7 @@ def settings(config: Config) -> list[Config]:
   paths = [own_data.parse(text).path for text in config.optimization.teacher]
   configs = [Workdir(path).trained_config() for path in paths]
   if config.data.validation_examples:
-    # Else it would tell the student their labels.
+    # Otherwise it would reveal their labels to the student.
     members = list(zip(paths, configs, strict=True))
     protocol.check_held_out(config, members, purpose="--teacher")
   return configs
@@ -74,17 +74,17 @@ def settings(config: Config) -> list[Config]:
 def load(
   config: Config, *, label_names: Sequence[str], image_shape: Sequence[int]
 ) -> Teacher | None:
-  """Returns the teachers of `config` as one function; None: there are none.
+  """Returns the teachers of `config` as one function; None if there are none.
 
-  It gives the mean of their probabilities, each at the temperature of the distillation.
+  It returns the mean of their probabilities, each at the temperature of the distillation.
 
   Args:
     config: the student's settings.
-    label_names: what each of the student's logits stands for.
+    label_names: the class of each of the student's logits.
     image_shape: height, width and channels of its images.
 
   Raises:
-    UserError: a teacher is damaged, knows other classes, or takes images of another size.
+    UserError: a teacher is corrupt, has other classes, or takes images of another size.
   """
   models = []
   for text, own in zip(config.optimization.teacher, settings(config), strict=True):

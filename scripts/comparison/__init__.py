@@ -1,1 +1,1 @@
-"""What `scripts/compare.py` consists of."""
+"""The parts of `scripts/compare.py`."""

@@ -1,4 +1,4 @@
-"""Programs that stay alive and train in turn; see `peers/turns.py` for what they answer."""
+"""Long-lived programs that train in turn; `peers/turns.py` defines their protocol."""
 
 import contextlib
 import json
@@ -12,20 +12,20 @@ from comparison.rows import Row
 from mnist_research.benchmarks.report import write_ratio
 from mnist_research.benchmarks.timing import ratios, spread, take_turns
 
-# Threads of a library that has just had its turn go on looking for work.
+# Threads of a library whose turn has ended keep polling for work.
 SETTLING_SECONDS = 0.5
 
 
 def compare_commands(work: str, commands: Mapping[str, list[str]], rounds: int) -> list[Row]:
-  """Runs programs that take turns, and holds the first against each of the others.
+  """Runs programs that take turns, and compares the first with each of the others.
 
   Args:
-    work: what they do.
+    work: the name of the work.
     commands: the command line of each, by its name; see `peers/turns.py`.
     rounds: turns of each.
 
   Returns:
-    For each but the first, the ratios of the first's examples a second to its own.
+    For each but the first, the ratios of the first's examples per second to its own.
   """
   rows = []
   with contextlib.ExitStack() as stack:
@@ -52,7 +52,7 @@ def compare_commands(work: str, commands: Mapping[str, list[str]], rounds: int) 
 
 
 class Program:
-  """A peer that runs until it is left as a context, and trains when it is asked."""
+  """A peer that runs until its context exits, and trains on request."""
 
   def __init__(self, command: Sequence[str]):
     self._command = command
@@ -70,14 +70,14 @@ class Program:
     self._process.communicate()
 
   def answer(self) -> dict[str, Any]:
-    """Reads the next line; ends this script where the program has ended."""
+    """Reads the next line; ends this script if the program has ended."""
     line = self._stdout.readline()
     if not line:
       sys.exit(f"{' '.join(self._command)} ended with {self._process.wait()}")
     return json.loads(line)
 
   def turns(self) -> Iterator[float]:
-    """Yields the examples a second of a turn."""
+    """Yields the examples per second of a turn."""
     while True:
       time.sleep(SETTLING_SECONDS)
       self._stdin.write("\n")

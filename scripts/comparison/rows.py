@@ -1,4 +1,4 @@
-"""The table of a comparison: its lines, and what one quantity is over another."""
+"""The table of a comparison: its rows, and ratios of quantities."""
 
 from typing import Any, NamedTuple
 
@@ -11,8 +11,8 @@ class Row(NamedTuple):
 
   Attributes:
     work: what was done.
-    against: what it was held against.
-    text: what came out, for people.
+    against: the peer.
+    text: the result, for people.
     record: the same, for programs.
   """
 

@@ -23,8 +23,8 @@ def time_to_first_step(command: list[str], workdir: Path) -> float:
   """Returns the seconds from the start of a training to its first line of metrics.
 
   Args:
-    command: that trains.
-    workdir: where it is to train; it is not there yet.
+    command: a command that trains.
+    workdir: its workdir, which doesn't exist yet.
   """
   given = [f"--workdir={workdir}", "--steps=2", "--steps_per_loop=1"]
   began = time.perf_counter()

@@ -1,8 +1,8 @@
-"""JAX: a whole epoch is one compiled `lax.scan` over arrays that are held on the device.
+"""JAX: a whole epoch is one compiled `lax.scan` over arrays on the device.
 
-The weights' buffers are donated. `--gather=epoch` takes the images of an epoch in their order
-before the scan, `--gather=step` a batch at a time within it; `--unroll` puts several steps into one
-turn of the loop.
+The weights' buffers are donated. `--gather=epoch` gathers the images of an epoch before the scan,
+`--gather=step` a batch at a time within it; `--unroll` unrolls several steps into one iteration of
+the loop.
 """
 
 import functools
@@ -23,7 +23,7 @@ OPTIMIZER = optax.adam(1e-3)
 
 
 def main() -> None:
-  """Trains for as many turns as are asked for."""
+  """Trains for as many turns as requested."""
   arguments = turns.parse_arguments(
     __doc__,
     gather=["step", "epoch"],
@@ -82,7 +82,7 @@ def initial_weights(model: str, hidden: list[int]) -> list:
 
 
 def dense_logits(weights, x):
-  """Fully connected layers over [batch, ...]."""
+  """Dense layers over [batch, ...]."""
   x = x.reshape(len(x), -1)
   for kernel, bias in weights[:-1]:
     x = jax.nn.relu(x @ kernel + bias)
@@ -91,7 +91,7 @@ def dense_logits(weights, x):
 
 
 def cnn_logits(weights, x):
-  """Two convolutions, each with pooling and relu, then fully connected layers."""
+  """Two convolutions, each with pooling and relu, then dense layers."""
   for kernel, bias in weights[:2]:
     layout = ("NHWC", "HWIO", "NHWC")
     x = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout) + bias

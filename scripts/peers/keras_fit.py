@@ -1,7 +1,7 @@
-"""Keras's `fit`: as tutorials write it, or with 125 steps an execution and XLA for dense layers.
+"""Keras's `fit`: as in the tutorials, or with 125 steps per execution and XLA for dense layers.
 
-One `fit` trains all epochs, and each is timed within it: what `fit` sets up once is no part of an
-epoch, as it is none of any other peer's.
+One `fit` trains all epochs, and each is timed within it: the setup of `fit` doesn't count, as for
+the other peers.
 """
 
 import os
@@ -18,7 +18,7 @@ layers = tf.keras.layers
 
 
 def main() -> None:
-  """Trains for as many turns as are asked for."""
+  """Trains for as many turns as requested."""
   arguments = turns.parse_arguments(
     __doc__, tuning=["default", "tuned"], precision=["float32", "bfloat16"]
   )
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 class AnsweredEpochs(tf.keras.callbacks.Callback):
-  """Answers as `turns.serve` does, from within `fit`."""
+  """Answers like `turns.serve`, from within `fit`."""
 
   def __init__(self, examples: int):
     super().__init__()

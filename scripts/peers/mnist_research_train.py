@@ -13,7 +13,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Trains for as many turns as are asked for."""
+  """Trains for as many turns as requested."""
   app.refuse_arguments(arguments)
   settings = config_flags.from_flags(flag_values)
   app.load_tensorflow()

@@ -1,8 +1,8 @@
-"""PyTorch: a step that is eager, or eager about a compiled network, or compiled whole.
+"""PyTorch: an eager step, with the network compiled or not, or the whole step compiled.
 
-All images are floats already, and an epoch's order is gathered at once: batches are slices of it.
-`--step=compiled` makes one graph of forward, backward and Adam; `torch.func` gives the gradients,
-so that neither autograd's engine nor an optimizer's Python runs between two steps.
+All images are converted to floats once, and an epoch is gathered at once: batches are slices of it.
+`--step=compiled` makes one graph of forward, backward and Adam; `torch.func` computes the
+gradients, so that neither autograd's engine nor an optimizer's Python runs between two steps.
 """
 
 import itertools
@@ -21,13 +21,13 @@ LEARNING_RATE, BETA_1, BETA_2, EPSILON = 1e-3, 0.9, 0.999, 1e-8
 
 
 def main() -> None:
-  """Trains for as many turns as are asked for."""
+  """Trains for as many turns as requested."""
   arguments = turns.parse_arguments(
     __doc__,
     step=["eager", "model", "compiled"],
     input=["epoch", "loader"],
     precision=["float32", "bfloat16"],
-    # For products this small the second thread can cost more than it does.
+    # For products this small the second thread can cost more than it saves.
     threads=["all", "one"],
   )
   if arguments.threads == "one":
@@ -74,7 +74,7 @@ def loaded_batches(images: torch.Tensor, labels: torch.Tensor, batch: int):
 
 
 def create_eager_step(model: nn.Module, *, mixed: bool):
-  """Returns a step as tutorials write it, but for Adam in one kernel."""
+  """Returns a step as in the tutorials, but with fused Adam."""
   optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE, fused=True)
 
   def step(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -127,7 +127,7 @@ def create_model(name: str, hidden: list[int]) -> nn.Module:
     nn.Conv2d(24, 32, 3), nn.MaxPool2d(2), nn.ReLU(),
     nn.Flatten(), nn.Linear(32 * 5 * 5, 256), nn.ReLU(), nn.Linear(256, 10),
   )  # fmt: skip
-  # The layout that oneDNN is fastest with.
+  # The fastest layout for oneDNN.
   return network.to(memory_format=torch.channels_last)
 
 

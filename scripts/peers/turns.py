@@ -1,10 +1,10 @@
-"""What every peer shares: its arguments, and the way in which `compare.py` asks it for turns.
+"""What the peers share: their arguments, and the protocol by which `compare.py` requests turns.
 
-A peer is a program that trains the same network on the same arrays as `mnist_research` does, as
-people who know its library would write it. It trains an epoch, in which it compiles, and prints
-`{"ready": ...}`; then, for each line on its stdin, it trains another and prints its examples a
-second. So several of them can take turns on one machine without starting anew. This module needs
-the standard library alone.
+A peer is a program that trains the same network on the same arrays as `mnist_research` does,
+written by the standards of its library. It trains an epoch, in which it compiles, and prints
+`{"ready": ...}`; then, for each line on its stdin, it trains another and prints its examples per
+second. So several of them can take turns on one machine without restarting. This module needs only
+the standard library.
 """
 
 import argparse
@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-# Turns: more than anybody asks for.
+# Turns: more than anybody requests.
 MOST = 1000
 
 
 def parse_arguments(description: str, **choices: list[str]) -> argparse.Namespace:
-  """Parses what all peers take, and an argument for each list of choices, by default its first.
+  """Parses the common arguments, and one for each list of choices, by default the first.
 
   Returns:
     `arrays` (an .npz file with images, uint8 [N, 28, 28, 1], and labels, int32 [N]); `model`
@@ -44,13 +44,13 @@ def parse_integers(text: str) -> list[int]:
 
 
 def absent(requirements: str) -> NoReturn:
-  """Ends a peer whose library is not installed, and says what pip has to install."""
+  """Ends a peer whose library is not installed, and prints the pip command."""
   say({"absent": f"pip install {requirements}"})
   sys.exit(0)
 
 
 def timed_epochs(epoch: Callable[[], float], examples: int) -> Iterator[dict[str, float]]:
-  """Yields what each epoch gave.
+  """Yields the result of each epoch.
 
   Args:
     epoch: trains one and returns the loss of its last step; all is done when it returns.
@@ -63,10 +63,10 @@ def timed_epochs(epoch: Callable[[], float], examples: int) -> Iterator[dict[str
 
 
 def serve(turns: Iterator[dict[str, float]], versions: dict[str, str]) -> None:
-  """Takes one turn, which compiles, unasked, and then one for each line on stdin.
+  """Runs one turn, which compiles, and then one for each line on stdin.
 
   Args:
-    turns: each of them trains for a while and yields what it gave.
+    turns: each of them trains for a while and yields its result.
     versions: of the libraries.
   """
   next(turns)
