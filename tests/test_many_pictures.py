@@ -1,0 +1,26 @@
+"""Tests of the pictures on which predict is measured."""
+
+import importlib.util
+
+import commands
+import pytest
+
+from mnist_research import images
+
+_SPEC = importlib.util.spec_from_file_location(
+  "many_pictures", commands.REPOSITORY / "scripts" / "many_pictures.py"
+)
+many_pictures = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(many_pictures)
+
+
+def test_each_picture_shows_one_digit_and_has_its_size(tmp_path):
+  many_pictures.draw_pictures(tmp_path, 12, 0.04)
+  files = sorted(tmp_path.iterdir())
+  assert len(files) == 12
+  for file in files:
+    picture = images.read(file)
+    assert picture.size == pytest.approx(40_000, rel=0.01)
+    assert len(images.find_digits(picture)) == 1
+  # Later ones are links.
+  assert files[10].stat().st_ino == files[0].stat().st_ino
