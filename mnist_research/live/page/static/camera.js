@@ -56,7 +56,7 @@ export function createCamera(root, reader) {
   }
 
   if (!navigator.mediaDevices) {
-    button.disabled = true;
+    button.hidden = true;
     note.textContent = KEPT_BACK;
   }
   button.addEventListener("click", () => (timer === null ? start() : stop()));
