@@ -680,6 +680,14 @@ def test_a_pale_thin_digit_beside_a_bold_one_is_as_white():
   assert _difference(one.image, expected) < 0.35
 
 
+@pytest.mark.parametrize(("paper", "pen"), [(1.0, 0.96), (0.0, 0.04), (0.5, 0.46)])
+def test_pale_strokes_of_a_drawing_are_read(paper, pen):
+  expected = _image(_on_paper(_five(200)))
+  assert _difference(_image(_on_paper(_five(200), paper=paper, pen=pen)), expected) < 0.05
+  eight_bits = _bytes(_on_paper(_five(200), paper=paper, pen=pen)).astype(np.float32) / 255
+  assert _difference(_image(eight_bits), expected) < 0.3
+
+
 def test_a_full_stop_is_no_digit():
   canvas = np.zeros((300, 400), np.float32)
   canvas[50:250, 50:250] = _seven(200)

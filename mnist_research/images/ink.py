@@ -24,6 +24,8 @@ _PHOTO_NOISE = 1 / 3000
 _SMOOTHING_SHARE = 1 / 400
 # Contrasts, of 1 between black and white, below which there is no ink but paper and shadow.
 _MIN_CONTRAST = 0.06
+# The same in a drawing, which has neither noise nor shadows.
+_MIN_DRAWN_CONTRAST = 0.03
 # Standard deviations of the noise above which a pixel may be ink; noise alone gets 3 in 100,000
 # pixels there.
 _NOISE_DEVIATIONS = 4.0
@@ -70,12 +72,15 @@ def find_ink(picture: np.ndarray) -> Ink:
   copy, factor = reduce(picture, _WORKING_SIDE)
   is_photo = _noise(copy) > _PHOTO_NOISE
   flat, noise = _smooth(_even_photo(copy) if is_photo else _even_drawing(copy))
-  level, threshold, pale = _ink_level(flat, noise, _PHOTO_INK_SHARE if is_photo else _INK_SHARE)
-  if level < _MIN_CONTRAST:
+  share, least = (
+    (_PHOTO_INK_SHARE, _MIN_CONTRAST) if is_photo else (_INK_SHARE, _MIN_DRAWN_CONTRAST)
+  )
+  level, threshold, pale = _ink_level(flat, noise, share, least)
+  if level < least:
     labels, boxes = _components(np.zeros(flat.shape, bool))
   else:
     labels, boxes = _components(without_rules(flat > threshold, flat > pale))
-  values = np.clip(flat / max(level, _MIN_CONTRAST), 0, 1)
+  values = np.clip(flat / max(level, least), 0, 1)
   return Ink(values, labels, boxes, factor)
 
 
@@ -191,7 +196,9 @@ def _smooth(picture: np.ndarray) -> tuple[np.ndarray, float]:
   return smooth, noise / max(1.0, 2 * np.pi**0.5 * radius)
 
 
-def _ink_level(flat: np.ndarray, noise: float, share: float) -> tuple[float, float, float]:
+def _ink_level(
+  flat: np.ndarray, noise: float, share: float, least: float
+) -> tuple[float, float, float]:
   """Returns the level of the ink, 0 if there is none, and thresholds between paper and ink.
 
   The first is that of the ink, the second that of paler lines on the paper.
@@ -200,11 +207,12 @@ def _ink_level(flat: np.ndarray, noise: float, share: float) -> tuple[float, flo
     flat: floats [h, w], how much each pixel differs from its paper.
     noise: the standard deviation of that.
     share: of the level, above which a pixel is ink.
+    least: the least level of ink.
   """
   # Paper is the majority in most pictures, but not in those that are cut closely. Every other
   # pixel tells as much, and sorting is what takes the time.
   paper = float(np.quantile(flat[::2, ::2], 0.25))
-  floor = paper + max((_NOISE_DEVIATIONS + 0.67) * noise, _MIN_CONTRAST / 2)
+  floor = paper + max((_NOISE_DEVIATIONS + 0.67) * noise, least / 2)
   candidates = flat[flat > floor]
   if not candidates.size:
     return 0.0, floor, floor
