@@ -64,7 +64,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   benchmark = app.required(flag_values, "benchmark")
   for name in ("baseline", "profile"):
     if flag_values[name].value and benchmark != "throughput":
-      raise UserError(f"--{name} goes with --benchmark=throughput alone")
+      raise UserError(f"--{name} is only for --benchmark=throughput")
   if flag_values.profile or benchmark == "learning_rate":
     from mnist_research.workdir import Workdir
 

@@ -128,7 +128,7 @@ def _listen(host: str, port: int) -> socket.socket:
   except OSError as error:
     listener.close()
     if error.errno == errno.EADDRNOTAVAIL:
-      raise UserError(f"--host={host} is no address of this machine") from error
+      raise UserError(f"--host={host} isn't an address of this machine") from error
     raise UserError(f"--port={port}: {error.strerror}; choose another, or 0 for any") from error
   return listener
 

@@ -220,6 +220,6 @@ def _split_cpu(count: int) -> int:
       made = len(tf.config.list_logical_devices("CPU"))
       if made < count:
         raise UserError(
-          f"--device_count={count}: this process has made its {made} CPU devices; start another"
+          f"--device_count={count}: this process already has {made} CPU devices; use a new one"
         ) from None
   return count

@@ -44,7 +44,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   trained_config = workdir.trained_config()
   settings = config_flags.from_flags_over(trained_config, flag_values).with_pinned_data()
   if output.exists():
-    raise UserError(f"--output={output} is there already: remove it, or name another --output")
+    raise UserError(f"--output={output} already exists: remove it, or choose another --output")
   if file_format == "onnx":
     app.require_extra("tf2onnx", "export")
   # 16 bits pay off only if the processor supports them; the weights have 32 in any case.

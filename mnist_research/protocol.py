@@ -161,7 +161,7 @@ def _parsed(path: Path, number: int, line: bytes) -> TestScoring:
     if not all(isinstance(text, str) for text in texts) or not all(map(records.is_whole, counts)):
       raise TypeError
   except (ValueError, TypeError) as error:
-    raise UserError(f"{path} is damaged in line {number}; delete that line") from error
+    raise UserError(f"{path} is corrupt in line {number}; delete that line") from error
   return found
 
 

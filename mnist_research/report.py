@@ -3,11 +3,11 @@
   python -m mnist_research.report runs/dense
   python -m mnist_research.report runs/dense runs/cnn --output=report
 
-A DIR is a workdir, or a folder of workdirs. Of one run it writes a page with curves, confusion,
-mistakes and calibration; of several a table with mean, deviation and interval by config, and their
-curves, each config held against a reference. With `--tensorboard`, a directory for TensorBoard too:
-the runs under their names, and mean and deviation over the seeds of each config. The last line on
-stdout is one JSON object: report, runs, configs, left_out.
+A DIR is a workdir, or a folder of workdirs. For one run it writes a page with curves, confusion,
+mistakes and calibration; for several a table with mean, standard deviation and interval by config,
+and their curves, each config compared with a reference. `--tensorboard` also writes a directory for
+TensorBoard: the runs by name, and mean and standard deviation over the seeds of each config. The
+last line on stdout is one JSON object: report, runs, configs, left_out.
 """
 
 import shlex

@@ -63,7 +63,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   directory = Path(app.required(flag_values, "workdir"))
   plan = _plan(config_flags.from_flags(flag_values).with_pinned_data(), flag_values)
   if flag_values["score_test"].present and flag_values.score_test:
-    raise UserError("--score_test: a sweep chooses, and never scores the test split; leave it out")
+    raise UserError("--score_test: a sweep never scores the test split; remove it")
   plan = plan._replace(base=plan.base.replace(score_test=False))
   app.require_extra("optuna", "sweep")
   from absl import logging
@@ -122,7 +122,7 @@ def _plan(base: Config, flag_values: flags.FlagValues) -> SweepPlan:
     raise UserError('give either --sweep=... or --search=..., such as --sweep="seed=0..4"')
   if not base.data.validation_examples:
     raise UserError(
-      "--validation_examples=0: a sweep chooses by the validation accuracy; hold some out, such as "
+      "--validation_examples=0: a sweep needs validation accuracy; hold some out, such as "
       "--validation_examples=5000"
     )
   if base.devices.strategy == "multi_worker":

@@ -43,7 +43,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     logging.info("%s", line)
   if result["dataset"] != settings.data.dataset:
     logging.warning(
-      "these are figures of %s, which stood in for %s", result["dataset"], settings.data.dataset
+      "these are results on %s, used instead of %s", result["dataset"], settings.data.dataset
     )
   # The digest belongs to result.json, whose figures aren't rounded.
   app.print_json({name: value for name, value in result.items() if name != "sha256"})

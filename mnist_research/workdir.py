@@ -101,7 +101,7 @@ class Workdir:
     """Returns the run's settings, or None if no run has begun.
 
     Raises:
-      UserError: `config.cfg` is damaged.
+      UserError: `config.cfg` is corrupt.
     """
     if not self._config.exists():
       return None
@@ -109,7 +109,7 @@ class Workdir:
       records.check_text(records.read(self._config), must_have=self._is_sealed())
     except (OSError, ValueError) as error:
       raise UserError(
-        f"{self._config} can't be read as settings: {error}; put it back as it was, or begin again "
+        f"{self._config} can't be read as settings: {error}; restore it, or start over "
         "in another --workdir"
       ) from error
     return config_flags.from_flagfile(self._config)
@@ -122,7 +122,7 @@ class Workdir:
     """Returns the settings of this run, with a user's own code read from its copies.
 
     Raises:
-      UserError: there is none, or `config.cfg` is damaged.
+      UserError: there is none, or `config.cfg` is corrupt.
     """
     config = self.read_config()
     if config is None:
@@ -140,7 +140,7 @@ class Workdir:
       path = self.sources / Path(name).name
       # A missing one is reported where it is used.
       if path.is_file() and records.digest_of_file(path) != expected:
-        raise UserError(f"{path} differs from its digest; put it back as it was, or train again")
+        raise UserError(f"{path} differs from its digest; restore it, or train again")
 
   def changed_sources(self, config: Config) -> list[str]:
     """Describes each of the user's own files that differs from its copy here.
@@ -177,7 +177,7 @@ class Workdir:
     """Returns the result of a finished run, or None.
 
     Raises:
-      UserError: `result.json` is damaged.
+      UserError: `result.json` is corrupt.
     """
     if not self._result.exists():
       return None
@@ -186,7 +186,7 @@ class Workdir:
       _check_result(result)
     except (OSError, ValueError) as error:
       raise UserError(
-        f"{self._result} is damaged; delete it, and the same train command makes it again ({error})"
+        f"{self._result} is corrupt; delete it, and the same train command rewrites it ({error})"
       ) from error
     return result
 
@@ -194,7 +194,7 @@ class Workdir:
     """Returns the results of `evaluate --corruptions`, or None.
 
     Raises:
-      UserError: `corruptions.json` is damaged.
+      UserError: `corruptions.json` is corrupt.
     """
     if not self._corruptions.exists():
       return None
@@ -202,7 +202,7 @@ class Workdir:
       found = records.unsealed(records.read(self._corruptions), must_have=True)
       _check_corruptions(found)
     except (OSError, ValueError) as error:
-      raise UserError(f"{self._corruptions} is damaged; delete it ({error})") from error
+      raise UserError(f"{self._corruptions} is corrupt; delete it ({error})") from error
     found.pop(records.SHA256)
     return found
 
@@ -214,7 +214,7 @@ class Workdir:
     """Returns the step of the network that a finished run tested; None if it is unfinished.
 
     Raises:
-      UserError: `result.json` is damaged.
+      UserError: `result.json` is corrupt.
     """
     result = self.read_result()
     return None if result is None else result.get("best_step", result["step"])
@@ -229,13 +229,13 @@ class Workdir:
     """Returns the content of `environment.json`, without its digest.
 
     Raises:
-      UserError: it is missing or damaged.
+      UserError: it is missing or corrupt.
     """
     try:
       environment = records.unsealed(records.read(self._environment), must_have=False)
     except (OSError, ValueError) as error:
       raise UserError(
-        f"{self._environment} can't be read: {error}; put it back as it was, or train again"
+        f"{self._environment} can't be read: {error}; restore it, or train again"
       ) from error
     environment.pop(records.SHA256, None)
     return environment
@@ -255,7 +255,7 @@ class Workdir:
     """Returns the predictions of a finished run; None if there are none.
 
     Raises:
-      UserError: `predictions-test.npz` is damaged, or isn't the one of the result.
+      UserError: `predictions-test.npz` is corrupt, or isn't the one of the result.
     """
     if not self._predictions.exists():
       return None
@@ -269,8 +269,8 @@ class Workdir:
       _check_predictions(predictions)
     except (OSError, ValueError, TypeError) as error:
       raise UserError(
-        f"{self._predictions} is damaged: {error}; delete it for a report without it, or "
-        "result.json too, and the same train command makes both again"
+        f"{self._predictions} is corrupt: {error}; delete it for a report without it, or "
+        "result.json too, and the same train command rewrites both"
       ) from error
     return predictions
 
@@ -285,7 +285,7 @@ class Workdir:
     """Yields the objects of `metrics.jsonl`, one by one.
 
     Raises:
-      UserError: a line other than a last one that was cut off is damaged.
+      UserError: a line other than a last one that was cut off is corrupt.
     """
     if not self._metrics.exists():
       return
@@ -296,14 +296,14 @@ class Workdir:
         number += 1
     except (OSError, ValueError) as error:
       raise UserError(
-        f"{self._metrics} is damaged in line {number}; delete that line and run again ({error})"
+        f"{self._metrics} is corrupt in line {number}; delete that line and run again ({error})"
       ) from error
 
   def read_metrics(self) -> list[dict[str, Any]]:
     """Returns the objects of `metrics.jsonl`.
 
     Raises:
-      UserError: a line other than a last one that was cut off is damaged.
+      UserError: a line other than a last one that was cut off is corrupt.
     """
     return list(self.metrics())
 

@@ -75,7 +75,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   settings = config_flags.from_flags(flag_values)
   output = Path(app.required(flag_values, "output"))
   if output.exists():
-    raise UserError(f"--output={output} is there already: remove it, or name another --output")
+    raise UserError(f"--output={output} already exists: remove it, or choose another --output")
   app.require_extra("jax", "stablehlo")
   bench = training_lib.read(settings)
   if bench.replicas > 1:

@@ -133,7 +133,7 @@ class Fuzzer:
     self._whole, self._run = directory / "whole", directory / "run"
     trained = self._call("train", [*_TRAIN, f"--workdir={self._whole}"])
     if trained.code:
-      raise UserError(f"the training to be damaged ended with {trained.code}: {trained.stderr}")
+      raise UserError(f"the training to be corrupted ended with {trained.code}: {trained.stderr}")
     self._commands = {
       "train": [f"--flagfile={self._whole / 'config.cfg'}", f"--workdir={self._run}"],
       "evaluate": [f"--workdir={self._run}"],

@@ -58,7 +58,7 @@ def _refusal(*arguments, module="train", **options):
     (["--profile_file=/nonexist/x"], "unknown flag --profile_file"),
     (["--undefok=x"], "unknown flag --undefok; see --help"),
     (["--verbosity=loud"], "--verbosity=loud: must be an integer"),
-    (["--seed"], "--seed lacks its value: write --seed=VALUE"),
+    (["--seed"], "--seed needs a value: write --seed=VALUE"),
     (["dense.cfg"], "'dense.cfg' is a flagfile: write --flagfile=dense.cfg"),
     (["--hidden_units=9000000000"], "--hidden_units=9000000000: must be below 2147483648"),
     (["--hidden_units=" + "1," * 1000 + "1"], "--hidden_units: 1,001 entries; 1,000 are the most"),
@@ -210,9 +210,9 @@ def test_checkpoints_that_are_all_damaged_are_named(half_done):
     (checkpoint / "manifest.json").write_text("{")
   before = commands.contents(half_done)
   finished = commands.run(f"--workdir={half_done}", module="evaluate")
-  assert f"{newest} is damaged: manifest.json can't be read; restore it" in finished.error
+  assert f"{newest} is corrupt: manifest.json can't be read; restore it" in finished.error
   finished = commands.run(f"--workdir={half_done}", "--step=latest_whole", module="evaluate")
-  assert f"every checkpoint under {half_done / 'checkpoints'} is damaged" in finished.error
+  assert f"every checkpoint under {half_done / 'checkpoints'} is corrupt" in finished.error
   assert finished.stderr.count("is corrupt and skipped") == 2
   assert commands.contents(half_done) == before
 
@@ -305,7 +305,7 @@ def test_the_fallback_cannot_be_missed_and_names_itself_in_the_result(prepared, 
   assert "!" * 100 in finished.stderr.splitlines()
   # It is the last thing that people read, too.
   assert finished.stderr.splitlines()[-1].startswith(
-    "warning: these are figures of synthetic_digits"
+    "warning: these are results on synthetic_digits"
   )
   config = (tmp_path / "run" / "config.cfg").read_text().splitlines()
   assert "--dataset=synthetic_digits/2000_500" in config

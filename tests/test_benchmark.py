@@ -442,8 +442,11 @@ def test_new_processes(prepared, benchmark):
   ("flags", "error"),
   [
     ([], "--benchmark is missing"),
-    (["--benchmark=input", "--baseline=keras_fit"], "--baseline goes with --benchmark=throughput"),
-    (["--benchmark=memory", "--profile"], "--profile goes with --benchmark=throughput"),
+    (
+      ["--benchmark=input", "--baseline=keras_fit"],
+      "--baseline is only for --benchmark=throughput",
+    ),
+    (["--benchmark=memory", "--profile"], "--profile is only for --benchmark=throughput"),
     (["--benchmark=throughput", "--profile"], "--workdir is missing"),
     (["--benchmark=speed"], "benchmark"),
     (["--benchmark=input", "--rounds=0"], "rounds"),

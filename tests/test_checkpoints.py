@@ -291,7 +291,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
   assert checkpoints.restore_latest(state, directory) == (3, 0.75)
   (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
   assert str(directory / "00000007") in record.getMessage()
-  assert "damaged" in record.getMessage()
+  assert "corrupt" in record.getMessage()
   _assert_equal(_values(state), values_of[3])
   assert _snapshot(directory) == before
 
@@ -303,9 +303,9 @@ def test_where_all_are_damaged_nothing_is_changed(two, tmp_path, state, damage):
   _edit_manifest(directory / "00000003", sha256={_DATA: ""})
   damage(directory / "00000007")
   before, values = _snapshot(directory), _values(state)
-  with pytest.raises(UserError, match=r"every checkpoint under .* is damaged; restore one"):
+  with pytest.raises(UserError, match=r"every checkpoint under .* is corrupt; restore one"):
     checkpoints.restore_latest(state, directory)
-  with pytest.raises(UserError, match=r"00000007 is damaged: .*; restore it .*--step=latest_whole"):
+  with pytest.raises(UserError, match=r"00000007 is corrupt: .*; restore it .*--step=latest_whole"):
     checkpoints.load_trained(_CONFIG, directory)
   with pytest.raises(UserError, match="every checkpoint"):
     checkpoints.load_trained(_CONFIG, directory, fall_back=True)
@@ -376,7 +376,7 @@ def test_a_step_that_is_asked_for_is_taken_or_refused(two, values_of, tmp_path):
   with pytest.raises(UserError, match=r"no checkpoint of step 5: .*choose one of 7, 3 by --step"):
     checkpoints.load_trained(_CONFIG, directory, step=5)
   _flip(directory / "00000003" / _DATA, 100)
-  with pytest.raises(UserError, match=r"00000003 is damaged: state.data.* differs from its digest"):
+  with pytest.raises(UserError, match=r"00000003 is corrupt: state.data.* differs from its digest"):
     checkpoints.load_trained(_CONFIG, directory, step=3)
   assert checkpoints.load_trained(_CONFIG, directory).step == 7
 
@@ -384,7 +384,7 @@ def test_a_step_that_is_asked_for_is_taken_or_refused(two, values_of, tmp_path):
 def test_a_damaged_newest_network_is_refused_unless_asked_for(two, tmp_path, caplog):
   directory = shutil.copytree(two, tmp_path / "checkpoints")
   _flip(directory / "00000007" / _DATA, 100)
-  with pytest.raises(UserError, match=r"00000007 is damaged: .*--step=latest_whole"):
+  with pytest.raises(UserError, match=r"00000007 is corrupt: .*--step=latest_whole"):
     checkpoints.load_trained(_CONFIG, directory)
   assert caplog.text == ""
   assert checkpoints.load_trained(_CONFIG, directory, fall_back=True).step == 3

@@ -237,5 +237,5 @@ def test_damage_is_told_in_one_line(scored, tmp_path, before, after, reason):
   if "digest" not in reason:
     text = records.to_text(records.sealed(json.loads(text)))
   (tmp_path / "corruptions.json").write_text(text)
-  with pytest.raises(UserError, match=f"corruptions.json is damaged; delete it .{reason}"):
+  with pytest.raises(UserError, match=f"corruptions.json is corrupt; delete it .{reason}"):
     Workdir(tmp_path).read_corruptions()

@@ -170,7 +170,7 @@ def test_classes_of_one_name_in_different_files_do_not_share_data(tmp_path):
   [
     ("BrokenShapes", r"RuntimeError: no ink left \(line \d+ of .*my_data.py\)"),
     ("NoTest", "has no split test"),
-    ("FourChannels", r"its images are \(32, 32, 4\); choose one of images of one size, uint8"),
+    ("FourChannels", r"its images are \(32, 32, 4\); choose one with images of one size, uint8"),
     ("NotABuilder", "must be a class made of tfds.core.GeneratorBasedBuilder"),
     ("Missing", "defines no Missing"),
   ],

@@ -603,7 +603,7 @@ def test_an_address_that_is_none_of_this_machine_is_refused(host):
   reasons = {
     "0.0.0.0": " is not one address of one machine: name the address of this machine that the "
     "others reach, which `ip address`, `ifconfig` or `ipconfig` shows",
-    "192.0.2.9": " is no address of this machine",
+    "192.0.2.9": " isn't an address of this machine",
   }
   assert error == f"error: --host={host}{reasons[host]}"
 

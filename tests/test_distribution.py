@@ -252,7 +252,7 @@ def test_a_gpu_that_is_not_there_is_refused():
 
 @pytest.mark.skipif(_HAS_GPU, reason="auto takes the GPU")
 def test_more_devices_than_the_process_made_are_refused():
-  with pytest.raises(UserError, match="--device_count=9: this process has made its 4 CPU devices"):
+  with pytest.raises(UserError, match="--device_count=9: this process already has 4 CPU devices"):
     create_strategy(Config(device_count=9, batch_size=9), Workers())
 
 

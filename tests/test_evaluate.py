@@ -263,7 +263,7 @@ def test_a_damaged_network_is_refused_unless_asked_for(trained, tmp_path, module
   if module == "export":
     flags.append(f"--output={tmp_path / 'exported'}")
   error = commands.run(*flags, module=module).error
-  assert f"checkpoint {newest} is damaged: state.data-00000-of-00001 differs" in error
+  assert f"checkpoint {newest} is corrupt: state.data-00000-of-00001 differs" in error
   assert not (tmp_path / "exported").exists()
   finished = commands.run(*flags, "--step=latest_whole", module=module)
   assert f"warning: checkpoint {newest} is corrupt and skipped" in finished.stderr

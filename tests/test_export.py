@@ -83,7 +83,7 @@ def test_what_is_there_is_not_overwritten(trained, tmp_path, kind, file_format):
   content.parent.mkdir(exist_ok=True)
   content.write_text("mine")
   error = _export(trained.workdir, file_format, output).error
-  assert error == f"error: --output={output} is there already: remove it, or name another --output"
+  assert error == f"error: --output={output} already exists: remove it, or choose another --output"
   assert content.read_text() == "mine"
 
 

@@ -100,9 +100,9 @@ def _error(*arguments):
   ("content", "error"),
   [
     ("--one=a\n--two=1 # why\n",
-     "a, line 2: a comment has a line of its own: move it there, or write \\# for a # in a value"),
+     "a, line 2: a comment needs its own line: move it there, or write \\# for a # in a value"),
     ("// no\n", "a, line 1: '// no' is not a flag: flags begin with --, and comments with #"),
-    ("--one\n", "a, line 1: --one lacks its value: write --one=VALUE"),
+    ("--one\n", "a, line 1: --one needs a value: write --one=VALUE"),
     ("\n--noe=1\n",
      "a, line 2: unknown flag --noe; did you mean --one? see --help"),
     ("--sure=maybe\n", "a, line 1: --sure=maybe: must be true or false"),
@@ -111,9 +111,9 @@ def _error(*arguments):
     ("--flagfile=\n", "a, line 1: --flagfile= names no file: write --flagfile=FILE"),
     ("--one=" + "x" * 64_000, "a, line 1 is longer than 64,000 characters; shorten it"),
     ("\n" * 1_000_001, "a can't be read: it has more than 1,000,000 bytes; name a flagfile"),
-    ("--one=\u00e9".encode("utf-16"), "a can't be read: it is no UTF-8 text; save it as UTF-8"),
-    ("--one=x".encode("utf-16-le"), "a can't be read: it is no UTF-8 text; save it as UTF-8"),
-    (b"\xff", "a can't be read: it is no UTF-8 text; save it as UTF-8"),
+    ("--one=\u00e9".encode("utf-16"), "a can't be read: it isn't UTF-8 text; save it as UTF-8"),
+    ("--one=x".encode("utf-16-le"), "a can't be read: it isn't UTF-8 text; save it as UTF-8"),
+    (b"\xff", "a can't be read: it isn't UTF-8 text; save it as UTF-8"),
   ],
   ids=lambda value: repr(value[:20]),
 )  # fmt: skip
@@ -129,14 +129,14 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
   assert _error(f"--flagfile={tmp_path}") == (
     f"{tmp_path} can't be read: Is a directory; name a file of flags"
   )
-  assert _error("--flagfile=") == "--flagfile lacks its value: write --flagfile=VALUE"
+  assert _error("--flagfile=") == "--flagfile needs a value: write --flagfile=VALUE"
   assert "'a\\x00b' can't be read" in _error("--flagfile=a\0b")
 
 
 def test_a_circle_of_files_is_named(write):
   write("b", "--flagfile=./a\n")
   assert _error(write("a", "--flagfile=b\n")) == (
-    "b, line 1: --flagfile=./a leads back to a: take the line out"
+    "b, line 1: --flagfile=./a leads back to a: remove the line"
   )
 
 
@@ -144,7 +144,7 @@ def test_files_that_are_nested_too_deep_are_named(write):
   for number in range(30):
     write(f"f{number}", f"--flagfile=f{number + 1}\n")
   assert _error("--flagfile=f0") == (
-    "f20, line 1: --flagfile=f21 is nested more than 20 deep: join the files"
+    "f20, line 1: --flagfile=f21 is nested more than 20 deep: merge files"
   )
   write("f20", "--one=deep\n")
   assert _values("--flagfile=f0") == ("deep", "")

@@ -257,7 +257,7 @@ def test_a_damaged_run_is_refused_or_answers_as_before(half_done, tmp_path_facto
   if half_done not in _ANSWERS:
     assert app.call(predict.main, predict.define_flags, arguments) == 0
     _ANSWERS[half_done] = capsys.readouterr().out
-  workdir = tmp_path_factory.mktemp("damaged") / "run"
+  workdir = tmp_path_factory.mktemp("corrupt") / "run"
   shutil.copytree(half_done, workdir)
   what = malformed.damage_run(workdir, values)
   arguments[0] = f"--workdir={workdir}"

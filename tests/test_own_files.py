@@ -135,7 +135,7 @@ def _remove(*names):
 
 _BAD_FOLDERS = {
   "no classes": (_remove("2", "9", "10"), "holds no folders; put the pictures of each class"),
-  "one class": (_remove("2", "9"), "it has one class, 10; two are the least"),
+  "one class": (_remove("2", "9"), "it has one class, 10; at least two are needed"),
   "an empty class": (lambda f: (f / "7").mkdir(), "7 holds no picture; a class needs files of PNG"),
   "mixed sizes": (
     lambda f: _save(f / "9" / "3.png", _picture(0, 0, (8, 10))),
@@ -276,9 +276,7 @@ def test_other_content_than_was_named_is_refused(tmp_path):
   folder = _folder(tmp_path / "bars")
   name = own_data.pinned("dataset", str(folder))
   (folder / "9" / "0.png").unlink()
-  with pytest.raises(
-    UserError, match=r"have changed since .*; put them back as they were, or give"
-  ):
+  with pytest.raises(UserError, match=r"have changed since .*; restore them, or give"):
     datasets.prepare(Config(dataset=name, data_dir=str(tmp_path / "data")))
 
 

@@ -79,7 +79,7 @@ def test_a_flipped_bit_in_any_byte_of_the_log_is_told(tmp_path):
   whole = path.read_bytes()
   for place in range(len(whole) - 1):  # Without its end, a line is one that was being written.
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    with pytest.raises(UserError, match=r"damaged in line 1; delete that line|can't be read"):
+    with pytest.raises(UserError, match=r"corrupt in line 1; delete that line|can't be read"):
       protocol.read_test_scorings(tmp_path)
 
 
@@ -93,5 +93,5 @@ def test_a_damaged_log_names_its_line(tmp_path, line):
   protocol.record_test_scoring(tmp_path, "train", dataset="mnist", step=7)
   with (tmp_path / protocol.TEST_SCORES).open("a") as file:
     file.write(line + "\n")
-  with pytest.raises(UserError, match="damaged in line 2; delete that line"):
+  with pytest.raises(UserError, match="corrupt in line 2; delete that line"):
     protocol.read_test_scorings(tmp_path)

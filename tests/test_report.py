@@ -25,7 +25,7 @@ def test_a_trained_run_has_a_page_with_the_pictures_of_its_mistakes(trained, tmp
   }  # fmt: skip
   text = (tmp_path / "out" / "report.html").read_text()
   assert f"{trained.finished.record['test_accuracy']:.2%}" in text
-  assert "Their pictures are left out" not in text
+  assert "Pictures are missing" not in text
   # The pictures of the digits are in the grid: most of it is their black and the orange frames.
   grid = imread(tmp_path / "out" / "mistakes.png")[..., :3]
   assert (grid.max(axis=2) == 0).mean() > 0.2
@@ -69,7 +69,7 @@ def test_a_folder_is_compared_without_tensorflow(folder, tmp_path):
   assert "| activation=gelu | 77.00 ± 2.65% |" in finished.stderr
   assert "photos, foreign: holds no run" in finished.stderr
   assert "stopped, unfinished: at step 200" in finished.stderr
-  assert "bad, damaged: " in finished.stderr
+  assert "bad, corrupt: " in finished.stderr
 
 
 def test_several_directories_are_reported_on_here(folder, tmp_path):

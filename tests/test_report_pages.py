@@ -112,7 +112,7 @@ def test_the_pictures_of_a_page_are_the_files_beside_it(tmp_path):
 def test_without_images_the_mistakes_are_told_in_words(tmp_path):
   finished_runs.write(tmp_path / "run", accuracy=0.5)
   shown = _report(tmp_path, images="mnist is not prepared here")
-  assert "Their pictures are left out: mnist is not prepared here." in shown.texts
+  assert "Pictures are missing: mnist is not prepared here." in shown.texts
   assert not (tmp_path / "report" / "mistakes.png").exists()
   assert ["2", "7", "2", "90.0%", "0.1"] in shown.rows
 
@@ -370,8 +370,8 @@ def test_a_comparison_of_two_single_runs_says_why_there_is_no_test(tmp_path):
   path, table = _compare(tmp_path)
   text = _Page(path).text
   assert "No test of the differences: judged by other examples." in text
-  assert "their accuracies don't compare" in text
-  assert "to choose by it would be to choose on the test set" in text
+  assert "accuracies aren't comparable" in text
+  assert "choosing by it would be choosing on the test set" in text
   assert "p" not in table.header
   assert table.rows[0][0] == "dataset=mnist"
 
@@ -389,7 +389,7 @@ def test_a_damaged_environment_is_told_above_the_table(tmp_path):
     workdir = finished_runs.write(tmp_path / "runs" / str(seed), accuracy=0.9, seed=seed)
   (workdir.path / "environment.json").write_text("{")
   path, _ = _compare(tmp_path)
-  assert "the machine of 1 can't be read: times may not compare" in _Page(path).text
+  assert "the machine of 1 can't be read: times may not be comparable" in _Page(path).text
 
 
 def test_more_configs_than_a_picture_holds(tmp_path):

@@ -52,12 +52,12 @@ def test_a_directory_that_is_not_there_is_a_mistake(tmp_path):
   ("file", "content", "reason"),
   [
     ("config.cfg", "--learning_rate=fast\n", "can't be read as settings"),
-    ("result.json", "{", "is damaged"),
+    ("result.json", "{", "is corrupt"),
     ("result.json", '{"step": 3}', "its train_examples is None"),
     ("result.json", None, "its test_accuracy is nan"),
-    ("metrics.jsonl", '{"step": 1, "split": "dev"}\n', "metrics.jsonl is damaged"),
-    ("metrics.jsonl", '{"step": 1, "split": "train", "loss": "low"}\n', "metrics.jsonl is damaged"),
-    ("metrics.jsonl", "\0\n", "metrics.jsonl is damaged"),
+    ("metrics.jsonl", '{"step": 1, "split": "dev"}\n', "metrics.jsonl is corrupt"),
+    ("metrics.jsonl", '{"step": 1, "split": "train", "loss": "low"}\n', "metrics.jsonl is corrupt"),
+    ("metrics.jsonl", "\0\n", "metrics.jsonl is corrupt"),
     ("metrics.jsonl", '{"step": 1e308, "split": "train"}\n', "its step is 1e+308"),
     ("result.json", "[" * 10_000, "nested too deep"),
     ("result.json", '{"step": 3, "validation_accuracy": "high"}', "validation_accuracy is 'high'"),
@@ -73,7 +73,7 @@ def test_a_damaged_workdir_is_told_and_the_others_are_read(tmp_path, file, conte
     (bad.path / file).write_text(content)
   found, (aside,) = runs.read([tmp_path])
   assert [run.path.name for run in found] == ["good"]
-  assert aside.kind == "damaged"
+  assert aside.kind == "corrupt"
   assert reason in aside.reason
 
 
@@ -81,7 +81,7 @@ def test_a_workdir_without_settings_is_damaged(tmp_path):
   workdir = finished_runs.write(tmp_path / "bad", accuracy=0.8)
   (workdir.path / "config.cfg").unlink()
   found, set_aside = runs.read([tmp_path])
-  assert (found, _kinds(set_aside)) == ([], {"bad": "damaged"})
+  assert (found, _kinds(set_aside)) == ([], {"bad": "corrupt"})
 
 
 def test_a_directory_that_may_not_be_read_is_foreign(tmp_path):

@@ -111,7 +111,7 @@ def test_what_is_not_fit_to_ship_is_refused(ship_model, run, tmp_path, monkeypat
     assert "doesn't train one of" in refusal()
   _say_command(run.path, _COMMAND)
   (run.path / "checkpoints" / "00000040" / "state.index").write_bytes(b"")
-  assert "00000040 is damaged: state.index differs from its digest" in refusal()
+  assert "00000040 is corrupt: state.index differs from its digest" in refusal()
   (run.path / "result.json").unlink()
   assert "is not finished" in refusal()
 

@@ -114,7 +114,7 @@ def test_what_can_not_be_exported_is_told(prepared, tmp_path):
     # TensorFlow has its notes before.
     assert finished.stderr.splitlines()[-1].startswith(f"error: {message}")
   assert _export(prepared, tmp_path).stderr.endswith(
-    f"error: --output={tmp_path} is there already: remove it, or name another --output\n"
+    f"error: --output={tmp_path} already exists: remove it, or choose another --output\n"
   )
   assert not list(tmp_path.iterdir())
   absent = _run("run_stablehlo.py", tmp_path / "absent")

@@ -164,7 +164,7 @@ def test_a_study_of_somebody_else_is_refused(opened, tmp_path):
   storage = f"sqlite:///{tmp_path / 'study.db'}"
   other = optuna.create_study(storage=storage, study_name="sweep", direction="maximize")
   other.add_trial(optuna.create_trial(value=1.0))
-  with pytest.raises(UserError, match="is no sweep of this command"):
+  with pytest.raises(UserError, match="isn't a sweep of this command"):
     opened(_plan())
 
 

@@ -198,14 +198,14 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path):
 def test_a_damaged_line_is_named(tmp_path, damaged):
   workdir = _written(tmp_path, _line(5), damaged + "\n", _line(10))
   before = (tmp_path / "metrics.jsonl").read_bytes()
-  with pytest.raises(UserError, match=r"metrics\.jsonl is damaged in line 2; delete that line"):
+  with pytest.raises(UserError, match=r"metrics\.jsonl is corrupt in line 2; delete that line"):
     workdir.begin(Config(), devices=[], step=10)
   assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
 def test_metrics_that_are_no_text_are_named(tmp_path):
   (tmp_path / "metrics.jsonl").write_bytes(b"\xff\xfe\n")
-  with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
+  with pytest.raises(UserError, match=r"metrics\.jsonl is corrupt"):
     Workdir(tmp_path).read_metrics()
 
 
@@ -245,7 +245,7 @@ def test_a_run_that_goes_on_has_no_result(tmp_path):
 )  # fmt: skip
 def test_a_damaged_result_is_named_with_the_remedy(tmp_path, content):
   (tmp_path / "result.json").write_bytes(content)
-  with pytest.raises(UserError, match=r"result\.json is damaged; delete it"):
+  with pytest.raises(UserError, match=r"result\.json is corrupt; delete it"):
     Workdir(tmp_path).read_result()
 
 
@@ -292,7 +292,7 @@ def test_damaged_predictions_are_named(tmp_path, keep):
   Workdir(tmp_path).write_predictions(_predictions())
   path = tmp_path / "predictions-test.npz"
   path.write_bytes(path.read_bytes()[:keep])
-  with pytest.raises(UserError, match=r"predictions-test\.npz is damaged"):
+  with pytest.raises(UserError, match=r"predictions-test\.npz is corrupt"):
     Workdir(tmp_path).read_predictions()
 
 
@@ -309,7 +309,7 @@ def test_damaged_predictions_are_named(tmp_path, keep):
 )
 def test_predictions_that_do_not_fit_each_other_are_damaged(tmp_path, change):
   Workdir(tmp_path).write_predictions(_predictions()._replace(**change))
-  with pytest.raises(UserError, match=r"predictions-test\.npz is damaged"):
+  with pytest.raises(UserError, match=r"predictions-test\.npz is corrupt"):
     Workdir(tmp_path).read_predictions()
 
 
@@ -377,10 +377,10 @@ def test_a_flipped_bit_in_any_byte_of_a_record_is_told(finished, tmp_path, name)
 
 def test_a_changed_digit_of_each_record_is_told(finished, tmp_path):
   for name, old, new, remedy in (
-    ("result.json", "0.9", "0.8", "is damaged; delete it, and the same train command"),
-    ("metrics.jsonl", "1.5", "1.4", "is damaged in line 1; delete that line"),
-    ("config.cfg", "--seed=3", "--seed=4", "put it back as it was"),
-    ("environment.json", "CPU:0", "CPU:1", "put it back as it was"),
+    ("result.json", "0.9", "0.8", "is corrupt; delete it, and the same train command"),
+    ("metrics.jsonl", "1.5", "1.4", "is corrupt in line 1; delete that line"),
+    ("config.cfg", "--seed=3", "--seed=4", "restore it"),
+    ("environment.json", "CPU:0", "CPU:1", "restore it"),
   ):
     path = Path(shutil.copytree(finished.path, tmp_path / name)) / name
     text = path.read_text()
@@ -428,7 +428,7 @@ def test_a_config_with_the_lines_of_another_system_is_the_same(finished, tmp_pat
 def test_predictions_of_another_run_are_refused(finished, tmp_path):
   copy = Workdir(shutil.copytree(finished.path, tmp_path / "run"))
   copy.write_predictions(_predictions()._replace(labels=np.array([0, 0], np.int32)))
-  with pytest.raises(UserError, match=r"predictions-test\.npz is damaged: it differs from its dig"):
+  with pytest.raises(UserError, match=r"predictions-test\.npz is corrupt: it differs from its dig"):
     copy.read_predictions()
 
 
@@ -449,7 +449,7 @@ def test_a_changed_copy_of_the_users_code_is_refused(tmp_path):
     workdir.begin(Config(model=f"{source}:Net"), devices=[], step=0)
   assert workdir.trained_config().model.model.endswith("run/source/net.py:Net")
   (workdir.sources / "net.py").write_text("class Net: fast = True\n")
-  with pytest.raises(UserError, match=r"source/net\.py differs from its digest; put it back"):
+  with pytest.raises(UserError, match=r"source/net\.py differs from its digest; restore it"):
     workdir.trained_config()
 
 
@@ -470,7 +470,7 @@ def _as_device(path: Path) -> None:
 )
 def test_what_is_no_file_is_refused_unopened(tmp_path, name, make):
   make(tmp_path / name)
-  with pytest.raises(UserError, match=rf"{name}.*no ordinary file"):
+  with pytest.raises(UserError, match=rf"{name}.*isn't an ordinary file"):
     workdir = Workdir(tmp_path)
     workdir.read_config()
     workdir.read_metrics()
@@ -508,5 +508,5 @@ def _with_header(path: Path, shape: tuple[int, ...], kind: str) -> None:
 )
 def test_predictions_of_any_other_kind_are_damaged(tmp_path, write):
   write(tmp_path)
-  with pytest.raises(UserError, match=r"predictions-test\.npz is damaged: .*; delete it"):
+  with pytest.raises(UserError, match=r"predictions-test\.npz is corrupt: .*; delete it"):
     Workdir(tmp_path).read_predictions()

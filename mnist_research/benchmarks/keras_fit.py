@@ -60,11 +60,11 @@ def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
   """
   config = bench.config
   if bench.replicas > 1:
-    raise UserError("--baseline is measured on one device: leave --device_count and --strategy out")
+    raise UserError("--baseline runs on one device: remove --device_count and --strategy")
   if config.augmentation.augment:
-    raise UserError("--baseline has no augmentation: leave --augment out")
+    raise UserError("--baseline has no augmentation: remove --augment")
   if config.optimization.teacher:
-    raise UserError("--baseline has no teacher: leave --teacher out")
+    raise UserError("--baseline has no teacher: remove --teacher")
   # Deterministic operations need it: fit draws its order from a generator.
   tf.random.set_seed(config.run.seed)
   network = create_model(

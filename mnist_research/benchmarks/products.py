@@ -78,7 +78,7 @@ def network_products(model: tf.keras.Model) -> list[Product]:
     if len(variable.shape) > 1 and id(variable) not in known:
       raise UserError(
         f"the operations of {variable.path} can't be counted: this command knows Dense and Conv2D; "
-        "teach mnist_research/benchmarks/products.py its layer"
+        "add its layer to mnist_research/benchmarks/products.py"
       )
   learns = [bool(layer.trainable_variables) for layer in layers]
   return [_product(layer, any(learns[:index])) for index, layer in enumerate(layers)]

@@ -1,4 +1,4 @@
-"""How many examples per second training processes, next to the limit and Keras's `fit`."""
+"""Examples trained per second, next to the limit and Keras's `fit`."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

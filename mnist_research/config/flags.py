@@ -98,7 +98,7 @@ def define_step(flag_values: flags.FlagValues) -> None:
   flags.DEFINE(
     _StepParser(), "step", "", "which of the run's networks, by its step; empty: the one that its "
     "result is of, or the newest of an unfinished run; latest_whole: where that checkpoint is "
-    "damaged, the newest that isn't", flag_values, flags.ArgumentSerializer(),
+    "corrupt, the newest intact one", flag_values, flags.ArgumentSerializer(),
   )  # fmt: skip
 
 

@@ -222,7 +222,7 @@ def _create_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     raise UserError(f"--dataset={name}: TFDS knows no such dataset{hint}") from None
   except _BUILDER_ERRORS as error:
     files = Path(data_dir or tfds.core.constants.DATA_DIR) / name.partition(":")[0]
-    remedy = f"; if its files are damaged, delete {files} and run again" if files.is_dir() else ""
+    remedy = f"; if its files are corrupt, delete {files} and run again" if files.is_dir() else ""
     reason = str(error).partition("\n")[0]
     raise UserError(f"--dataset={name}: {reason}{remedy}") from error
 
@@ -274,7 +274,7 @@ def _check_features(name: str, builder: tfds.core.DatasetBuilder) -> None:
   else:
     return
   raise UserError(
-    f"--dataset={name}: {problem}; choose one of images of one size, uint8 (height, width, 1 or "
+    f"--dataset={name}: {problem}; choose one with images of one size, uint8 (height, width, 1 or "
     "3), with a ClassLabel `label`"
   )
 

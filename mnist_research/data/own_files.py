@@ -119,7 +119,7 @@ def create_builder(flag: str, text: str, root: Path) -> tfds.core.DatasetBuilder
   found = own_data.content_digest(flag, path)
   if found != digest:
     raise UserError(
-      f"--{flag}={text}: the files there have changed since (their digest is {found}); put them "
+      f"--{flag}={text}: the files have changed (their digest is now {found}); put them "
       f"back as they were, or give --{flag}={path} for the new ones"
     )
   return OwnFiles(read(flag, path), data_dir=root / digest)
@@ -264,7 +264,7 @@ def _read_npz(path: Path) -> Examples:
   try:
     with np.load(path) as file:
       if isinstance(file, np.ndarray):
-        raise UserError("it holds one array alone; np.savez writes several, images and labels")
+        raise UserError("it contains a single array; np.savez writes several, images and labels")
       arrays = {name: file[name] for name in _names_of(file.files)}
       names = np.atleast_1d(file[_LABEL_NAMES]).tolist() if _LABEL_NAMES in file.files else None
   except _NPZ_ERRORS as error:
@@ -303,7 +303,7 @@ def _names_of(found: Sequence[str]) -> tuple[str, ...]:
 def _as_images(name: str, array: np.ndarray) -> np.ndarray:
   if array.dtype != np.uint8:
     raise UserError(
-      f"{name} is of {array.dtype}, and must be uint8, from 0 to 255; of floats from 0 to 1, save "
+      f"{name} is of {array.dtype}, and must be uint8, from 0 to 255; for floats from 0 to 1, save "
       f"({name} * 255).round().astype('uint8')"
     )
   array = array[..., None] if array.ndim == 3 else array
@@ -359,9 +359,9 @@ def _check(examples: Examples) -> None:
   """Raises UserError if a network couldn't be trained and tested on the examples."""
   names, splits = examples.label_names, examples.splits
   if len(names) < 2:
-    raise UserError(f"it has one class, {', '.join(names)}; two are the least")
+    raise UserError(f"it has one class, {', '.join(names)}; at least two are needed")
   if len(set(names)) < len(names) or not all(names):
-    raise UserError("its classes need names that differ")
+    raise UserError("its class names must differ")
   train_shape, test_shape = (splits[name].images.shape[1:] for name in _SPLITS)
   if train_shape != test_shape:
     raise UserError(f"its train images are of {train_shape}, and its test images of {test_shape}")

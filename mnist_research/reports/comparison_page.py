@@ -186,11 +186,11 @@ def _machines(groups: Sequence[Group]) -> str:
     else:
       found.add((str(environment.get("processor")), str(environment.get("tensorflow"))))
   if unknown:
-    return f"the machine of {', '.join(unknown)} can't be read: times may not compare"
+    return f"the machine of {', '.join(unknown)} can't be read: times may not be comparable"
   if len(found) == 1:
     processor, version = found.pop()
     return f"{processor}, TensorFlow {version}"
-  return f"{len(found)} different machines or versions of TensorFlow: times don't compare"
+  return f"{len(found)} different machines or versions of TensorFlow: times aren't comparable"
 
 
 def _counted(number: int, thing: str) -> str:

@@ -71,7 +71,7 @@ def table_notes(compared: Comparison, datasets: Sequence[str]) -> list[str]:
   """Explains how to read the table, and its limits."""
   ranked, judged, rows = compared.ranked, compared.judged, compared.rows
   order = "never by test" if ranked == "validation" else (
-    "and to choose by it would be to choose on the test set"
+    "and choosing by it would be choosing on the test set"
   )  # fmt: skip
   texts = [
     f"Accuracies, ordered by mean {ranked} accuracy, {order}. ± is the standard deviation over "
@@ -88,7 +88,7 @@ def table_notes(compared: Comparison, datasets: Sequence[str]) -> list[str]:
     where = "Where p is -, the test does not apply" if applicable else "No test of the differences"
     texts.append(f"{where}: {'; '.join(reasons)}.")
   if len(datasets) > 1:
-    texts.append("The configs were tested on different datasets: their accuracies don't compare.")
+    texts.append("The configs were tested on different datasets: accuracies aren't comparable.")
   return texts
 
 

@@ -55,9 +55,9 @@ def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Pat
   if predictions is not None:
     parts += _prediction_sections(name, predictions, test_images, output)
   elif run.result is not None and "test_accuracy" not in run.result:
-    parts.append(html.note("This run left the test examples alone: --score_test=false."))
+    parts.append(html.note("This run didn't score the test split: --score_test=false."))
   elif run.result is not None:
-    parts.append(html.note("This run left no predictions-test.npz: its mistakes aren't known."))
+    parts.append(html.note("This run has no predictions-test.npz: its mistakes are unknown."))
   parts += _corruptions_section(run)
   parts += [_settings_section(run.config), _environment_section(run)]
   return write_page(output, html.page(name, f"{run.path} · seed {run.config.run.seed}", *parts))
@@ -200,7 +200,7 @@ def _mistakes(
     texts=3,
   )
   if isinstance(test_images, str):
-    pictures = html.note(f"Their pictures are left out: {test_images}.")
+    pictures = html.note(f"Pictures are missing: {test_images}.")
   else:
     grid = figures.prediction_grid(
       test_images[shown], labels[shown], probabilities[shown], label_names=names,

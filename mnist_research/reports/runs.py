@@ -66,7 +66,7 @@ class SetAside(NamedTuple):
 
   Attributes:
     path: the directory.
-    kind: `unfinished`, `damaged`, `foreign` (it holds no run) or `duplicate`.
+    kind: `unfinished`, `corrupt`, `foreign` (it holds no run) or `duplicate`.
     reason: in words.
   """
 
@@ -131,7 +131,7 @@ def read(directories: Iterable[str | Path]) -> tuple[list[Run], list[SetAside]]:
     try:
       runs.append(_read_run(Workdir(path)))
     except UserError as error:
-      set_aside.append(SetAside(path, "damaged", str(error)))
+      set_aside.append(SetAside(path, "corrupt", str(error)))
   return runs, set_aside
 
 
@@ -167,7 +167,7 @@ def _read_run(workdir: Workdir) -> Run:
     names = (*_RESULT_NUMBERS, f"{split}_accuracy", f"{split}_loss")
     missing = [name for name in names if name not in result]
     if missing:
-      raise UserError(f"result.json is damaged: its {missing[0]} is None")
+      raise UserError(f"result.json is corrupt: its {missing[0]} is None")
   return Run(workdir, config, result, thinned(workdir.metrics()))
 
 

@@ -22,7 +22,7 @@ def read(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     ValueError: it isn't such a file, or it is corrupt.
   """
   if not path.is_file() and path.exists():
-    raise ValueError("it is no ordinary file")
+    raise ValueError("it isn't an ordinary file")
   try:
     with zipfile.ZipFile(path) as archive:
       return {name: _read(archive, f"{name}.npy", path.stat().st_size) for name in names}

@@ -124,7 +124,7 @@ def assign(flag_values: flags.FlagValues, argument: Argument) -> bool:
   if name in flag_values:
     flag = flag_values[name]
     if not equals and not flag.boolean:
-      raise argument.error(f"--{name} lacks its value: write --{name}=VALUE")
+      raise argument.error(f"--{name} needs a value: write --{name}=VALUE")
     value = value if equals else "true"
   elif name != positive and positive in flag_values and flag_values[positive].boolean:
     flag = flag_values[positive]
@@ -153,7 +153,7 @@ def _value(text: str, pending: Iterator[str]) -> str:
   _, equals, behind = text.partition("=")
   value = behind if equals else next(pending, None)
   if value is None or (_name(text) == "flagfile" and not value):
-    raise UserError(f"--{_name(text)} lacks its value: write --{_name(text)}=VALUE")
+    raise UserError(f"--{_name(text)} needs a value: write --{_name(text)}=VALUE")
   return value
 
 

@@ -91,7 +91,7 @@ def _unescaped(line: str, place: str) -> str:
   for mark in _MARK.finditer(line):
     if not mark[1]:
       raise UserError(
-        f"{place}: a comment has a line of its own: move it there, or write \\# for a # in a value"
+        f"{place}: a comment needs its own line: move it there, or write \\# for a # in a value"
       )
   return _MARK.sub(lambda mark: mark[0][1:], line)
 
@@ -103,9 +103,9 @@ def _inner(path: Path, argument: Argument, outer: tuple[Path, ...]) -> Path:
     raise argument.error("--flagfile= names no file: write --flagfile=FILE")
   inner = path.parent / os.path.expanduser(name)
   if os.path.realpath(inner) in map(os.path.realpath, outer):
-    raise argument.error(f"--flagfile={name} leads back to {inner}: take the line out")
+    raise argument.error(f"--flagfile={name} leads back to {inner}: remove the line")
   if len(outer) > _MAX_DEPTH:
-    raise argument.error(f"--flagfile={name} is nested more than {_MAX_DEPTH} deep: join the files")
+    raise argument.error(f"--flagfile={name} is nested more than {_MAX_DEPTH} deep: merge files")
   return inner
 
 
@@ -125,7 +125,7 @@ def _text(path: Path) -> str:
   except UnicodeDecodeError:
     text = "\0"
   if "\0" in text:
-    raise UserError(f"{path} can't be read: it is no UTF-8 text; save it as UTF-8")
+    raise UserError(f"{path} can't be read: it isn't UTF-8 text; save it as UTF-8")
   return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

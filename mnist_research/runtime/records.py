@@ -66,7 +66,7 @@ def parse(content: bytes) -> dict[str, Any]:
   except RecursionError:
     raise ValueError("it is nested too deep") from None
   if not isinstance(record, dict):
-    raise ValueError("it is no JSON object")
+    raise ValueError("it isn't a JSON object")
   return record
 
 
@@ -176,4 +176,4 @@ def check_text(content: bytes, *, must_have: bool) -> None:
 def _check_ordinary(path: Path) -> None:
   """Raises ValueError for a directory, a pipe or a device: reading those may never end."""
   if not path.is_file() and path.exists():
-    raise ValueError("it is no ordinary file")
+    raise ValueError("it isn't an ordinary file")

@@ -85,7 +85,7 @@ def run_sweep(
   workers.start_server(log)
   dataset = workers.prepare(plan.base, log)
   if dataset != plan.base.data.dataset:
-    logging.warning("%s isn't available: %s stands in for it", plan.base.data.dataset, dataset)
+    logging.warning("%s isn't available: %s is used instead", plan.base.data.dataset, dataset)
     base = plan.base.replace(dataset=dataset, fallback_dataset="")
     plan = plan._replace(base=base)
   study = SweepStudy(plan, storage=opened, name=study_name, directory=directory)

@@ -101,7 +101,7 @@ def parse_sweep(text: str, base: Config) -> list[Values]:
     space.append(_values("--sweep", name, values))
   size = math.prod(len(axis.texts) for axis in space)
   if size > _MOST_TRIALS:
-    raise UserError(f"--sweep: {size:,} trials; at most {_MOST_TRIALS:,} are taken")
+    raise UserError(f"--sweep: {size:,} trials; at most {_MOST_TRIALS:,} are allowed")
   configs = [config_flags.with_texts(base, point) for point in points(space)]
   if len(set(configs)) < len(configs):
     raise UserError(f"--sweep={text}: two of its values are the same")
@@ -121,7 +121,7 @@ def parse_search(text: str, base: Config) -> list[Values | Range]:
   space: list[Values | Range] = []
   for name, values in _settings("--search", text):
     if name == "seed":
-      raise UserError("--search: a seed is nothing to choose; --seed sets that of all trials")
+      raise UserError("--search: the seed can't be searched; --seed sets it for all trials")
     matched = _RANGE.fullmatch(values)
     axis = _range(name, values, *matched.groups()) if matched else _values("--search", name, values)
     ends = axis.texts if isinstance(axis, Values) else (str(axis.low), str(axis.high))
@@ -161,11 +161,11 @@ def _settings(flag: str, text: str) -> list[tuple[str, str]]:
     if name not in known:
       raise UserError(f"{flag}: there is no setting {name!r}; train --help lists them")
     if name in _EXAMPLES:
-      raise UserError(f"{flag}: other {name} have other accuracies, which don't compare")
+      raise UserError(f"{flag}: {name} changes the scored examples: accuracies aren't comparable")
     if known[name].metadata["may_change"]:
       raise UserError(f"{flag}: --{name} doesn't change what is trained; choose another setting")
     if name in dict(settings):
-      raise UserError(f"{flag}: {name} is there twice")
+      raise UserError(f"{flag}: {name} is given twice")
     settings.append((name, values))
   if not settings:
     raise UserError(f"{flag}: name settings with their values, such as activation=relu,gelu")
@@ -178,7 +178,7 @@ def _values(flag: str, name: str, text: str) -> Values:
     low, high = int(span[1]), int(span[2])
     if not low <= high < low + _MOST_TRIALS:
       raise UserError(
-        f"{flag}: {name}={text} goes from the lesser number to the greater, over {_MOST_TRIALS:,} "
+        f"{flag}: {name}={text} must go from the lower number to the higher, over {_MOST_TRIALS:,} "
         "at most"
       )
     return Values(name, tuple(map(str, range(low, high + 1))))
@@ -196,14 +196,14 @@ def _values(flag: str, name: str, text: str) -> Values:
 def _range(name: str, text: str, scale: str, low_text: str, high_text: str) -> Range:
   kind = KINDS[name]
   if kind not in (int, float):
-    raise UserError(f"--search: {name}={text} is a range of numbers, and {name} is none")
+    raise UserError(f"--search: {name}={text} is a range, but {name} is not a number")
   try:
     low, high = kind(low_text), kind(high_text)
   except ValueError:
     whole = "whole " if kind is int else ""
     raise UserError(f"--search: {name}={text} needs two {whole}numbers") from None
   if not low < high:
-    raise UserError(f"--search: {name}={text} goes from the lesser number to the greater")
+    raise UserError(f"--search: {name}={text} must go from the lower number to the higher")
   if scale == "log" and low <= 0:
-    raise UserError(f"--search: {name}={text}: a log scale begins above 0")
+    raise UserError(f"--search: {name}={text}: a log scale must start above 0")
   return Range(name, low, high, log=scale == "log", whole=kind is int)

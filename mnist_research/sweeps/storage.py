@@ -76,4 +76,4 @@ def _check_file(url: str) -> None:
   with contextlib.closing(sqlite3.connect(path)) as connection:
     (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
   if found != "ok":
-    raise ValueError(f"the file is damaged: {found}")
+    raise ValueError(f"the file is corrupt: {found}")

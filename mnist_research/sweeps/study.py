@@ -206,7 +206,7 @@ class SweepStudy:
         return
     if _SPACE not in stored:
       raise UserError(
-        f"the study {name} in {self._storage.url} is no sweep of this command; choose another "
+        f"the study {name} in {self._storage.url} isn't a sweep of this command; choose another "
         "--study_name"
       )
     if not isinstance(stored.get(_SETTINGS), dict):
@@ -245,7 +245,7 @@ class SweepStudy:
       or not (is_point or (self._plan.is_search and point is None))
       or not all(isinstance(attributes.get(name, ""), str) for name in (_OWNER, _ERROR))
     ):
-      raise ValueError(f"its trial {number} is none of this sweep")
+      raise ValueError(f"its trial {number} doesn't belong to this sweep")
     if trial.state == TrialState.COMPLETE and not records.is_number(trial.value, least=0, most=1):
       raise ValueError(f"its trial {number} has the accuracy {shortened(repr(trial.value))}")
 

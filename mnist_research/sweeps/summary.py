@@ -63,7 +63,7 @@ def summarize(
     raise UserError(f"no trial finished; the first failed: {errors[0]}" if errors else "no trial")
   if not groups:
     owners = ", ".join(sorted({record.owner for record in finished}))
-    raise UserError(f"nothing was left to train here: the trials are in {owners}; report there")
+    raise UserError(f"no trials ran in this directory: they are in {owners}; run report there")
   output = directory / "sweep-report"
   make_directory(output)
   first = [html.paragraph(_CHOICE), html.note(_count(records))]

@@ -243,8 +243,8 @@ def _fitting(checkpoint: Path) -> Iterator[None]:
     yield
   except (ValueError, AssertionError, tf.errors.InvalidArgumentError) as error:
     raise UserError(
-      f"{checkpoint} was not written with the settings in its config.cfg; put that file back as it "
-      "was, or begin again in another --workdir"
+      f"{checkpoint} was not written with the settings in its config.cfg; restore that file, "
+      "or start over in another --workdir"
     ) from error
   except (OSError, tf.errors.OpError) as error:
     raise UserError(
@@ -272,8 +272,8 @@ def _whole(directory: Path, step: int | None) -> tuple[Path, dict] | None:
     return chosen[0], manifests.verified(chosen[0])
   except (OSError, ValueError) as error:
     raise UserError(
-      f"checkpoint {chosen[0]} is damaged: {reason_of(error)}; restore it from a backup, or give "
-      "--step=latest_whole for the newest that is whole"
+      f"checkpoint {chosen[0]} is corrupt: {reason_of(error)}; restore it from a backup, or give "
+      "--step=latest_whole for the newest intact one"
     ) from error
 
 
@@ -287,7 +287,7 @@ def _newest_whole(directory: Path) -> tuple[Path, dict] | None:
       logging.warning("checkpoint %s is corrupt and skipped: %s", candidate, reason_of(error))
   if candidates:
     raise UserError(
-      f"every checkpoint under {directory} is damaged; restore one from a backup, or begin again "
+      f"every checkpoint under {directory} is corrupt; restore one from a backup, or start over "
       "in another --workdir"
     )
   return None

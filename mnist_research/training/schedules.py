@@ -147,7 +147,7 @@ def create_schedule(
     given = {key: value for key, value in offered.items() if key in taken}
   schedule = classes.create(_FLAG, name, kind, {**given, **settings})
   if not callable(schedule):
-    raise UserError(f"--{_FLAG}={name}: what it makes can't be called with a step")
+    raise UserError(f"--{_FLAG}={name}: the object that it returns can't be called with a step")
   warmed_up = WarmedUp(name, schedule, warmup_steps=optimization.warmup_steps)
   warmed_up(tf.constant(0, tf.int64))  # Its errors should appear before the first step.
   return warmed_up

@@ -30,7 +30,7 @@ def settle(config: Config, workdir: Workdir) -> Config:
   if _has_other_files(config.data.dataset, stored.data.dataset):
     raise UserError(
       f"--dataset={config.data.dataset}: the files there have changed since the run in "
-      f"--workdir={workdir.path} began on {stored.data.dataset}; put them back as they were, or "
+      f"--workdir={workdir.path} began on {stored.data.dataset}; restore them, or "
       "choose another --workdir"
     )
   differences = [*config.differences(stored), *workdir.changed_sources(config)]

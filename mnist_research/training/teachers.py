@@ -40,7 +40,7 @@ def _pinned(text: str) -> str:
   if expected not in (None, digest):
     raise UserError(
       f"--teacher={path}: it has changed since the run began with {path}@{expected}; put it back "
-      "as it was, or begin again in another --workdir"
+      "as it was, or start over in another --workdir"
     )
   return f"{path}@{digest}"
 
