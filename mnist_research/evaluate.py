@@ -48,12 +48,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_string(
-    "outliers", "", "dataset of images of no class: how many of its test split the network, which "
-    "was trained with --outliers, refuses", flag_values=flag_values,
+    "outliers", "", "dataset of images of no class: print the share of its test split that a "
+    "network trained with --outliers rejects", flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_enum(
-    "corruptions", None, ["raw", "prepared"], "score the examples spoiled in many ways, too: as "
-    "they are, or prepared as people's pictures are", flag_values=flag_values,
+    "corruptions", None, ["raw", "prepared"], "also score the examples under corruptions: raw, "
+    "or prepared as users' pictures are", flag_values=flag_values,
   )  # fmt: skip
   command_line.define_paths(
     "ensemble", "more workdirs: the mean of all their probabilities is scored", flag_values
@@ -63,7 +63,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     lower_bound=0, flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_float(
-    "temperature", 1.0, "what logits are divided by: above 1, less sure; 0: fitted on validation",
+    "temperature", 1.0, "divides the logits: above 1, less confident; 0: fitted on validation",
     lower_bound=0.0, flag_values=flag_values,
   )  # fmt: skip
 

@@ -276,7 +276,7 @@ def test_other_content_than_was_named_is_refused(tmp_path):
   folder = _folder(tmp_path / "bars")
   name = own_data.pinned("dataset", str(folder))
   (folder / "9" / "0.png").unlink()
-  with pytest.raises(UserError, match=r"have changed since .*; restore them, or give"):
+  with pytest.raises(UserError, match=r"files have changed .*; restore them, or give"):
     datasets.prepare(Config(dataset=name, data_dir=str(tmp_path / "data")))
 
 

@@ -175,7 +175,7 @@ def ray_train():
   ("code", "said", "is_refusal"),
   [
     (2, "error: no such dataset", True),
-    (2, "error: worker 1 (b:1) has ended; start all workers again: they go on", False),
+    (2, "error: worker 1 (b:1) has ended; start all workers again: they resume", False),
     (1, "Traceback", False),
     (143, "stopped", False),
   ],

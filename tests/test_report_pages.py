@@ -130,7 +130,7 @@ def test_a_run_of_an_earlier_version_has_no_predictions(tmp_path):
   (workdir.path / "predictions-test.npz").unlink()
   (workdir.path / "environment.json").write_text("{")
   shown = _report(tmp_path)
-  assert "left no predictions-test.npz" in shown.text
+  assert "has no predictions-test.npz" in shown.text
   assert "environment.json can't be read" in shown.text
   assert "50.00%" in shown.texts
 

@@ -96,17 +96,17 @@ def _define(name: str, flag_values: flags.FlagValues) -> None:
 def define_step(flag_values: flags.FlagValues) -> None:
   """Defines `--step`, which chooses one of a run's checkpoints."""
   flags.DEFINE(
-    _StepParser(), "step", "", "which of the run's networks, by its step; empty: the one that its "
-    "result is of, or the newest of an unfinished run; latest_whole: where that checkpoint is "
-    "corrupt, the newest intact one", flag_values, flags.ArgumentSerializer(),
+    _StepParser(), "step", "", "checkpoint to use, by its step; empty: that of the result, or the "
+    "newest of an unfinished run; latest_whole: the newest intact one if that is corrupt",
+    flag_values, flags.ArgumentSerializer(),
   )  # fmt: skip
 
 
 def define_accept_all(flag_values: flags.FlagValues) -> None:
   """Defines `--accept_all`, for commands that read pictures."""
   flags.DEFINE_bool(
-    "accept_all", False, "take every picture for a digit, though the network was trained to refuse "
-    "what isn't one", flag_values=flag_values,
+    "accept_all", False, "treat every picture as a digit, even if the network was trained to "
+    "reject others", flag_values=flag_values,
   )  # fmt: skip
 
 

@@ -119,8 +119,8 @@ def create_builder(flag: str, text: str, root: Path) -> tfds.core.DatasetBuilder
   found = own_data.content_digest(flag, path)
   if found != digest:
     raise UserError(
-      f"--{flag}={text}: the files have changed (their digest is now {found}); put them "
-      f"back as they were, or give --{flag}={path} for the new ones"
+      f"--{flag}={text}: the files have changed (their digest is now {found}); restore them, or "
+      f"give --{flag}={path} for the new ones"
     )
   return OwnFiles(read(flag, path), data_dir=root / digest)
 

@@ -233,9 +233,8 @@ def _corruptions_section(run: Run) -> list[str]:
     html.section(
       "Corruptions",
       html.paragraph(
-        f"The test examples of {found['dataset']}, spoiled in the fifteen ways of MNIST-C (Mu and "
-        "Gilmer 2019, arXiv:1906.02337): raw as they are, prepared after the preparation of "
-        "people's pictures."
+        f"The test examples of {found['dataset']} under the corruptions of MNIST-C (Mu and Gilmer "
+        "2019, arXiv:1906.02337): raw, or prepared as users' pictures are."
       ),
       Table(["corruption", *columns], rows, texts=1, strong=frozenset([0])).to_html(),
     )
