@@ -173,7 +173,7 @@ def _refusals(
 
   from mnist_research.data import datasets, splits
   from mnist_research.inference.recognizer import ensemble_answer
-  from mnist_research.metrics.outliers import ACCEPTED, auroc
+  from mnist_research.metrics.outliers import ACCEPTED, auroc, refused_where
 
   if scores is None:
     return {}
@@ -199,6 +199,7 @@ def _refusals(
       "num_examples": split.num_examples,
       "refused": float((others < ACCEPTED).mean()),
       "refused_per_class": by_kind,
+      "refused_where_2_percent_are": refused_where(scores, others, 0.02),
       "auroc": auroc(scores, others),
     },
   }

@@ -13,7 +13,7 @@ from mnist_research.data import datasets, splits
 from mnist_research.data.non_digits import drawing
 from mnist_research.inference import readings
 from mnist_research.inference.recognizer import ensemble_answer, load_recognizer, with_copies
-from mnist_research.metrics.outliers import auroc, class_scores
+from mnist_research.metrics.outliers import auroc, class_scores, refused_where
 from mnist_research.workdir import Workdir
 
 _OUTLIERS = "non_digits/660_110"
@@ -30,6 +30,13 @@ def test_the_area_under_the_curve_is_the_share_of_pairs_in_order():
   # 0.9 and 0.6 are above all four; 0.4 is above two and ties with one.
   assert auroc(scores, outliers) == pytest.approx((4 + 4 + 2.5) / 12)
   assert auroc(outliers, scores) == pytest.approx(1.5 / 12)
+
+
+def test_outliers_are_refused_by_the_score_that_a_share_of_the_examples_is_below():
+  scores = np.linspace(0, 1, 101)
+  outliers = np.array([0.01, 0.019, 0.021, 0.5])
+  assert refused_where(scores, outliers, 0.02) == 0.5
+  assert refused_where(scores, outliers, 0.5) == 0.75
 
 
 @pytest.fixture(scope="module")

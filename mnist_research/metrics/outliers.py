@@ -32,3 +32,14 @@ def auroc(scores: np.ndarray, outlier_scores: np.ndarray) -> float:
   count, others = len(scores), len(outlier_scores)
   ranks = rankdata(np.concatenate([scores, outlier_scores]))[:count]
   return float((ranks.sum() - count * (count + 1) / 2) / (count * others))
+
+
+def refused_where(scores: np.ndarray, outlier_scores: np.ndarray, share: float) -> float:
+  """Returns the share of outliers below the score that a given share of the examples is below.
+
+  Args:
+    scores: of examples of the classes, floats [N].
+    outlier_scores: of others, floats [M].
+    share: of the examples, in [0, 1].
+  """
+  return float((outlier_scores < np.quantile(scores, share)).mean())
