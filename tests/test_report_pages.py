@@ -132,6 +132,13 @@ def test_a_run_of_an_earlier_version_has_no_predictions(tmp_path):
   shown = _report(tmp_path)
   assert "has no predictions-test.npz" in shown.text
   assert "environment.json can't be read" in shown.text
+
+
+def test_a_corrupt_count_of_test_scorings_is_explained(tmp_path):
+  workdir = finished_runs.write(tmp_path / "run", accuracy=0.9)
+  (workdir.path / "test_scores.jsonl").write_text("{}\n")
+  shown = _report(tmp_path)
+  assert "test_scores.jsonl is corrupt in line 1; delete that line" in shown.text
   assert "50.00%" in shown.texts
 
 

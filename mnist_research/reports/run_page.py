@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_research import figures
+from mnist_research import figures, protocol
 from mnist_research.config import Config
 from mnist_research.metrics.calibration import reliability
 from mnist_research.metrics.evaluation import confusion_matrix, wilson_interval
@@ -122,10 +122,20 @@ def _tiles(run: Run, predictions: Predictions | None) -> list[Tile]:
     *tiles,
     Tile(f"{split} loss", f"{result[f'{split}_loss']:.4f}", "nats, without label smoothing"),
     *_other_metrics(result),
-    Tile("test scored", run.test_scorings, "times, by train and evaluate: test_scores.jsonl"),
+    _test_scored(run),
     Tile("parameters", f"{int(result['parameters']):,}"),
     Tile("training steps", f"{result['train_seconds']:.1f} s", f"{rate:,.0f} examples a second"),
   ]
+
+
+def _test_scored(run: Run) -> Tile:
+  """Returns how often the test split was scored; if that can't be read, why."""
+  name, note = "test scored", "times, by train and evaluate: test_scores.jsonl"
+  try:
+    protocol.read_test_scorings(run.path)
+  except UserError as error:
+    note = str(error)
+  return Tile(name, run.test_scorings, note)
 
 
 def _other_metrics(result: Mapping[str, Any]) -> list[Tile]:
