@@ -69,7 +69,10 @@ _VALUES = (
 
 
 # What a report says of a corrupt file that it only shows.
-_TOLD = (b"environment.json can", b"test_scores.jsonl is corrupt", b"test_scores.jsonl can")
+_TOLD = (
+  b"environment.json can", b"test_scores.jsonl is corrupt", b"test_scores.jsonl can",
+  b"metrics.jsonl is missing",
+)  # fmt: skip
 
 
 class Answer(NamedTuple):

@@ -134,6 +134,12 @@ def test_a_run_of_an_earlier_version_has_no_predictions(tmp_path):
   assert "environment.json can't be read" in shown.text
 
 
+def test_a_finished_run_without_metrics_says_why_there_are_no_curves(tmp_path):
+  workdir = finished_runs.write(tmp_path / "run", accuracy=0.9)
+  (workdir.path / "metrics.jsonl").unlink()
+  assert "metrics.jsonl is missing or empty: there are no curves." in _report(tmp_path).text
+
+
 def test_a_corrupt_count_of_test_scorings_is_explained(tmp_path):
   workdir = finished_runs.write(tmp_path / "run", accuracy=0.9)
   (workdir.path / "test_scores.jsonl").write_text("{}\n")

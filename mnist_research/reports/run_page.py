@@ -50,6 +50,8 @@ def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Pat
   parts.append(
     html.section("Curves", charted(curves, output / "curves.png", _curves_in_words(run.metrics)))
   )
+  if run.result is not None and not run.metrics:
+    parts.append(html.note("metrics.jsonl is missing or empty: there are no curves."))
   if not figures.has_comparable_losses(run.metrics) and run.config.optimization.label_smoothing:
     parts.append(html.note("The loss of train is that with label smoothing, the others without."))
   if predictions is not None:
