@@ -124,7 +124,7 @@ def test_test_is_left_whole(prepared):
 def test_without_validation_examples_there_is_no_validation_split(prepared):
   source, config = _source(prepared), Config(dataset=_SMALL, validation_examples=0)
   assert splits.read_split(source, config, "train").num_examples == 2000
-  with pytest.raises(UserError, match="--split=validation: this run held no"):
+  with pytest.raises(UserError, match="--split=validation: this run held out no"):
     splits.read_split(source, config, "validation")
 
 

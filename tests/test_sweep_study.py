@@ -168,8 +168,9 @@ def test_a_study_of_somebody_else_is_refused(opened, tmp_path):
     opened(_plan())
 
 
-@pytest.mark.parametrize("url", ["nosuch://x", "sqlite:////nonexistent/study.db"])
-def test_a_storage_that_can_not_be_used_is_named(url, monkeypatch):
+@pytest.mark.parametrize("url", ["nosuch://x", "sqlite:///{}/missing/study.db"])
+def test_a_storage_that_can_not_be_used_is_named(url, monkeypatch, tmp_path):
+  url = url.format(tmp_path)
   monkeypatch.setattr("mnist_research.sweeps.storage._OPENINGS", 1)
   with pytest.raises(UserError, match=f"--storage={url} can't be used"):
     open_storage(url)
