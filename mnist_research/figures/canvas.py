@@ -93,6 +93,15 @@ def add_axes(figure: Figure, left: float, bottom: float, width: float, height: f
   return figure.add_axes((left / across, bottom / up, width / across, height / up))
 
 
+def style_axes(axes: Axes) -> None:
+  """Styles the frame, the ticks and the grid of a chart."""
+  axes.spines[["top", "right"]].set_visible(False)
+  axes.spines[["left", "bottom"]].set_color(MUTED)
+  axes.tick_params(color=MUTED, labelcolor=INK, labelsize=TEXT_POINTS, length=3)
+  axes.grid(color=RULE, linewidth=0.8)
+  axes.set_axisbelow(True)
+
+
 def write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
   """Writes text at a position in inches from the lower left."""
   across, up = figure.get_size_inches()

@@ -10,11 +10,11 @@ from mnist_research.figures.canvas import (
   INK,
   MUTED,
   NOTE_POINTS,
-  RULE,
   TEXT_POINTS,
   VERMILION,
   add_axes,
   new_figure,
+  style_axes,
   tell,
   write,
   write_header,
@@ -125,11 +125,7 @@ def _draw_counts(axes: Axes, reliability: Reliability) -> None:
 
 
 def _style(axes: Axes) -> None:
-  axes.spines[["top", "right"]].set_visible(False)
-  axes.spines[["left", "bottom"]].set_color(MUTED)
-  axes.tick_params(color=MUTED, labelcolor=INK, labelsize=TEXT_POINTS, length=3)
-  axes.grid(color=RULE, linewidth=0.8)
-  axes.set_axisbelow(True)
+  style_axes(axes)
   axes.set_xlim(0, 1)
   axes.xaxis.set_major_locator(FixedLocator(np.linspace(0, 1, 6).tolist()))
   axes.xaxis.set_major_formatter(FuncFormatter(_percent))

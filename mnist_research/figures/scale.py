@@ -19,6 +19,7 @@ from mnist_research.figures.canvas import (
   add_axes,
   log_ticks,
   new_figure,
+  style_axes,
   write,
   write_header,
 )
@@ -110,18 +111,10 @@ def range_test(
   axes.plot(rates, averages, color=BLUE, linewidth=1.8, label="average until then")
   axes.axvline(proposal, color=VERMILION, linewidth=1.2, label="proposed rate")
   axes.set_ylim(0, 1.15 * averages[: 1 + len(averages) // 2].max())
-  _style(axes)
+  style_axes(axes)
   axes.set_xlabel("learning rate", color=MUTED, fontsize=TEXT_POINTS)
   axes.legend(frameon=False, fontsize=NOTE_POINTS, labelcolor=INK)
   return figure
-
-
-def _style(axes: Axes) -> None:
-  axes.spines[["top", "right"]].set_visible(False)
-  axes.spines[["left", "bottom"]].set_color(MUTED)
-  axes.tick_params(color=MUTED, labelcolor=INK, labelsize=TEXT_POINTS, length=3)
-  axes.grid(color=RULE, linewidth=0.8)
-  axes.set_axisbelow(True)
 
 
 def _draw(axes: Axes, chart: Chart) -> None:
@@ -138,7 +131,7 @@ def _draw(axes: Axes, chart: Chart) -> None:
   if chart.is_cost:
     expected = chart.lines[0].median[0] * x / x[0]
     axes.plot(x, expected, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="in proportion")
-  _style(axes)
+  style_axes(axes)
   axes.xaxis.set_major_locator(FixedLocator(list(x)))
   axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
   axes.xaxis.set_minor_locator(NullLocator())

@@ -136,7 +136,7 @@ def write_page(remaining: Remaining, images: np.ndarray | str, output: Path) -> 
 
 
 def _rows(remaining: Remaining, known: Mapping[int, int]) -> list[list[Any]]:
-  """Returns what is told of each mistake, at the end whether its label is known to be wrong."""
+  """Returns the row of each mistake; its last column names a known label error."""
   names = remaining.label_names
   rows: list[list[Any]] = []
   for index, suspect, votes in zip(
