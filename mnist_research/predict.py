@@ -87,10 +87,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   names = recognizer.label_names
   if several:
     readings.check_reads_digits(recognizer, "--digits")
-    if names != _DIGIT_NAMES:
-      raise UserError(
-        f"--digits: this network tells {', '.join(names)} apart, which make no number"
-      )
+    _check_makes_numbers(names)
   pictures: Iterable[images.Picture]
   if index is None:
     shape = recognizer.image_shape
@@ -117,6 +114,11 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     figures.save(figure, figure_path)
   if problems:
     raise UserError("; ".join(problems))
+
+
+def _check_makes_numbers(names: Sequence[str]) -> None:
+  if names != _DIGIT_NAMES:
+    raise UserError(f"--digits: the classes of this network make no number: {', '.join(names)}")
 
 
 def _with_progress(
