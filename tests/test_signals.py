@@ -69,6 +69,26 @@ with ended_by_signals():
   except Interrupted as interrupted:
     print("interrupted by", interrupted.signal_number)
 """
+# A signal reaches it where Python drops what is raised.
+_DROPPED = """
+import gc, sys, time
+from mnist_research.runtime.errors import Interrupted
+from mnist_research.runtime.signals import ended_by_signals
+def collecting(phase, info):
+  if phase == "start":
+    print("ready", flush=True)
+    sys.stdin.readline()
+with ended_by_signals():
+  try:
+    gc.callbacks.append(collecting)
+    gc.collect()
+    gc.callbacks.clear()
+    for _ in range(200):  # One long sleep would be a long call.
+      time.sleep(0.1)
+    print("went on")
+  except Interrupted as interrupted:
+    print("interrupted by", interrupted.signal_number)
+"""
 # A signal reaches it when its work is done.
 _END = """
 import os, signal
@@ -204,6 +224,13 @@ def test_another_thread_of_a_program_has_no_signals():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_command_is_interrupted_wherever_it_is(number):
   process = _Process(_COMMAND)
+  process.send(number)
+  assert process.finish() == (0, f"interrupted by {int(number)}", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_is_interrupted_where_python_drops_what_is_raised(number):
+  process = _Process(_DROPPED)
   process.send(number)
   assert process.finish() == (0, f"interrupted by {int(number)}", "")
 

@@ -5,14 +5,16 @@ the signal's number goes through a pair of sockets to a thread as well. (Windows
 and not for pipes.)
 """
 
+import _thread
 import contextlib
+import functools
 import os
 import select
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from mnist_research.runtime.errors import Interrupted
@@ -37,8 +39,9 @@ def ended_by_signals() -> Iterator[None]:
   file is written under another name and renamed.
   """
   reader, writer = _sockets()
-  for number in heard():
-    signal.signal(number, _interrupt)
+  _raise_at_signals()
+  previous_hook = sys.unraisablehook
+  sys.unraisablehook = functools.partial(_raise_again, previous_hook)
   # Never closed: the thread listens until the process ends.
   signal.set_wakeup_fd(writer.detach())
   threading.Thread(target=_end_late, args=(reader,), daemon=True).start()
@@ -46,6 +49,12 @@ def ended_by_signals() -> Iterator[None]:
     yield
   finally:
     _raise_no_more()  # What is left is the interpreter's own end.
+    sys.unraisablehook = previous_hook
+
+
+def _raise_at_signals() -> None:
+  for number in heard():
+    signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -58,6 +67,25 @@ def _raise_no_more() -> None:
   """Leaves signals to the thread: another exception would only disturb the end."""
   for number in heard():
     signal.signal(number, lambda *_: None)
+
+
+def _raise_again(
+  report: Callable[["sys.UnraisableHookArgs"], object], unraisable: "sys.UnraisableHookArgs"
+) -> None:
+  """Raises an `Interrupted` again that Python dropped; an `unraisablehook`.
+
+  What is raised while a finalizer or a callback of the garbage collector runs (JAX has one) goes no
+  further: a command that took its signal there would go on.
+  """
+  if not isinstance(unraisable.exc_value, Interrupted):
+    report(unraisable)
+    return
+  # The thread would take another signal for the user's second one.
+  signal.set_wakeup_fd(-1)
+  _raise_at_signals()
+  # Here too it would be dropped.
+  arguments = (unraisable.exc_value.signal_number,)
+  threading.Timer(0.01, _thread.interrupt_main, arguments).start()
 
 
 def heard() -> list[int]:
