@@ -36,6 +36,17 @@ def test_no_variable_or_keras_json_changes_a_run(trained, prepared, tmp_path):
   commands.assert_same_run(tmp_path / "run", trained.workdir)
 
 
+def test_tensorflow_is_loaded_without_what_it_does_not_need_and_that_can_be_imported_later():
+  finished = commands.run_python(
+    "import sys\n"
+    "from mnist_research.runtime import app, environment\n"
+    "app.load_tensorflow()\n"
+    "assert 'keras' in sys.modules and not set(environment._OPTIONAL_IMPORTS) & set(sys.modules)\n"
+    "import matplotlib.pyplot\n"
+  )
+  assert finished.returncode == 0, finished.stderr
+
+
 def test_a_keras_json_that_keras_refuses_is_told_in_one_line(tmp_path):
   (tmp_path / "keras.json").write_text('{"floatx": "float7"}')
   error = commands.run(module="evaluate", environment={"KERAS_HOME": str(tmp_path)}).error

@@ -77,6 +77,7 @@ def test_a_killed_run_ends_with_the_same_bits(own, trained, prepared, tmp_path):
   commands.assert_same_run(workdir, trained)
 
 
+@pytest.mark.slow
 def test_a_killed_run_on_the_user_s_own_data_ends_with_the_same_bits(own, tmp_path):
   """Images of 32x32x3, by a builder in a file."""
   arguments = [
@@ -109,7 +110,7 @@ def test_it_is_used_without_the_user_s_files(trained, prepared, tmp_path, own):
       np.testing.assert_allclose(
         prediction["probabilities"], predictions["probabilities"][3], rtol=1e-4, atol=1e-6
       )
-    for file_format in ("saved_model", "tflite", "tflite_int8", "onnx"):
+    for file_format in ("tflite_int8", "onnx"):
       output = tmp_path / f"exported.{file_format}"
       exported = commands.run(
         f"--workdir={workdir}", data, f"--format={file_format}", f"--output={output}",

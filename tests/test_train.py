@@ -228,6 +228,7 @@ def _stop(process, workdir, step, number):
   return commands.stop(process, number)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_again_and_again_ends_with_the_same_bits(prepared, tmp_path):
   # Blocks of three steps: time enough to be stopped between any two of them.
   flags = (

@@ -120,7 +120,7 @@ def load_tensorflow() -> None:
   from mnist_research.runtime import progress
 
   environment.check_memory()
-  with progress.loading("TensorFlow"), without_noise():
+  with progress.loading("TensorFlow"), without_noise(), environment.without_optional_imports():
     try:
       import tensorflow as tf
 

@@ -1,13 +1,17 @@
 """Environment settings that libraries depend on, fixed before they load."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 from mnist_research.runtime.errors import UserError
 
 # Of address space. Training a small network took 3.2 GiB on two cores; below 2 GiB, OpenBLAS waits
 # for memory forever while it loads.
 _LEAST_MIB = 3072
+
+_OPTIONAL_IMPORTS = ("IPython", "cv2", "jax", "matplotlib", "pandas")
 
 # The original values of variables that `prepare_keras` changed or removed.
 overridden: dict[str, str] = {}
@@ -17,7 +21,7 @@ def prepare_command() -> None:
   """Prepares a process that runs one command and no caller's code."""
   # Hides TensorFlow's notes and warnings about the machine; its errors still show.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-  # No command opens a window with matplotlib, which Keras imports, too.
+  # No command opens a window with matplotlib.
   os.environ["MPLBACKEND"] = "agg"
 
 
@@ -47,6 +51,22 @@ def check_memory() -> None:
       f"this process may use {limit // 2**20:,} MiB of memory, and TensorFlow needs {_LEAST_MIB:,} "
       f"MiB or more: raise the limit, as by ulimit -v {2 * _LEAST_MIB * 1024}"
     )
+
+
+@contextlib.contextmanager
+def without_optional_imports() -> Iterator[None]:
+  """Hides packages that TensorFlow and Keras import wherever they find them, and do without.
+
+  Where all are installed they take a third of the import's time. Nothing here uses them through
+  TensorFlow or Keras, and what is imported afterwards finds them.
+  """
+  hidden = [name for name in _OPTIONAL_IMPORTS if name not in sys.modules]
+  sys.modules.update(dict.fromkeys(hidden))  # None makes an import fail.
+  try:
+    yield
+  finally:
+    for name in hidden:
+      del sys.modules[name]
 
 
 def set_up_keras() -> None:
