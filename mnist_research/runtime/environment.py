@@ -61,7 +61,8 @@ def without_optional_imports() -> Iterator[None]:
   TensorFlow or Keras, and what is imported afterwards finds them.
   """
   hidden = [name for name in _OPTIONAL_IMPORTS if name not in sys.modules]
-  sys.modules.update(dict.fromkeys(hidden))  # None makes an import fail.
+  for name in hidden:
+    sys.modules[name] = None  # type: ignore[assignment]  # It makes an import fail.
   try:
     yield
   finally:
