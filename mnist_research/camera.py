@@ -51,7 +51,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   told = latest = None
   vote: Vote[str | None] = Vote(None)
   for frame in video.read_frames(source):
-    reading = readings.read_digit(recognizer, frame.grey)
+    reading = readings.read_digit(recognizer, frame.gray)
     if reading and not reading.is_digit:
       reading = None
     label_name = vote.add(frame.seconds, recognizer.label_names[reading.label] if reading else None)

@@ -1,20 +1,20 @@
-"""Says which digit a picture shows.
+"""Predicts which digit a picture shows.
 
   python -m mnist_research.predict digit.png more/
   python -m mnist_research.predict --workdir=runs/dense --index=7
   python -m mnist_research.predict --digits number.jpg --figure=seen.png
 
-An IMAGE is a file, a folder of them, or `-` for standard input; `--index=N` takes the N-th test
-example instead. Prints one JSON object a picture on stdout: file, label, label_name, probability,
-probabilities. With `--digits` a picture holds a number, or rows of them: file, number (a line for
-each row), rows (the numbers), and digits, from left to right, each with its label, label_name,
-probability, probabilities, row and box in pixels. Both end with the step of the network.
+An IMAGE is a file, a folder of pictures, or `-` for standard input; `--index=N` uses the N-th test
+example instead. Prints one JSON object per picture on stdout: file, label, label_name, probability,
+probabilities, step (of the network). With `--digits` a picture shows a number, or rows of them, and
+the object has: file, number (one line per row), rows (the numbers), digits (from left to right,
+each with label, label_name, probability, probabilities, row, and box in pixels), step.
 
 A network trained with --outliers adds digit_score, the probability that there is a digit at all,
-and is_digit: whether it is at least one half. In a number, what isn't a digit is a question mark.
+and is_digit, whether that is at least 0.5. In a number, a non-digit is a question mark.
 
-The digits of pictures are found and made as MNIST's are, for networks that take its images. For
-other networks a picture is cropped about its middle, and scaled.
+For networks with MNIST's image shape, digits in a picture are found and converted to MNIST's style.
+For other networks, the picture is center-cropped and scaled.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,33 +34,33 @@ _DIGIT_NAMES = tuple("0123456789")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which network, and how pictures are read."""
+  """Defines the flags that choose the network and how pictures are read."""
   config_flags.define(flag_values, config_flags.AFTER_TRAINING)
   config_flags.define_step(flag_values)
   config_flags.define_accept_all(flag_values)
   flags.DEFINE_integer(
-    "index", None, "which test example, from 0", lower_bound=0, flag_values=flag_values
+    "index", None, "index of a test example, from 0", lower_bound=0, flag_values=flag_values
   )
   flags.DEFINE_bool(
     "digits",
     False,
-    "read a number in each picture, or in each of its rows",
+    "read each row of digits in a picture as a number, not a single digit",
     flag_values=flag_values,
   )
   command_line.define_path(
-    "figure", "", "PNG to draw: each picture, what the network saw of it, and the probabilities",
+    "figure", "", "PNG to write: each picture, the network's input, and the probabilities",
     flag_values,
   )  # fmt: skip
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Predicts for the pictures in `arguments`, or for the example that --index names."""
+  """Predicts the pictures in `arguments`, or the test example chosen by --index."""
   index, several, figure_path = flag_values.index, flag_values.digits, flag_values.figure
   if bool(arguments) == (index is not None):
     raise UserError("name either pictures or --index=N, a test example")
   if several and index is not None:
-    raise UserError("--digits reads pictures, and a test example has one digit: leave one out")
-  # Here: it loads absl's flags of logging.
+    raise UserError("--digits can't be combined with --index: a test example has only one digit")
+  # Imported here because it loads absl's logging flags.
   from mnist_research.runtime import progress
 
   with progress.loading("NumPy"):
@@ -118,31 +118,31 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 def _check_makes_numbers(names: Sequence[str]) -> None:
   if names != _DIGIT_NAMES:
-    raise UserError(f"--digits: the classes of this network make no number: {', '.join(names)}")
+    raise UserError(f"--digits: the classes of this network aren't digits: {', '.join(names)}")
 
 
 def _with_progress(
   pictures: "Iterable[images.Picture]", count: int, problems: Sequence[str]
 ) -> "Iterator[images.Picture]":
-  """Yields pictures, and shows how many of `count` files were read, or found to be bad."""
+  """Yields pictures and shows how many of `count` files have been read or skipped."""
   from mnist_research.runtime import progress
 
   with progress.Progress(total=count, unit="picture", task="reading", brief=True) as shown:
     for number, picture in enumerate(pictures, start=1):
       yield picture
-      if number + len(problems) < count:  # At the end there is nothing to tell.
+      if number + len(problems) < count:  # Nothing to show after the last file.
         shown.update(number + len(problems))
 
 
 def _check_figure(name: str, files: Sequence[str]) -> None:
-  """Raises UserError where the figure can't be drawn to the place that --figure names."""
+  """Raises UserError if the figure can't be written to the path in --figure."""
   if not name:
     return
   figure = Path(name)
   if figure.suffix.lower() != ".png" or figure.is_dir():
-    raise UserError(f"--figure={figure}: name a file that ends in .png")
+    raise UserError(f"--figure={figure}: the name of the file must end in .png")
   if not figure.parent.is_dir():
-    raise UserError(f"--figure={figure}: there is no folder {figure.parent}; make it first")
+    raise UserError(f"--figure={figure}: there is no folder {figure.parent}; create it first")
   if figure.resolve() in [Path(file).resolve() for file in files]:
     raise UserError(f"--figure={figure} is one of the pictures; name another file")
 

@@ -73,7 +73,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def draw_pictures(folder: Path, count: int, megapixels: float) -> None:
-  """Draws pictures of a digit on grey paper, as JPEG files."""
+  """Draws pictures of a digit on gray paper, as JPEG files."""
   from mnist_research.data.synthetic_digits import drawing
 
   digits, _ = next(drawing.draw_examples("test", _DRAWN))

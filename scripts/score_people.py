@@ -79,15 +79,15 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   recognizer = load_recognizer(workdir, settings)
   answered = []
   for row in rows:
-    grey = images.read(folder / row["file"])
-    prepared = images.find_digits(grey)
+    gray = images.read(folder / row["file"])
+    prepared = images.find_digits(gray)
     kind = (row["split"], row["kind"])
     if not prepared:
       answered.append(Answered(kind, row["label"], "", None, []))
       continue
     read = readings.read(recognizer, prepared)
     text = readings.number(read, recognizer.label_names)["number"].replace("\n", "/")
-    small, _ = images.reduce(grey, 480)
+    small, _ = images.reduce(gray, 480)
     answered.append(
       Answered(kind, row["label"], text, images.Picture(row["file"], small, prepared), read)
     )

@@ -4,7 +4,7 @@
 
 The pictures are rendered from MNIST's test digits by tests/pictures.py: various pens, papers,
 light, positions, sizes and formats. Each is answered twice: prepared as by `predict` (`accuracy`),
-and only converted to grey and scaled to 28x28 by Pillow (`accuracy_resized`).
+and only converted to gray and scaled to 28x28 by Pillow (`accuracy_resized`).
 
 Prints one JSON object for each kind of picture and one for all of them, then one for the numbers,
 whose accuracy is the share that is read completely. Use --split=train to examine changes of the

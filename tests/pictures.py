@@ -56,8 +56,8 @@ def number(digits: Sequence[np.ndarray], generator: np.random.Generator) -> Draw
     above = int(generator.uniform(0.35, 0.65) * room)
     parts.append(np.pad(ink, ((above, room - above), (0, round(gap * height)))))
   line = np.pad(np.concatenate(parts, 1), ((height // 4,) * 2, (height // 2,) * 2))
-  grey = _on_paper(line, paper=generator.uniform(0.75, 1), pen=generator.uniform(0, 0.3))
-  return _encoded(Image.fromarray(_bytes(_noisy(grey, 0.01, generator))), "PNG")
+  gray = _on_paper(line, paper=generator.uniform(0.75, 1), pen=generator.uniform(0, 0.3))
+  return _encoded(Image.fromarray(_bytes(_noisy(gray, 0.01, generator))), "PNG")
 
 
 def _inverted(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
@@ -68,11 +68,11 @@ def _as_mnist(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
   return _encoded(Image.fromarray(_bytes(_placed(digit, generator))), "BMP")
 
 
-def _grey_paper(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
+def _gray_paper(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
   ink = _placed(digit, generator)
   light = _light(ink.shape, generator)
-  grey = light * (1 - generator.uniform(0.6, 0.9) * ink)
-  return _encoded(Image.fromarray(_bytes(_noisy(grey, 0.02, generator))), "JPEG", quality=85)
+  gray = light * (1 - generator.uniform(0.6, 0.9) * ink)
+  return _encoded(Image.fromarray(_bytes(_noisy(gray, 0.02, generator))), "JPEG", quality=85)
 
 
 def _thin_pen(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
@@ -94,19 +94,19 @@ def _off_center(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
 
 
 def _turned_by_exif(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
-  grey = _on_paper(_placed(digit, generator), paper=0.85, pen=0.2)
+  gray = _on_paper(_placed(digit, generator), paper=0.85, pen=0.2)
   orientation = int(generator.integers(2, 9))
   exif = Image.Exif()
   exif[_ORIENTATION] = orientation
-  stored = Image.fromarray(_bytes(grey)).transpose(_STORED[orientation])
+  stored = Image.fromarray(_bytes(gray)).transpose(_STORED[orientation])
   return _encoded(stored, "JPEG", quality=90, exif=exif)
 
 
 def _jpeg_artifacts(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
   ink = _placed(digit, generator, side=int(generator.integers(60, 400)))
-  grey = _noisy(_on_paper(ink, paper=0.9, pen=0.2), 0.03, generator)
+  gray = _noisy(_on_paper(ink, paper=0.9, pen=0.2), 0.03, generator)
   quality = int(generator.integers(5, 20))
-  return _encoded(Image.fromarray(_bytes(grey)), "JPEG", quality=quality)
+  return _encoded(Image.fromarray(_bytes(gray)), "JPEG", quality=quality)
 
 
 def _twenty_pixels(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
@@ -144,8 +144,8 @@ def _palette(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
 def _sixteen_bits(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
   paper = generator.uniform(0.5, 1)
   ink = _placed(digit, generator)
-  grey = _on_paper(ink, paper=paper, pen=paper * generator.uniform(0.1, 0.5))
-  image = Image.fromarray(np.rint(grey * 65535).astype(np.uint16))
+  gray = _on_paper(ink, paper=paper, pen=paper * generator.uniform(0.1, 0.5))
+  image = Image.fromarray(np.rint(gray * 65535).astype(np.uint16))
   return _encoded(image, "TIFF" if generator.random() < 0.5 else "PNG")
 
 
@@ -156,7 +156,7 @@ def _colors(digit: np.ndarray, generator: np.random.Generator) -> Drawn:
 KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], Drawn]] = {
   "dark on white": _inverted,
   "white on black": _as_mnist,
-  "grey paper, uneven light": _grey_paper,
+  "gray paper, uneven light": _gray_paper,
   "thin pen": _thin_pen,
   "thick pen": _thick_pen,
   "off-center": _off_center,
@@ -259,7 +259,7 @@ def _cropped(ink: np.ndarray) -> np.ndarray:
 
 
 def _light(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-  """Paper lit from a side and darker towards its corners, grey values in [0.3, 0.85]."""
+  """Paper lit from a side and darker towards its corners, gray values in [0.3, 0.85]."""
   rows, columns = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
   angle = generator.uniform(0, 2 * math.pi)
   slope = math.cos(angle) * columns + math.sin(angle) * rows
@@ -277,12 +277,12 @@ def _on_paper(ink: np.ndarray, *, paper: Any, pen: Any) -> np.ndarray:
   return paper + (pen - paper) * ink
 
 
-def _noisy(grey: np.ndarray, deviation: float, generator: np.random.Generator) -> np.ndarray:
-  return grey + generator.normal(0, deviation, grey.shape)
+def _noisy(gray: np.ndarray, deviation: float, generator: np.random.Generator) -> np.ndarray:
+  return gray + generator.normal(0, deviation, gray.shape)
 
 
-def _bytes(grey: np.ndarray) -> np.ndarray:
-  return np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)
+def _bytes(gray: np.ndarray) -> np.ndarray:
+  return np.rint(np.clip(gray, 0, 1) * 255).astype(np.uint8)
 
 
 def _encoded(image: Image.Image, format_name: str, **options: Any) -> Drawn:

@@ -135,7 +135,7 @@ def _answered(response: http.client.HTTPResponse) -> Answered:
 
 
 def draw_seven() -> Image.Image:
-  """A 7 in the left half of a frame, grey values."""
+  """A 7 in the left half of a frame, gray values."""
   frame = Image.new("L", _FRAME_SIZE, 200)
   ImageDraw.Draw(frame).line(_SEVEN, fill=40, width=22, joint="curve")
   return frame

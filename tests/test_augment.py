@@ -227,7 +227,7 @@ def _former_key(seed: int, name: int) -> int:
   return (seed * 0x9E3779B97F4A7C15 + name * 0xD1B54A32D192ED03) % 2**64
 
 
-# Of noise, by the code that knew 28 x 28 x 1 alone. The kinds that interpolate round to other grey
+# Of noise, by the code that knew 28 x 28 x 1 alone. The kinds that interpolate round to other gray
 # values on other processors now and then: scripts/compare_commits.py compares them on one machine.
 _DIGESTS = {
   ("erasing",): "f30e3c2ad439eb73",

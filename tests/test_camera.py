@@ -82,8 +82,8 @@ def test_a_line_for_each_change_of_the_answer(digits, tmp_path):
 def test_a_source_that_cannot_be_opened_is_refused(source, tmp_path):
   finished = _run(source, cwd=tmp_path)
   assert finished.error == (
-    f"error: --source={source} can't be opened; name a video file, or the number of a camera that "
-    "is plugged in and free"
+    f"error: --source={source} can't be opened; name a video file, or the number of a connected "
+    "camera that no other program uses"
   )
 
 
@@ -92,7 +92,7 @@ def test_a_file_without_frames_is_refused(tmp_path):
   file.write_bytes(bytes(100))
   with pytest.raises(UserError) as refusal:
     list(video.read_frames(video.open_video(str(file))))
-  assert str(refusal.value) == f"--source={file} gives no frames; check the camera or the file"
+  assert str(refusal.value) == f"--source={file} delivers no frames; check the camera or the file"
 
 
 def test_there_is_no_display_where_none_is_named(monkeypatch):

@@ -96,7 +96,7 @@ def test_seeds_that_were_stopped_are_compared_where_all_have_values():
   np.testing.assert_array_equal(line.get_ydata(), [4.0, 2.0])
 
 
-def test_configs_after_the_first_eight_are_grey_and_have_no_names():
+def test_configs_after_the_first_eight_are_gray_and_have_no_names():
   series = np.array([1.0, 2.0]), np.array([50.0, 40.0])
   configs = [_config(f"c{n}", [0.9], errors=[series]) for n in range(10)]
   figure = figures.compared_curves(configs, title="Ten")
@@ -153,7 +153,7 @@ def test_parallel_coordinates_lead_each_trial_to_its_error():
   # The least rate at the bottom; relu is the first of two names; the highest error at the bottom.
   np.testing.assert_allclose(lines["trial 0"].get_ydata(), [0, 0.25, 0])
   np.testing.assert_allclose(lines["trial 1"].get_ydata(), [0.5, 0.75, 1])
-  assert "trial 2" not in lines  # Grey, and without an error.
+  assert "trial 2" not in lines  # Gray, and without an error.
   assert {"0.0001", "0.01", "relu", "gelu", "5%", "10%"} <= set(_texts(figure))
 
 

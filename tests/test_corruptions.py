@@ -20,7 +20,7 @@ _SMALL = "synthetic_digits/100_60"
 
 @pytest.fixture(scope="module")
 def digits():
-  """Grey images with a white square and a grey bar, uint8 [40, 28, 28, 1]."""
+  """Gray images with a white square and a gray bar, uint8 [40, 28, 28, 1]."""
   images = np.zeros((40, 28, 28, 1), np.uint8)
   images[:, 8:20, 10:18] = 255
   images[:, 12:14, 4:10] = 102
@@ -91,15 +91,15 @@ def test_what_moves_goes_where_it_should():
 
 
 def test_noises_have_their_strength():
-  grey = np.full((200, 28, 28, 1), 102, np.uint8)
-  shot = corrupt(grey, "shot_noise") / 255
+  gray = np.full((200, 28, 28, 1), 102, np.uint8)
+  shot = corrupt(gray, "shot_noise") / 255
   # Two photons of five: steps of 1/5, cut off at 1; 0.4 +- sqrt(2) / 5.
   assert set(np.unique(np.round(shot * 5, 2))) == {0.0, 1.0, 2.0, 3.0, 4.0, 5.0}
   assert (shot == 0).mean() == pytest.approx(np.exp(-2), abs=0.01)
-  impulses = corrupt(grey, "impulse_noise")
+  impulses = corrupt(gray, "impulse_noise")
   assert (impulses == 0).mean() == pytest.approx(1 / 12, abs=0.005)
   assert (impulses == 255).mean() == pytest.approx(1 / 12, abs=0.005)
-  drops = corrupt(grey, "spatter")
+  drops = corrupt(gray, "spatter")
   assert (drops == 64).mean() == pytest.approx(1 / 8, abs=0.01)
   assert set(np.unique(drops)) == {64, 102}
 
@@ -157,9 +157,9 @@ def test_those_to_choose_by_by_hand(digits):
   for kind in ("defocus_blur", "zoom_blur"):
     spread = corrupt(_dot(14, 14), kind)[0]
     assert (spread > 0).sum() > 1 and spread[14, 14] < 255
-  grey = np.full((100, 28, 28, 1), 102, np.uint8)
-  assert corrupt(grey, "speckle_noise").std() / 255 == pytest.approx(0.24, abs=0.02)
-  assert corrupt(grey, "gaussian_noise").std() / 255 == pytest.approx(0.28, abs=0.03)
+  gray = np.full((100, 28, 28, 1), 102, np.uint8)
+  assert corrupt(gray, "speckle_noise").std() / 255 == pytest.approx(0.24, abs=0.02)
+  assert corrupt(gray, "gaussian_noise").std() / 255 == pytest.approx(0.28, abs=0.03)
 
 
 # ---- The command ----

@@ -85,9 +85,9 @@ def page(chromium, url):
 def _write_video(file, frame):
   """Writes a video of two equal frames, uncompressed (YUV4MPEG2)."""
   width, height = frame.size
-  grey_only = bytes([128]) * (width * height // 2)
+  gray_only = bytes([128]) * (width * height // 2)
   header = f"YUV4MPEG2 W{width} H{height} F10:1 Ip A1:1 C420jpeg\n".encode()
-  file.write_bytes(header + 2 * (b"FRAME\n" + frame.tobytes() + grey_only))
+  file.write_bytes(header + 2 * (b"FRAME\n" + frame.tobytes() + gray_only))
 
 
 def _answer(page):
@@ -168,7 +168,7 @@ def test_a_three_is_read_while_it_is_drawn(page, tmp_path):
 def test_strokes_are_taken_back_one_by_one_and_all_together(page):
   one = [(0.3, 0.2), (0.3, 0.8)]
   _draw(page, [one, [(x + 0.4, y) for x, y in one]])
-  expect(_note(page)).to_have_text("A number of 2 digits; the bars are those of the tallest.")
+  expect(_note(page)).to_have_text("A number with 2 digits; the bars show the tallest.")
   page.get_by_role("button", name="Undo").click()
   expect(_note(page)).to_contain_text("Found, prepared and read in")
   _draw(page, [one])
@@ -207,7 +207,7 @@ def test_a_seven_before_the_camera_is_read_and_outlined(page):
   left, top, width, height = (
     float(outline.get_attribute(name)) for name in ("x", "y", "width", "height")
   )
-  ink = draw_seven().point(lambda grey: 255 * (grey < 120)).getbbox()
+  ink = draw_seven().point(lambda gray: 255 * (gray < 120)).getbbox()
   # A margin of about a seventh of the digit's height, 248 pixels.
   margins = ink[0] - left, ink[1] - top, left + width - ink[2], top + height - ink[3]
   assert margins == pytest.approx((37, 37, 37, 37), abs=8)
@@ -279,7 +279,7 @@ def test_ctrl_v_pastes_wherever_one_is(page):
 def test_a_clipboard_without_a_picture_is_told(upload_tab):
   upload_tab.evaluate("navigator.clipboard.writeText('Dear reader')")
   upload_tab.get_by_role("button", name="Paste from clipboard").click()
-  expect(_note(upload_tab)).to_have_text("The clipboard holds no picture.")
+  expect(_note(upload_tab)).to_have_text("There is no picture in the clipboard.")
 
 
 def test_a_dropped_picture_is_read_and_outlined(page):
@@ -297,7 +297,7 @@ def test_a_dropped_picture_is_read_and_outlined(page):
     base64.b64encode(encoded(draw_seven())).decode(),
   )
   _expect_label(page, "7")
-  expect(page.get_by_alt_text("The picture that is read")).to_be_visible()
+  expect(page.get_by_alt_text("The uploaded picture")).to_be_visible()
   expect(page.locator("#upload rect")).to_have_count(1)
 
 
@@ -313,7 +313,7 @@ def test_an_upload_over_the_limit_is_refused(upload_tab, tmp_path):
   file = tmp_path / "large.png"
   file.write_bytes(bytes(21_000_000))
   _upload(upload_tab, file)
-  problem = "large.png has 21 MB, and at most 20 MB are read."
+  problem = "large.png has 21 MB; the limit is 20 MB."
   expect(upload_tab.get_by_role("alert")).to_have_text(problem)
   _expect_label(upload_tab, "?")
 
@@ -349,7 +349,7 @@ def test_an_answer_is_announced_and_its_parts_have_names(page):
   _draw(page, _THREE)
   _expect_label(page, "3")
   expect(_answer(page).get_by_role("status")).to_have_text("3")
-  expect(page.get_by_role("img", name="What the network saw")).to_be_visible()
+  expect(page.get_by_role("img", name="The network's input")).to_be_visible()
   bars = page.get_by_role("list", name="Probability of each answer")
   expect(bars.get_by_role("listitem")).to_have_count(10)
 
@@ -601,7 +601,7 @@ def test_a_port_in_use_is_refused_with_the_remedy():
 def test_an_address_that_is_none_of_this_machine_is_refused(host):
   error = commands.run(f"--host={host}", "--port=0", module="demo").error
   reasons = {
-    "0.0.0.0": " is not one address of one machine: name the address of this machine that the "
+    "0.0.0.0": " is not the address of a single machine: name the address of this machine that the "
     "others reach, which `ip address`, `ifconfig` or `ipconfig` shows",
     "192.0.2.9": " isn't an address of this machine",
   }
@@ -630,7 +630,7 @@ def test_a_class_opens_the_page_by_its_link(chromium):
       page.get_by_role("tab", name="Camera").click()
       expect(page.get_by_role("button", name="Start the camera")).to_have_count(0)
       note = page.locator("#camera .tools .note")
-      expect(note).to_contain_text("Browsers keep the camera from pages without HTTPS")
+      expect(note).to_contain_text("Browsers allow the camera only on HTTPS pages")
       page.get_by_role("tab", name="Upload").click()
       expect(page.get_by_role("button", name="Paste from clipboard")).to_have_count(0)
     served.process.send_signal(signal.SIGTERM)
@@ -658,8 +658,8 @@ def test_a_library_that_opencv_misses_is_named(tmp_path):
   (tmp_path / "cv2.py").write_text(f"raise ImportError({missing!r})")
   error = commands.run(module="camera", environment={"PYTHONPATH": str(tmp_path)}).error
   assert error == (
-    f"error: OpenCV can't be loaded: {missing} (on Debian, apt-get install libgl1 libglib2.0-0 "
-    "libxcb1 brings its libraries)"
+    f"error: OpenCV can't be loaded: {missing} (on Debian, install its libraries: apt-get install "
+    "libgl1 libglib2.0-0 libxcb1)"
   )
 
 
@@ -673,7 +673,7 @@ def test_a_signal_ends_it_and_the_page_says_so(chromium, number):
     finished = commands.stop(served.process, number)
     page.get_by_role("button", name="Undo").click()
     _draw(page, _THREE)
-    expect(_note(page)).to_contain_text("The page's command doesn't answer. Start it again")
+    expect(_note(page)).to_contain_text("The page's command doesn't respond. Restart it")
   assert finished.returncode == 128 + number
   assert "Traceback" not in finished.stderr
   assert "error" not in finished.stderr
@@ -689,5 +689,5 @@ def test_a_busy_page_is_asked_again(chromium):
         # The server says so when it begins to wait for the body.
         assert stack.enter_context(served.begun(*lines)).recv(100).startswith(b"HTTP/1.1 100 ")
       _draw(page, _THREE)
-      expect(_note(page)).to_have_text("Too much is being read; try again.")
+      expect(_note(page)).to_have_text("The page is busy; try again.")
     _expect_label(page, "3")

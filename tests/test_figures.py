@@ -220,7 +220,7 @@ def test_weights_are_drawn_on_one_scale_blue_below_zero_and_orange_above():
   assert colors == {-2: "#0072B2", 0: "#FFFFFF", 2: "#D55E00"}
 
 
-def test_weights_of_colors_are_drawn_in_them_grey_at_zero():
+def test_weights_of_colors_are_drawn_in_them_gray_at_zero():
   weights = np.zeros((2, 5, 4, 3))
   weights[0, 0, 0], weights[1, 0, 0] = (2, 0, -2), (-2, -2, -2)
   figure = figures.weight_grid(weights, title="x")

@@ -49,8 +49,8 @@ def _on_paper(ink, *, paper=0.9, pen=0.1):
   return (paper + (pen - paper) * ink).astype(np.float32)
 
 
-def _bytes(grey):
-  return np.rint(np.asarray(grey) * 255).astype(np.uint8)
+def _bytes(gray):
+  return np.rint(np.asarray(gray) * 255).astype(np.uint8)
 
 
 def _encode(image, kind="PNG", **options):
@@ -71,14 +71,14 @@ def _image(picture):
 def _difference(one, other):
   """Difference in shares of the brighter one's total: 0 if equal, about 2 if disjoint.
 
-  A centre of mass that is half-way between two pixels may be rounded to either.
+  A center of mass that is half-way between two pixels may be rounded to either.
   """
   one, other = one.astype(float), other.astype(float)
   shifted = [np.roll(one, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
   return min(np.abs(each - other).sum() for each in shifted) / max(one.sum(), other.sum())
 
 
-def _centre(image):
+def _center(image):
   return np.array(ndimage.center_of_mass(image.astype(float)))
 
 
@@ -95,9 +95,9 @@ def _ink_box(image):
   # WebP has no palettes.
   [(k, m) for k in sorted(LOSSLESS) for m in ("1", "L", "P", "RGB") if (k, m) != ("WEBP", "P")],
 )
-def test_lossless_formats_and_modes_keep_the_grey_values(kind, mode):
-  grey = np.tile(np.arange(0, 256, 5, dtype=np.uint8), (7, 1))
-  image = Image.fromarray(grey).convert(mode, dither=Image.Dither.NONE)
+def test_lossless_formats_and_modes_keep_the_gray_values(kind, mode):
+  gray = np.tile(np.arange(0, 256, 5, dtype=np.uint8), (7, 1))
+  image = Image.fromarray(gray).convert(mode, dither=Image.Dither.NONE)
   expected = np.asarray(image.convert("L"), np.float32) / 255
   picture = _read(_encode(image, kind, **LOSSLESS[kind]))
   assert picture.dtype == np.float32
@@ -105,16 +105,16 @@ def test_lossless_formats_and_modes_keep_the_grey_values(kind, mode):
   np.testing.assert_allclose(picture, expected, atol=1.01 / 255)
 
 
-def test_jpeg_is_near_the_grey_values():
-  grey = _on_paper(_five(100))
-  picture = _read(_encode(Image.fromarray(_bytes(grey)), "JPEG", quality=95))
-  np.testing.assert_allclose(picture, grey, atol=0.06)
+def test_jpeg_is_near_the_gray_values():
+  gray = _on_paper(_five(100))
+  picture = _read(_encode(Image.fromarray(_bytes(gray)), "JPEG", quality=95))
+  np.testing.assert_allclose(picture, gray, atol=0.06)
 
 
-def test_colours_are_weighed_as_the_eye_does():
+def test_colors_are_weighed_as_the_eye_does():
   image = Image.new("RGB", (3, 1))
-  for x, colour in enumerate([(255, 0, 0), (0, 255, 0), (0, 0, 255)]):
-    image.putpixel((x, 0), colour)
+  for x, color in enumerate([(255, 0, 0), (0, 255, 0), (0, 0, 255)]):
+    image.putpixel((x, 0), color)
   np.testing.assert_allclose(_read(_encode(image)), [[0.299, 0.587, 0.114]], atol=0.003)
 
 
@@ -187,12 +187,12 @@ def test_strokes_on_nothing_get_the_opposite_paper(mode, pen):
 
 @pytest.mark.parametrize(("paper", "pen"), [(0.95, 0.1), (0.05, 0.9)])
 def test_transparent_corners_get_the_papers_side(paper, pen):
-  grey = _bytes(_on_paper(_five(80), paper=paper, pen=pen))
-  opacity = np.full(grey.shape, 255, np.uint8)
+  gray = _bytes(_on_paper(_five(80), paper=paper, pen=pen))
+  opacity = np.full(gray.shape, 255, np.uint8)
   opacity[:10, :10] = 0
-  picture = _read(_encode(Image.fromarray(np.stack([grey, opacity], -1), "LA")))
+  picture = _read(_encode(Image.fromarray(np.stack([gray, opacity], -1), "LA")))
   assert (picture[:10, :10] == round(paper)).all()
-  np.testing.assert_allclose(picture[10:], grey[10:] / 255, atol=0.005)
+  np.testing.assert_allclose(picture[10:], gray[10:] / 255, atol=0.005)
 
 
 def test_a_fully_transparent_picture_is_blank():
@@ -360,7 +360,7 @@ def test_prepared_as_mnist_was():
   left, top, right, bottom = _ink_box(image)
   assert bottom - top == 20
   assert 11 <= right - left <= 16
-  assert np.abs(_centre(image) - 14).max() <= 0.5
+  assert np.abs(_center(image) - 14).max() <= 0.5
 
 
 def test_a_wide_digit_fits_by_its_width():
@@ -734,7 +734,7 @@ def test_a_folder_without_pictures_is_told(tmp_path):
   files, problems = images.list_files([str(tmp_path), "other.png"])
   assert files == ["other.png"]
   (problem,) = problems
-  assert problem.startswith(f"{tmp_path} holds no picture; name a folder with files of PNG, JPEG")
+  assert problem.startswith(f"{tmp_path} has no pictures; name a folder with PNG, JPEG")
 
 
 def test_files_are_read_one_after_the_other_and_problems_kept(tmp_path):
@@ -816,10 +816,10 @@ def test_colors_are_read_upright_and_transparency_on_white():
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "CMYK"])
-def test_pictures_without_colors_are_grey_in_each(mode):
-  grey = Image.fromarray(np.linspace(0, 255, 48).reshape(6, 8).astype(np.uint8))
+def test_pictures_without_colors_are_gray_in_each(mode):
+  gray = Image.fromarray(np.linspace(0, 255, 48).reshape(6, 8).astype(np.uint8))
   kind = "TIFF" if mode == "CMYK" else "PNG"
-  data = _encode(grey.convert("I").convert(mode) if mode == "I;16" else grey.convert(mode), kind)
+  data = _encode(gray.convert("I").convert(mode) if mode == "I;16" else gray.convert(mode), kind)
   read = images.read(io.BytesIO(data), colors=True)
   assert (read.shape, read.dtype) == ((6, 8, 3), np.float32)
   np.testing.assert_array_equal(read[..., 0], read[..., 2])
@@ -843,8 +843,8 @@ def test_the_middle_of_a_picture_is_cropped_and_scaled(size, shape, box):
   assert prepared.box == box
   assert (prepared.image.shape, prepared.image.dtype) == ((*shape, 3), np.uint8)
   assert (prepared.image == (102, 153, 255)).all()
-  grey = images.crop_and_scale(picture[..., 0], (*shape, 1))
-  np.testing.assert_array_equal(grey.image, prepared.image[..., 0])
+  gray = images.crop_and_scale(picture[..., 0], (*shape, 1))
+  np.testing.assert_array_equal(gray.image, prepared.image[..., 0])
 
 
 def test_an_image_of_the_size_stays_as_it_is():
@@ -858,9 +858,9 @@ def test_files_are_prepared_for_the_network_s_images(tmp_path):
   Image.fromarray(pixels).save(tmp_path / "a.png")
   problems = []
   (colors,) = images.read_files([str(tmp_path / "a.png")], problems, image_shape=(20, 24, 3))
-  (grey,) = images.read_files([str(tmp_path / "a.png")], problems, image_shape=(20, 24, 1))
-  assert (colors.pixels.shape, grey.pixels.shape) == ((40, 48, 3), (40, 48))
-  assert [each.image.shape for each in (*colors.prepared, *grey.prepared)] == [
+  (gray,) = images.read_files([str(tmp_path / "a.png")], problems, image_shape=(20, 24, 1))
+  assert (colors.pixels.shape, gray.pixels.shape) == ((40, 48, 3), (40, 48))
+  assert [each.image.shape for each in (*colors.prepared, *gray.prepared)] == [
     (20, 24, 3), (20, 24)
   ]  # fmt: skip
   assert not problems

@@ -32,7 +32,7 @@ def test_another_split_is_refused():
 
 
 @pytest.mark.parametrize("kind", drawing.KINDS)
-def test_each_picture_is_grey_and_has_ink(kind):
+def test_each_picture_is_gray_and_has_ink(kind):
   images = _draw(kind)
   for image in images:
     assert image.dtype == np.uint8

@@ -144,7 +144,7 @@ _BAD_FOLDERS = {
   "no picture": (lambda f: (f / "9" / "3.png").write_text("hello"), "3.png is not a picture"),
   "a cut picture": (
     lambda f: (f / "9" / "3.png").write_bytes((f / "9" / "4.png").read_bytes()[:50]),
-    "3.png is damaged or cut short",
+    "3.png is corrupt or truncated",
   ),
   "no test": (lambda f: (f / "2").rename(f / "train"), "a folder train and none called test"),
   "one picture": (

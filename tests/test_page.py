@@ -108,7 +108,7 @@ def test_several_digits_are_a_number_from_left_to_right_with_the_tallest_shown(s
   assert (answer["number"], answer["num_digits"], answer["tallest"]) == ("71", 2, 1)
   assert [digit["label_name"] for digit in answer["digits"]] == ["7", "1"]
   assert answer["digits"][0]["box"]["x"] < answer["digits"][1]["box"]["x"]
-  assert answer["note"] == "A number of 2 digits; the bars are those of the tallest."
+  assert answer["note"] == "A number with 2 digits; the bars show the tallest."
 
 
 def test_the_ink_that_spoke_for_the_answer_is_shown_where_one_asks(served):
@@ -135,7 +135,7 @@ def test_any_picture_is_read(served, format_name):
 
 def test_empty_paper_has_no_digit(served):
   answer = served.request("POST", "/read", encoded(Image.new("L", (64, 64), 255))).json
-  note = "There is no digit yet."
+  note = "No digit yet."
   assert answer == {
     "state": "blank", "width": 64, "height": 64, "number": "", "digits": [], "tallest": 0,
     "num_digits": 0, "note": note
@@ -661,14 +661,14 @@ def test_each_page_has_its_own_token():
 @pytest.mark.parametrize(
   ("host", "reason"),
   [
-    ("", "is no IP address"),
-    ("localhost", "is no IP address"),
-    ("192.168.1.7:80", "is no IP address"),
-    ("0.0.0.0", "is not one address"),
-    ("::", "is not one address"),
-    ("::ffff:0.0.0.0", "is not one address"),
-    ("224.0.0.1", "is not one address"),
-    ("255.255.255.255", "is not one address"),
+    ("", "is not an IP address"),
+    ("localhost", "is not an IP address"),
+    ("192.168.1.7:80", "is not an IP address"),
+    ("0.0.0.0", "is not the address of a single machine"),
+    ("::", "is not the address of a single machine"),
+    ("::ffff:0.0.0.0", "is not the address of a single machine"),
+    ("224.0.0.1", "is not the address of a single machine"),
+    ("255.255.255.255", "is not the address of a single machine"),
     ("fe80::1%eth0", "has a scope"),
   ],
 )

@@ -141,10 +141,10 @@ def _cut(path):
 
 _NO_DIGITS = {
   "missing": (lambda _: None, "No such file"),
-  "empty folder": (lambda path: path.mkdir(), "holds no picture"),
+  "empty folder": (lambda path: path.mkdir(), "has no pictures"),
   "empty": (lambda path: path.write_bytes(b""), "is not a picture"),
   "text": (lambda path: path.write_text("not a picture"), "is not a picture"),
-  "cut": (_cut, "is damaged or cut short"),
+  "cut": (_cut, "is corrupt or truncated"),
   "bomb": (_bomb, "has more than 50 million pixels"),
   "blank": (_blank, "is blank"),
   "two digits": (_two_digits, "shows 2 digits; --digits reads them as a number"),
@@ -234,9 +234,9 @@ def test_a_number_is_read_from_left_to_right_with_boxes(
 
 
 _NO_FIGURES = {
-  "no PNG": ("figure.jpg", "ends in .png"),
-  "a folder": ("folder.png", "ends in .png"),
-  "no folder": ("none/figure.png", "make it first"),
+  "no PNG": ("figure.jpg", "must end in .png"),
+  "a folder": ("folder.png", "must end in .png"),
+  "no folder": ("none/figure.png", "create it first"),
   "the picture": ("3.png", "is one of the pictures"),
 }
 
@@ -255,7 +255,7 @@ def test_a_place_that_takes_no_figure_is_refused(trained, tmp_path, name, proble
 
 def test_a_test_example_is_no_number(trained):
   finished = commands.run(f"--workdir={trained.workdir}", "--index=3", "--digits", module="predict")
-  assert "--digits reads pictures" in finished.error
+  assert "--digits can't be combined with --index" in finished.error
 
 
 def test_without_a_workdir_the_shipped_network_answers(pictures, tmp_path):

@@ -127,10 +127,10 @@ def test_a_network_of_other_images_reads_no_digits(recognizer):
 
 def _readings(*probabilities):
   """A picture of 700 x 140 with bars of ink, 10 x 60 at x = 20, 120, ..., and its readings."""
-  grey = np.full((140, 700), 0.9, np.float32)
+  gray = np.full((140, 700), 0.9, np.float32)
   for place in range(len(probabilities)):
-    grey[30:90, 20 + 100 * place : 30 + 100 * place] = 0.1
-  picture = images.Picture("a/b.png", grey, images.find_digits(grey))
+    gray[30:90, 20 + 100 * place : 30 + 100 * place] = 0.1
+  picture = images.Picture("a/b.png", gray, images.find_digits(gray))
   rows = np.array(probabilities)
   return picture, [
     Reading(int(row.argmax()), row, digit.image, digit.box, len(rows))

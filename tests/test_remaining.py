@@ -39,8 +39,8 @@ def test_the_page_and_its_table_list_them(found, tmp_path):
   wrong = remaining.find(found)
   images = np.full((5, 4, 4, 1), 200, np.uint8)
   page = remaining.write_page(wrong, images, tmp_path / "report").read_text()
-  assert "2 networks together" in page
-  assert "2 of 5 test examples are wrong, 40.00%" in page
+  assert "The mean of 2 networks" in page
+  assert "is wrong for 2 of 5 test examples, 40.00%" in page
   assert "yes read as no" in page
   with (tmp_path / "report" / "remaining.csv").open() as file:
     rows = list(csv.DictReader(file))
@@ -67,8 +67,8 @@ def test_labels_that_are_known_to_be_wrong_check_the_suspicions(found, tmp_path,
   known = {100 + place: zlib.crc32(images[place].tobytes()) for place in (1, 3, 4)}
   monkeypatch.setattr(known_errors, "_KNOWN", known)
   page = remaining.write_page(wrong, images, tmp_path / "report").read_text()
-  assert "didn't agree with 3 labels of MNIST" in page.replace("&#x27;", "'")
-  assert "The networks get 2 of these wrong, and 1 are among the suspect ones." in page
+  assert "for 3 labels of MNIST, most annotators" in page.replace("&#x27;", "'")
+  assert "The networks get 2 of these wrong; 1 of them are suspect here." in page
   assert "suspect, known error" in page
   with (tmp_path / "report" / "remaining.csv").open() as file:
     assert [row["known error"] for row in csv.DictReader(file)] == ["known error"] * 2

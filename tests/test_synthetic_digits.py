@@ -59,7 +59,7 @@ def test_images_are_white_ink_on_black(train):
   assert images.dtype == np.uint8
   assert labels.dtype == np.int64
   assert images.max() == 255
-  # MNIST's mean grey level is 0.1307, and four fifths of its pixels are paper.
+  # MNIST's mean gray level is 0.1307, and four fifths of its pixels are paper.
   assert 0.11 < images.mean() / 255 < 0.16
   assert 0.7 < (images < 8).mean() < 0.9
   # Anti-aliasing: a good part of the ink is neither black nor white.

@@ -130,7 +130,7 @@ def _fog(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def _spatter(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """An eighth of the image under dark grey drops."""
+  """An eighth of the image under dark gray drops."""
   noise = ndimage.gaussian_filter(generator.standard_normal(images.shape), (0, 1.5, 1.5))
   drops = noise > np.quantile(noise, 7 / 8, axis=(1, 2), keepdims=True)
   return np.where(drops, 0.25, images).astype(np.float32)

@@ -42,7 +42,7 @@ class DrawnConfig(tfds.core.BuilderConfig):
 
 
 class DrawnDataset(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-  """A dataset of 28x28 grey images that needs no network, in any size.
+  """A dataset of 28x28 gray images that needs no network, in any size.
 
   Examples have an "image", uint8 (28, 28, 1) in [0, 255], and a "label", int64. An example depends
   only on its split and its index, so a larger size contains all examples of a smaller one.

@@ -233,7 +233,7 @@ def _files_by_class(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
 def _load(path: Path, files: Sequence[tuple[Path, int]]) -> tuple[np.ndarray, np.ndarray]:
   """Reads pictures, which must be of one size: uint8 [N, height, width, 1 or 3], and labels.
 
-  They are grey unless one has a color.
+  They are gray unless one has a color.
   """
   first, _ = files[0]
   shape: tuple[int, ...] | None = None
@@ -246,8 +246,8 @@ def _load(path: Path, files: Sequence[tuple[Path, int]]) -> tuple[np.ndarray, np
         f"{file.relative_to(path)} is {_size(picture.shape)}, and {first.relative_to(path)} "
         f"{_size(shape)}; scale all pictures to one size"
       )
-    is_grey = (picture == picture[..., :1]).all()
-    pictures.append(picture[..., :1] if is_grey else picture)
+    is_gray = (picture == picture[..., :1]).all()
+    pictures.append(picture[..., :1] if is_gray else picture)
   if any(picture.shape[-1] == 3 for picture in pictures):
     pictures = [np.broadcast_to(picture, shape) for picture in pictures if shape]
   return np.stack(pictures), np.array([label for _, label in files], np.int64)

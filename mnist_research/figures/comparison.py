@@ -38,7 +38,7 @@ from mnist_research.figures.curves import (
   write_panel_name,
 )
 
-# The best configs are colored, the others grey: nobody can distinguish more colors.
+# The best configs are colored, the others gray: nobody can distinguish more colors.
 COLORS = (BLUE, VERMILION, GREEN, "#B5568F", "#C98500", "#3AA0D8", "#6B4C9A", "#7A5230")
 OTHERS = "#A9B2BD"
 # In inches.
@@ -187,8 +187,8 @@ def compared_curves(configs: Sequence[Compared], *, title: str) -> Figure:
     axes.set_xlabel("epoch", color=MUTED, fontsize=TEXT_POINTS)
   else:
     write(figure, 3.0, 1.5, "Nothing recorded", color=MUTED, fontsize=13, ha="center")
-  grey = f" · grey: those after the first {len(COLORS)}" if len(configs) > len(COLORS) else ""
-  write_header(figure, title, "line: mean over seeds · band: lowest to highest" + grey)
+  gray = f" · gray: those after the first {len(COLORS)}" if len(configs) > len(COLORS) else ""
+  write_header(figure, title, "line: mean over seeds · band: lowest to highest" + gray)
   return figure
 
 

@@ -33,7 +33,7 @@ ERROR_COLORS = LinearSegmentedColormap.from_list(
 def confusion_matrix(matrix: np.ndarray, *, label_names: Sequence[str], title: str) -> Figure:
   """Draws counts of true against predicted labels, with the accuracy of every class.
 
-  Errors have their own color scale and the diagonal is grey, so that a few errors are visible next
+  Errors have their own color scale and the diagonal is gray, so that a few errors are visible next
   to thousands of right answers. Empty cells are zero. If cells are too small for numbers, as with
   62 classes, a color bar replaces them.
 
@@ -72,7 +72,7 @@ def confusion_matrix(matrix: np.ndarray, *, label_names: Sequence[str], title: s
   numbers = _write_counts(axes, matrix, colors, cell_points)
   _write_class_accuracy(axes, matrix, min(name_points, 10.0))
   write_header(figure, title, _summary(matrix))
-  legend = f"grey: right · orange: errors, darker is more · {'empty' if numbers else 'white'}: none"
+  legend = f"gray: right · orange: errors, darker is more · {'empty' if numbers else 'white'}: none"
   write(figure, left, 0.16, legend, color=MUTED, fontsize=NOTE_POINTS)
   if not numbers:
     _draw_error_scale(figure, left + side - 2.4, norm)
@@ -92,7 +92,7 @@ def _checked_matrix(matrix: np.ndarray, label_names: Sequence[str]) -> np.ndarra
 
 
 def _cell_colors(errors: np.ndarray, norm: PowerNorm) -> np.ndarray:
-  """Returns float [C, C, 3], white where there is no error, grey on the diagonal."""
+  """Returns float [C, C, 3], white where there is no error, gray on the diagonal."""
   colors = ERROR_COLORS(norm(errors))[..., :3]
   colors[errors == 0] = 1.0
   diagonal = np.arange(len(errors))

@@ -165,7 +165,7 @@ def _draw_seen(axes: Axes, left: float, top: float, image: np.ndarray) -> None:
 def _draw_image(
   axes: Axes, image: np.ndarray, left: float, top: float, width: float, height: float
 ) -> None:
-  """Draws grey values, uint8 [h, w], or colors, uint8 [h, w, 3], with a frame."""
+  """Draws gray values, uint8 [h, w], or colors, uint8 [h, w, 3], with a frame."""
   # As colors: a color map would change the values a little.
   colors = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
   extent = (left, left + width, top + height, top)

@@ -113,7 +113,7 @@ def parallel_coordinates(
 
   Args:
     settings: each with a value for every trial.
-    accuracies: of the trials, fractions; NaN, as for a pruned one, is drawn grey. At least one is a
+    accuracies: of the trials, fractions; NaN, as for a pruned one, is drawn gray. At least one is a
       number.
     title: written above.
     summary: written below the title.

@@ -26,7 +26,7 @@ _COLORS = LinearSegmentedColormap.from_list("weights", [BLUE, "white", VERMILION
 def weight_grid(weights: np.ndarray, *, title: str) -> Figure:
   """Draws weights as images, all on one scale: blue below zero and orange above it.
 
-  Those for color images are drawn in color, grey at zero.
+  Those for color images are drawn in color, gray at zero.
 
   Args:
     weights: floats [N, height, width, 1 or 3], the weights of one unit or filter each; the first
@@ -55,7 +55,7 @@ def weight_grid(weights: np.ndarray, *, title: str) -> Figure:
   legend = f"blue: down to -{limit:.2g}    white: 0    orange: up to {limit:.2g}"
   if shown.ndim == 4:
     picture = np.nan_to_num(0.5 + 0.5 * picture / limit, nan=1.0)
-    legend = f"each color: dark down to -{limit:.2g}, grey 0, bright up to {limit:.2g}"
+    legend = f"each color: dark down to -{limit:.2g}, gray 0, bright up to {limit:.2g}"
   axes.imshow(
     picture,
     cmap=_COLORS, vmin=-limit, vmax=limit, interpolation="nearest", aspect="auto",

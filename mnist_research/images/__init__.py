@@ -1,11 +1,11 @@
-"""People's pictures of digits: read from files, and prepared as the pictures of MNIST were.
+"""Users' pictures of digits: read from files and preprocessed the way MNIST was.
 
-`read` turns a file into grey values, `find_digits` turns grey values into what a network trained on
-MNIST expects. For networks of other images `crop_and_scale` is all that is done.
+`read` decodes a file to gray values; `find_digits` turns them into images that a network trained
+on MNIST expects. For networks trained on other images, `crop_and_scale` is the only preprocessing.
 
-The preparation follows LeCun, Cortes and Burges's account of the data
-(http://yann.lecun.com/exdb/mnist): the digit fitted into 20 x 20 pixels with its proportions kept,
-grey from anti-aliasing alone, its center of mass at the center of 28 x 28 pixels.
+The preprocessing follows the description by LeCun, Cortes and Burges
+(http://yann.lecun.com/exdb/mnist): the digit is fitted into 20 x 20 pixels at its aspect ratio,
+gray levels come from anti-aliasing only, and the center of mass is at the center of 28 x 28 pixels.
 """
 
 from mnist_research.images.boxes import Box

@@ -1,4 +1,4 @@
-"""Boxes about ink, and which of them make one digit."""
+"""Bounding boxes of ink, grouped into digits and rows of digits."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,19 +6,20 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-# The share of the narrower component's width that overlaps if both are parts of one digit.
+# Two components belong to one digit if they overlap by more than this fraction of the narrower
+# one's width.
 _OVERLAP_SHARE = 1 / 3
-# Parts beside a digit, in shares of the tallest one's height: what is smaller than the first in
-# both directions is a mark, such as a full stop; what is lower than the second and closer than the
-# third is a piece of the digit, such as the bar of a 5.
+# Parts next to a digit, as fractions of the tallest digit's height. Smaller than the first in both
+# directions: a mark, such as a period. Shorter than the second and closer than the third: a piece
+# of the digit, such as the bar of a 5.
 _MARK_SHARE = 1 / 4
 _PIECE_SHARE = 1 / 2
 _PIECE_GAP_SHARE = 1 / 4
-# A gap in a stroke, in shares of the height of the whole.
+# The largest gap in a stroke, as a fraction of the total height.
 _BREAK_SHARE = 1 / 4
-# Two parts above each other that are higher than this, in shares of their width, are two digits.
+# Two stacked parts are two digits if their height exceeds their width by more than this factor.
 _TOWER = 1.9
-# The share of the lower digit's height that it shares with its neighbor in a row.
+# Neighbors in a row overlap vertically by more than this fraction of the shorter one's height.
 _ROW_OVERLAP_SHARE = 0.4
 
 
@@ -31,42 +32,42 @@ class Box(NamedTuple):
   bottom: int
 
   def place(self) -> dict[str, int]:
-    """Returns the box as JSON takes it."""
+    """Returns the box as a dictionary for JSON."""
     return {"x": self.left, "y": self.top, "width": self.width, "height": self.height}
 
   @property
   def width(self) -> int:
-    """The number of columns."""
+    """Width in pixels."""
     return self.right - self.left
 
   @property
   def height(self) -> int:
-    """The number of rows."""
+    """Height in pixels."""
     return self.bottom - self.top
 
   @property
   def side(self) -> int:
-    """The longer side."""
+    """Length of the longer side in pixels."""
     return max(self.width, self.height)
 
 
 def find_boxes(labels: np.ndarray) -> list[Box]:
-  """Returns the box of each of the labels 1, 2, ... in an integer array [h, w]."""
+  """Returns the bounding boxes of labels 1, 2, ... in an integer array [h, w]."""
   slices = ndimage.find_objects(labels)
   return [Box(x.start, y.start, x.stop, y.stop) for y, x in slices]
 
 
 def hull(boxes: Sequence[Box]) -> Box:
-  """Returns the smallest box about all of `boxes`, of which there is one at least."""
+  """Returns the smallest box that contains all `boxes`; there must be at least one."""
   lefts, tops, rights, bottoms = zip(*boxes, strict=True)
   return Box(min(lefts), min(tops), max(rights), max(bottoms))
 
 
 def group_rows(boxes: Sequence[Box]) -> list[list[list[int]]]:
-  """Groups the boxes of connected ink to digits, and those to rows.
+  """Groups the boxes of connected ink into digits, and the digits into rows.
 
   Returns:
-    The indices of each digit's boxes: rows from top to bottom, digits from left to right.
+    Rows from top to bottom; in each, digits from left to right; of each, the indices of its boxes.
   """
   digits = _merge_above(boxes)
   hulls = [_hull_of(boxes, digit) for digit in digits]
@@ -89,8 +90,8 @@ def _hull_of(boxes: Sequence[Box], indices: Sequence[int]) -> Box:
 
 
 def _merge_above(boxes: Sequence[Box]) -> list[list[int]]:
-  """Groups boxes that are above one another and near: parts of one digit."""
-  # Those that end before the next box begins: they are whole.
+  """Groups stacked boxes that are close together: parts of one digit."""
+  # Groups that end to the left of the current box, so they are complete.
   finished: list[list[int]] = []
   groups: list[tuple[Box, list[int]]] = []
   for index in sorted(range(len(boxes)), key=lambda i: boxes[i].left):
@@ -108,7 +109,10 @@ def _merge_above(boxes: Sequence[Box]) -> list[list[int]]:
 
 
 def _is_one_digit(one: Box, other: Box) -> bool:
-  """Tells parts of a digit from digits of two rows, which stand apart or make a tower."""
+  """Whether two boxes are parts of one digit, not digits from two rows.
+
+  Digits from two rows are far apart, or too tall together for their width.
+  """
   if -_gap(one, other) <= _OVERLAP_SHARE * min(one.width, other.width):
     return False
   low, high = sorted([one.height, other.height])
@@ -120,7 +124,7 @@ def _is_one_digit(one: Box, other: Box) -> bool:
 
 
 def _rows(boxes: Sequence[Box]) -> list[list[int]]:
-  """Groups the boxes of digits to rows, each a chain of neighbors at about the same height."""
+  """Groups the boxes of digits into rows, each a chain of neighbors at about the same height."""
   row = list(range(len(boxes)))
   order = sorted(row, key=lambda i: boxes[i].left)
   for place, index in enumerate(order):
@@ -138,12 +142,12 @@ def _is_beside(one: Box, other: Box) -> bool:
 
 
 def _gap(one: Box, other: Box) -> int:
-  """The columns between two boxes, negative where they overlap."""
+  """Returns the number of columns between two boxes, negative if they overlap."""
   return max(one.left, other.left) - min(one.right, other.right)
 
 
 def _gap_down(one: Box, other: Box) -> int:
-  """The rows of pixels between two boxes, negative where they overlap."""
+  """Returns the number of pixel rows between two boxes, negative if they overlap."""
   return max(one.top, other.top) - min(one.bottom, other.bottom)
 
 

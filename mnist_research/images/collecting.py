@@ -1,4 +1,4 @@
-"""The pictures that a user names: files, folders, standard input."""
+"""Loads the pictures that a user names: files, folders, standard input."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,18 +17,18 @@ from mnist_research.runtime import own_data
 from mnist_research.runtime.errors import UserError
 
 STANDARD_INPUT = "-"
-# The most pictures that are held at once, and of how many values: 32 MB of them.
+# The most pictures, and the most pixel values (32 MB), in memory at once.
 _BATCH = 64
 _BATCH_PIXELS = 8_000_000
 
 
 class Picture(NamedTuple):
-  """A picture with something on it.
+  """A picture that isn't blank.
 
   Attributes:
-    file: as it is named.
-    pixels: float32 in [0, 1]: grey values [height, width], or colors [height, width, 3].
-    prepared: what a network is to see of it: the digits, row by row, one at least.
+    file: its name, as the user gave it.
+    pixels: float32 in [0, 1]: gray values [height, width], or colors [height, width, 3].
+    prepared: the network's inputs: at least one digit, in reading order.
   """
 
   file: str
@@ -37,7 +37,7 @@ class Picture(NamedTuple):
 
 
 def in_batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
-  """Yields pictures in lists, of which each takes little memory: of large pictures few at once."""
+  """Yields lists of pictures, limited in number and memory: large pictures come in short lists."""
   batch: list[Picture] = []
   pixels = 0
   for picture in pictures:
@@ -51,22 +51,27 @@ def in_batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
 
 
 def as_picture(name: str, image: np.ndarray) -> Picture:
-  """Returns an image, uint8 [height, width, 1 or 3], as a picture that is prepared as it is."""
+  """Returns a dataset image, uint8 [height, width, 1 or 3], as a picture; it needs no preparation.
+
+  Args:
+    name: the name of the picture.
+    image: the image.
+  """
   height, width, channels = image.shape
   seen = image[..., 0] if channels == 1 else image
   return Picture(name, seen.astype(np.float32) / 255, [Prepared(seen, Box(0, 0, width, height))])
 
 
 def list_files(names: Sequence[str]) -> tuple[list[str], list[str]]:
-  """Puts the pictures in a folder, sorted by name, in the folder's place.
+  """Replaces each folder with the pictures in it, sorted by name.
 
-  Folders within it, and names that begin with a full stop, are skipped.
+  Skips subfolders and names that begin with a dot.
 
   Args:
     names: paths of files and folders; `-` for standard input.
 
   Returns:
-    The files, and what is wrong with each folder that has none.
+    The files, and a message for each folder that can't be read or has no pictures.
   """
   files, problems = [], []
   for name in names:
@@ -79,7 +84,7 @@ def list_files(names: Sequence[str]) -> tuple[list[str], list[str]]:
       problems.append(f"{name} can't be read: {error.strerror}; name another folder")
       continue
     if not found:
-      problems.append(f"{name} holds no picture; name a folder with files of {', '.join(FORMATS)}")
+      problems.append(f"{name} has no pictures; name a folder with {', '.join(FORMATS)} files")
     files.extend(map(str, found))
   return files, problems
 
@@ -91,16 +96,19 @@ def read_files(
   image_shape: tuple[int, int, int] = MNIST_SHAPE,
   several_digits: bool = False,
 ) -> Iterator[Picture]:
-  """Reads pictures and prepares each for a network, one after the other.
+  """Reads pictures and prepares them for a network, one at a time.
 
-  For images as MNIST's the digits are found and prepared; for others the picture is cropped and
-  scaled.
+  For a network with MNIST's image shape, finds and prepares the digits; for any other, crops and
+  scales the picture.
 
   Args:
     files: paths, or `-` for standard input.
-    problems: what is wrong with a file that is skipped is added here.
-    image_shape: height, width and channels of the images that the network takes.
-    several_digits: whether a picture may hold several.
+    problems: a list to which a message is appended for each file that is skipped.
+    image_shape: height, width and channels of the network's input.
+    several_digits: whether a picture may show more than one digit.
+
+  Yields:
+    The pictures that could be read, in order.
   """
   for file in files:
     try:
@@ -116,8 +124,8 @@ def read_files(
       yield Picture(file, pixels, prepared)
 
 
-def _digits(file: str, grey: np.ndarray, *, several: bool) -> list[Prepared]:
-  digits = find_digits(grey)
+def _digits(file: str, gray: np.ndarray, *, several: bool) -> list[Prepared]:
+  digits = find_digits(gray)
   if not digits:
     raise UserError(f"{file} is blank; give a picture of a digit")
   if len(digits) > 1 and not several:
@@ -126,7 +134,7 @@ def _digits(file: str, grey: np.ndarray, *, several: bool) -> list[Prepared]:
 
 
 def refuse_several(file: str, count: int, rows: int = 1) -> str:
-  """Says what is wrong with a picture of several digits where one is asked for."""
+  """Returns the error message for a picture of several digits where one is expected."""
   if rows == 1:
     return f"{file} shows {count} digits; --digits reads them as a number"
   return f"{file} shows {count} digits in {rows} rows; --digits reads a number in each"

@@ -1,7 +1,7 @@
-"""Cuts through ink that may be several digits that touch.
+"""Proposes cuts through ink that may be several touching digits.
 
-A cut is a path from the top to the bottom that goes through little ink. How many digits the ink
-is, only a network can say: it reads the parts and the whole.
+A cut is a path from top to bottom through little ink. Only a network can decide how many digits
+there are: it reads the parts and the whole.
 """
 
 import itertools
@@ -14,47 +14,46 @@ from mnist_research.images import mnist_style
 from mnist_research.images.boxes import Box
 from mnist_research.images.prepared import Prepared
 
-# Ink that is narrower than this, in shares of its height, is not cut: only two 1s would be.
+# Ink narrower than this fraction of its height isn't cut: only two 1s would fit in it.
 _NARROWEST = 0.75
-# The height at which a cut is looked for.
+# The height in pixels to which ink is scaled before searching for cuts.
 _HEIGHT = 48
-# Where cuts pass at half height, in shares of the width, and how many are proposed.
+# Where cuts pass at half height, as fractions of the width, and the most that are proposed.
 _PLACES = np.linspace(0.2, 0.8, 13)
 _MOST = 8
-# Cuts that are closer together than this, in pixels, are one.
+# Cuts closer together than this, in pixels, count as one.
 _DISTANCE = 2.5
-# The most ink that a cut goes through, in shares of the height: two strokes.
+# The most ink a cut may cross, as a fraction of the height: two strokes.
 _MOST_INK = 0.5
-# What a step through paper costs, in shares of one through ink, and a step aside.
+# The costs of a step through paper and of a step sideways, relative to a step through ink.
 _PAPER = 0.02
 _ASIDE = 0.005
-# The level of ink above which a pixel belongs to a stroke.
+# The ink value above which a pixel belongs to a stroke.
 _STROKE = 0.33
-# The least height of a part, in shares of the whole's.
+# The least height of a part, as a fraction of the total height.
 _LOWEST_PART = 0.4
-# Stretches of ink or paper along a cut that are shorter than this, in shares of its height, are
-# none.
+# Runs of ink or paper along a cut shorter than this fraction of its height are ignored.
 _SHORTEST = 0.05
-# What speaks against a cut, in log odds: from the start, for ink as long as it is high, and for
-# each stroke but one.
+# The prior against a cut, in log odds: in any case, for a cut through ink over its whole height,
+# and for each stroke crossed after the first.
 _DOUBT = 0.5
 _DOUBT_OF_INK = 4.0
 _DOUBT_OF_STROKES = 2.0
-# What speaks against several digits in narrow ink: the least width of most digits, in shares of
-# their height, and the doubt where the ink is narrower by a height.
+# The prior against several digits in narrow ink: the least width of most digits, as a fraction of
+# their height, and the doubt in log odds per missing width of one height.
 _WIDTH_OF_DIGITS = 0.55
 _DOUBT_OF_NARROW = 16.0
-# The most doubt with which a number of digits is considered, and the most digits.
+# A count of digits is considered up to this doubt and this count.
 _MOST_DOUBT = 6.0
 _MOST_DIGITS = 4
 
 
 class Cut(NamedTuple):
-  """A way to cut a digit.
+  """One way to cut ink into digits.
 
   Attributes:
-    parts: from left to right, two at least. Several cuts have parts in common.
-    doubt: how much surer, in log odds, the parts must be than the whole.
+    parts: at least two parts, from left to right. Several cuts may share parts.
+    doubt: by how much the log odds of the parts must exceed those of the whole.
   """
 
   parts: tuple[Prepared, ...]
@@ -62,16 +61,16 @@ class Cut(NamedTuple):
 
 
 def is_wide(ink: np.ndarray) -> bool:
-  """Whether ink, an array [h, w], is as wide as two digits may be."""
+  """Whether ink, an array [h, w], is wide enough for two digits."""
   height, width = ink.shape
   return width >= _NARROWEST * height
 
 
 def propose_cuts(digit: Prepared) -> list[Cut]:
-  """Proposes how to cut a digit, from top to bottom, where it holds together least.
+  """Proposes cuts from top to bottom where the strokes are connected least.
 
   Returns:
-    The cuts; none for a digit that is narrow, or was in MNIST's style already.
+    The cuts; an empty list if the digit is narrow or was already in MNIST's style.
   """
   ink = digit.ink
   if ink is None or not is_wide(ink):
@@ -99,21 +98,27 @@ def propose_cuts(digit: Prepared) -> list[Cut]:
 
 
 def _scaled(ink: np.ndarray) -> np.ndarray:
-  """Scales ink to the height at which cuts are looked for."""
+  """Scales ink to the height at which cuts are searched."""
   height, width = ink.shape
   size = max(4, round(_HEIGHT * width / height)), _HEIGHT
   return np.asarray(Image.fromarray(ink.astype(np.float32)).resize(size, Image.Resampling.BOX))
 
 
 def _stretched(seam: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Returns a seam, columns of scaled ink, as columns of ink of a height and width."""
+  """Converts a seam from columns of the scaled ink to columns of the original ink."""
   scale = height / _HEIGHT
   rows = np.minimum((np.arange(height) + 0.5) / scale, _HEIGHT - 1).astype(int)
   return np.clip(np.rint((seam[rows] + 0.5) * scale), 0, width - 1).astype(int)
 
 
 def _part(whole: Prepared, begin: np.ndarray, end: np.ndarray) -> Prepared | None:
-  """Returns the part of a digit from one column in each row to another; None if it is low."""
+  """Returns the part of a digit between two seams, or None if it is too short.
+
+  Args:
+    whole: the digit.
+    begin: the first column of each row, int [h].
+    end: the column after the last of each row, int [h].
+  """
   assert whole.ink is not None
   columns = np.arange(whole.ink.shape[1])
   ink = np.where((columns >= begin[:, None]) & (columns < end[:, None]), whole.ink, 0)
@@ -139,7 +144,7 @@ def _doubt(ink: np.ndarray, seam: np.ndarray) -> float:
 
 
 def _count_strokes(along: np.ndarray) -> int:
-  """Counts the strokes that a cut goes through, given the ink along it, float [h]."""
+  """Counts the strokes that a cut crosses, given the ink along it, float [h]."""
   edges = np.flatnonzero(np.diff(np.concatenate([[False], along > _STROKE, [False]])))
   least = _SHORTEST * len(along)
   count, last = 0, -np.inf
@@ -152,7 +157,7 @@ def _count_strokes(along: np.ndarray) -> int:
 
 
 def _seams(ink: np.ndarray) -> list[np.ndarray]:
-  """Finds the paths through scaled ink from top to bottom, those through the least ink first."""
+  """Returns paths through scaled ink from top to bottom, sorted by the ink they cross."""
   costs = ink + _PAPER
   (down, from_top), (up, from_bottom) = _paths(costs), _paths(costs[::-1])
   middle = _HEIGHT // 2
@@ -160,7 +165,7 @@ def _seams(ink: np.ndarray) -> list[np.ndarray]:
   through = down[middle] + up[behind] - costs[middle]
   found: list[tuple[float, np.ndarray]] = []
   for place in _PLACES:
-    # The best of the columns about the place.
+    # The cheapest column near the place.
     first, last = (round((place + side * 0.025) * ink.shape[1]) for side in (-1, 1))
     column = first + int(through[first : max(last, first + 1)].argmin())
     above = _follow(from_top, middle, column)[::-1]
@@ -173,7 +178,7 @@ def _seams(ink: np.ndarray) -> list[np.ndarray]:
 
 
 def _paths(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the least cost of a path from the top to each pixel, and its last step, -1 to 1."""
+  """Returns the lowest cost of a path from the top to each pixel, and its last step, -1 to 1."""
   totals, steps = costs.copy(), np.zeros(costs.shape, int)
   columns = np.arange(costs.shape[1])
   for row in range(1, len(costs)):

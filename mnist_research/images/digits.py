@@ -1,4 +1,4 @@
-"""The digits of a picture."""
+"""Finds the digits in a picture."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ from mnist_research.images.prepared import Prepared
 
 
 def find_digits(picture: np.ndarray) -> list[Prepared]:
-  """Finds the digits of a picture and prepares each as MNIST was.
+  """Finds the digits in a picture and prepares each the way MNIST was.
 
-  Dark ink on light paper and the reverse, uneven light, any size and place are taken; specks and
-  marks such as a full stop are left out. Digits that touch are taken for one, which can be cut. A
-  picture that already is as MNIST's are, or its negative, stays as it is.
+  Handles dark ink on light paper and the reverse, uneven light, and any size and position; ignores
+  specks and marks such as a period. Touching digits are returned as one, which can be cut. A
+  picture in MNIST's style, or its negative, is returned unchanged.
 
   Args:
-    picture: grey values, float [height, width] in [0, 1].
+    picture: gray values, float [height, width] in [0, 1].
 
   Returns:
     The digits, row by row, from left to right; empty if the picture is blank.
@@ -37,16 +37,16 @@ def find_digits(picture: np.ndarray) -> list[Prepared]:
 
 
 def tallest(digits: Sequence[Prepared]) -> Prepared:
-  """Returns the digit that a picture of one is taken to show; the others are strays."""
+  """Returns the tallest digit: in a picture of a single digit, the others are stray marks."""
   return max(digits, key=lambda digit: digit.box.height)
 
 
 def _prepared(ink: Ink, components: Sequence[int], shape: tuple[int, ...], row: int) -> Prepared:
-  """Prepares the digit made of some components of a picture of a shape."""
+  """Prepares the digit that consists of the given components of the ink."""
   left, top, right, bottom = hull([ink.boxes[index] for index in components])
   window = np.s_[top:bottom, left:right]
   own = np.isin(ink.labels[window], np.add(components, 1))
-  # With the paler rims of the strokes, which the threshold cut off.
+  # Includes the paler edges of the strokes, which are below the threshold.
   own = ndimage.binary_dilation(own, np.ones((3, 3), bool))
   values = np.where(own, ink.values[window], 0)
   image = mnist_style.draw(values)

@@ -1,4 +1,4 @@
-"""The ink of a picture: even light, little noise, a threshold, connected components."""
+"""Segments ink from paper: even out the light, denoise, threshold, label connected components."""
 
 from typing import NamedTuple
 
@@ -9,49 +9,50 @@ from scipy import ndimage
 from mnist_research.images.boxes import Box, find_boxes
 from mnist_research.images.rules import without_rules
 
-# The longest side on which ink is looked for: a digit of a twentieth of the picture still has 20
-# pixels, a line of one pixel in a picture of 4,000 still a ninth of its contrast, and a camera's
-# 640 x 480 pixels take a quarter of the time.
+# Pictures are reduced to this longest side before segmentation. A digit one twentieth as large as
+# the picture still has 20 pixels, a one-pixel line in a picture of 4,000 pixels keeps a ninth of
+# its contrast, and a camera's 640 x 480 frame takes a quarter of the time.
 _WORKING_SIDE = 480
-# The longest side on which the light is estimated: strokes are a few pixels, noise averages out.
+# The longest side at which the light is estimated: strokes are a few pixels wide, and noise
+# averages out.
 _LIGHT_SIDE = 64
-# The window that no stroke fills, and of which most is paper, in shares of the longest side.
+# A window that is mostly paper and that no stroke fills, as a fraction of the longest side.
 _LIGHT_WINDOW = 0.4
-# The noise above which a picture was photographed. Drawings have none, and often thick strokes,
-# which may be most of a window.
+# Above this noise level a picture is treated as a photograph. Drawings have no noise, and often
+# strokes so thick that they fill most of a window.
 _PHOTO_NOISE = 1 / 3000
-# The standard deviation of the filter against noise, in shares of the longest side.
+# The standard deviation of the denoising filter, as a fraction of the longest side.
 _SMOOTHING_SHARE = 1 / 400
-# Contrasts, of 1 between black and white, below which there is no ink but paper and shadow.
+# Below this contrast (black to white is 1) a photograph has only paper and shadows, no ink.
 _MIN_CONTRAST = 0.06
-# The same in a drawing, which has neither noise nor shadows.
+# The same for a drawing, which has neither noise nor shadows.
 _MIN_DRAWN_CONTRAST = 0.03
-# Standard deviations of the noise above which a pixel may be ink; noise alone gets 3 in 100,000
-# pixels there.
+# How many standard deviations of the noise a pixel must exceed to be ink: noise alone does so in 3
+# of 100,000 pixels.
 _NOISE_DEVIATIONS = 4.0
-# The share of the ink's level above which a pixel is ink: holds weak pressure, leaves rules out.
-# Of a photograph, whose light is known better, the weaker strokes are held as well.
+# The fraction of the ink level above which a pixel is ink: low enough for light pressure, high
+# enough to exclude ruled lines. Lower for photographs, where the light is estimated better.
 _INK_SHARE = 0.45
 _PHOTO_INK_SHARE = 0.33
-# The same share for lines that are printed on the paper.
+# The same fraction for lines printed on the paper.
 _PALE_SHARE = 0.15
-# The least side of a digit, in shares of the picture's and in pixels.
+# The smallest digit, as a fraction of the picture's side and in pixels.
 _MIN_DIGIT_SHARE = 1 / 40
 _MIN_DIGIT_PIXELS = 3
-# The largest side of a speck, in shares of the largest component's side.
+# The largest speck, as a fraction of the largest component's side.
 _SPECK_SHARE = 0.1
-# The share of its box that a table's edge or a shadow in the picture's corner fills.
+# The fraction of its box that a table edge or a shadow in the corner of the picture fills.
 _SOLID_SHARE = 0.35
 
 
 class Ink(NamedTuple):
-  """The ink of a picture, on a copy reduced by a whole factor.
+  """The ink of a picture, at a resolution reduced by an integer factor.
 
   Attributes:
-    values: float32 [h, w], 0 for paper and 1 for ink.
-    labels: int32 [h, w], the component of each pixel: i + 1 for that of box i.
-    boxes: of each component, in pixels of the copy.
-    factor: pixels of the picture to one of the copy.
+    values: float32 [h, w], from 0 (paper) to 1 (ink).
+    labels: int32 [h, w], the component of each pixel: i + 1 for box i, 0 for paper.
+    boxes: the bounding box of each component, in pixels of the reduced copy.
+    factor: the reduction factor.
   """
 
   values: np.ndarray
@@ -61,13 +62,13 @@ class Ink(NamedTuple):
 
 
 def find_ink(picture: np.ndarray) -> Ink:
-  """Finds the ink: threshold after Otsu, in components without specks.
+  """Finds the ink by Otsu's threshold and labels its components, without specks.
 
   Args:
-    picture: grey values, float [height, width] in [0, 1].
+    picture: gray values, float [height, width] in [0, 1].
 
   Returns:
-    The ink; without any box if the picture is blank.
+    The ink; it has no boxes if the picture is blank.
   """
   copy, factor = reduce(picture, _WORKING_SIDE)
   is_photo = _noise(copy) > _PHOTO_NOISE
@@ -89,10 +90,10 @@ def reduce(picture: np.ndarray, side: int) -> tuple[np.ndarray, int]:
 
   Args:
     picture: float [height, width], or [height, width, 3].
-    side: the most pixels of a side.
+    side: the longest side allowed, in pixels.
 
   Returns:
-    float32 [h, w] or [h, w, 3], and the side of a block in pixels of the picture.
+    The reduced picture, float32 [h, w] or [h, w, 3], and the reduction factor.
   """
   if picture.ndim == 3:
     channels = [reduce(channel, side) for channel in np.moveaxis(picture, -1, 0)]
@@ -103,17 +104,16 @@ def reduce(picture: np.ndarray, side: int) -> tuple[np.ndarray, int]:
 
 
 def _even_photo(picture: np.ndarray) -> np.ndarray:
-  """Returns how much each pixel of a photograph differs from its paper, positive for ink.
+  """Subtracts the paper from a photograph, so that ink is positive.
 
-  The paper is the median about each pixel, which follows shadows and darker corners as no plane
-  does.
+  The paper is the local median, which follows shadows and vignetting where a plane can't.
   """
   small, _ = reduce(picture, _LIGHT_SIDE)
   reach = _light_window(small) // 2
   windows = np.lib.stride_tricks.sliding_window_view(
     np.pad(small, reach, mode="edge"), (2 * reach + 1, 2 * reach + 1)
   )
-  # Light changes slowly: half of the rows and columns tell as much.
+  # Light changes slowly, so every second row and column is enough.
   medians = np.median(windows[::2, ::2, ::2, ::2], axis=(2, 3))
   light = ndimage.gaussian_filter(_enlarged(medians, small.shape), 2.0, mode="nearest")
   rest = picture - _enlarged(light, picture.shape)
@@ -121,11 +121,11 @@ def _even_photo(picture: np.ndarray) -> np.ndarray:
 
 
 def _even_drawing(picture: np.ndarray) -> np.ndarray:
-  """Returns how much each pixel of a drawing differs from its paper, positive for ink.
+  """Subtracts the paper from a drawing, so that ink is positive.
 
-  Most of the border is paper, and most of the inside, which gives a plane. The differences from it
-  are skewed towards the ink, which tells dark ink from light. What the plane leaves of the light is
-  found by a morphological opening with a window that no stroke fills.
+  Most of the border and most of the interior are paper, so a plane is fitted to both. The skew of
+  the residuals shows whether the ink is dark or light. A morphological opening, with a window that
+  no stroke fills, estimates what the plane misses.
   """
   small, _ = reduce(picture, _LIGHT_SIDE)
   small_plane, plane = _paper_plane(small, picture.shape)
@@ -142,7 +142,7 @@ def _light_window(small: np.ndarray) -> int:
 
 
 def _ink_sign(rest: np.ndarray) -> np.float32:
-  """Returns -1 for dark ink, 1 for light ink: differences from the paper lean to its side."""
+  """Returns -1 for dark ink, 1 for light ink, from the skew of the differences from the paper."""
   return np.float32(1 if (rest * rest * rest).sum() > 0 else -1)
 
 
@@ -154,11 +154,11 @@ def _enlarged(small: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _paper_plane(small: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
   """Fits a plane to the paper of `small`.
 
-  The border counts for half: it alone is paper about a thick digit that is cut closely, and the
-  inside alone where a table's edge is in the picture.
+  Border and interior have equal weight: around a tightly cropped thick digit only the border is
+  paper, and with a table edge in the picture only the interior is.
 
   Returns:
-    The plane over `small`, and over a picture of the given shape.
+    The plane at the resolution of `small`, and at the given shape.
   """
   rows, columns = _coordinates(small.shape)
   grid = np.stack([np.ones(small.shape), *np.broadcast_arrays(rows, columns)], -1).reshape(-1, 3)
@@ -167,7 +167,7 @@ def _paper_plane(small: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray,
   shares = np.where(border, 1 / border.sum(), 1 / max(1, (~border).sum())).ravel()
   values = small.ravel().astype(np.float64)
   weights = shares
-  # Least absolute differences by reweighted least squares: as robust as a median.
+  # Least absolute deviations by iteratively reweighted least squares: as robust as a median.
   for _ in range(10):
     weighted = grid.T * weights
     plane = np.linalg.pinv(weighted @ grid) @ (weighted @ values)
@@ -178,7 +178,7 @@ def _paper_plane(small: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray,
 
 
 def _coordinates(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-  """Returns rows [height, 1] and columns [1, width], both in (-1, 1) whatever the size."""
+  """Returns row [height, 1] and column [1, width] coordinates, normalized to (-1, 1)."""
   rows, columns = (
     ((2 * np.arange(size) + 1) / size - 1).astype(np.float32) for size in (shape[0], shape[1])
   )
@@ -186,10 +186,10 @@ def _coordinates(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _smooth(picture: np.ndarray) -> tuple[np.ndarray, float]:
-  """Takes most noise from a picture; returns the standard deviation of the rest as well."""
+  """Denoises a picture; returns it and the standard deviation of the remaining noise."""
   noise = _noise(picture)
   radius = _SMOOTHING_SHARE * max(picture.shape)
-  # What a drawing program made has no noise, and may have lines of one pixel.
+  # The output of a drawing program has no noise, and may have one-pixel lines.
   if noise < 1 / 255:
     return picture, noise
   smooth = ndimage.gaussian_filter(picture, radius, mode="nearest")
@@ -199,18 +199,19 @@ def _smooth(picture: np.ndarray) -> tuple[np.ndarray, float]:
 def _ink_level(
   flat: np.ndarray, noise: float, share: float, least: float
 ) -> tuple[float, float, float]:
-  """Returns the level of the ink, 0 if there is none, and thresholds between paper and ink.
-
-  The first is that of the ink, the second that of paler lines on the paper.
+  """Returns the ink level, and the thresholds for ink and for paler lines on the paper.
 
   Args:
-    flat: floats [h, w], how much each pixel differs from its paper.
-    noise: the standard deviation of that.
-    share: of the level, above which a pixel is ink.
-    least: the least level of ink.
+    flat: float [h, w], the difference of each pixel from its paper.
+    noise: the standard deviation of the noise in `flat`.
+    share: a pixel above this fraction of the ink level is ink.
+    least: the lowest ink level.
+
+  Returns:
+    The level, 0 if there is no ink; the threshold of ink; the threshold of paler lines.
   """
-  # Paper is the majority in most pictures, but not in those that are cut closely. Every other
-  # pixel tells as much, and sorting is what takes the time.
+  # Paper is the majority in most pictures, but not in tightly cropped ones. Every second pixel is
+  # enough; sorting dominates the time.
   paper = float(np.quantile(flat[::2, ::2], 0.25))
   floor = paper + max((_NOISE_DEVIATIONS + 0.67) * noise, least / 2)
   candidates = flat[flat > floor]
@@ -221,19 +222,19 @@ def _ink_level(
 
 
 def _noise(picture: np.ndarray) -> float:
-  """Estimates the noise's standard deviation from the smaller differences of neighbours."""
+  """Estimates the standard deviation of the noise from small differences of adjacent pixels."""
   if picture.shape[1] < 2:
     return 0.0
   differences = np.abs(np.diff(picture[::4], axis=1))
-  # 40 % of a normal variable's absolute values are below 0.524 deviations; differences of two
-  # have sqrt(2) times theirs. Edges of strokes are hardly ever as many as the other 60 %.
+  # 40% of a normal variable's absolute values are below 0.524 standard deviations, and a difference
+  # of two has sqrt(2) times the deviation. Stroke edges rarely make up the other 60%.
   return float(np.quantile(differences, 0.4)) / (0.524 * 2**0.5)
 
 
 def _otsu(values: np.ndarray) -> float:
-  """Returns the least value of the upper of the two classes that part best (Otsu 1979)."""
+  """Returns the lowest value of the upper class in Otsu's split into two classes (1979)."""
   values = np.sort(values).astype(np.float64)
-  # Of each value, how many are below it, and their sum.
+  # For each value, the number of values below it, and their sum.
   below = np.arange(values.size)
   sums = np.cumsum(values) - values
   means_below = sums / np.maximum(below, 1)
@@ -246,7 +247,7 @@ def _components(mask: np.ndarray) -> tuple[np.ndarray, list[Box]]:
   """Labels the connected components of ink and drops specks.
 
   Returns:
-    int32 labels, i + 1 for the component of box i, and the boxes.
+    Labels, int32 [h, w], i + 1 for the component of box i; and the boxes.
   """
   labels, _ = ndimage.label(mask, np.ones((3, 3), int))
   boxes = find_boxes(labels)
@@ -263,10 +264,13 @@ def _components(mask: np.ndarray) -> tuple[np.ndarray, list[Box]]:
 
 
 def _surroundings(labels: np.ndarray, boxes: list[Box]) -> np.ndarray:
-  """Tells components that are a table's edge, a shadow or a frame about the paper.
+  """Marks components that are a table edge, a shadow, or a frame around the paper.
 
-  Those hold a corner of the picture, which a digit hardly does unless it is all there is, and are
-  solid or hold another corner but one.
+  Such a component covers a corner of the picture, which a digit rarely does unless it fills the
+  picture, and it is solid or covers at least three corners.
+
+  Returns:
+    bool [boxes].
   """
   result = np.zeros(len(boxes), bool)
   corners = labels[[0, 0, -1, -1], [0, -1, 0, -1]]

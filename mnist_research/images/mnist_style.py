@@ -1,4 +1,4 @@
-"""Ink made into an image as MNIST's are."""
+"""Renders ink as an image in MNIST's style."""
 
 import numpy as np
 from PIL import Image
@@ -6,27 +6,26 @@ from scipy import ndimage
 
 from mnist_research.images.boxes import find_boxes
 
-# Height, width and channels of MNIST's images, and so of what is made of people's digits.
+# Height, width and channels of MNIST's images, and of the images made from users' pictures.
 MNIST_SHAPE = (28, 28, 1)
 
-# The frame, the box within it that the digit fills, and the pixel of its center of mass. Rounded,
-# that pixel is 14 in both directions throughout MNIST: its shifts were whole pixels.
+# The image, the box that the digit fills, and the pixel of its center of mass. Rounded, that pixel
+# is 14 in both directions throughout MNIST, whose digits were shifted by whole pixels.
 _FRAME = MNIST_SHAPE[0]
 _BOX = 20
 _CENTER = 14
 
-# Pixels of the canvas on which strokes are thickened for each of the 20 x 20.
+# Canvas pixels per pixel of the 20 x 20 box; strokes are thickened on the canvas.
 _OVERSAMPLING = 5
-# In pixels of the 20 x 20: 4 in 5 of MNIST's digits have wider strokes than this.
+# In pixels of the 20 x 20 box: 4 of 5 MNIST digits have wider strokes.
 _MIN_STROKE = 2.0
 
 
 def already_mnist(picture: np.ndarray) -> np.ndarray | None:
-  """Returns a picture, or its negative, as uint8 [28, 28] if that already is in MNIST's style.
+  """Returns a picture, or its negative, as uint8 [28, 28] if it is in MNIST's style, else None.
 
-  That is: 28 x 28, black but for a minority of pixels, the others in a box of which the longer side
-  is 20, their center of mass where MNIST has it, and white among them. It holds for all but 18 of
-  MNIST's 70,000.
+  The style: 28 x 28 pixels, mostly black, some white; the box of the others has a longer side of
+  20, and their center of mass is MNIST's. All but 18 of MNIST's 70,000 images pass.
   """
   if picture.shape != (_FRAME, _FRAME):
     return None
@@ -43,10 +42,10 @@ def already_mnist(picture: np.ndarray) -> np.ndarray | None:
 
 
 def draw(ink: np.ndarray) -> np.ndarray:
-  """Draws a digit as MNIST's are.
+  """Draws a digit in MNIST's style.
 
   Args:
-    ink: float [h, w] between 0 for paper and 1 for ink, cut closely about the digit.
+    ink: float [h, w] from 0 (paper) to 1 (ink), cropped to the digit.
 
   Returns:
     uint8 [28, 28], white on black.
@@ -55,12 +54,12 @@ def draw(ink: np.ndarray) -> np.ndarray:
 
 
 def _fit(ink: np.ndarray) -> np.ndarray:
-  """Fits ink, float [h, w] in [0, 1], into 20 x 20; returns float32 with one side of 20."""
+  """Scales ink, float [h, w] in [0, 1], to a longer side of 20; returns float32."""
   canvas = _canvas(ink)
-  # Of two digits one may be paler, and scaling pales fine lines.
+  # One of two digits may be paler, and scaling makes fine lines paler.
   canvas = canvas / np.median(canvas[canvas > canvas.max() / 2])
-  # A quarter and three quarters: the edge stays where it was, and soft rims become as narrow as
-  # those of the black and white scans that MNIST was made of.
+  # Clipping at 1/4 and 3/4 keeps edges in place and makes soft ones as sharp as in the black and
+  # white scans that MNIST was made from.
   canvas = np.clip(2 * canvas - 0.5, 0, 1)
   missing = _OVERSAMPLING * _MIN_STROKE - _stroke(canvas > 0.5)
   if missing > 0:
@@ -69,7 +68,7 @@ def _fit(ink: np.ndarray) -> np.ndarray:
 
 
 def _canvas(ink: np.ndarray) -> np.ndarray:
-  """Scales ink to a longest side of 100; hairlines keep their darkness, and so widen."""
+  """Scales ink to a longest side of 100; hairlines stay dark and therefore become wider."""
   side = _BOX * _OVERSAMPLING
   factor = max(ink.shape) // side
   if factor > 1:
@@ -81,15 +80,15 @@ def _canvas(ink: np.ndarray) -> np.ndarray:
 
 
 def _resize(image: np.ndarray, side: int, method: Image.Resampling) -> np.ndarray:
-  """Scales the longer side to `side` and keeps the proportions."""
+  """Scales the longer side to `side` and keeps the aspect ratio."""
   height, width = (max(1, round(size * side / max(image.shape))) for size in image.shape)
   return np.asarray(Image.fromarray(image.astype(np.float32)).resize((width, height), method))
 
 
 def _stroke(mask: np.ndarray) -> float:
-  """Estimates the width of strokes: in one w pixels wide, distances to its edge average w / 4."""
+  """Estimates the stroke width: in a stroke of width w, the mean distance to its edge is w / 4."""
   distances = ndimage.distance_transform_edt(np.pad(mask, 1))
-  # Distances are to the next pixel's center, half a pixel beyond the edge.
+  # Distances go to the nearest pixel center, half a pixel beyond the edge.
   return 4 * (float(distances[distances > 0].mean()) - 0.5) if mask.any() else 0.0
 
 
@@ -102,10 +101,10 @@ def _thicken(image: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _frame(digit: np.ndarray) -> np.ndarray:
-  """Puts a digit's center of mass at MNIST's, and its darkest ink at white."""
+  """Centers a digit by its center of mass and scales its darkest ink to white."""
   image = np.zeros((_FRAME, _FRAME), np.uint8)
   center = ndimage.center_of_mass(digit)
-  # A whole shift, as in MNIST: the grey values stay those of the anti-aliasing.
+  # An integer shift, as in MNIST, keeps the gray values of the anti-aliasing.
   top, left = (
     int(np.clip(round(_CENTER - middle), 0, _FRAME - size))
     for middle, size in zip(center, digit.shape, strict=True)

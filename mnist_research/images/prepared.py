@@ -1,4 +1,4 @@
-"""What a network is to see of a digit."""
+"""A digit, prepared as input for a network."""
 
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ from mnist_research.images.boxes import Box
 
 
 class Prepared(NamedTuple):
-  """A digit as MNIST would have it.
+  """A digit in MNIST's style.
 
   Attributes:
     image: uint8 [28, 28], white on black.
-    box: where the digit stands, in pixels of the picture.
-    row: which of the picture's rows of digits it stands in, from the top, from 0.
-    ink: what the image was made of if that is wide enough for two digits that touch, float [h, w]
-      between 0 for paper and 1 for ink; None otherwise.
+    box: the digit's bounding box, in pixels of the picture.
+    row: the index of its row of digits, counted from the top.
+    ink: the ink that the image was made from, float [h, w] from 0 (paper) to 1 (ink), if it is wide
+      enough for two touching digits; otherwise None.
   """
 
   image: np.ndarray

@@ -1,4 +1,4 @@
-"""From a file to grey values or colors."""
+"""Decodes picture files to gray values or colors."""
 
 import contextlib
 import io
@@ -14,44 +14,44 @@ from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import stderr_to
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
-# The size of the largest cameras' pictures. In color they take half a gigabyte while they are
-# read, and a whole one with transparency.
+# The resolution of the largest cameras. Reading such a picture takes half a gigabyte in color, and
+# a gigabyte with transparency.
 _MAX_PIXELS = 50_000_000
-# Of 16 bits and four channels, uncompressed: the most that is taken from a pipe.
+# The most that is read from a pipe: 16 bits and four channels, uncompressed.
 _MAX_BYTES = 8 * _MAX_PIXELS
-# Pillow's modes of 32 bits for a grey value: there is no agreement on which of them is white.
+# Pillow's modes with 32 bits per gray value: files disagree on which value is white.
 _WIDE_MODES = ("I", "F")
-# Opaque content whose grey values spread by more than this is a drawing on its own paper.
+# Opaque content with a larger standard deviation of gray values is a drawing with its own paper.
 _OWN_PAPER_SPREAD = 0.1
 
 
 def read(source: str | os.PathLike[str] | BinaryIO, *, colors: bool = False) -> np.ndarray:
   """Reads a picture: PNG, JPEG, BMP, GIF, TIFF or WebP, the first frame if there are several.
 
-  The EXIF orientation is applied. A transparent drawing is laid on whichever of black and white
-  paper it stands out from; in colors, on white. (Of CIELAB only the lightness is taken.)
+  Applies the EXIF orientation. A transparent drawing gets black or white paper, whichever has more
+  contrast; in color, white. (From CIELAB, only the lightness is used.)
 
   Args:
     source: the path of a file or a pipe, or a binary stream.
-    colors: whether to return red, green and blue in place of grey values.
+    colors: whether to return red, green and blue instead of gray values.
 
   Returns:
-    Grey values as photographed: float32 [height, width] between 0, black, and 1, white. With
-    `colors`, float32 [height, width, 3].
+    Gray values, float32 [height, width] from 0 (black) to 1 (white); with `colors`, float32
+    [height, width, 3].
 
   Raises:
-    UserError: the file can't be read, holds no picture, or one of more than 50 million pixels.
+    UserError: the file can't be read, isn't a picture, or has more than 50 million pixels.
   """
   name = _name(source)
   try:
     with warnings.catch_warnings():
-      # What Pillow warns of, such as odd metadata, is either of no matter here or an error below.
+      # Pillow's warnings, such as of odd metadata, are either harmless or become errors below.
       warnings.simplefilter("ignore")
       with _opened(source) as file, Image.open(_seekable(name, file), formats=FORMATS) as image:
         _check_size(name, image.size)
         with _silent_stderr() if image.format == "TIFF" else contextlib.nullcontext():
           ImageOps.exif_transpose(image, in_place=True)
-          return _to_colors(name, image) if colors else _to_grey(name, image)
+          return _to_colors(name, image) if colors else _to_gray(name, image)
   except UserError:
     raise
   except Image.DecompressionBombError:
@@ -59,12 +59,12 @@ def read(source: str | os.PathLike[str] | BinaryIO, *, colors: bool = False) -> 
   except Image.UnidentifiedImageError:
     raise UserError(f"{name} is not a picture; give a file of {', '.join(FORMATS)}") from None
   except Exception as error:
-    # Only the system's own errors have a number. On broken data the decoders raise nearly anything:
-    # OSError without one, SyntaxError, struct.error, IndexError...
+    # Only system errors have an errno. On corrupt data the decoders raise almost anything: OSError
+    # without an errno, SyntaxError, struct.error, IndexError...
     if isinstance(error, OSError) and error.errno is not None:
       reason = f"{name} can't be read: {error.strerror}; give the path of a picture"
       raise UserError(reason) from error
-    raise UserError(f"{name} is damaged or cut short; get it afresh") from error
+    raise UserError(f"{name} is corrupt or truncated; get a new copy") from error
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
 
 
 def _seekable(name: str, file: BinaryIO) -> BinaryIO:
-  """Reads what can't be read twice, such as a pipe, into memory."""
+  """Reads a stream that can't be rewound, such as a pipe, into memory."""
   if file.seekable():
     return file
   data = file.read(_MAX_BYTES + 1)
@@ -91,7 +91,7 @@ def _name(source: str | os.PathLike[str] | BinaryIO) -> str:
   if not isinstance(path, str | os.PathLike):
     return "the picture"
   text = os.fspath(path)
-  # The message is one line, and so has to be the name.
+  # Error messages are one line, so the name must be printable.
   return text if text.isprintable() and text else repr(text)
 
 
@@ -101,10 +101,10 @@ def _too_large(name: str) -> str:
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-  """Drops what the process writes to its standard error.
+  """Discards what the process writes to standard error.
 
-  libtiff tells of broken data there by itself, and Pillow has no way to stop it. Whatever other
-  threads write meanwhile, some milliseconds, is lost as well.
+  libtiff reports corrupt data there, and Pillow can't prevent it. Output of other threads during
+  these milliseconds is lost too.
   """
   with open(os.devnull, "wb") as nowhere, stderr_to(nowhere):
     yield
@@ -115,11 +115,11 @@ def _check_size(name: str, size: tuple[int, int]) -> None:
   if width * height > _MAX_PIXELS:
     raise UserError(_too_large(name))
   if width * height == 0:
-    raise UserError(f"{name} has no pixels; get it afresh")
+    raise UserError(f"{name} has no pixels; get a new copy")
 
 
-def _to_grey(name: str, image: Image.Image) -> np.ndarray:
-  """Returns grey values as float32 [height, width] in [0, 1]."""
+def _to_gray(name: str, image: Image.Image) -> np.ndarray:
+  """Returns gray values as float32 [height, width] in [0, 1]."""
   if image.mode in _WIDE_MODES:
     raise UserError(f"{name} has 32 bits per pixel; save it with 8 or 16")
   if image.mode.startswith("I;16"):
@@ -129,15 +129,15 @@ def _to_grey(name: str, image: Image.Image) -> np.ndarray:
   if image.has_transparency_data:
     layers = image.convert("RGBA")
     return _on_paper(_scaled(layers.convert("RGB").convert("L")), _scaled(layers.getchannel("A")))
-  # Pillow has no way from some modes to grey but through RGB.
+  # Pillow converts some modes to gray only through RGB.
   return _scaled(image if image.mode == "L" else image.convert("RGB").convert("L"))
 
 
 def _to_colors(name: str, image: Image.Image) -> np.ndarray:
   """Returns red, green and blue as float32 [height, width, 3] in [0, 1]."""
-  is_grey = image.mode in ("1", "L", "LA", "LAB") or image.mode.startswith("I;16")
-  if is_grey or image.mode in _WIDE_MODES:
-    return np.repeat(_to_grey(name, image)[..., None], 3, axis=-1)
+  is_gray = image.mode in ("1", "L", "LA", "LAB") or image.mode.startswith("I;16")
+  if is_gray or image.mode in _WIDE_MODES:
+    return np.repeat(_to_gray(name, image)[..., None], 3, axis=-1)
   if image.has_transparency_data:
     paper = Image.new("RGBA", image.size, "white")
     image = Image.alpha_composite(paper, image.convert("RGBA"))
@@ -148,17 +148,17 @@ def _scaled(image: Image.Image) -> np.ndarray:
   return np.asarray(image, np.float32) / np.float32(255)
 
 
-def _on_paper(grey: np.ndarray, opacity: np.ndarray) -> np.ndarray:
-  """Lays a picture on the paper, black or white, on which its drawing is visible.
+def _on_paper(gray: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+  """Puts a transparent picture on black or white paper, whichever makes the drawing visible.
 
-  Mostly opaque content of several greys has its own paper, and gets more of the same; anything else
-  is strokes alone, and gets the opposite.
+  Mostly opaque content with several gray levels has its own paper, which is continued; anything
+  else is only strokes, which get the contrasting paper.
   """
   total = float(opacity.sum())
   if total == 0:
-    return np.zeros_like(grey)
-  mean = float((grey * opacity).sum()) / total
-  spread = (float(((grey - mean) ** 2 * opacity).sum()) / total) ** 0.5
-  has_paper = total > grey.size / 2 and spread > _OWN_PAPER_SPREAD
+    return np.zeros_like(gray)
+  mean = float((gray * opacity).sum()) / total
+  spread = (float(((gray - mean) ** 2 * opacity).sum()) / total) ** 0.5
+  has_paper = total > gray.size / 2 and spread > _OWN_PAPER_SPREAD
   paper = float((mean >= 0.5) == has_paper)
-  return grey * opacity + np.float32(paper) * (1 - opacity)
+  return gray * opacity + np.float32(paper) * (1 - opacity)

@@ -1,4 +1,4 @@
-"""Pictures for networks of other images than MNIST's: cropped and scaled, and nothing more."""
+"""Crops and scales pictures for networks that were trained on other images than MNIST's."""
 
 import numpy as np
 from PIL import Image
@@ -8,19 +8,19 @@ from mnist_research.images.prepared import Prepared
 
 
 def crop_and_scale(picture: np.ndarray, image_shape: tuple[int, int, int]) -> Prepared:
-  """Cuts the largest window of an image's proportions from the middle, and scales it.
+  """Center-crops a picture to an image's aspect ratio and scales it to the image's size.
 
   Args:
-    picture: float32 in [0, 1]: grey values [height, width], or colors [height, width, 3].
-    image_shape: height, width and channels of the image; the channels are those of the picture.
+    picture: float32 in [0, 1]: gray values [height, width], or colors [height, width, 3].
+    image_shape: height, width and channels of the image; the channels match the picture's.
 
   Returns:
-    The image, uint8 [height, width], for colors [height, width, 3], and where it was.
+    The image, uint8 [height, width] or, in color, [height, width, 3], and the box of the crop.
   """
   box = _middle(picture.shape[:2], image_shape[:2])
   window = picture[box.top : box.bottom, box.left : box.right]
   channels = window if window.ndim == 3 else window[..., None]
-  # In floats, for which Pillow takes one channel at a time.
+  # Pillow resizes float images one channel at a time.
   size = image_shape[1], image_shape[0]
   scaled = np.stack([
     np.asarray(Image.fromarray(np.ascontiguousarray(each)).resize(size, Image.Resampling.BICUBIC))
@@ -31,7 +31,7 @@ def crop_and_scale(picture: np.ndarray, image_shape: tuple[int, int, int]) -> Pr
 
 
 def _middle(size: tuple[int, ...], proportions: tuple[int, ...]) -> Box:
-  """Returns the largest box of the proportions, height to width, in the middle of a picture."""
+  """Returns the largest centered box with the given aspect ratio, height to width."""
   (height, width), (tall, wide) = size, proportions
   scale = min(height / tall, width / wide)
   rows, columns = max(1, round(tall * scale)), max(1, round(wide * scale))

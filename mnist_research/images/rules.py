@@ -1,35 +1,35 @@
-"""Ruled and squared paper, tables and frames: straight lines that are no ink of a digit."""
+"""Removes straight lines that aren't part of a digit: ruled and grid paper, tables, frames."""
 
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-# How far lines lean at most, in rows to a column, and the steps in which that is looked for: the
-# ends of a line that leans by half a step more are a pixel off in a picture of 480.
+# The slopes that are tried, in rows per column. A line whose slope is half a step off misses by one
+# pixel at its ends in a picture of 480 pixels.
 _SLOPES = np.arange(-16, 17) / 100
-# In shares of the picture's width: a piece that counts as straight; a gap in a line; a line that
-# goes from border to border; one of several that are parallel; one side of a frame.
+# Lengths as fractions of the picture's width: the shortest straight piece; the largest gap in a
+# line; a line from border to border; one of several parallel lines; one side of a frame.
 _PIECE = 0.12
 _GAP = 0.06
 _WHOLE = 0.93
 _PARALLEL = 0.5
 _SIDE = 0.3
-# The least share of a line that is ink.
+# The lowest fraction of a line that is ink.
 _UNBROKEN = 0.85
-# Of how many pixels the slope is found.
+# The number of pixels from which the slope is estimated.
 _ENOUGH_PIXELS = 4000
-# The largest piece that is left of lines, in widths of them.
+# The largest remnant of a removed line, in line widths.
 _CRUMB = 4
-# How many parallel lines make a pattern.
+# The number of parallel lines that make a pattern.
 _PATTERN = 3
-# The widest line, in shares of its length and in pixels: strokes of digits are wider.
+# The widest line, as a fraction of its length and in pixels: strokes of digits are wider.
 _WIDEST_SHARE = 0.04
 _WIDEST_PIXELS = 2
-# How far a line bends, in shares of its length.
+# How far a line may bend, as a fraction of its length.
 _BEND = 0.03
-# The least length of parallel lines, in shares of the picture's longer side and in pixels: digits
-# in a low picture have parallel strokes as well.
+# The least length of parallel lines, as a fraction of the picture's longer side and in pixels:
+# digits in a small picture have parallel strokes too.
 _PATTERN_SHARE = 0.4
 _PATTERN_PIXELS = 40
 
@@ -38,11 +38,11 @@ class _Lines(NamedTuple):
   """Straight lines in one direction.
 
   Attributes:
-    names: int32 [h, w], i + 2 at line i, 1 at shorter ones that a corner of the picture cuts.
-    lengths: of each, in pixels, int [lines].
-    widths: of each, in pixels, int [lines].
-    are_cut: whether a corner of the picture cuts it, bool [lines].
-    across: the picture's side in their direction, in pixels.
+    names: int32 [h, w], i + 2 on line i, 1 on shorter lines cut off by a corner of the picture.
+    lengths: the length of each line in pixels, int [lines].
+    widths: the width of each line in pixels, int [lines].
+    are_cut: whether a corner of the picture cuts off the line, bool [lines].
+    across: the size of the picture in the lines' direction, in pixels.
   """
 
   names: np.ndarray
@@ -53,21 +53,21 @@ class _Lines(NamedTuple):
 
   @property
   def width(self) -> int:
-    """Of the widest, in pixels."""
+    """The width of the widest line, in pixels."""
     return int(self.widths.max(initial=0))
 
   @property
   def pixels(self) -> np.ndarray:
-    """bool [h, w], true at all of them."""
+    """bool [h, w], true on all lines."""
     return self.names > 0
 
   @property
   def turned(self) -> "_Lines":
-    """The same lines on the transposed picture."""
+    """The same lines in the transposed picture."""
     return self._replace(names=self.names.T)
 
   def longer(self, share: float) -> "_Lines":
-    """Those at least as long as a share of the picture's side, and all that are cut."""
+    """Returns the lines of at least this fraction of the picture's size, and all cut-off ones."""
     kept = self.lengths >= share * self.across
     new_names = np.concatenate([[0, 1], np.where(kept, np.cumsum(kept) + 1, self.are_cut)])
     return _Lines(
@@ -76,19 +76,19 @@ class _Lines(NamedTuple):
 
 
 def without_rules(mask: np.ndarray, weaker: np.ndarray) -> np.ndarray:
-  """Takes the lines of ruled or squared paper, of tables and of frames out of ink.
+  """Removes the lines of ruled or grid paper, tables and frames from ink.
 
-  A rule is thin, straight and nearly level or upright. It goes from border to border, or is one
-  of several that are parallel, or one side of a frame about other ink. Where a stroke crosses it,
-  the stroke stays.
+  A rule is thin, straight and almost horizontal or vertical. It goes from border to border, is one
+  of several parallel lines, or is one side of a frame around other ink. Strokes that cross it are
+  kept.
 
   Args:
-    mask: bool [h, w].
-    weaker: bool [h, w], true for paler pixels as well: a rule is often paler than ink, and whole
-      only there.
+    mask: bool [h, w], true for ink.
+    weaker: bool [h, w], true for paler pixels too: rules are often paler than ink, and unbroken
+      only here.
 
   Returns:
-    bool [h, w].
+    The remaining ink, bool [h, w].
   """
   if not _has_long_ink(weaker):
     return mask
@@ -102,7 +102,7 @@ def without_rules(mask: np.ndarray, weaker: np.ndarray) -> np.ndarray:
 
 
 def _has_long_ink(mask: np.ndarray) -> bool:
-  """Whether some connected ink is as long as a line would be."""
+  """Whether any connected ink is long enough to be a line."""
   labels, _ = ndimage.label(mask, np.ones((3, 3), int))
   height, width = mask.shape
   return any(
@@ -119,7 +119,7 @@ def _are_rules(lines: _Lines, longer: int) -> bool:
 
 
 def _without_frame(mask: np.ndarray, level: _Lines, upright: _Lines) -> np.ndarray:
-  """Takes out a frame: four sides about other ink."""
+  """Removes a frame: four sides around other ink."""
   if len(level.lengths) < 2 or len(upright.lengths) < 2:
     return mask
   rows = np.flatnonzero(level.pixels.any(1))
@@ -131,14 +131,14 @@ def _without_frame(mask: np.ndarray, level: _Lines, upright: _Lines) -> np.ndarr
 
 
 def _without_crumbs(mask: np.ndarray, width: int) -> np.ndarray:
-  """Drops what was left of lines of a width: components of hardly more than that."""
+  """Drops remnants of removed lines: components hardly larger than the line width."""
   labels, _ = ndimage.label(mask, np.ones((3, 3), int))
   sides = [max(y.stop - y.start, x.stop - x.start) for y, x in ndimage.find_objects(labels)]
   return np.array([False, *(side > _CRUMB * width for side in sides)])[labels]
 
 
 def _lines(mask: np.ndarray) -> _Lines:
-  """Finds lines that are nearly level, each as long as one side of a frame at least."""
+  """Finds almost horizontal lines, each at least as long as one side of a frame."""
   height, width = mask.shape
   rows, columns = np.nonzero(mask)
   reach = int(np.ceil(np.abs(_SLOPES).max() * width / 2)) + 1
@@ -152,19 +152,19 @@ def _lines(mask: np.ndarray) -> _Lines:
   at_edge = _edge_labels(labels[level, columns], rows, height)
   for label, (y, x) in enumerate(ndimage.find_objects(labels), start=1):
     length = x.stop - x.start
-    # A line that is cut by a corner of the picture is shorter, and only known by the others.
+    # A line cut off by a corner of the picture is shorter, and only the other lines confirm it.
     is_cut = label in at_edge and (x.start <= 2 or x.stop >= width - 2)
     is_long = length >= _SIDE * width
     if not (is_cut or is_long):
       continue
     own = (labels[y, x] == label) & straight[y, x]
-    # Its half of the columns that hold least: where strokes cross, it seems wider.
+    # The median: where strokes cross, the line appears wider.
     thickness = own.sum(0)
     line_width = int(np.quantile(thickness, 0.5))
     is_thin = line_width <= max(
       2 * _WIDEST_PIXELS if is_cut else _WIDEST_PIXELS, _WIDEST_SHARE * length
     )
-    # Joining made it two rows higher.
+    # Joining added two rows.
     is_straight = y.stop - y.start - 2 <= line_width + max(2, _BEND * length)
     is_unbroken = np.count_nonzero(thickness) >= _UNBROKEN * length
     if not (is_thin and is_straight and is_unbroken):
@@ -173,7 +173,7 @@ def _lines(mask: np.ndarray) -> _Lines:
       lengths.append(length)
       widths.append(line_width)
       are_cut.append(is_cut)
-    # Where it is wider, a stroke goes along it.
+    # Where the line is wider, a stroke runs along it.
     names[y, x][own & (thickness <= line_width + 1)] = len(lengths) + 1 if is_long else 1
   found = np.zeros(mask.shape, np.int32)
   found[rows, columns] = names[level, columns]
@@ -183,31 +183,31 @@ def _lines(mask: np.ndarray) -> _Lines:
 
 
 def _joined(straight: np.ndarray) -> np.ndarray:
-  """Returns straight pieces of some length, joined over gaps, one row higher on either side."""
-  # A line that leans by less than a step climbs a row now and then.
+  """Returns long straight pieces, joined across gaps and dilated by one row up and down."""
+  # A line with a slope of less than one step moves to the next row now and then.
   joined = straight.copy()
   joined[1:] |= straight[:-1]
   joined[:-1] |= straight[1:]
   width = straight.shape[1]
   pieces = _without_short(joined, round(_PIECE * width))
   gap = round(_GAP * width)
-  # Half a gap is closed at the border, behind which a line continues.
+  # At the border, half a gap is closed: the line continues beyond it.
   behind = max(0, gap - gap // 2 - 1)
   gaps = np.pad(~pieces, ((0, 0), (behind, behind)), constant_values=True)
   return ~_without_short(gaps, gap)[:, behind : behind + width]
 
 
 def _edge_labels(labels: np.ndarray, rows: np.ndarray, height: int) -> set[int]:
-  """Returns the labels that pixels have in the first or the last rows of a picture."""
+  """Returns the labels found in the first and last rows of a picture."""
   return set(np.unique(labels[(rows <= 2) | (rows >= height - 3)]).tolist())
 
 
 def _leveled(
   rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...], reach: int
 ) -> np.ndarray:
-  """Returns the rows of pixels once the slope is taken out in which most share a row."""
+  """Returns the row of each pixel after removing the slope that puts most pixels in common rows."""
   offsets = columns - shape[1] / 2
-  # Some of many pixels tell as much. They are at random places: a pattern has a rhythm of its own.
+  # A sample of the pixels is enough. It is random because a regular one could alias with a pattern.
   some_rows, some_offsets = rows, offsets
   if len(rows) > _ENOUGH_PIXELS:
     seen = np.random.default_rng(0).integers(len(rows), size=_ENOUGH_PIXELS)
@@ -222,7 +222,7 @@ def _leveled(
 
 
 def _without_short(mask: np.ndarray, least: int) -> np.ndarray:
-  """Drops level runs of fewer than `least` pixels."""
+  """Drops horizontal runs of fewer than `least` pixels."""
   height, width = mask.shape
   padded = np.zeros((height, width + 1), bool)
   padded[:, :width] = mask
@@ -237,7 +237,7 @@ def _without_short(mask: np.ndarray, least: int) -> np.ndarray:
 
 
 def _erased(mask: np.ndarray, lines: _Lines, *, turned: bool) -> np.ndarray:
-  """Takes lines out of ink, but for the strokes that cross them."""
+  """Removes lines from ink and keeps the strokes that cross them."""
   beside = ndimage.binary_dilation(lines.pixels, np.ones((3, 1) if not turned else (1, 3), bool))
   rest = mask & ~beside
   across = (lines.width + 5, 3) if not turned else (3, lines.width + 5)

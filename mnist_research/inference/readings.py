@@ -161,7 +161,7 @@ def read_digit(recognizer: Recognizer, picture: np.ndarray) -> Reading | None:
 
   Args:
     recognizer: a trained network of MNIST's image shape.
-    picture: grey values, float32 [height, width] between 0, black, and 1, white.
+    picture: gray values, float32 [height, width] between 0, black, and 1, white.
 
   Returns:
     What was read; None if there is nothing on the picture.

@@ -1,1 +1,1 @@
-"""Recognition while somebody watches: the page and the camera."""
+"""Live recognition: the web page and the camera."""

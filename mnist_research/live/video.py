@@ -1,4 +1,4 @@
-"""The frames of a camera or a video file, and a window that shows them: OpenCV's part."""
+"""Reads frames from a camera or a video file and shows them in a window, with OpenCV."""
 
 import itertools
 import os
@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# OpenCV and its window's toolkit write to stderr by themselves, of sources that can't be opened and
-# of fonts; they look here when they are loaded.
+# OpenCV and its window toolkit print messages about sources and fonts to stderr. They read these
+# variables when they are loaded.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
@@ -21,25 +21,25 @@ from mnist_research.runtime.errors import UserError
 try:
   import cv2
 except ImportError as error:
-  # Installed it may be, but pip brings no libraries of the system.
+  # OpenCV may be installed without the system libraries that it needs; pip doesn't install those.
   raise UserError(
-    f"OpenCV can't be loaded: {error} (on Debian, apt-get install libgl1 libglib2.0-0 libxcb1 "
-    "brings its libraries)"
+    f"OpenCV can't be loaded: {error} (on Debian, install its libraries: apt-get install libgl1 "
+    "libglib2.0-0 libxcb1)"
   ) from error
 
 _TITLE = "mnist_research"
 _KEYS_TO_CLOSE = (ord("q"), 27)
 # Blue, green, red, as OpenCV orders them.
-_COLOUR = (0, 176, 255)
+_COLOR = (0, 176, 255)
 
 
 class Video(NamedTuple):
   """A source of frames.
 
   Attributes:
-    source: how the user called it.
-    is_live: it is a camera, whose frames come as time passes.
-    capture: OpenCV's own.
+    source: its name, as the user gave it.
+    is_live: whether it is a camera, which delivers frames in real time.
+    capture: OpenCV's capture object.
   """
 
   source: str
@@ -48,17 +48,17 @@ class Video(NamedTuple):
 
   @property
   def pause(self) -> int:
-    """Milliseconds from one shown frame to the next; a camera makes one wait by itself."""
+    """Milliseconds to wait between frames; 1 for a camera, which sets the pace itself."""
     frames_per_second = self.capture.get(cv2.CAP_PROP_FPS)
     return 1 if self.is_live or frames_per_second <= 0 else max(1, round(1000 / frames_per_second))
 
 
 class Frame(NamedTuple):
-  """A picture of a video.
+  """A frame of a video.
 
   Attributes:
-    number: its place, from 0.
-    seconds: since the first one.
+    number: its index, from 0.
+    seconds: the time since the first frame.
     pixels: uint8 [height, width, 3]: blue, green, red.
   """
 
@@ -67,16 +67,16 @@ class Frame(NamedTuple):
   pixels: np.ndarray
 
   @property
-  def grey(self) -> np.ndarray:
-    """Grey values: float32 [height, width] between 0, black, and 1, white."""
+  def gray(self) -> np.ndarray:
+    """Gray values, float32 [height, width] from 0 (black) to 1 (white)."""
     return cv2.cvtColor(self.pixels, cv2.COLOR_BGR2GRAY).astype(np.float32) / 255
 
 
 def open_video(source: str) -> Video:
-  """Opens a camera, by its number, or a video file.
+  """Opens a camera, given its number, or a video file, given its path.
 
   Raises:
-    UserError: it can't be opened.
+    UserError: the source can't be opened.
   """
   is_live = source.isdecimal()
   try:
@@ -85,17 +85,17 @@ def open_video(source: str) -> Video:
     capture = cv2.VideoCapture()
   if not capture.isOpened():
     raise UserError(
-      f"--source={source} can't be opened; name a video file, or the number of a camera that is "
-      "plugged in and free"
+      f"--source={source} can't be opened; name a video file, or the number of a connected camera "
+      "that no other program uses"
     )
   return Video(source, is_live, capture)
 
 
 def read_frames(video: Video) -> Iterator[Frame]:
-  """Yields the frames of a video to its end, or of a camera as they come.
+  """Yields the frames of a video until its end, or of a camera as they arrive.
 
   Raises:
-    UserError: there is none, or the camera stops to give any.
+    UserError: there are no frames, or the camera stops delivering them.
   """
   start = None
   for number in itertools.count():
@@ -108,14 +108,14 @@ def read_frames(video: Video) -> Iterator[Frame]:
       seconds = time.monotonic() - start
     yield Frame(number, seconds, pixels)
   if number == 0 or video.is_live:
-    raise UserError(f"--source={video.source} gives no frames; check the camera or the file")
+    raise UserError(f"--source={video.source} delivers no frames; check the camera or the file")
 
 
 def has_display() -> bool:
   """Whether a window can be opened.
 
-  OpenCV without a window's toolkit raises an error; with one, it ends the process where the display
-  that the environment names doesn't answer. So a process of its own tries.
+  OpenCV without a window toolkit raises an error; with one, it terminates the process if the
+  display named in the environment doesn't respond. Therefore a subprocess tries it.
   """
   if not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
     return False
@@ -124,17 +124,20 @@ def has_display() -> bool:
 
 
 def show(frame: Frame, outline: tuple[int, int, int, int] | None, text: str, pause: int) -> bool:
-  """Shows a frame in a window; returns whether the user left it open.
+  """Shows a frame in a window.
 
   Args:
-    frame: it is drawn upon.
-    outline: left, top, right, bottom of a rectangle to draw, in pixels.
-    text: what to write in the upper left corner.
-    pause: how long it stays at least, in milliseconds.
+    frame: the frame; outline and text are drawn onto its pixels.
+    outline: left, top, right, bottom of a rectangle to draw, in pixels; None for no rectangle.
+    text: the text to write in the upper left corner.
+    pause: the least time to show the frame, in milliseconds.
+
+  Returns:
+    Whether the window is still open.
   """
   if outline:
-    cv2.rectangle(frame.pixels, outline[:2], outline[2:], _COLOUR, 2, cv2.LINE_AA)
-  cv2.putText(frame.pixels, text, (12, 36), cv2.FONT_HERSHEY_SIMPLEX, 1.0, _COLOUR, 2, cv2.LINE_AA)
+    cv2.rectangle(frame.pixels, outline[:2], outline[2:], _COLOR, 2, cv2.LINE_AA)
+  cv2.putText(frame.pixels, text, (12, 36), cv2.FONT_HERSHEY_SIMPLEX, 1.0, _COLOR, 2, cv2.LINE_AA)
   cv2.imshow(_TITLE, frame.pixels)
   key = cv2.waitKey(pause) & 0xFF
   return key not in _KEYS_TO_CLOSE and cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) >= 1

@@ -1,9 +1,9 @@
-"""What several networks together still get wrong, and which of the labels are suspect.
+"""The errors that remain when several networks vote, and the labels that are suspect.
 
-The mean of the networks' probabilities predicts. A label is suspect where every network predicts
-the same other class, together with a probability of 90% or more. No network was trained on the test
-examples, so none has learned a wrong label of them by heart. (The rule of confident learning,
-arXiv:1911.00068, asks for more than networks as sure as these ever give.)
+The prediction is the mean of the networks' probabilities. A label is suspect if every network
+predicts the same other class and their mean probability for it is 90% or more. The networks weren't
+trained on the test examples, so none has memorized a wrong label. (The rule of confident learning,
+arXiv:1911.00068, requires less confident networks than these.)
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,21 +22,21 @@ from mnist_research.runtime.files import write_atomically
 PAGE = "remaining.html"
 _PICTURED = 40
 _LISTED = 200
-# The least probability, for all networks together, of what a label is doubted for.
+# The lowest mean probability of another class that makes a label suspect.
 _SUSPECT = 0.9
 
 
 class Remaining(NamedTuple):
-  """What is wrong together, the most confident first.
+  """The joint errors of several networks, the most confident first.
 
   Attributes:
-    indices: int [M], of the test examples.
-    suspect: bool [M], whether the label is.
-    votes: int [M], how many networks predict what all predict together.
-    labels: int32 [N], of all test examples.
-    probabilities: float64 [N, C], the mean of the networks'.
-    label_names: C names.
-    networks: how many they are.
+    indices: int [M], the test examples with a wrong joint prediction.
+    suspect: bool [M], whether the label is suspect.
+    votes: int [M], how many networks agree with the joint prediction.
+    labels: int32 [N], the labels of all test examples.
+    probabilities: float64 [N, C], the mean of the networks' probabilities.
+    label_names: the C names of the classes.
+    networks: the number of networks.
   """
 
   indices: np.ndarray
@@ -49,13 +49,16 @@ class Remaining(NamedTuple):
 
 
 def find(runs: Sequence[Run]) -> Remaining | None:
-  """Returns what runs that were tested on the same examples get wrong together.
+  """Finds the joint errors of the runs that were tested on the same examples as the first.
+
+  Args:
+    runs: the runs; those without predictions are ignored.
 
   Returns:
-    None where fewer than two runs were tested on the same examples as the first.
+    The errors, or None if fewer than two runs were tested on the same examples.
 
   Raises:
-    UserError: a file of predictions is damaged.
+    UserError: a predictions file is corrupt.
   """
   found = [predictions for run in runs if (predictions := run.workdir.read_predictions())]
   same = [
@@ -79,12 +82,15 @@ def find(runs: Sequence[Run]) -> Remaining | None:
 
 
 def write_page(remaining: Remaining, images: np.ndarray | str, output: Path) -> Path:
-  """Writes the page, `remaining.csv`, and a picture where there are images.
+  """Writes the page, `remaining.csv` and, if there are images, pictures of the errors.
 
   Args:
-    remaining: from `find`.
-    images: uint8 [N, height, width, channels], the test examples; or why there are none.
+    remaining: the result of `find`.
+    images: the test images, uint8 [N, height, width, channels]; or the reason why there are none.
     output: the directory of the report.
+
+  Returns:
+    The path of the page.
 
   Raises:
     UserError: a file can't be written.
@@ -92,31 +98,31 @@ def write_page(remaining: Remaining, images: np.ndarray | str, output: Path) -> 
   make_directory(output)
   count = len(remaining.labels)
   header = [
-    "test example", "label", "predicted", "its probability", "that of the label", "networks for it",
-    "label",
+    "test example", "label", "predicted", "its probability", "label's probability", "votes",
+    "status",
   ]  # fmt: skip
   known = {} if isinstance(images, str) else known_errors.find(images)
   rows = _rows(remaining, known)
   write_csv(output / "remaining.csv", [*header[:-1], "suspect", "known error"], rows)
   wrong, suspects = len(rows), int(remaining.suspect.sum())
   lead = (
-    f"{remaining.networks} networks together, by the mean of their probabilities: {wrong:,} of "
-    f"{count:,} test examples are wrong, {100 * wrong / count:.2f}%"
+    f"The mean of {remaining.networks} networks' probabilities is wrong for {wrong:,} of {count:,} "
+    f"test examples, {100 * wrong / count:.2f}%"
   )
   parts = [
     html.section(
       "Suspect labels",
       html.paragraph(
-        f"{suspects:,} of these labels are suspect: every network gives the same other class, and "
-        f"their mean gives it {_SUSPECT:.0%} or more. Some are wrong labels, some are digits that "
-        "only look like another. Look before you trust the last hundredths of a percent; nothing "
-        "is corrected here."
+        f"{suspects:,} of these labels are suspect: every network predicts the same other class, "
+        f"with a mean probability of {_SUSPECT:.0%} or more. Some labels are wrong; other digits "
+        "only look like another class. Check them before you rely on the last hundredths of a "
+        "percent; no label is corrected."
       ),
       *_known_part(remaining, known),
       _pictures(remaining, remaining.suspect, images, output / "suspect_labels.png"),
     ),
     html.section(
-      "The other mistakes",
+      "Other errors",
       _pictures(remaining, ~remaining.suspect, images, output / "remaining.png"),
     ),
   ]
@@ -131,12 +137,12 @@ def write_page(remaining: Remaining, images: np.ndarray | str, output: Path) -> 
     listed = Table(header, cells, texts=3, last_texts=1).to_html()
     parts.append(html.section(f"The first {len(cells)} of {wrong:,}, most confident first", listed))
   path = output / PAGE
-  write_atomically(path, html.page("What remains wrong", lead, *parts))
+  write_atomically(path, html.page("Remaining errors", lead, *parts))
   return path
 
 
 def _rows(remaining: Remaining, known: Mapping[int, int]) -> list[list[Any]]:
-  """Returns the row of each mistake; its last column names a known label error."""
+  """Returns a table row for each error; the last column marks known label errors."""
   names = remaining.label_names
   rows: list[list[Any]] = []
   for index, suspect, votes in zip(
@@ -151,15 +157,15 @@ def _rows(remaining: Remaining, known: Mapping[int, int]) -> list[list[Any]]:
 
 
 def _known_part(remaining: Remaining, known: Mapping[int, int]) -> list[str]:
-  """Returns what is said of the labels that people found to be wrong, where any are known."""
+  """Returns a paragraph about labels that human annotators found wrong, if any are known."""
   if not known:
     return []
   wrong = [int(index) for index in remaining.indices if int(index) in known]
   suspect = [int(index) for index in remaining.indices[remaining.suspect] if int(index) in known]
   text = (
-    f"As a check: most people who looked at the digits for Northcutt et al. 2021 "
-    f"(arXiv:2103.14749) didn't agree with {len(known)} labels of MNIST. The networks get "
-    f"{len(wrong)} of these wrong, and {len(suspect)} are among the suspect ones."
+    f"As a check: for {len(known)} labels of MNIST, most annotators of Northcutt et al. 2021 "
+    f"(arXiv:2103.14749) disagreed with the label. The networks get {len(wrong)} of these wrong; "
+    f"{len(suspect)} of them are suspect here."
   )
   return [html.paragraph(text)]
 
@@ -171,7 +177,7 @@ def _pictures(
   if not len(indices):
     return html.note("None.")
   if isinstance(images, str):
-    return html.note(f"Their pictures are left out: {images}.")
+    return html.note(f"Pictures omitted: {images}.")
   shown = indices[:_PICTURED]
   grid = figures.prediction_grid(
     images[shown], remaining.labels[shown], remaining.probabilities[shown],

@@ -1,4 +1,4 @@
-"""Datasets of a user's own: small pictures in colors, and grey ones that aren't square."""
+"""Datasets of a user's own: small pictures in colors, and gray ones that aren't square."""
 
 import numpy as np
 import tensorflow_datasets as tfds

@@ -15,7 +15,7 @@ class NonDigits(DrawnDataset):
   DESCRIPTION = """
   Images that show no digit: letters and signs of fonts, strokes of digits put together at random,
   two digits in one box, scribbles, shapes, blots, textures, and paper without writing. White ink on
-  black, 28x28 grey levels, most of it fitted into a 20x20 box and centered as MNIST's digits are.
+  black, 28x28 gray levels, most of it fitted into a 20x20 box and centered as MNIST's digits are.
   """
   LABEL_NAMES = tuple(drawing.KINDS)
   BUILDER_CONFIGS: ClassVar[list[DrawnConfig]] = [DrawnConfig.of_size(20_000, 2_000)]

@@ -195,19 +195,19 @@ def center_ink(box: np.ndarray) -> np.ndarray:
 
 
 def add_sensor_noise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Turns ink coverage into a scanner's grey levels.
+  """Turns ink coverage into a scanner's gray levels.
 
   Args:
     images: ink coverage, float32 (n, 28, 28) in [0, 1].
     rng: the source of the noise.
 
   Returns:
-    Grey levels, uint8 (n, 28, 28).
+    Gray levels, uint8 (n, 28, 28).
   """
   noise = rng.standard_normal(images.shape, np.float32)
   # The black level, three standard deviations below zero, keeps the paper almost clean.
-  grey = images * 267.0 + noise * 4.0 - 12.0
-  return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+  gray = images * 267.0 + noise * 4.0 - 12.0
+  return np.clip(np.rint(gray), 0, 255).astype(np.uint8)
 
 
 def _style_tables() -> tuple[np.ndarray, ...]:

@@ -14,7 +14,7 @@ class SyntheticDigits(DrawnDataset):
 
   DESCRIPTION = """
   Handwritten digits drawn by a program: a stand-in for MNIST that needs no download. White ink on
-  black, 28x28 grey levels, each digit scaled into a 20x20 box and centered by its center of mass.
+  black, 28x28 gray levels, each digit scaled into a 20x20 box and centered by its center of mass.
   """
   LABEL_NAMES = tuple("0123456789")
   BUILDER_CONFIGS: ClassVar[list[DrawnConfig]] = [DrawnConfig.of_size(60_000, 10_000)]

@@ -1,8 +1,9 @@
-"""The page on which a person draws, shows or uploads a digit and sees it read.
+"""The web page where users draw, photograph or upload a digit and see the answer.
 
-It is served to this machine alone unless the user names an address, loads nothing from another
-machine, and keeps nothing: a picture is in memory while it is read. `address` says where the page
-is and who may open it, `guard` who is answered and how much is taken; `app` has the routes,
-`answer` makes an answer of a picture, `server` runs until a signal, `static/` is what the browser
-gets.
+The page is served to this machine only unless the user names an address. It loads nothing from
+other machines and stores nothing: a picture is in memory only while it is read.
+
+`address` defines where the page is and who may open it; `guard` validates requests and limits the
+load; `app` has the routes; `answer` reads a picture; `server` runs until a signal; `static/` holds
+the browser's files.
 """

@@ -1,8 +1,8 @@
-"""Where the page is, who may open it there, and what it says of that.
+"""The address of the page, and the token that protects it on a network.
 
-At 127.0.0.1 whoever uses this machine may open it. At any other address it is open to a network,
-so it has a key: a random token in the link that the command prints. Opening the link stores the
-token as a cookie, and nothing else is answered without it.
+At 127.0.0.1 any user of this machine may open the page. At any other address a network can reach
+it, so it requires a random token, which is part of the link that the command prints. Opening the
+link stores the token in a cookie; every other request without it is refused.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ _PARAMETER = "token"
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-  """Where the page is.
+  """The address of the page.
 
   Attributes:
     host: an IP address of this machine.
-    port: where browsers reach it there.
-    token: what a client has to know; None where each may come.
+    port: the TCP port.
+    token: the secret that clients need; None if anyone may open the page.
   """
 
   host: str
@@ -33,40 +33,43 @@ class Address:
 
   @property
   def name(self) -> str:
-    """Host and port, as browsers name them."""
+    """Host and port, as in a `Host` header."""
     return f"{_bracketed(self.host)}:{self.port}"
 
   @property
   def url(self) -> str:
-    """Of the page, without the token."""
+    """The URL of the page, without the token."""
     return f"http://{self.name}"
 
   @property
   def link(self) -> str:
-    """What a user opens first."""
+    """The URL that the user opens first, with the token if there is one."""
     return self.url if self.token is None else f"{self.url}/?{_PARAMETER}={self.token}"
 
   @property
   def names(self) -> frozenset[str]:
-    """All that browsers may name as the host of the page."""
+    """All values of the `Host` header that name this page."""
     hosts = {self.host, "localhost"} if self.host == LOCAL else {self.host}
     names = {f"{_bracketed(host)}:{self.port}" for host in hosts}
-    # The port that http has anyway is left out.
+    # Browsers omit the default port of HTTP.
     return frozenset(names | set(map(_bracketed, hosts)) if self.port == 80 else names)
 
   @property
   def cookie(self) -> str:
-    """The header that stores the token. (Cookies of all ports are one jar: it names its port.)"""
-    # Lax: a link from elsewhere opens the page, and nothing else that comes from elsewhere does.
+    """The `Set-Cookie` value that stores the token.
+
+    The cookie's name includes the port, because browsers share cookies between ports.
+    """
+    # Lax: links from other sites open the page; other cross-site requests don't carry the cookie.
     return f"{self._cookie_name}={self.token}; Path=/; HttpOnly; SameSite=Lax"
 
   def is_asked_with_token(self, query: bytes) -> bool:
-    """Says whether a query holds the token."""
+    """Whether a query string has the token."""
     values = [value for name, value in parse_qsl(query.decode("latin-1")) if name == _PARAMETER]
     return self._is_among(values)
 
   def is_known_to(self, cookies: Sequence[str]) -> bool:
-    """Says whether a client with these `Cookie` headers has the token, or needs none."""
+    """Whether a client with these `Cookie` headers has the token or doesn't need one."""
     if self.token is None:
       return True
     pairs = [pair.strip().partition("=") for header in cookies for pair in header.split(";")]
@@ -77,7 +80,7 @@ class Address:
     return f"digits-{self.port}"
 
   def _is_among(self, values: Sequence[str]) -> bool:
-    """Says whether the token is among `values`, in a time that tells nothing of it."""
+    """Whether the token is among `values`, in constant time."""
     if self.token is None:
       return False
     token = self.token.encode()
@@ -85,27 +88,28 @@ class Address:
 
 
 def address_of(listener: socket.socket) -> Address:
-  """Returns where a socket listens, with a new token unless that is 127.0.0.1."""
+  """Returns the address of a listening socket, with a new token unless it is 127.0.0.1."""
   host, port, *_ = listener.getsockname()
   return Address(host, port, None if host == LOCAL else secrets.token_urlsafe(16))
 
 
 def family_of(host: str) -> socket.AddressFamily:
-  """Returns the family of an IP address that a page may be at.
+  """Returns the address family of an IP address where the page can be served.
 
   Raises:
-    ValueError: it is none, or stands for more than one; the message says so.
+    ValueError: it isn't an IP address, or not of a single machine; the message continues
+      `--host=ADDRESS`.
   """
   try:
     address = ipaddress.ip_address(host)
   except ValueError:
-    raise ValueError("is no IP address, such as 192.168.1.7") from None
-  # ::ffff:0.0.0.0 is 0.0.0.0 in other words.
+    raise ValueError("is not an IP address, such as 192.168.1.7") from None
+  # ::ffff:0.0.0.0 is an IPv4-mapped 0.0.0.0.
   plain = getattr(address, "ipv4_mapped", None) or address
   if plain.is_unspecified or plain.is_multicast or str(plain) == "255.255.255.255":
-    raise ValueError("is not one address of one machine")
+    raise ValueError("is not the address of a single machine")
   if getattr(address, "scope_id", None):
-    raise ValueError("has a scope, which browsers don't take")
+    raise ValueError("has a scope ID, which browsers don't accept")
   return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 

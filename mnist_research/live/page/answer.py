@@ -1,4 +1,4 @@
-"""The answer to a picture, as JSON takes it."""
+"""Reads a picture and returns the answer as JSON data."""
 
 import base64
 import io
@@ -14,8 +14,8 @@ from mnist_research.inference import occlusion, readings
 from mnist_research.inference.readings import Reading
 from mnist_research.inference.recognizer import Recognizer
 
-# A less certain answer is called not sure. Of MNIST's test digits the shipped network is that
-# uncertain about one in a hundred.
+# Below this probability the page says "Not sure". The shipped network is that uncertain about one
+# in a hundred of MNIST's test digits.
 _SURE = 0.8
 
 
@@ -23,23 +23,27 @@ def read_picture(recognizer: Recognizer, file: bytes, *, why: bool = False) -> d
   """Reads the picture in a file.
 
   Args:
-    recognizer: the network that reads.
-    file: what is in the file.
-    why: whether to say which ink spoke for the answer.
+    recognizer: the network.
+    file: the content of the file.
+    why: whether to show which ink supports the answer.
 
   Returns:
-    state: "digit", "unsure", "refused" where what was found is no digit, or "blank" where nothing
-    was found; of several, that of the least certain. width, height: of the picture, in pixels.
-    number: what all digits together read, a text of a line for each row; what is no digit is a
-    question mark. digits: from
-    left to right, each with label_name, probability and probabilities (of being a digit, and that
-    one, so that they may sum to less than 1), image (what the network saw, a data URL) and box (x,
-    y, width, height of its outline in the picture, which may reach beyond it). tallest: the index
-    of the one that is shown. num_digits: how many there are. note: a sentence. With `why`, the
-    tallest has `evidence` too: its ink, blue where it spoke for the answer, and red where against.
+    A dictionary with these keys:
+      state: "digit"; "unsure"; "refused" if nothing in the picture is a digit; "blank" if nothing
+        was found. Of several digits, the least certain one decides.
+      width, height: the size of the picture in pixels.
+      number: all digits as text, one line per row, with a question mark for each non-digit.
+      digits: from left to right, each with `label_name`; `probability`; `probabilities` (of each
+        class and of being a digit, so the sum may be less than 1); `image` (the network's input, a
+        data URL); `box` (x, y, width, height of its outline, which may extend beyond the picture);
+        with `why`, the tallest also has `evidence` (its ink, blue where it supports the answer and
+        red where it contradicts it, a data URL).
+      tallest: the index of the digit that the page shows.
+      num_digits: the number of digits.
+      note: a sentence for the user.
 
   Raises:
-    UserError: it isn't a picture that can be read.
+    UserError: the file isn't a readable picture.
   """
   picture = images.read(io.BytesIO(file))
   start = time.perf_counter()
@@ -86,19 +90,19 @@ def _digit(reading: Reading, recognizer: Recognizer) -> dict[str, Any]:
 
 def _note(read: Sequence[Reading], label_names: Sequence[str], seconds: float) -> str:
   if not read:
-    return "There is no digit yet."
+    return "No digit yet."
   state = _state(read)
   if state == "refused":
     several = len(read) > 1
     return "These don't look like digits." if several else "This doesn't look like a digit."
   worst = min(read, key=lambda reading: reading.certainty)
   if state == "unsure" and len(read) > 1:
-    return "Not sure: what is not a digit, or not clearly one, is among them."
+    return "Not sure: at least one of them may not be a digit, or is hard to read."
   if state == "unsure":
     name = label_names[worst.label]
     return f"Not sure: the probability of a {name} is {worst.certainty:.1%}."
   if len(read) > 1:
-    return f"A number of {len(read)} digits; the bars are those of the tallest."
+    return f"A number with {len(read)} digits; the bars show the tallest."
   return f"Found, prepared and read in {1000 * seconds:.0f} ms."
 
 

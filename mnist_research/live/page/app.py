@@ -1,4 +1,4 @@
-"""The routes of the page: itself, its scripts and style, and the reading of a picture."""
+"""The routes of the page: the page itself, its scripts and style, and reading a picture."""
 
 import asyncio
 import functools
@@ -25,12 +25,12 @@ _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript"}
 
 
 def create(recognizer: Recognizer, description: str, limits: Limits) -> Starlette:
-  """Makes the application, which is to be served behind a `Guard`.
+  """Creates the application, which must be served behind a `Guard`.
 
   Args:
-    recognizer: the network that reads.
-    description: what it is, in a line of text.
-    limits: what the page says of them.
+    recognizer: the network.
+    description: one line of text about the network.
+    limits: the limits that the page tells the user.
   """
   page = _page(recognizer.label_names, description, limits).encode()
   routes = [Route("/", _file(page, "text/html"), methods=["GET"])]
@@ -41,20 +41,20 @@ def create(recognizer: Recognizer, description: str, limits: Limits) -> Starlett
   routes.append(Route("/read", _Reading(recognizer).answer, methods=["POST"]))
   handlers = {HTTPException: answer_refusal, Exception: answer_defect}
   app = Starlette(routes=routes, exception_handlers=handlers)
-  # A path is right or it is not there.
+  # Paths must match exactly.
   app.router.redirect_slashes = False
   return app
 
 
 class _Reading:
-  """The route that reads pictures, one at a time: a large one takes a gigabyte meanwhile."""
+  """The route that reads pictures, one at a time: a large one takes a gigabyte of memory."""
 
   def __init__(self, recognizer: Recognizer):
     self._recognizer = recognizer
     self._turn = asyncio.Lock()
 
   async def answer(self, request: Request) -> Response:
-    """Answers the bytes of a picture."""
+    """Reads the picture in the request's body."""
     _check_type(request)
     file = await request.body()
     if not file:
@@ -71,10 +71,10 @@ class _Reading:
 
 
 def _check_type(request: Request) -> None:
-  """Refuses what is not sent as a picture, such as a form, which any page may send."""
+  """Refuses content types other than pictures, such as forms, which any site can send."""
   media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
   if not media_type.startswith("image/") and media_type != "application/octet-stream":
-    sentence = "A picture is sent as such: image/png, for example, or application/octet-stream."
+    sentence = "Send a picture as image/png, for example, or as application/octet-stream."
     raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, sentence)
 
 

@@ -1,10 +1,10 @@
-"""Who is answered, and how much is taken: the part of the page that faces the network.
+"""Validates requests and limits the load: the part of the page that faces the network.
 
-Any site that is open in the user's browser can send requests to a port of this machine, and may
-have its own name point here (DNS rebinding); any program here can send anything. So a request is
-refused, before its body is read, unless it names this page as its host and, where it could change
-or cost something, comes from this page. Where the page is open to a network, it also has to have
-the token (see `address`). Bodies are counted as they come.
+Any site that is open in the user's browser can send requests to a local port, and can point its own
+host name at this machine (DNS rebinding); any local program can send anything. Therefore a request
+is refused before its body is read unless its `Host` is this page and, if it could change or cost
+something, its origin is this page. If the page is open to a network, a request also needs the token
+(see `address`). The size of a body is checked while it arrives.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _METHODS = ("GET", "HEAD", "POST")
 _WITHOUT_BODY = ("GET", "HEAD")
 _RETRY = {"Retry-After": "1"}
 
-# Everything the page loads is its own, and no other page may frame, embed or read it.
+# The page loads only its own files, and no other page may frame, embed or read it.
 _POLICY = "; ".join(
   [
     "default-src 'none'",
@@ -52,14 +52,14 @@ _RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADE
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """How much is taken.
+  """Limits on requests.
 
   Attributes:
-    body: bytes of one request's body. A photograph of 50 megapixels, the most that are read, has
-      some 20 megabytes.
-    in_flight: bytes of the bodies of all requests that are not answered yet.
-    requests: how many requests may wait for an answer.
-    seconds: how long a body may take to come.
+    body: the most bytes in one request's body. A photograph of 50 megapixels, the largest that is
+      read, has about 20 megabytes.
+    in_flight: the most bytes in the bodies of all pending requests together.
+    requests: the most pending requests.
+    seconds: how long a body may take to arrive.
   """
 
   body: int = 20_000_000
@@ -69,15 +69,15 @@ class Limits:
 
 
 class Guard:
-  """An ASGI application that passes on to another what it may answer."""
+  """ASGI middleware that passes only valid requests on."""
 
   def __init__(self, app: ASGIApp, address: Address, limits: Limits):
-    """Makes the guard.
+    """Creates the guard.
 
     Args:
-      app: what is guarded.
-      address: where browsers reach it.
-      limits: how much is taken.
+      app: the application to protect.
+      address: the address of the page.
+      limits: the limits on requests.
     """
     self._app = app
     self._address = address
@@ -85,8 +85,8 @@ class Guard:
     self._load = _Load(limits)
 
   async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers a request."""
-    assert scope["type"] == "http", "the server takes HTTP alone"
+    """Validates a request, then passes it on or refuses it."""
+    assert scope["type"] == "http", "the server accepts only HTTP"
     send = _with_headers(send)
     try:
       self._check_sender(scope)
@@ -102,49 +102,49 @@ class Guard:
       await refusal_response(refused)(scope, receive, send)
 
   def _check_sender(self, scope: Scope) -> None:
-    """Refuses what another host was asked for, and what another origin asks for."""
+    """Refuses requests for another host or from another origin."""
     hosts = _values(scope, b"host")
     if len(hosts) != 1 or hosts[0] not in self._address.names:
-      # The one answer that a page under another name of this machine could read.
-      raise Refused(HTTPStatus.MISDIRECTED_REQUEST, f"The page is at {self._address.url} alone.")
+      # A page under another name of this machine could read this answer, and no other.
+      raise Refused(HTTPStatus.MISDIRECTED_REQUEST, f"The page is only at {self._address.url}.")
     origins = _values(scope, b"origin")
     is_own = origins == [f"http://{hosts[0]}"]
     if not is_own and (origins or scope["method"] not in _WITHOUT_BODY):
-      raise Refused(HTTPStatus.FORBIDDEN, "Only the page itself may ask for that.")
+      raise Refused(HTTPStatus.FORBIDDEN, "Only the page itself may send this request.")
     if _is_embedded_elsewhere(scope):
-      raise Refused(HTTPStatus.FORBIDDEN, "The page can't be used by another one.")
+      raise Refused(HTTPStatus.FORBIDDEN, "Another site can't use this page.")
     if scope["method"] not in _METHODS:
       headers = {"Allow": ", ".join(_METHODS)}
-      raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "That method is not known.", headers)
+      raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "This method is not allowed.", headers)
 
   def _is_opening(self, scope: Scope) -> bool:
-    """Says whether somebody opens the link that has the token."""
+    """Whether the request opens the link with the token."""
     opens = scope["method"] in _WITHOUT_BODY and scope["path"] == "/"
     return opens and self._address.is_asked_with_token(scope["query_string"])
 
   def _opened(self) -> RedirectResponse:
-    """The answer to that: the token as a cookie, and the page without it in its address."""
+    """Returns a redirect to the page's URL without the token, which it stores in a cookie."""
     headers = {"Set-Cookie": self._address.cookie}
     return RedirectResponse("/", HTTPStatus.SEE_OTHER, headers)
 
   def _check_token(self, scope: Scope) -> None:
-    """Refuses a client that doesn't have the token, where there is one."""
+    """Refuses a client without the token, if there is a token."""
     if not self._address.is_known_to(_values(scope, b"cookie")):
-      sentence = "The page opens by the whole link that its command printed."
+      sentence = "Open the page with the complete link that its command printed."
       raise Refused(HTTPStatus.FORBIDDEN, sentence)
 
   def _check_declared_length(self, scope: Scope) -> None:
-    """Refuses a body that is too long by its own account."""
-    # The server has checked that it is one number.
+    """Refuses a body whose declared length is too long."""
+    # The server has already checked that it is a single number.
     declared = sum(map(int, _values(scope, b"content-length")))
     if declared > self._limits.body:
       raise _too_large(self._limits.body)
     if declared and scope["method"] in _WITHOUT_BODY:
-      raise Refused(HTTPStatus.BAD_REQUEST, "Only POST has a body.")
+      raise Refused(HTTPStatus.BAD_REQUEST, "Only a POST request may have a body.")
 
 
 class _Load:
-  """What all requests that are not answered yet hold."""
+  """Counts the pending requests and the bytes of their bodies."""
 
   def __init__(self, limits: Limits):
     self._limits = limits
@@ -153,7 +153,7 @@ class _Load:
 
   @contextlib.contextmanager
   def request(self) -> Iterator["_Share"]:
-    """Counts a request, and what its share holds, until it is answered."""
+    """Counts a request and its bytes until it is answered."""
     if self._num_requests >= self._limits.requests:
       raise _busy()
     share = _Share(self)
@@ -165,17 +165,17 @@ class _Load:
       self._num_bytes -= share.num_bytes
 
   def hold(self, num_bytes: int) -> None:
-    """Counts bytes; refuses where there are too many."""
+    """Counts bytes; refuses them if the total exceeds the limit."""
     if self._num_bytes + num_bytes > self._limits.in_flight:
       raise _busy()
     self._num_bytes += num_bytes
 
 
 class _Share:
-  """What one request holds.
+  """The share of one request in the load.
 
   Attributes:
-    num_bytes: of its body, so far.
+    num_bytes: how many bytes of its body have arrived.
   """
 
   def __init__(self, load: _Load):
@@ -183,13 +183,13 @@ class _Share:
     self.num_bytes = 0
 
   def hold(self, num_bytes: int) -> None:
-    """Counts bytes; refuses where all requests together hold too many."""
+    """Counts bytes of this request; refuses them if all requests together exceed the limit."""
     self._load.hold(num_bytes)
     self.num_bytes += num_bytes
 
 
 class _Body:
-  """A request's body, counted and timed while it comes."""
+  """A request's body, measured and timed while it arrives."""
 
   def __init__(self, receive: Receive, limits: Limits, share: _Share):
     self._receive = receive
@@ -199,12 +199,12 @@ class _Body:
     self._is_whole = False
 
   async def receive(self) -> Message:
-    """Returns the next message of ASGI, as `receive` of the server does."""
+    """Returns the next ASGI message, like the server's `receive`."""
     if self._is_whole:
       return await self._receive()
     message = await self._next()
     if message["type"] == "http.disconnect":
-      raise Refused(HTTPStatus.BAD_REQUEST, "The request was cut short.")
+      raise Refused(HTTPStatus.BAD_REQUEST, "The request was truncated.")
     self._count(len(message.get("body", b"")))
     self._is_whole = not message.get("more_body", False)
     return message
@@ -215,7 +215,7 @@ class _Body:
       return await asyncio.wait_for(self._receive(), max(0.0, left))
     except asyncio.TimeoutError:
       seconds = self._limits.seconds
-      sentence = f"The picture took longer than {seconds:g} seconds to come."
+      sentence = f"The picture took longer than {seconds:g} seconds to arrive."
       raise Refused(HTTPStatus.REQUEST_TIMEOUT, sentence) from None
 
   def _count(self, num_bytes: int) -> None:
@@ -225,7 +225,7 @@ class _Body:
 
 
 def _is_embedded_elsewhere(scope: Scope) -> bool:
-  """Says whether another page asks, by what browsers tell. A link that is followed is no such."""
+  """Whether another site sent the request, by `Sec-Fetch` headers; following a link is allowed."""
   sites = _values(scope, b"sec-fetch-site")
   if not sites or sites in (["same-origin"], ["none"]):
     return False
@@ -234,7 +234,7 @@ def _is_embedded_elsewhere(scope: Scope) -> bool:
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:
-  """Returns the values of all headers of a name, which is in lower case."""
+  """Returns the values of all headers with a name, given in lower case."""
   return [value.decode("latin-1") for header, value in scope["headers"] if header == name]
 
 
@@ -248,9 +248,9 @@ def _with_headers(send: Send) -> Send:
 
 
 def _too_large(limit: int) -> Refused:
-  sentence = f"The file has more than {limit / 1e6:g} MB; scale the picture down."
+  sentence = f"The file is larger than {limit / 1e6:g} MB; scale the picture down."
   return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
 
 
 def _busy() -> Refused:
-  return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "Too much is being read; try again.", _RETRY)
+  return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "The page is busy; try again.", _RETRY)

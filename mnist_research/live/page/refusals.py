@@ -1,4 +1,4 @@
-"""Why a request is refused: one sentence of JSON for the client."""
+"""Responses to refused requests: one sentence in JSON for the client."""
 
 import http
 
@@ -8,9 +8,9 @@ from starlette.responses import JSONResponse
 
 
 class Refused(HTTPException):
-  """A request that is not answered.
+  """A request is refused.
 
-  Its `detail` is for people, and tells nothing of this machine.
+  Its `detail` is a sentence for users and reveals nothing about this machine.
   """
 
   def __init__(self, status: http.HTTPStatus, sentence: str, headers: dict[str, str] | None = None):
@@ -18,16 +18,16 @@ class Refused(HTTPException):
 
 
 def refusal_response(error: HTTPException) -> JSONResponse:
-  """Makes the response to a refused request.
+  """Creates the response to a refused request.
 
-  The connection ends with it: what is left of the body is not read.
+  It closes the connection, because the rest of the body isn't read.
   """
   headers = {**(error.headers or {}), "Connection": "close"}
   return JSONResponse({"error": error.detail}, error.status_code, headers)
 
 
 async def answer_refusal(request: Request, error: Exception) -> JSONResponse:
-  """Starlette's handler of refusals: this package's own, and those of its router."""
+  """Handles refusals for Starlette: those of this package and those of its router."""
   del request
   assert isinstance(error, HTTPException)
   if isinstance(error, Refused):
@@ -37,7 +37,7 @@ async def answer_refusal(request: Request, error: Exception) -> JSONResponse:
 
 
 async def answer_defect(request: Request, error: Exception) -> JSONResponse:
-  """Starlette's handler of everything else, which it then raises for the log on stderr."""
+  """Handles all other exceptions for Starlette, which then raises them for the log on stderr."""
   del request, error
   status = http.HTTPStatus.INTERNAL_SERVER_ERROR
-  return refusal_response(Refused(status, "The page failed; its command says why on stderr."))
+  return refusal_response(Refused(status, "The page failed; see stderr of its command."))

@@ -1,4 +1,4 @@
-"""Serving the page until a signal comes."""
+"""Serves the page until a signal arrives."""
 
 import socket
 from types import FrameType
@@ -12,25 +12,25 @@ from mnist_research.runtime.errors import Interrupted
 
 
 def serve(app: ASGIApp, listener: socket.socket, address: Address, limits: Limits) -> None:
-  """Serves an application, guarded, until a signal comes.
+  """Serves an application behind a guard until a signal arrives.
 
   Args:
     app: the page.
-    listener: a socket that listens.
-    address: where it does.
-    limits: how much is taken.
+    listener: a listening socket.
+    address: the address of the socket.
+    limits: the limits on requests.
 
   Raises:
-    Interrupted: a signal came.
+    Interrupted: a signal arrived.
   """
   settings = uvicorn.Config(
     Guard(app, address, limits),
-    # What is there by default depends on what else is installed.
+    # The defaults depend on which other packages are installed.
     loop="asyncio",
     http="h11",
     ws="none",
     lifespan="off",
-    # There is no proxy whose word on the client would count.
+    # There is no proxy, so its headers can't be trusted.
     proxy_headers=False,
     server_header=False,
     access_log=False,
@@ -55,7 +55,7 @@ class _Server(uvicorn.Server):
     self.received: int | None = None
 
   def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-    """Answers a signal. (Uvicorn's own way raises it again, which would pass for a second one.)"""
+    """Handles a signal. Uvicorn's own handler raises it again, which would count as a second."""
     del frame
     self.received = sig
     self.should_exit = True

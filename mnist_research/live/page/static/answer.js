@@ -1,7 +1,7 @@
-// The panel with an answer: the digit, what the network saw, a bar for each probability, a note.
+// The answer panel: the digit, the network's input, a bar for each probability, a note.
 const template = document.querySelector("#answer");
 
-// Certainty is never shown: a network has none.
+// Never shows 0% or 100%: a network is never certain.
 function percent(share) {
   if (share >= 0.9995) return ">99.9%";
   if (share < 0.0005) return "<0.1%";
@@ -12,7 +12,7 @@ export class Answer {
   #root;
   #hint;
 
-  // `root` is an empty element; its data-hint says what to do while there is nothing to read.
+  // `root` is an empty element; its data-hint tells the user what to do before the first picture.
   constructor(root) {
     root.append(template.content.cloneNode(true));
     this.#root = root;
@@ -20,7 +20,7 @@ export class Answer {
     this.blank();
   }
 
-  // Shows what the server answered.
+  // Shows the server's answer.
   show({ state, digits, tallest, number, note }) {
     this.#fill(state, digits[tallest], note, number);
   }
@@ -40,15 +40,15 @@ export class Answer {
     const isRefused = state === "refused";
     const isNumber = number?.length > 1 && !isRefused;
     const name = isRefused ? "?" : isNumber ? number : (digit?.label_name ?? "?");
-    // Text that stays the same must not be set: it would be read aloud again.
+    // Unchanged text must not be set again: screen readers would repeat it.
     if (label.textContent !== name) label.textContent = name;
     label.classList.toggle("number", isNumber);
     label.classList.toggle("word", !isNumber && name.length > 1);
     this.#find(".probability").textContent =
       isRefused ? "not a digit" : digit && !isNumber ? percent(digit.probability) : "";
-    this.#see(".saw .seen", digit?.image, "What the network saw");
+    this.#see(".saw .seen", digit?.image, "The network's input");
     this.#find(".why").hidden = !digit?.evidence;
-    this.#see(".why .seen", digit?.evidence, "The ink that spoke for the answer, and against it");
+    this.#see(".why .seen", digit?.evidence, "The ink for and against the answer");
     this.#root.querySelectorAll(".bars li").forEach((bar, index) => this.#bar(bar, digit, index));
     const line = this.#find(".note");
     line.role = state === "problem" ? "alert" : null;

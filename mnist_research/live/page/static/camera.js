@@ -1,12 +1,12 @@
-// A camera, of whose frames the newest is read again and again.
-const WIDTH = 640; // Digits are found on less.
-const INTERVAL = 100; // Milliseconds from one frame that is read to the next.
+// Repeatedly reads the latest frame of a camera.
+const WIDTH = 640; // The server reduces frames to less than this before finding digits.
+const INTERVAL = 100; // Milliseconds between frames.
 const QUALITY = 0.9;
 const KEPT_BACK =
-  "Browsers keep the camera from pages without HTTPS, but for those of the machine itself " +
-  "(127.0.0.1, localhost): open the page there, or upload a photograph.";
+  "Browsers allow the camera only on HTTPS pages and on pages of this machine (127.0.0.1, " +
+  "localhost): open the page there, or upload a photo.";
 
-// Makes the camera in `root` alive. Returns the function stop.
+// Connects the camera in `root`. Returns the function stop.
 export function createCamera(root, reader) {
   const video = root.querySelector("video");
   const button = root.querySelector("[name=camera]");
@@ -37,11 +37,11 @@ export function createCamera(root, reader) {
       timer = setInterval(() => reader.read(take), INTERVAL);
       button.textContent = "Stop the camera";
       for (const track of video.srcObject.getTracks()) track.addEventListener("ended", stop);
-      // The user may have turned to another tab while the browser asked for leave.
+      // The user may have switched tabs while the browser asked for permission.
       if (root.hidden) stop();
     } catch (error) {
       stop();
-      note.textContent = `No camera: ${error.message}. Plug one in, or allow it, and start again.`;
+      note.textContent = `No camera: ${error.message}. Connect or allow one, then start again.`;
     }
     button.disabled = false;
   }

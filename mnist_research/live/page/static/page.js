@@ -1,4 +1,4 @@
-// The tabs, and what goes from one to another: the keys, and pictures that are dropped or pasted.
+// The tabs, and what they share: keyboard shortcuts, and pictures that are dropped or pasted.
 import { Answer } from "./answer.js";
 import { createCamera } from "./camera.js";
 import { Reader } from "./reader.js";
@@ -19,7 +19,7 @@ const sketch = createSketch(draw.root, draw.reader);
 const { stop } = createCamera(camera.root, camera.reader);
 const { show } = createUpload(upload.root, upload.reader, upload.answer, maxBytes);
 
-// Buttons that stay pressed: large type, and which ink spoke for the answer.
+// Toggle buttons: large type, and the ink for and against the answer.
 function toggle(name, change) {
   const button = document.querySelector(`.top [name=${name}]`);
   button.addEventListener("click", () => {
@@ -66,7 +66,7 @@ document.addEventListener("keydown", (event) => {
   else sketch.undo();
 });
 
-// A picture may be pasted and dropped anywhere.
+// Pictures may be pasted or dropped anywhere on the page.
 function showFirst(event, { files }) {
   if (files.length === 0) return;
   event.preventDefault();

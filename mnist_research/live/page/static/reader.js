@@ -1,7 +1,7 @@
-// Asks the server what is on pictures, one after another, and shows its answers.
+// Sends pictures to the server, one at a time, and shows its answers.
 const BUSY = 503;
 const SECONDS_TO_RETRY = 1;
-const GONE = "The page's command doesn't answer. Start it again, then reload the page.";
+const GONE = "The page's command doesn't respond. Restart it, then reload the page.";
 
 async function ask(picture, why) {
   const response = await fetch(why ? "read?why" : "read", {
@@ -16,32 +16,32 @@ async function ask(picture, why) {
 export class Reader {
   #answer;
   #outline;
-  #next = null; // The newest request that is not sent yet.
+  #next = null; // The latest request that hasn't been sent.
   #isAsking = false;
   #round = 0;
-  #last = null; // The request that was answered last.
+  #last = null; // The last answered request.
   #why = false;
 
-  // `answer` shows what is read; `outline`, if given, is an SVG element that lies over the picture.
+  // `answer` shows the answers; `outline`, if given, is an SVG element on top of the picture.
   constructor(answer, outline = null) {
     this.#answer = answer;
     this.#outline = outline;
   }
 
-  // Reads a picture as soon as the answer to the one before has come, unless there is a newer one
-  // by then. `take` returns it, a Blob or a promise of one; `name` is what a problem is told of.
+  // Reads a picture once the previous answer has arrived, unless there is a newer picture by then.
+  // `take` returns a Blob or a promise of one; `name` is its name in error messages.
   read(take, name = "The file") {
     this.#next = { take, name };
     if (!this.#isAsking) this.#askAll();
   }
 
-  // Says, from here on, which ink spoke for the answer, or doesn't.
+  // Turns the display of the ink for and against the answer on or off.
   explain(why) {
     this.#why = why;
     if (this.#last) this.read(this.#last.take, this.#last.name);
   }
 
-  // Shows no answer any more; one that is on its way is dropped.
+  // Clears the answer; drops one that is pending.
   forget() {
     this.#round += 1;
     this.#next = this.#last = null;
@@ -84,11 +84,11 @@ export class Reader {
     }
   }
 
-  // Draws a rectangle about each digit that was read, in pixels of the picture.
+  // Draws a rectangle around each digit, in pixels of the picture.
   #draw({ width, height, digits }) {
     if (!this.#outline) return;
     this.#outline.setAttribute("viewBox", `0 0 ${width ?? 1} ${height ?? 1}`);
-    // Those that are there are moved: an answer comes ten times a second.
+    // Reuses existing rectangles, because answers arrive ten times a second.
     const there = [...this.#outline.children];
     this.#outline.replaceChildren(
       ...digits.map(({ box }, index) => {

@@ -1,8 +1,8 @@
-// A sheet to draw on: it is read while a stroke is drawn.
-const DELAY = 60; // Milliseconds: encoding the sheet takes longer than a pen's move.
-const STEP = 20; // Pixels of the sheet that an arrow key moves the pen.
+// A sheet to draw on, which is read while the user draws.
+const DELAY = 60; // Milliseconds between readings: encoding the sheet takes longer than a pen move.
+const STEP = 20; // How far an arrow key moves the pen, in pixels of the sheet.
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-// Chalk where the browser is dark: either is read.
+// Chalk on a blackboard in dark mode; the network reads both.
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 const paper = () => (DARK.matches ? "#1d242c" : "white");
 const ink = () => (DARK.matches ? "#f2f4f7" : "#1f2933");
@@ -10,7 +10,7 @@ const ink = () => (DARK.matches ? "#f2f4f7" : "#1f2933");
 function drawStroke(pen, points) {
   pen.beginPath();
   pen.moveTo(...points[0]);
-  // Curves through the middles of the lines between points: a quick hand leaves few.
+  // Curves through the midpoints between points, because fast strokes have few points.
   points.forEach(([x, y], i) => {
     const [nextX, nextY] = points[i + 1] ?? [x, y];
     pen.quadraticCurveTo(x, y, (x + nextX) / 2, (y + nextY) / 2);
@@ -18,14 +18,14 @@ function drawStroke(pen, points) {
   pen.stroke();
 }
 
-// Makes the sheet in `root` alive. Returns the functions undo, redo and clear.
+// Connects the sheet in `root`. Returns the functions undo, redo and clear.
 export function createSketch(root, reader) {
   const sheet = root.querySelector("canvas");
   const pen = sheet.getContext("2d");
   const buttons = Object.fromEntries(
     ["undo", "redo", "clear"].map((name) => [name, root.querySelector(`[name=${name}]`)]),
   );
-  // What was on the sheet after each change: strokes, each a list of points [x, y] in its pixels.
+  // The drawing after each change: a list of strokes, each a list of points [x, y] in pixels.
   const drawings = [[]];
   let shown = 0;
   let due = null;
@@ -58,7 +58,7 @@ export function createSketch(root, reader) {
     if (document.activeElement === sheet && usesKeys) drawCursor();
   }
 
-  // Where the keys move the pen. It is drawn after the sheet was sent, and is no ink.
+  // The pen's position for keyboard users. It is drawn after the sheet was sent: it isn't ink.
   let usesKeys = false;
   function drawCursor() {
     pen.save();

@@ -1,6 +1,6 @@
 // Pictures from files and from the clipboard.
 
-// Makes the upload in `root` alive. Returns the function show, which takes a file.
+// Connects the upload in `root`. Returns the function show, which takes a file.
 export function createUpload(root, reader, answer, maxBytes) {
   const screen = root.querySelector(".screen");
   const picture = screen.querySelector("img");
@@ -12,7 +12,7 @@ export function createUpload(root, reader, answer, maxBytes) {
     picture.hidden = true;
     if (file.size > maxBytes) {
       const sizes = [file.size, maxBytes].map((bytes) => `${+(bytes / 1e6).toFixed(1)} MB`);
-      answer.problem(`${file.name} has ${sizes[0]}, and at most ${sizes[1]} are read.`);
+      answer.problem(`${file.name} has ${sizes[0]}; the limit is ${sizes[1]}.`);
       return;
     }
     picture.src = URL.createObjectURL(file);
@@ -25,22 +25,22 @@ export function createUpload(root, reader, answer, maxBytes) {
         const type = item.types.find((name) => name.startsWith("image/"));
         if (type) return show(new File([await item.getType(type)], "The pasted picture"));
       }
-      answer.problem("The clipboard holds no picture.");
+      answer.problem("There is no picture in the clipboard.");
     } catch {
-      answer.problem("The browser keeps the clipboard back. Press Ctrl+V instead.");
+      answer.problem("The browser blocks access to the clipboard. Press Ctrl+V instead.");
     }
   }
 
-  // What the browser can't show, such as TIFF, may be read all the same.
+  // The server can read formats that the browser can't show, such as TIFF.
   picture.addEventListener("load", () => (picture.hidden = false));
   chooser.addEventListener("change", () => {
     if (chooser.files[0]) show(chooser.files[0]);
-    // So that the same file can be chosen again.
+    // Allows the same file to be chosen again.
     chooser.value = "";
   });
   const button = root.querySelector("[name=paste]");
   button.addEventListener("click", paste);
-  // As on pages without HTTPS. The keys still paste.
+  // On pages without HTTPS there is no clipboard API; Ctrl+V still works.
   button.hidden = !navigator.clipboard?.read;
   return { show };
 }
