@@ -7,7 +7,7 @@ label: the digits of each row, rows parted by a slash. Prints one JSON object fo
 kind: pictures, right (every digit of every row), refused (blank, or not a digit), error. The same
 folder scored before and after a change shows what it does; choices are made on tuning pictures.
 
-The pictures are no part of this package. docs/people.md names public repositories that have some.
+The pictures are no part of this package. docs/people.csv names public repositories that have some.
 """
 
 import csv
