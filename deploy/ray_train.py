@@ -1,15 +1,16 @@
-"""Trains on a Ray cluster: Ray places the workers, and starts them again when one is lost.
+"""Trains on a Ray cluster: Ray places the workers, and restarts them when one is lost.
 
-  python deploy/ray_train.py --workers=2 -- --flagfile=configs/dense.cfg --workdir=/shared/dense
+  RAY_ADDRESS=auto python deploy/ray_train.py --workers=2 -- --flagfile=configs/dense.cfg \\
+      --workdir=/shared/dense
 
-The flags after `--` are those of `mnist_research.train`, for each worker; --workdir must be on a
-disk that all machines share. Each worker is a process beside an actor of Ray Train, which sets
-TF_CONFIG for it. When a worker, its actor or its machine is lost, Ray starts all of them again,
---restarts times at most, and they resume from the last checkpoint. What `train` refuses is not
-tried again. SIGTERM to a machine, or Ctrl-C here, has them save first. Without a cluster
-(RAY_ADDRESS), Ray runs on this machine alone.
+Arguments after `--` are flags of `mnist_research.train` for each worker; --workdir must be on a
+disk that all machines share. Each worker is a process next to an actor of Ray Train, which sets
+TF_CONFIG for it. When a worker, its actor or its machine is lost, Ray restarts all of them, at most
+--restarts times, and they resume from the last checkpoint. Flags that `train` refuses aren't tried
+again. SIGTERM to a machine, or Ctrl-C here, saves first. Without RAY_ADDRESS, Ray starts a cluster
+on this machine.
 
-Needs the extra `ray`: python -m pip install -e '.[ray]'.
+Needs the extra `ray` on every machine: python -m pip install -e '.[ray]'.
 """
 
 import contextlib
@@ -31,22 +32,22 @@ from mnist_research.runtime.app import fail
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import locked, write_atomically
 
-# What `train` says where it misses other workers, which Ray starts again.
+# What `train` prints when it has lost other workers, which Ray restarts.
 OTHERS_MISSED = ("start all workers again", "start the other workers")
 _PAUSE_SECONDS = 0.2
-# Of what a worker says, for the reason of its end.
+# How much of a worker's output to show as the reason of its exit.
 _MOST_KEPT = 10_000
-# Runs a command that stops, and saves, when the actor ends, however that ends. An actor that ends
-# kills its own children, so the command is a shell's child, and SIGTERM is what it then gets.
+# Runs a command that receives SIGTERM, and saves, however the actor ends. An actor kills its own
+# children when it ends, so the command is the child of a shell.
 _ENDING_WITH_ACTOR = ("sh", "-c", 'setpriv --pdeathsig TERM -- "$@"; exit $?', "sh")
 
 
 def define_flags() -> None:
-  """Defines the flags: how many workers, what each takes, and how often they are started again."""
-  flags.DEFINE_integer("workers", 2, "how many", lower_bound=1)
-  flags.DEFINE_integer("cpus", 1, "processors that Ray keeps for each worker", lower_bound=1)
-  flags.DEFINE_integer("gpus", 0, "GPUs that Ray keeps for each worker", lower_bound=0)
-  flags.DEFINE_integer("restarts", 3, "how often lost workers are started again", lower_bound=0)
+  """Defines the flags: the number of workers, their resources, and the number of restarts."""
+  flags.DEFINE_integer("workers", 2, "number of workers", lower_bound=1)
+  flags.DEFINE_integer("cpus", 1, "processors that Ray reserves for each worker", lower_bound=1)
+  flags.DEFINE_integer("gpus", 0, "GPUs that Ray reserves for each worker", lower_bound=0)
+  flags.DEFINE_integer("restarts", 3, "the most restarts after lost workers", lower_bound=0)
 
 
 def main(arguments: list[str]) -> None:
@@ -55,13 +56,13 @@ def main(arguments: list[str]) -> None:
   workdir = _workdir(arguments)
   _check_flags(arguments[1:])
   refusal = workdir / f".refusal-{uuid.uuid4().hex}"
-  # Here: it takes seconds, and loads TensorFlow.
+  # Imported here because it takes seconds and loads TensorFlow.
   import ray
   from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
   from ray.train.tensorflow import TensorflowTrainer
 
   values = flags.FLAGS
-  # Without its dashboard, Ray warns each second that it can't be asked.
+  # Without its dashboard, Ray warns every second that it can't be reached.
   ray.init(
     logging_config=ray.LoggingConfig(log_level="ERROR"),
     **_own_cluster(values.workers * values.cpus),
@@ -93,10 +94,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _own_cluster(cpus: int) -> dict[str, Any]:
-  """Returns the arguments of a cluster on this machine alone, where RAY_ADDRESS names no other.
+  """Returns the arguments that start a cluster on this machine, unless RAY_ADDRESS names one.
 
   Args:
-    cpus: that the workers need; they may be more than there are.
+    cpus: the processors that the workers need, which may exceed those of this machine.
   """
   if os.environ.get("RAY_ADDRESS"):
     return {}
@@ -104,16 +105,16 @@ def _own_cluster(cpus: int) -> dict[str, Any]:
 
 
 def _workdir(arguments: list[str]) -> Path:
-  """Returns the workdir that the flags of the workers name, as all machines see it."""
+  """Returns the workdir in the workers' flags as an absolute path, the same on all machines."""
   for argument in arguments:
     name, _, value = argument.partition("=")
     if name in ("--workdir", "-workdir") and value:
       return Path(value).expanduser().resolve()
-  sys.exit(fail("--workdir=DIR is needed behind --, on a disk that all workers share"))
+  sys.exit(fail("--workdir=DIR is required after --, on a disk that all workers share"))
 
 
 def _check_flags(arguments: list[str]) -> None:
-  """Exits with 2 where `train` would refuse its flags, before Ray starts anything."""
+  """Exits with 2 if `train` would refuse its flags, before Ray starts anything."""
   flag_values = flags.FlagValues()
   command_line.define_general(flag_values)
   train.define_flags(flag_values)
@@ -127,11 +128,11 @@ def _check_flags(arguments: list[str]) -> None:
 def run_worker(config: dict[str, Any]) -> None:
   """Runs one worker to its end, in an actor of Ray Train, which has set TF_CONFIG.
 
-  Where `train` refuses to run, the reason is left in a file, and the workers that Ray starts again
-  end at once.
+  If `train` refuses to run, the reason is written to a file, and the workers that Ray restarts exit
+  at once.
 
   Raises:
-    RuntimeError: it failed, or was told to stop; Ray then starts all workers again.
+    RuntimeError: the worker failed or was stopped; Ray then restarts all workers.
   """
   refusal = Path(config["refusal"])
   if refusal.exists():
@@ -146,9 +147,9 @@ def run_worker(config: dict[str, Any]) -> None:
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-  """Runs a command; returns its exit code and what it said after the last `error:`.
+  """Runs a command; returns its exit code and the message after its last `error:`.
 
-  It writes to a file, which is still there when the actor is lost: nothing disturbs its end.
+  The command writes to a file, which outlives the actor, so losing the actor doesn't disturb it.
   """
   said = b""
   with (
@@ -161,14 +162,14 @@ def _run(command: list[str]) -> tuple[int, str]:
       time.sleep(_PAUSE_SECONDS)
       is_ended = process.poll() is not None
       part = written.read()
-      os.write(2, part)  # Ray shows twice what goes through sys.stderr.
+      os.write(2, part)  # Ray prints output of sys.stderr twice.
       said = (said + part)[-_MOST_KEPT:]
   _, _, reason = said.decode(errors="replace").rpartition("error: ")
   return process.returncode, reason.partition("\n")[0]
 
 
 def _wait_for_former(workdir: Path) -> None:
-  """Waits for the worker of an actor that was lost: it saves, or misses its peers, and ends."""
+  """Waits until the worker of a lost actor has saved, or noticed that its peers are gone."""
   with contextlib.suppress(FileNotFoundError), locked(workdir / ".lock", wait=True):
     pass
 

@@ -26,9 +26,9 @@ LAUNCHER = [sys.executable, str(Path(__file__).with_name("launch_local.py")), "-
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: the rounds, and the numbers of devices and workers."""
-  flags.DEFINE_integer("rounds", 5, "how often", lower_bound=1, flag_values=flag_values)
+  flags.DEFINE_integer("rounds", 5, "turns of each way", lower_bound=1, flag_values=flag_values)
   flags.DEFINE_integer(
-    "replicas", 2, "devices, and workers", lower_bound=1, flag_values=flag_values
+    "replicas", 2, "number of devices, and of workers", lower_bound=1, flag_values=flag_values
   )
 
 

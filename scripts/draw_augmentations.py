@@ -22,7 +22,7 @@ _EXAMPLES = 5
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: all settings, and where the picture goes."""
+  """Defines the flags: all settings, and the output file."""
   config_flags.define(flag_values)
   command_line.define_path("output", "augmentations.png", "the picture to write", flag_values)
 

@@ -2,7 +2,7 @@
 
   python scripts/draw_corruptions.py --dataset=mnist --output=corruptions.png
 
-Five examples as they are, and then with each of the fifteen kinds that test examples get.
+Five examples, first unchanged, then with each of the fifteen kinds of corruption.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ _EXAMPLES = 5
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which dataset, and where the picture goes."""
+  """Defines the flags: the dataset, and the output file."""
   config_flags.define(flag_values, ["dataset", "data_dir", "manual_dir"])
   command_line.define_path("output", "corruptions.png", "the picture to write", flag_values)
 

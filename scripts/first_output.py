@@ -3,7 +3,7 @@
   python scripts/first_output.py
   python scripts/first_output.py --commands=train,report --repeats=9
 
-Each is started in a new folder, on a pseudo-terminal, and ended as soon as it has written
+Each starts in a new folder, on a pseudo-terminal, and is killed as soon as it has written
 something. Prints a JSON object for each on stdout: command, seconds_median, seconds_lowest, first
 (what it wrote), and a table on stderr.
 """
@@ -27,7 +27,7 @@ from mnist_research.workdir import SHIPPED
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _DENSE = f"--flagfile={REPOSITORY / 'configs' / 'dense.cfg'}"
-# By command, what it is given; {run} is a finished workdir, {picture} a picture.
+# The arguments of each command; {run} is a finished workdir, {picture} a picture.
 ARGUMENTS: Mapping[str, str] = {
   "train": f"{_DENSE} --workdir=run",
   "evaluate": "",
@@ -45,7 +45,7 @@ ARGUMENTS: Mapping[str, str] = {
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: the commands, and the number of starts."""
   flags.DEFINE_list(
-    "commands", list(ARGUMENTS), f"which, of {', '.join(ARGUMENTS)}", flag_values=flag_values
+    "commands", list(ARGUMENTS), f"any of {', '.join(ARGUMENTS)}", flag_values=flag_values
   )
   flags.DEFINE_integer(
     "repeats", 5, "number of starts of each", lower_bound=1, flag_values=flag_values

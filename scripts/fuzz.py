@@ -94,8 +94,8 @@ class Answer(NamedTuple):
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: the time, the inputs, and the workdir."""
   config_flags.define(flag_values, ["workdir", "data_dir"])
-  flags.DEFINE_float("minutes", 1.0, "how long", lower_bound=0.0, flag_values=flag_values)
-  flags.DEFINE_integer("seed", 0, "of what is drawn", lower_bound=0, flag_values=flag_values)
+  flags.DEFINE_float("minutes", 1.0, "time to run", lower_bound=0.0, flag_values=flag_values)
+  flags.DEFINE_integer("seed", 0, "seed of the inputs", lower_bound=0, flag_values=flag_values)
   flags.DEFINE_integer("first", 0, "first case", lower_bound=0, flag_values=flag_values)
 
 

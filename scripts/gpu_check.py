@@ -121,7 +121,7 @@ def parse_arguments() -> argparse.Namespace:
   parser.add_argument("--rounds", type=int, default=3, help="turns of each measurement")
   parser.add_argument("--num_seeds", type=int, default=30, help="trainings to 99%%")
   parser.add_argument("--only", nargs="*", default=[], help="cases whose names begin so")
-  parser.add_argument("flags", nargs="*", help="flags of train, behind --")
+  parser.add_argument("flags", nargs="*", help="flags of train, after --")
   return parser.parse_args()
 
 
@@ -129,7 +129,7 @@ def install(wheels: Path, site: Path) -> Path:
   """Installs every wheel of a directory, and returns where."""
   files = sorted(map(str, wheels.glob("*.whl")))
   if not files:
-    sys.exit(f"error: --wheels={wheels} holds no wheel: pip download puts them there")
+    sys.exit(f"error: --wheels={wheels} has no wheels; fill it with pip download")
   command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
   if subprocess.run([*command, f"--target={site}", *files], check=False).returncode:
     sys.exit(f"error: --wheels={wheels} can't be installed: see above")
@@ -155,7 +155,7 @@ def cases(arguments: argparse.Namespace, gpu: bool, directory: Path) -> Iterator
   benchmark = [part.format("benchmark") for part in module]
   rounds = f"--rounds={arguments.rounds}"
   dense, cnn, fast = (f"--flagfile={CONFIGS / name}.cfg" for name in ("dense", "cnn", "fast"))
-  no_fallback = "--fallback_dataset="  # Other digits would give other figures.
+  no_fallback = "--fallback_dataset="  # Results on other digits aren't comparable.
 
   def throughput(config: str, *flags: str) -> list[str]:
     return [*benchmark, config, no_fallback, *given, "--benchmark=throughput", rounds, *flags]
@@ -288,7 +288,7 @@ def run_tests() -> int:
 
 
 def say(text: str) -> None:
-  """Tells people."""
+  """Prints a message for people on stderr."""
   print(text, file=sys.stderr, flush=True)
 
 

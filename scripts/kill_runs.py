@@ -41,9 +41,9 @@ CLOCK = {"examples_per_second", "train_seconds", "sha256", "crc32"}
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: the number of kills, their moments, and the workdir."""
   config_flags.define(flag_values, ["workdir"])
-  flags.DEFINE_enum("at", "times", list(KILLERS), "what is drawn", flag_values=flag_values)
-  flags.DEFINE_integer("kills", 70, "how often", lower_bound=0, flag_values=flag_values)
-  flags.DEFINE_integer("seed", 0, "of what is drawn", flag_values=flag_values)
+  flags.DEFINE_enum("at", "times", list(KILLERS), "when to kill", flag_values=flag_values)
+  flags.DEFINE_integer("kills", 70, "number of kills", lower_bound=0, flag_values=flag_values)
+  flags.DEFINE_integer("seed", 0, "seed of the moments", flag_values=flag_values)
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
@@ -81,7 +81,7 @@ def kill_runs(
       train(arguments, run)
     found = [f"{run.name}: {what} after {past}" for what in compare(expected, outcome_of(run))]
     differences += found
-    print(f"{run.name}: {found or 'as the one left alone'}", file=sys.stderr, flush=True)
+    print(f"{run.name}: {found or 'no differences'}", file=sys.stderr, flush=True)
     shutil.rmtree(run)
   return {
     "kills": killed.total(), "runs": runs, "killed_at": dict(killed), **killer.report(),
@@ -106,7 +106,7 @@ class Times:
         self._train_from = time.monotonic() - began
       time.sleep(0.01)
     if process.returncode or not self._train_from:
-      sys.exit(f"the run that was left alone ended with {process.returncode}")
+      sys.exit(f"the uninterrupted run ended with {process.returncode}")
     self._whole = time.monotonic() - began
 
   def kill(self, arguments: list[str], run: Path) -> str | None:

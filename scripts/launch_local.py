@@ -33,7 +33,7 @@ LAST_LINES = 5
 
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: the number of workers, their command, and the directory of their logs."""
-  flags.DEFINE_integer("workers", 2, "how many", lower_bound=1, flag_values=flag_values)
+  flags.DEFINE_integer("workers", 2, "number of workers", lower_bound=1, flag_values=flag_values)
   command_line.define_path("logs", "runs/logs", "directory of the logs", flag_values)
   flags.DEFINE_string(
     "module", "train", "command of mnist_research to start", flag_values=flag_values

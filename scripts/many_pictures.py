@@ -1,10 +1,10 @@
-"""Measures predict on many pictures, and on large ones: pictures a second, and peak memory.
+"""Measures predict on many pictures, or on large ones: pictures per second, and peak memory.
 
   python scripts/many_pictures.py
   python scripts/many_pictures.py --pictures=20 --megapixels=50
 
-Draws pictures of digits into a folder that is removed at the end, runs `predict` on the folder in a
-process of its own, and on one of the pictures alone for the time that a start takes. Prints a JSON
+Draws pictures of digits into a temporary folder, runs `predict` on the folder in a separate
+process, and on one of the pictures to measure the startup time. Prints a JSON
 object on stdout: pictures, megapixels (of each), seconds, pictures_per_second (without the start),
 peak_bytes (resident memory of the process), peak_bytes_of_one (with a single picture).
 """
@@ -30,11 +30,11 @@ _DRAWN = 10
 
 
 class _Run(NamedTuple):
-  """What a run of predict took.
+  """The cost of a run of predict.
 
   Attributes:
-    seconds: from its start to its end.
-    peak_bytes: the most resident memory.
+    seconds: the wall time.
+    peak_bytes: the peak resident memory.
   """
 
   seconds: float
@@ -42,9 +42,9 @@ class _Run(NamedTuple):
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: how many pictures, and how large."""
+  """Defines the flags: the number of pictures and their size."""
   flags.DEFINE_integer(
-    "pictures", 10_000, "how many pictures", lower_bound=2, flag_values=flag_values
+    "pictures", 10_000, "number of pictures", lower_bound=2, flag_values=flag_values
   )
   flags.DEFINE_float(
     "megapixels", 0.05, "size of each", lower_bound=0.001, upper_bound=50, flag_values=flag_values

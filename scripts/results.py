@@ -1,14 +1,14 @@
 """Keeps the records of published runs, and writes the table of docs/results.md from them.
 
-  python scripts/results.py runs/cnn runs/dense     # takes the runs in, and writes the table
-  python scripts/results.py                         # writes the table anew
+  python scripts/results.py runs/cnn runs/dense     # adds the runs, and writes the table
+  python scripts/results.py                         # only rewrites the table
 
 The arguments are workdirs or folders of them. Each finished run of a config of configs/ becomes a
-line of docs/results.jsonl, and replaces that of the same config and seed: its results, and from
-its environment.json the commit, processor and versions. The table is written between two
+line of docs/results.jsonl, which replaces the line of the same config and seed: its results, and
+from its environment.json the commit, processor and versions. The table is written between two
 markers of docs/results.md: mean and standard deviation of the accuracy on the test examples, the
 lowest seed, the median of the training seconds, the machines, and how often the test split was
-scored. Runs of no config are named on stderr and skipped.
+scored. Other runs are named on stderr and skipped.
 """
 
 import itertools
@@ -76,7 +76,7 @@ def collect(directories: Sequence[str]) -> list[Record]:
     return []
   found, set_aside = runs.read(directories)
   for aside in set_aside:
-    print(f"left out: {aside.path}, {aside.kind}: {aside.reason}", file=sys.stderr)
+    print(f"skipped: {aside.path}, {aside.kind}: {aside.reason}", file=sys.stderr)
   configs = {
     path.name: config_flags.from_flagfile(path)
     for path in sorted((_REPOSITORY / "configs").glob("*.cfg"))
@@ -86,7 +86,7 @@ def collect(directories: Sequence[str]) -> list[Record]:
     name = next((name for name, config in configs.items() if is_of(config, run)), None)
     if name is None or run.result is None:
       reason = "of no config" if name is None else "unfinished"
-      print(f"left out: {run.path}, {reason}", file=sys.stderr)
+      print(f"skipped: {run.path}, {reason}", file=sys.stderr)
       continue
     environment = run.workdir.read_environment()
     records.append(

@@ -66,7 +66,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def measure_examples(bench: Bench, rounds: int) -> figures.Chart:
-  """Seconds of an epoch of more and more examples."""
+  """Measures the seconds of an epoch of more and more examples."""
   larger = {n: bench.with_train(resized(bench.train, n)) for n in EXAMPLES}
   rates = take_turns(
     {n: training_turns(each, rounds, each.turn_steps) for n, each in larger.items()}, rounds
@@ -76,19 +76,19 @@ def measure_examples(bench: Bench, rounds: int) -> figures.Chart:
 
 
 def measure_blocks(bench: Bench, rounds: int) -> figures.Chart:
-  """Examples a second, with more and more steps between two returns to Python."""
+  """Measures examples per second, with more and more steps per call from Python."""
   lines = [measure_rates([bench.with_config(steps_per_loop=n) for n in BLOCK_STEPS], rounds)]
   return figures.Chart("Examples a second", "steps of a block", BLOCK_STEPS, lines)
 
 
 def measure_batches(bench: Bench, rounds: int) -> figures.Chart:
-  """Examples a second, in larger and larger batches."""
+  """Measures examples per second, in larger and larger batches."""
   lines = [measure_rates([bench.with_config(batch_size=n) for n in BATCHES], rounds)]
   return figures.Chart("Examples a second", "examples of a batch", BATCHES, lines)
 
 
 def measure_rates(settings: Sequence[Bench], rounds: int) -> figures.Line:
-  """Examples a second of each bench."""
+  """Measures examples per second of each bench."""
   turns = take_turns(
     {n: training_turns(each, rounds, short_turn(each)) for n, each in enumerate(settings)}, rounds
   )
@@ -96,7 +96,7 @@ def measure_rates(settings: Sequence[Bench], rounds: int) -> figures.Line:
 
 
 def measure_widths(bench: Bench, rounds: int) -> figures.Chart:
-  """GFLOP/s of training wider and wider layers, and of their bare products."""
+  """Measures GFLOP/s of training wider and wider layers, and of their bare products."""
   contestants: dict[str, Iterator[Any]] = {}
   flops = []
   for width in WIDTHS:
@@ -125,7 +125,7 @@ def measure_widths(bench: Bench, rounds: int) -> figures.Chart:
 
 
 def training_turns(bench: Bench, rounds: int, turn_steps: int) -> Iterator[float]:
-  """Compiles a training, and yields its examples a second."""
+  """Compiles a training and yields its examples per second."""
   training = training_lib.build(bench)
   training.compile()
   return training.turns(rounds, turn_steps)

@@ -3,11 +3,11 @@
   python scripts/score_people.py --pictures=path/to/folder --figure=worst.png
 
 The folder holds pictures and labels.csv, with the columns file, kind, split (tuning or test) and
-label: the digits of each row, rows parted by a slash. Prints one JSON object for each split and
-kind: pictures, right (every digit of every row), refused (blank, or not a digit), error. The same
-folder scored before and after a change shows what it does; choices are made on tuning pictures.
+label: the digits of each row, with slashes between rows. Prints one JSON object for each split and
+kind: pictures, right (every digit of every row), refused (blank, or not a digit), error. Score the
+same folder before and after a change to see its effect; make choices on the tuning pictures.
 
-The pictures are no part of this package. docs/people.csv names public repositories that have some.
+The pictures aren't part of this package. docs/people.csv names public repositories that have some.
 """
 
 import csv
@@ -31,13 +31,13 @@ _WORST = 20
 
 
 class Answered(NamedTuple):
-  """A picture, what it shows, and what was read in it.
+  """A picture, its label, and the network's answer.
 
   Attributes:
     kind: its split and its kind.
-    label: the true rows, parted by slashes.
-    text: the rows that were read; empty where there is nothing.
-    picture: as it was prepared; None where it is blank.
+    label: the true rows, with slashes between them.
+    text: the rows that were read; empty if nothing was found.
+    picture: the prepared picture; None if it is blank.
     readings: its digits.
   """
 
@@ -49,19 +49,19 @@ class Answered(NamedTuple):
 
   @property
   def certainty(self) -> float:
-    """Of the least certain digit."""
+    """The certainty of the least certain digit."""
     return min((reading.certainty for reading in self.readings), default=0.0)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: which network, and which pictures."""
+  """Defines the flags: the network and the pictures."""
   config_flags.define(flag_values, ["workdir", "device"])
   command_line.define_path("pictures", "", "folder of pictures with labels.csv", flag_values)
   command_line.define_path("figure", "", "PNG to draw: the twenty worst", flag_values)
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Has the pictures answered, and prints how many were right."""
+  """Reads the pictures and prints how many were answered correctly."""
   app.refuse_arguments(arguments)
   folder = Path(flag_values.pictures)
   try:

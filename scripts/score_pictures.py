@@ -47,7 +47,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: the network, and the pictures."""
   config_flags.define(flag_values, ["workdir", "data_dir", "manual_dir", "device"])
   flags.DEFINE_enum(
-    "split", "test", ["train", "test"], "whose digits are drawn", flag_values=flag_values
+    "split", "test", ["train", "test"], "split of the digits", flag_values=flag_values
   )
   flags.DEFINE_integer(
     "pictures", 40, "pictures of each kind", lower_bound=1, flag_values=flag_values
@@ -55,7 +55,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     "numbers", 100, "pictures of numbers", lower_bound=1, flag_values=flag_values
   )
-  flags.DEFINE_integer("seed", 0, "of what is drawn", lower_bound=0, flag_values=flag_values)
+  flags.DEFINE_integer("seed", 0, "seed of the pictures", lower_bound=0, flag_values=flag_values)
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:

@@ -22,7 +22,9 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: the config, the number of seeds, and the workdir."""
   config_flags.define(flag_values, ["workdir"])
   command_line.define_path("flagfile", "", "the config of every training", flag_values)
-  flags.DEFINE_integer("seeds", 10, "how many: 0, 1, ...", lower_bound=1, flag_values=flag_values)
+  flags.DEFINE_integer(
+    "seeds", 10, "number of seeds: 0, 1, ...", lower_bound=1, flag_values=flag_values
+  )
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:

@@ -29,7 +29,7 @@ _OF_THE_MACHINE = ("data_dir", "manual_dir", "mirror", "workdir")
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: the run, and the output."""
   config_flags.define(flag_values, ["workdir"])
-  command_line.define_path("output", str(SHIPPED), "where; replaced as a whole", flag_values)
+  command_line.define_path("output", str(SHIPPED), "directory to replace", flag_values)
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
@@ -66,7 +66,7 @@ def ship(run: Workdir, output: Path) -> dict:
     copy.write_result(result)
     size = sum(path.stat().st_size for path in copy.path.rglob("*") if path.is_file())
     if size > _MAX_BYTES:
-      raise UserError(f"--workdir={run.path}: {size:,} bytes, and {_MAX_BYTES:,} is the most")
+      raise UserError(f"--workdir={run.path}: {size:,} bytes; the limit is {_MAX_BYTES:,}")
     shutil.rmtree(output, ignore_errors=True)
     copy.path.rename(output)
   return {"bytes": size, **result}

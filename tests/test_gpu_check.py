@@ -95,5 +95,5 @@ def test_a_directory_without_wheels_is_refused(tmp_path):
   finished = _run(f"--wheels={tmp_path}")
   assert finished.returncode == 1
   assert finished.stderr == (
-    f"error: --wheels={tmp_path} holds no wheel: pip download puts them there\n"
+    f"error: --wheels={tmp_path} has no wheels; fill it with pip download\n"
   )

@@ -128,7 +128,7 @@ def test_a_workdir_must_be_named(tmp_path):
   )  # fmt: skip
   assert finished.returncode == 2
   assert finished.stderr.splitlines()[-1] == (
-    "error: --workdir=DIR is needed behind --, on a disk that all workers share"
+    "error: --workdir=DIR is required after --, on a disk that all workers share"
   )
 
 

@@ -103,7 +103,7 @@ def test_what_is_not_fit_to_ship_is_refused(ship_model, run, tmp_path, monkeypat
     return str(refused.value)
 
   monkeypatch.setattr(ship_model, "_MAX_BYTES", 10_000)
-  assert "bytes, and 10,000 is the most" in refusal()
+  assert "bytes; the limit is 10,000" in refusal()
   monkeypatch.undo()
   for other in (["python", "seeds.py", "--flagfile=configs/dense.cfg"], [*_COMMAND[:2], "--seed=3"],
                 [*_COMMAND[:2], "--flagfile=configs/mine.cfg"]):  # fmt: skip
