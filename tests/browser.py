@@ -1,4 +1,4 @@
-"""A browser without a window, for the tests of pages: Chromium, driven by Playwright, and axe."""
+"""A headless browser for the tests of pages: Chromium, driven by Playwright, and axe."""
 
 import contextlib
 import shutil
@@ -21,7 +21,7 @@ expect.set_options(timeout=_MILLISECONDS)
 
 @contextlib.contextmanager
 def started(*flags: str) -> Iterator[Browser]:
-  """Starts the machine's Chromium with more flags; skips the test where there is none."""
+  """Starts the machine's Chromium with extra flags; skips the test if there is none."""
   executable = next(filter(None, map(shutil.which, _NAMES)), None)
   if executable is None:
     pytest.skip(f"none of {', '.join(_NAMES)} is installed")
@@ -33,12 +33,12 @@ def started(*flags: str) -> Iterator[Browser]:
 
 @contextlib.contextmanager
 def opened(browser: Browser, url: str, *permissions: str) -> Iterator[Page]:
-  """Opens a page of this machine; asserts that it asks for nothing from another one.
+  """Opens a page of this machine; asserts that it loads nothing from other hosts.
 
   Args:
-    browser: from `started`.
-    url: of the page.
-    permissions: what the user allows it, such as "camera".
+    browser: the result of `started`.
+    url: the URL of the page.
+    permissions: the permissions that the user grants, such as "camera".
   """
   outside: list[str] = []
 
@@ -57,7 +57,7 @@ def opened(browser: Browser, url: str, *permissions: str) -> Iterator[Page]:
 
 
 def faults(page: Page) -> list[str]:
-  """Returns what axe finds that keeps people from using the page as it is; skips without axe."""
+  """Returns the accessibility violations that axe finds on the page; skips without axe."""
   axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
   violations = axe.run(page).response["violations"]
   return [

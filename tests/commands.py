@@ -1,4 +1,4 @@
-"""Commands as a user types them, each in a process of its own; and what they leave in a workdir."""
+"""Runs commands as a user types them, each in a separate process, and reads their workdirs."""
 
 import contextlib
 import functools
@@ -22,9 +22,9 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Of a line of metrics.jsonl or a result: what the same run may answer otherwise another time.
+# Fields of metrics.jsonl and result.json that may differ when the same run is repeated.
 _WALL_CLOCK = ("examples_per_second", "train_seconds", "sha256", "crc32")
-# A port of this machine that nobody listens on: the network is away, on any machine.
+# A local port that nobody listens on, so that the network is unreachable on any machine.
 NO_NETWORK = {
   name: "http://127.0.0.1:9"
   for upper in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -33,12 +33,12 @@ NO_NETWORK = {
 
 
 class Finished(NamedTuple):
-  """A command that ended.
+  """A command that has exited.
 
   Attributes:
     returncode: its exit code; negative if a signal killed it.
-    stdout: what programs read.
-    stderr: what people read.
+    stdout: the output for programs.
+    stderr: the output for people.
   """
 
   returncode: int
@@ -47,19 +47,19 @@ class Finished(NamedTuple):
 
   @property
   def records(self) -> list[dict[str, Any]]:
-    """The objects on stdout, one a line, of a command that was done."""
+    """The objects on stdout, one per line, of a successful command."""
     assert self.returncode == 0, self.stderr
     return [json.loads(line) for line in self.stdout.splitlines()]
 
   @property
   def record(self) -> dict[str, Any]:
-    """The one object on stdout: nothing else may be there."""
+    """The only object on stdout: there may be nothing else."""
     (record,) = self.records
     return record
 
   @property
   def error(self) -> str:
-    """The one `error:` line of a command that refused, after which it said nothing."""
+    """The single `error:` line of a command that refused, the last line on stderr."""
     assert self.returncode == 2, self.stderr
     assert self.stdout == ""
     assert "Traceback" not in self.stderr
@@ -70,10 +70,10 @@ class Finished(NamedTuple):
 
 
 def held_to_permissions(path: Path) -> list[str]:
-  """Returns the command under which not even root reads `path`, which nobody may; skips without."""
+  """Returns the command prefix under which not even root can read `path`; skips without one."""
   prefix = []
   if os.access(path, os.R_OK) and shutil.which("setpriv"):
-    # Root's right to pass over permissions is taken away, and everything else left.
+    # Drops only root's capability to override permissions.
     rights = "-dac_override,-dac_read_search"
     prefix = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"]
   if subprocess.run([*prefix, "test", "-r", path], check=False).returncode != 1:
@@ -90,8 +90,8 @@ def start(
   cwd: Path | None = None,
   prefix: Sequence[str] = (),
 ) -> subprocess.Popen:
-  """Starts `python -m mnist_research.<module> ARGUMENTS`; `prefix` is a command that starts it."""
-  # The tests' own setting is no setting of the user's.
+  """Starts `python -m mnist_research.<module> ARGUMENTS`, behind the command `prefix`."""
+  # This variable configures the tests, not the command.
   variables = {name: text for name, text in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
   path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
   return subprocess.Popen(
@@ -106,7 +106,7 @@ def start(
 
 
 def finish(process: subprocess.Popen, timeout: float = 240) -> Finished:
-  """Waits until a command ends."""
+  """Waits until a command exits."""
   try:
     stdout, stderr = process.communicate(timeout=timeout)
   finally:
@@ -115,7 +115,7 @@ def finish(process: subprocess.Popen, timeout: float = 240) -> Finished:
 
 
 def stop(process: subprocess.Popen, number: signal.Signals) -> Finished:
-  """Sends a signal to a command; it has ten seconds to end."""
+  """Sends a signal to a command, which must exit within ten seconds."""
   process.send_signal(number)
   return finish(process, timeout=10)
 
@@ -144,7 +144,7 @@ def run_python(
 
 
 def printed(result: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a result.json as `train` prints it: floats to six digits, without its own digest."""
+  """Returns a result.json as `train` prints it: floats with six digits, without the digest."""
   return {
     name: float(f"{value:.6g}") if isinstance(value, float) else value
     for name, value in result.items()
@@ -159,7 +159,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None
     time.sleep(0.005)
 
 
-# A small run that learns, with everything on that a resumed run could get wrong.
+# A small run that learns, with every feature that resuming could get wrong.
 SMALL = (
   "--dataset=synthetic_digits/2000_500",
   "--validation_examples=500",
@@ -173,7 +173,7 @@ SMALL = (
 
 
 class Trained(NamedTuple):
-  """A finished run; a test that changes its workdir takes a copy.
+  """A finished run; a test that changes its workdir must copy it.
 
   Attributes:
     workdir: its directory.
@@ -186,7 +186,7 @@ class Trained(NamedTuple):
 
 @functools.cache
 def trained(data_dir: str, directory: Path) -> Trained:
-  """Trains the small run, in `directory`, once in a process of pytest."""
+  """Trains the small run in `directory`, once per pytest process."""
   workdir = directory / "trained"
   command = start(*SMALL, "--epochs=6", f"--data_dir={data_dir}", f"--workdir={workdir}")
   return Trained(workdir, finish(command))
@@ -198,12 +198,12 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
 
 
 def without_wall_clock(record: dict[str, Any]) -> dict[str, Any]:
-  """Returns a line of metrics, or a result, less what the clock decides."""
+  """Returns a line of metrics, or a result, without the fields that depend on the clock."""
   return {key: value for key, value in record.items() if key not in _WALL_CLOCK}
 
 
 def last_step(workdir: Path) -> int:
-  """The last step with a whole line of metrics; 0 where there is none yet."""
+  """The step of the last complete line of metrics; 0 if there is none."""
   try:
     text = (workdir / "metrics.jsonl").read_text()
   except FileNotFoundError:
@@ -215,7 +215,7 @@ def last_step(workdir: Path) -> int:
 def checkpoint_arrays(workdir: Path) -> dict[str, np.ndarray]:
   """Returns every array of the newest checkpoint."""
   with tempfile.TemporaryDirectory() as directory:
-    # TensorFlow takes the brackets in a path for a pattern.
+    # TensorFlow would interpret brackets in a path as a glob.
     copy = shutil.copytree(max((workdir / "checkpoints").iterdir()), Path(directory) / "copy")
     reader = tf.train.load_checkpoint(str(copy / "state"))
     names = [name for name in reader.get_variable_to_shape_map() if not name.startswith("_")]
@@ -225,10 +225,10 @@ def checkpoint_arrays(workdir: Path) -> dict[str, np.ndarray]:
 
 
 class Events:
-  """What TensorBoard shows of a run; scalars of a split under `<split>/<tag>`."""
+  """What TensorBoard shows of a run; the scalars of a split are under `<split>/<tag>`."""
 
   def __init__(self, directory: Path):
-    """Reads the event files of `directory`, and of the splits in it."""
+    """Reads the event files of `directory` and of its splits."""
     self._parts = {
       prefix: EventAccumulator(str(directory / prefix), size_guidance={"tensors": 0}).Reload()
       for prefix in ("", "train/", "validation/", "test/")
@@ -237,7 +237,7 @@ class Events:
 
   @property
   def tags(self) -> list[str]:
-    """Every tag of a tensor, and there all are."""
+    """All tags; every event is a tensor."""
     return [p + tag for p, part in self._parts.items() for tag in part.Tags()["tensors"]]
 
   def tensors(self, tag: str) -> list[Any]:
@@ -249,7 +249,7 @@ class Events:
     return self._parts[""].Tensors(tag)
 
   def of_plugin(self, name: str) -> dict[str, bytes]:
-    """Returns the content that each tag holds for the plugin of a dashboard."""
+    """Returns the content of each tag for the plugin of a dashboard."""
     found = {}
     for prefix, part in self._parts.items():
       with contextlib.suppress(KeyError):  # It has none.
@@ -272,7 +272,7 @@ def shown_scalars(events: Events, tag: str) -> list[tuple[int, float]]:
 
 
 def assert_same_run(workdir: Path, other: Path) -> None:
-  """Asserts that two runs ended with the same bits, and told the same on their way."""
+  """Asserts that two runs ended with the same bits and recorded the same metrics."""
   arrays, others = checkpoint_arrays(workdir), checkpoint_arrays(other)
   assert arrays.keys() == others.keys()
   assert len(arrays) > 4
@@ -285,7 +285,7 @@ def assert_same_run(workdir: Path, other: Path) -> None:
   events = [read_events(path) for path in (workdir, other)]
   for tag in ("train/loss", "validation/accuracy"):
     assert shown_scalars(events[0], tag) == shown_scalars(events[1], tag)
-  # A run that was stopped after it scored the test split does it again, and is shown once.
+  # A run that is stopped after scoring the test split scores it again, but shows it once.
   once = [tag for tag in events[1].tags if tag.startswith(("test/", "_hparams_"))]
   for tag in [*once, "train/examples"]:
     steps = [[event.step for event in each.tensors(tag)] for each in events]
@@ -294,9 +294,9 @@ def assert_same_run(workdir: Path, other: Path) -> None:
 
 
 def contents(directory: Path) -> dict[str, tuple[int, str]]:
-  """Returns when each file under `directory` was written, and the digest of what it holds.
+  """Returns the modification time and the digest of each file under `directory`.
 
-  The lock is left out: to ask for it is to open it.
+  The lock is excluded, because acquiring it opens the file.
   """
   return {
     str(path.relative_to(directory)): (
@@ -309,7 +309,7 @@ def contents(directory: Path) -> dict[str, tuple[int, str]]:
 
 
 def copy_digits(prepared: str, data_dir: Path) -> None:
-  """Copies `synthetic_digits/2000_500` alone: other tests prepare and keep more in a data_dir."""
+  """Copies only `synthetic_digits/2000_500`: other tests add more to a data_dir."""
   name = "synthetic_digits/2000_500"
   shutil.copytree(
     Path(prepared) / name,

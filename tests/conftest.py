@@ -1,4 +1,4 @@
-"""What all tests share: the devices of the process, and datasets that are prepared once."""
+"""Fixtures of all tests: the devices of the process, and datasets that are prepared once."""
 
 import gzip
 import os
@@ -10,7 +10,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-# Before TensorFlow is imported: what it says about the machine would bury a test's own output.
+# Set before TensorFlow is imported: its messages about the machine would bury a test's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
@@ -18,7 +18,7 @@ import tensorflow as tf
 from mnist_research.config import Config
 from mnist_research.data import datasets
 
-# Several devices on any machine: the most replicas that a test asks for.
+# Several devices on any machine: the most replicas that any test uses.
 _LOGICAL_CPUS = 4
 
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, max_examples=25)
@@ -26,7 +26,7 @@ hypothesis.settings.load_profile("tests")
 
 
 def pytest_configure() -> None:
-  """Makes the logical CPUs, which only the first operation of a process could do otherwise."""
+  """Creates the logical CPUs, which must happen before the first operation of a process."""
   cpu = tf.config.list_physical_devices("CPU")[0]
   devices = [tf.config.LogicalDeviceConfiguration()] * _LOGICAL_CPUS
   tf.config.set_logical_device_configuration(cpu, devices)
@@ -34,7 +34,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
-  """The directory with the four original files of MNIST; skips the test where there is none."""
+  """The directory with the four original files of MNIST; skips the test if there is none."""
   directory = os.environ.get("MNIST_RESEARCH_MNIST_DIR")
   if not directory:
     pytest.skip("MNIST_RESEARCH_MNIST_DIR doesn't name the directory of MNIST's original files")
@@ -43,7 +43,7 @@ def mnist_dir() -> Path:
 
 @pytest.fixture
 def signals_heard() -> Iterator[None]:
-  """Gives a test's programs all signals, though nohup or a shell's `&` has pytest ignore some."""
+  """Restores all signals for a test's programs: nohup and a shell's `&` ignore some."""
   numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
   ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
   for number in ignored:
@@ -55,7 +55,7 @@ def signals_heard() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def read_mnist(mnist_dir) -> Callable[[str], np.ndarray]:
-  """Reads one of the original files, by its name without `.gz`, as an array of its shape, uint8."""
+  """Reads an original file, named without `.gz`, as a uint8 array of its shape."""
 
   def read(name: str) -> np.ndarray:
     with gzip.open(mnist_dir / f"{name}.gz") as file:
@@ -68,7 +68,7 @@ def read_mnist(mnist_dir) -> Callable[[str], np.ndarray]:
 
 
 def _shared_directory(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
-  """A directory of this test session, one for all the processes of pytest-xdist."""
+  """A directory of this test session, shared by all pytest-xdist processes."""
   base = tmp_path_factory.getbasetemp()
   if "PYTEST_XDIST_WORKER" in os.environ:
     base = base.parent
@@ -79,7 +79,7 @@ def _shared_directory(tmp_path_factory: pytest.TempPathFactory, name: str) -> Pa
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
-  """A data_dir that holds `synthetic_digits/2000_500`."""
+  """A data_dir with `synthetic_digits/2000_500`."""
   data_dir = str(_shared_directory(tmp_path_factory, "prepared"))
   datasets.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=data_dir))
   return data_dir
@@ -87,7 +87,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def mnist_data_dir(tmp_path_factory: pytest.TempPathFactory, mnist_dir: Path) -> str:
-  """A data_dir that holds `mnist`, prepared from its original files."""
+  """A data_dir with `mnist`, prepared from its original files."""
   data_dir = str(_shared_directory(tmp_path_factory, "mnist"))
   datasets.prepare(Config(dataset="mnist", data_dir=data_dir, manual_dir=str(mnist_dir)))
   return data_dir

@@ -1,4 +1,4 @@
-"""Workdirs as `train` leaves them, without the training."""
+"""Writes workdirs like those of `train`, without training."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from mnist_research.config import Config
 from mnist_research.workdir import Predictions, Workdir
 
 NAMES = tuple(str(digit) for digit in range(10))
-# Test examples 0 to 3: right, right, wrong with 90%, wrong with 60%.
+# Test examples 0 to 3: correct, correct, wrong with 90%, wrong with 60%.
 LABELS = np.array([3, 5, 7, 1], np.int32)
 PROBABILITIES = np.full((4, 10), 0.0, np.float32)
 PROBABILITIES[0, 3] = 1.0
@@ -19,7 +19,7 @@ PROBABILITIES[3, [8, 1]] = 0.6, 0.4
 
 
 def write(path: Path, *, accuracy: float | None, validation: float | None = None, **settings):
-  """Writes a run of two epochs of 100 steps; without an accuracy it is unfinished."""
+  """Writes a run of two epochs of 100 steps, unfinished if there is no accuracy."""
   config = Config(**{"dataset": "synthetic_digits/2000_500", "batch_size": 20, **settings})
   workdir = Workdir(path)
   path.mkdir(parents=True)
@@ -47,6 +47,6 @@ def write(path: Path, *, accuracy: float | None, validation: float | None = None
 
 
 def change_result(workdir: Workdir, **values):
-  """Puts values into a result.json."""
+  """Changes values in a result.json."""
   path = workdir.path / "result.json"
   workdir.write_result({**json.loads(path.read_text()), **values})

@@ -1,4 +1,4 @@
-"""Malformed inputs, drawn from random numbers: flags, flagfiles, files of a run, pictures.
+"""Random malformed inputs: flags, flagfiles, files of a run, pictures.
 
 The tests draw a few of them, and `scripts/fuzz.py` draws for as long as it is asked to. Each is a
 function of a `random.Random` alone, so that its seed repeats it.
@@ -16,7 +16,7 @@ from mnist_research.config import flags as config_flags
 from mnist_research.config.setting import to_text
 from mnist_research.runtime import app, command_line
 
-# Texts that no setting of a type takes.
+# Texts that no setting of a type accepts.
 BAD = {
   int: ["", "x", "1.5", "-1", "1e3", "--", "9" * 30, "0x", "nan", "1 2", "\uff11.\uff10"],
   float: ["", "x", "nan", "inf", "-inf", "-1", "1,5", "0.1.2", "1e999", "--"],
@@ -24,7 +24,7 @@ BAD = {
   str: ["", "x", "Adam ", "ADAM", "adam,sgd", "\n", "🙂", "../x"],
   tuple: ["0", "-3", "a,b", "1,,2", "1.5", "128;64", "1e2", ",", "128,0"],
 }
-# Texts that some settings take and others don't.
+# Texts that some settings accept and others don't.
 _ODD = [
   "0", "1", "-0", "+1", " 1", "1_000", "2147483647", "2147483648", "1e-320", "0.999999999", "true",
   "T", "yes", "gs://b/x", "huggingface:x", "a:B", "file.py:X", "~", "~nobody/x", "[v2]", "a\\b",
@@ -38,7 +38,7 @@ _TF_CONFIG = (
 
 
 def flags(number: int, values: random.Random) -> list[str]:
-  """A flag of `train` with a value that it can't have, among some good ones."""
+  """A flag of `train` with an invalid value, among valid flags."""
   fields = [f for f in FIELDS.values() if not isinstance(f.default, str) or f.metadata["choices"]]
   field = fields[number % len(fields)]
   bad = values.choice(BAD[type(field.default)])
@@ -49,7 +49,7 @@ def flags(number: int, values: random.Random) -> list[str]:
 
 
 def any_flags(values: random.Random) -> list[str]:
-  """One to four flags of `train`, with values that may be good, odd or bad, some of them torn."""
+  """One to four flags of `train`, with valid, odd or invalid values, some of them truncated."""
   lines = []
   for _ in range(values.randint(1, 4)):
     field = values.choice(list(FIELDS.values()))
@@ -63,7 +63,7 @@ def any_flags(values: random.Random) -> list[str]:
 
 
 def read_settings(arguments: list[str]) -> Config:
-  """Reads a command line of `train` into settings without a workdir; raises UserError."""
+  """Parses a command line of `train` into settings without a workdir; raises UserError."""
   flag_values = absl_flags.FlagValues()
   command_line.define_general(flag_values)
   config_flags.define(flag_values)
@@ -72,7 +72,7 @@ def read_settings(arguments: list[str]) -> Config:
 
 
 def flagfile(values: random.Random) -> bytes:
-  """A flagfile of good settings, or of any, that was damaged."""
+  """A corrupt flagfile, of valid or of arbitrary settings."""
   lines = list(Config(seed=values.randrange(100), hidden_units=(8, 4)).to_flagfile().splitlines())
   if values.random() < 0.5:
     lines = [line.replace("\n", " ") for line in any_flags(values)]
@@ -82,7 +82,7 @@ def flagfile(values: random.Random) -> bytes:
 
 
 def tf_config(values: random.Random) -> str:
-  """The text of a TF_CONFIG, damaged."""
+  """The text of a corrupt TF_CONFIG."""
   content = _TF_CONFIG
   for _ in range(values.randint(1, 3)):
     content = damaged(content, values)
@@ -90,13 +90,13 @@ def tf_config(values: random.Random) -> str:
 
 
 def picture(kind: str, values: random.Random) -> bytes:
-  """A picture file of noise that was cut so short, or emptied, that nothing can be read."""
+  """A picture file of noise, truncated or emptied so that nothing can be read."""
   content = _noise(kind, values)
   return values.choice([b"", values.randbytes(100), content[:20], content[: len(content) // 3]])
 
 
 def any_picture(values: random.Random) -> bytes:
-  """A picture file of noise that was damaged anywhere."""
+  """A picture file of noise with any corruption."""
   return damaged(_noise(values.choice(PICTURE_KINDS), values), values)
 
 
@@ -107,11 +107,11 @@ def _noise(kind: str, values: random.Random) -> bytes:
 
 
 def damaged(content: bytes, values: random.Random) -> bytes:
-  """Returns bytes with one thing changed: bits, a stretch, a number, a line, or the end."""
+  """Returns bytes with one change: bits, a range, a number, a line, or the end."""
   place = values.randrange(len(content) + 1)
   end = min(len(content), place + values.choice([1, 2, 8, 100]))
   kind = values.randrange(8)
-  if kind < 2 and content:  # A flipped bit is what disks do.
+  if kind < 2 and content:  # Disks flip bits.
     place %= len(content)
     return _replaced(content, place, place + 1, bytes([content[place] ^ 1 << values.randrange(8)]))
   if kind == 2:
@@ -130,7 +130,7 @@ def damaged(content: bytes, values: random.Random) -> bytes:
 
 
 def _other_number(content: bytes, values: random.Random) -> bytes:
-  """Puts something extreme in the place of a digit."""
+  """Replaces a digit with something extreme."""
   digits = [place for place, byte in enumerate(content) if byte in b"0123456789"]
   if not digits:
     return content + b"\x00"
@@ -143,7 +143,7 @@ def _replaced(content: bytes, begin: int, end: int, others: bytes) -> bytes:
   return content[:begin] + others + content[end:]
 
 
-# What of a run is read again; the rest is for people and for TensorBoard.
+# The files of a run that commands read; the rest is for people and for TensorBoard.
 _READ = (
   "config.cfg", "metrics.jsonl", "result.json", "environment.json", "predictions-test.npz",
   "test_scores.jsonl",
@@ -151,7 +151,7 @@ _READ = (
 
 
 def damage_run(workdir: Path, values: random.Random) -> str:
-  """Damages one file of a run; returns its name and what was done."""
+  """Corrupts one file of a run; returns its name and what was done."""
   files = [workdir / name for name in _READ]
   files += [*workdir.glob("checkpoints/*/*"), *workdir.glob("best/*/*")]
   path = values.choice(sorted(path for path in files if path.is_file()))

@@ -1,4 +1,4 @@
-"""Networks as the tests make and call them: for MNIST's shape, with or without randomness."""
+"""Creates and calls networks for the tests: for MNIST's shape, with or without randomness."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def in_training(
   first: int = 0,
   positions: Any = None,
 ) -> tf.Tensor:
-  """Returns what a layer or network gives in a training step, of the examples from `first` on."""
+  """Returns the output of a layer or network in a training step, for examples from `first` on."""
   if positions is None:
     positions = tf.range(first, first + len(inputs), dtype=tf.int64)
   with step_randomness(seed=seed, positions=tf.convert_to_tensor(positions)):

@@ -1,7 +1,7 @@
-"""Pictures of digits in the ways in which people's own differ, drawn from MNIST's.
+"""Pictures of digits that vary as users' pictures do, rendered from MNIST.
 
-`draw` makes the file that a person would have: another pen, paper, light, place, size or format.
-Every picture follows from its kind, its digit and a seed.
+`draw` renders a file with another pen, paper, light, position, size or format.
+Kind, digit and seed determine the picture.
 """
 
 import io
@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-# On this side the strokes are traced: enough for the edges, as a digit of MNIST has 28.
+# The size at which strokes are traced, enough for smooth edges: MNIST's digits have 28 pixels.
 _TRACED_SIDE = 224
 _ORIENTATION = 0x0112
-# What turns an upright picture into what a camera stores for each EXIF orientation.
+# The transposition from an upright picture to what a camera stores for each EXIF orientation.
 _STORED = {
   2: Image.Transpose.FLIP_LEFT_RIGHT,
   3: Image.Transpose.ROTATE_180,
@@ -32,8 +32,8 @@ class Drawn(NamedTuple):
   """A picture as a file.
 
   Attributes:
-    suffix: how its name ends.
-    data: what it holds.
+    suffix: the file name extension.
+    data: the content of the file.
   """
 
   suffix: str
@@ -41,12 +41,12 @@ class Drawn(NamedTuple):
 
 
 def draw(kind: str, digit: np.ndarray, generator: np.random.Generator) -> Drawn:
-  """Draws a digit, uint8 [28, 28] as MNIST has it, as a picture of one of `KINDS`."""
+  """Draws an MNIST digit, uint8 [28, 28], as a picture of one of `KINDS`."""
   return KINDS[kind](digit, generator)
 
 
 def number(digits: Sequence[np.ndarray], generator: np.random.Generator) -> Drawn:
-  """Draws digits as the number that they make, side by side, in ink on light paper."""
+  """Draws digits side by side, as a number, in ink on light paper."""
   height = int(generator.integers(60, 300))
   gap = generator.uniform(0.15, 0.5)
   parts = []
@@ -181,15 +181,15 @@ def _placed(
   reach: float = 0.5,
   pen: float | None = None,
 ) -> np.ndarray:
-  """Puts a digit on an empty picture.
+  """Places a digit on an empty picture.
 
   Args:
     digit: uint8 [28, 28].
-    generator: decides what isn't given.
-    side: the picture's width; else 120 to 640 pixels.
-    share: the digit's longer side in shares of the picture's shorter one; else 0.35 to 0.8.
-    reach: how much of the free room it is moved by, at most.
-    pen: the width of the strokes in shares of the digit's longer side; else as they are.
+    generator: draws whatever isn't given.
+    side: the picture's width in pixels; by default 120 to 640.
+    share: the digit's longer side as a fraction of the picture's shorter one; by default 0.35-0.8.
+    reach: the largest offset as a fraction of the free space.
+    pen: the stroke width as a fraction of the digit's longer side; by default unchanged.
 
   Returns:
     Ink, float32 [height, side] between 0 and 1.
@@ -212,7 +212,7 @@ def _placed(
 def _ink(digit: np.ndarray, side: int, pen: float | None = None) -> np.ndarray:
   """Draws a digit's strokes with sharp edges: float32 [side, side], 1 for ink.
 
-  `pen` is the width of the strokes in shares of the digit's longer side; None keeps them.
+  `pen` is the stroke width as a fraction of the digit's longer side; None keeps it.
   """
   large = Image.fromarray(digit.astype(np.float32) / 255)
   large = large.resize((_TRACED_SIDE, _TRACED_SIDE), Image.Resampling.BICUBIC)
@@ -259,7 +259,7 @@ def _cropped(ink: np.ndarray) -> np.ndarray:
 
 
 def _light(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-  """Paper lit from a side and darker towards its corners, gray values in [0.3, 0.85]."""
+  """Paper lit from one side, with darker corners; gray values in [0.3, 0.85]."""
   rows, columns = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
   angle = generator.uniform(0, 2 * math.pi)
   slope = math.cos(angle) * columns + math.sin(angle) * rows
@@ -268,7 +268,7 @@ def _light(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray
 
 
 def _colored(ink: np.ndarray, generator: np.random.Generator) -> Image.Image:
-  """Ink of a dark color on paper of a light one."""
+  """Dark colored ink on light colored paper."""
   paper, pen = generator.uniform(0.7, 1, 3), generator.uniform(0, 0.4, 3)
   return Image.fromarray(_bytes(_on_paper(ink[..., None], paper=paper, pen=pen)))
 

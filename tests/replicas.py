@@ -1,4 +1,4 @@
-"""Trains on any number of replicas: what a test does itself, and has workers do as a program."""
+"""Trains on any number of replicas, within a test or as a program that workers run."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def digits(num_examples: int = 100) -> splits.Split:
-  """Ten fixed pictures under noise: something that can be learned."""
+  """Ten fixed pictures with noise, which a network can learn."""
   generator = np.random.default_rng(0)
   labels = generator.integers(0, 10, num_examples).astype(np.int32)
   pictures = generator.integers(0, 200, (10, 28, 28, 1))
@@ -42,7 +42,7 @@ def digits(num_examples: int = 100) -> splits.Split:
 
 
 def settings(case: str, **changes: Any) -> Config:
-  """The settings of a case: dropout, augmentation and averages are in all of them."""
+  """The settings of a case; all have dropout, augmentation and averages."""
   shared = {
     "hidden_units": (32,), "dropout_rate": 0.2, "augment": ("erasing",), "ema_decay": 0.9,
     "deterministic": True,
@@ -51,7 +51,7 @@ def settings(case: str, **changes: Any) -> Config:
 
 
 def train(config: Config, strategy: tf.distribute.Strategy) -> dict[str, Any]:
-  """Trains and returns what every replica must agree on, and what this process's replicas got."""
+  """Trains; returns what all replicas must agree on, and the inputs of this process's replicas."""
   with strategy.scope():
     state = create_state(
       config, label_names=list("0123456789"), image_shape=(28, 28, 1), total_steps=STEPS
@@ -79,7 +79,7 @@ def train(config: Config, strategy: tf.distribute.Strategy) -> dict[str, Any]:
     "correct": correct,
     "weights": digest(variable.numpy() for variable in variables),
     "evaluation": [evaluation.loss, evaluation.accuracy],
-    # For each replica of this process: all that it was given to train on.
+    # For each replica of this process, its training examples.
     "examples": [
       digest(values[replica].numpy() for block in parts for values in block)
       for replica in range(len(parts[0][0]))
@@ -88,7 +88,7 @@ def train(config: Config, strategy: tf.distribute.Strategy) -> dict[str, Any]:
 
 
 def digest(arrays: Any) -> str:
-  """The digest of arrays, one after the other."""
+  """The digest of concatenated arrays."""
   return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Runs an exported network as other programs do: `run_exported.py FORMAT PATH IMAGES.npy OUT.npy`.
+"""Runs an exported network as another program would: `run_exported.py FORMAT PATH IN.npy OUT.npy`.
 
 Nothing here may import mnist_research.
 """
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def outputs(file_format: str, path: str, images: np.ndarray) -> dict[str, np.ndarray]:
-  """Returns each output by its name, for images, uint8 [N, 28, 28, 1]."""
+  """Returns the outputs by name for images, uint8 [N, 28, 28, 1]."""
   if file_format == "saved_model":
     import tensorflow as tf
 

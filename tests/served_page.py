@@ -1,4 +1,4 @@
-"""The page of `python -m mnist_research.demo`, asked for as a program does it."""
+"""A client of the page that `python -m mnist_research.demo` serves."""
 
 import http.client
 import io
@@ -19,12 +19,12 @@ _FRAME_SIZE = (640, 480)
 
 
 class Answered(NamedTuple):
-  """An answer of the page.
+  """A response of the page.
 
   Attributes:
-    status: of HTTP.
+    status: the HTTP status.
     headers: by name, in lower case.
-    body: what came.
+    body: the content.
   """
 
   status: int
@@ -33,7 +33,7 @@ class Answered(NamedTuple):
 
   @property
   def json(self) -> Any:
-    """The body, which has to be JSON."""
+    """The body, which must be JSON."""
     assert self.headers["content-type"] == "application/json"
     return json.loads(self.body)
 
@@ -43,7 +43,7 @@ class Served(NamedTuple):
 
   Attributes:
     process: the command.
-    link: what it prints, with the token if there is one.
+    link: the link that it prints, with the token if there is one.
   """
 
   process: subprocess.Popen
@@ -51,12 +51,12 @@ class Served(NamedTuple):
 
   @property
   def url(self) -> str:
-    """Of the page."""
+    """The URL of the page."""
     return self.link.partition("/?")[0]
 
   @property
   def address(self) -> tuple[str, int]:
-    """Where it listens."""
+    """The listening address."""
     parts = urlsplit(self.url)
     assert parts.hostname and parts.port
     return parts.hostname, parts.port
@@ -64,7 +64,7 @@ class Served(NamedTuple):
   def request(
     self, method: str, path: str, body: Any = None, headers: dict[str, str | None] | None = None
   ) -> Answered:
-    """Asks for something, as the page itself does unless headers say otherwise; None leaves out."""
+    """Sends a request like the page's own; `headers` overrides its headers, None removes one."""
     given = {"Origin": self.url, "Content-Type": "application/octet-stream"}
     given.update(headers or {})
     connection = http.client.HTTPConnection(*self.address, timeout=60)
@@ -76,14 +76,14 @@ class Served(NamedTuple):
       connection.close()
 
   def get(self, path: str = "/", **headers: str | None) -> Answered:
-    """Asks for a file of the page, as a browser does."""
+    """Requests a file of the page, as a browser does."""
     return self.request("GET", path, headers={"Origin": None, "Content-Type": None, **headers})
 
   @contextmanager
   def begun(self, *lines: str, body: bytes = b"") -> Iterator[socket.socket]:
-    """Begins to send a picture as the page does, with more lines of headers; yields the socket.
+    """Starts to send a picture like the page, with extra header lines; yields the socket.
 
-    What is sent of the body is `body`.
+    Only `body` is sent of the body.
     """
     host = f"Host: {self.url.removeprefix('http://')}"
     head = ["POST /read HTTP/1.1", host, f"Origin: {self.url}", *lines]
@@ -94,14 +94,14 @@ class Served(NamedTuple):
       yield connection
 
   def resident_megabytes(self) -> float:
-    """Returns the most memory that the process has held."""
+    """Returns the peak memory of the process."""
     with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
       (line,) = (line for line in file if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1000
 
 
 def start(*arguments: str, **options: Any) -> Served:
-  """Starts the command; returns when the page is there. `options` are those of `commands.start`."""
+  """Starts the command and waits until the page is up; `options` are those of `commands.start`."""
   process = commands.start("--port=0", *arguments, module="demo", **options)
   line = process.stdout.readline()
   assert line, process.stderr.read()
@@ -110,7 +110,7 @@ def start(*arguments: str, **options: Any) -> Served:
 
 @contextmanager
 def running(*arguments: str, **options: Any) -> Iterator[Served]:
-  """Serves the page; asserts that the command ends at SIGTERM, and that nothing in it failed."""
+  """Serves the page; asserts that the command exits on SIGTERM without errors."""
   served = start(*arguments, **options)
   try:
     yield served
@@ -123,7 +123,7 @@ def running(*arguments: str, **options: Any) -> Iterator[Served]:
 
 
 def read_answer(stream: Any) -> Answered:
-  """Reads an answer from a socket."""
+  """Reads a response from a socket."""
   response = http.client.HTTPResponse(stream)
   response.begin()
   return _answered(response)
@@ -135,7 +135,7 @@ def _answered(response: http.client.HTTPResponse) -> Answered:
 
 
 def draw_seven() -> Image.Image:
-  """A 7 in the left half of a frame, gray values."""
+  """A 7 in the left half of a gray frame."""
   frame = Image.new("L", _FRAME_SIZE, 200)
   ImageDraw.Draw(frame).line(_SEVEN, fill=40, width=22, joint="curve")
   return frame

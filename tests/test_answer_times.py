@@ -1,4 +1,4 @@
-"""Tests of the frames whose answers are timed: they are what they are called, and are read."""
+"""Tests of the frames of scripts/answer_times.py: each shows its scene and can be read."""
 
 import importlib.util
 import itertools
@@ -24,7 +24,7 @@ def test_a_frame_of_each_scene_shows_a_digit_and_its_paper(scene):
     assert frame.shape == (480, 640)
     digit = images.tallest(images.find_digits(frame))
     assert 0.4 * 250 < digit.box.side < 1.9 * 250
-    # The paper's lines are darker than what is about them, the digit's box left out.
+    # Outside the digit's box, the paper's lines are darker than their surroundings.
     lines = ndimage.median_filter(frame[::2, ::2], 9) - frame[::2, ::2] > 0.08
     box = [edge // 2 for edge in digit.box]
     lines[max(0, box[1] - 6) : box[3] + 6, max(0, box[0] - 6) : box[2] + 6] = False

@@ -1,4 +1,4 @@
-"""Tests of how commands start and end: help, exit codes, what they say, and where."""
+"""Tests of how commands start and end: help, exit codes, messages and their streams."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def trained(prepared, tmp_path_factory):
 
 @pytest.fixture
 def nobody_reads():
-  """The end to write to of a pipe whose reader left."""
+  """The write end of a pipe whose reader has closed."""
   reader, writer = os.pipe()
   os.close(reader)
   yield writer
@@ -29,7 +29,7 @@ def nobody_reads():
 
 
 def _run_main(body, *, stdout=subprocess.PIPE, path=commands.REPOSITORY):
-  """Runs a command whose `main` does `body`, with modules from `path`."""
+  """Runs a command whose `main` executes `body`, with modules from `path`."""
   program = (
     "import errno, os, signal\n"
     "from mnist_research.runtime import app\n"
@@ -178,7 +178,7 @@ def test_a_defect_shows_its_traceback_and_ends_with_1(body):
 
 
 def _fake_tensorflow(directory, body):
-  """Writes modules that are imported in place of TensorFlow and Keras."""
+  """Writes modules that are imported instead of TensorFlow and Keras."""
   (directory / "tensorflow.py").write_text(
     f"import os\n{body}\nclass config:\n  list_physical_devices = staticmethod(lambda: [])\n"
   )

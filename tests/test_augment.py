@@ -1,4 +1,4 @@
-"""Tests of augmentation: each change worked out by hand or by SciPy, and the order of its draws."""
+"""Tests of augmentation: each change computed by hand or by SciPy, and the order of the draws."""
 
 import hashlib
 import math
@@ -16,7 +16,7 @@ _MIXED = {"loss": "categorical_crossentropy"}
 
 
 def _images(count: int) -> np.ndarray:
-  """Smooth random pictures: what sampling between pixels can be compared on."""
+  """Smooth random pictures, on which sampling between pixels can be compared."""
   noise = np.random.default_rng(0).normal(0, 1, (count, 28, 28))
   smooth = ndimage.gaussian_filter(noise, (0, 2, 2))
   return np.clip(128 + 400 * smooth, 0, 255).astype(np.uint8)[..., None]
@@ -59,7 +59,7 @@ def test_no_kind_changes_nothing():
   ("linear", "expected"),
   [
     ([[1, 0], [0, 1]], lambda image: image),
-    # The new image's right is the old one's lower side.
+    # The right side of the new image is the lower side of the old one.
     ([[0, -1], [1, 0]], np.rot90),
     ([[-1, 0], [0, 1]], np.fliplr),
   ],
@@ -88,7 +88,7 @@ def test_the_affine_changes_are_those_of_scipy():
     linear, shift = matrix[::-1, 1::-1], matrix[::-1, 2]
     offset = shift + 13.5 - linear @ [13.5, 13.5]
     expected = ndimage.affine_transform(image[..., 0].astype(float), linear, offset, order=1)
-    inner = (slice(6, 22),) * 2  # SciPy ends the image at the middle of its last pixels.
+    inner = (slice(6, 22),) * 2  # For SciPy, the image ends at the centers of its last pixels.
     np.testing.assert_allclose(actual[..., 0][inner], expected[inner], atol=0.6)
 
 
@@ -193,7 +193,7 @@ def test_cutmix_gives_each_image_the_share_of_its_pixels():
   own = (mixed == images).all(axis=-1)
   other = (mixed == np.roll(images, 1, axis=1)).all(axis=-1)
   assert (own | other).all()
-  # A pixel in 256 is the same in both images.
+  # One pixel in 256 is the same in both images.
   np.testing.assert_allclose(own[:, 1].mean(axis=(1, 2)), targets[:, 1, 1], atol=0.03)
   np.testing.assert_allclose(targets.sum(axis=-1), 1, atol=1e-6)
 
@@ -202,7 +202,7 @@ def test_cutmix_gives_each_image_the_share_of_its_pixels():
 def test_shares_are_drawn_from_the_beta_distribution(alpha):
   evenly = (np.arange(10_000) + 0.5) / 10_000
   shares = augment._symmetric_beta(tf.constant(evenly, tf.float32), alpha).numpy()
-  # Float32 has no room near 1, where a small alpha puts much.
+  # A small alpha draws many values near 1, where float32 is coarse.
   inner = (shares > 0.01) & (shares < 0.99)
   expected = stats.beta.ppf(evenly, alpha, alpha)
   np.testing.assert_allclose(shares[inner], expected[inner], atol=1e-2)
@@ -223,12 +223,12 @@ def _digest(*arrays) -> str:
 
 
 def _former_key(seed: int, name: int) -> int:
-  """Where streams began when the digests were made."""
+  """The state of the streams when the digests were computed."""
   return (seed * 0x9E3779B97F4A7C15 + name * 0xD1B54A32D192ED03) % 2**64
 
 
-# Of noise, by the code that knew 28 x 28 x 1 alone. The kinds that interpolate round to other gray
-# values on other processors now and then: scripts/compare_commits.py compares them on one machine.
+# Digests for noise, by the code that supported only 28 x 28 x 1. Kinds that interpolate may round
+# differently on other processors: scripts/compare_commits.py compares those on one machine.
 _DIGESTS = {
   ("erasing",): "f30e3c2ad439eb73",
   ("cutmix",): "4f1b002ad81127ff",
@@ -330,7 +330,7 @@ def test_a_change_is_a_function_of_seed_and_position(kind):
   np.testing.assert_array_equal(
     _augmented(images[:2], kind, seed=5, start=4, distortion_probability=1), whole[4:]
   )
-  assert len({image.tobytes() for image in whole}) > 1  # Erasing leaves half of them.
+  assert len({image.tobytes() for image in whole}) > 1  # Erasing skips half.
   assert (_augmented(images, kind, seed=6, distortion_probability=1) != whole).any()
 
 

@@ -1,4 +1,4 @@
-"""Tests of what TensorBoard shows of several seeds: their names, their mean, and the band."""
+"""Tests of how TensorBoard shows several seeds: their names, their mean, and the band."""
 
 import commands
 import finished_runs
@@ -23,7 +23,7 @@ def test_each_config_has_its_mean_and_band_and_each_run_its_name(tmp_path):
   _seeds(tmp_path / "wide", [1.0, 2.0, 6.0], hidden_units=(64,))
   _seeds(tmp_path / "alone", [5.0], hidden_units=(8,))
   groups, _ = runs.group(runs.read([tmp_path])[0])
-  for _ in range(2):  # Another time, the same.
+  for _ in range(2):  # Writing again gives the same files.
     directory = averages.write_averages(groups, tmp_path / "report")
   names = {path.name for path in directory.iterdir()}
   assert names == {

@@ -1,4 +1,4 @@
-"""Tests of what a user can get wrong: one line that names it, exit code 2, and nothing changed."""
+"""Tests of users' mistakes: one line that names the mistake, exit code 2, and nothing changed."""
 
 import gzip
 import json
@@ -34,7 +34,7 @@ def trained(prepared, tmp_path_factory):
 
 @pytest.fixture
 def half_done(trained, tmp_path):
-  """A copy of the run as it was before its last epoch."""
+  """A copy of the run, in its state before the last epoch."""
   workdir = shutil.copytree(trained.workdir, tmp_path / "half done")
   (workdir / "result.json").unlink()
   shutil.rmtree(max((workdir / "checkpoints").iterdir()))
@@ -42,7 +42,7 @@ def half_done(trained, tmp_path):
 
 
 def _refusal(*arguments, module="train", **options):
-  """Runs a command that is to refuse, and returns the one line that it says."""
+  """Runs a command that must refuse; returns its error line."""
   finished = commands.run(*arguments, module=module, **options)
   assert finished.stderr == finished.error + "\n"
   return finished.error
@@ -117,7 +117,7 @@ def test_a_bad_flagfile_is_named(make, named, tmp_path):
 
 @pytest.fixture
 def forbidden(tmp_path):
-  """A file that may not be read, and the command under which not even root reads it."""
+  """An unreadable file, and the command under which not even root can read it."""
   file = tmp_path / "secret"
   file.write_text("--epochs=3\n")
   file.chmod(0)
@@ -224,7 +224,7 @@ def test_a_run_without_a_checkpoint_is_named(half_done):
 
 
 def _unfit_workdirs(directory):
-  """Names of workdirs that can't be: a file, under a file, and where not even root may write."""
+  """Impossible workdirs: a file, a path below a file, and a directory that nobody can write."""
   file = directory / "file"
   file.write_text("mine")
   return [file, file / "run", Path("/proc/run")]
@@ -303,7 +303,7 @@ def test_the_fallback_cannot_be_missed_and_names_itself_in_the_result(prepared, 
   assert "warning: mnist isn't available" in finished.stderr
   assert "!!! TRAINING ON SYNTHETIC_DIGITS/2000_500 INSTEAD OF MNIST." in finished.stderr
   assert "!" * 100 in finished.stderr.splitlines()
-  # It is the last thing that people read, too.
+  # It must also be the last line for people.
   assert finished.stderr.splitlines()[-1].startswith(
     "warning: these are results on synthetic_digits"
   )
@@ -317,7 +317,7 @@ def test_the_fallback_cannot_be_missed_and_names_itself_in_the_result(prepared, 
 
 
 def _write_idx(directory, names):
-  """Writes files in MNIST's format that aren't MNIST's."""
+  """Writes files in MNIST's format with other content."""
   directory.mkdir()
   for name in names:
     shape = _FILES[name]
@@ -360,7 +360,7 @@ def test_a_truncated_manual_file_is_refused(mnist_dir, tmp_path):
 
 @pytest.fixture
 def damaged(prepared, tmp_path):
-  """A copy of the prepared data of which a file is cut short, and its directory."""
+  """A copy of the prepared data with a truncated file, and the file's directory."""
   copy = tmp_path / "data"
   commands.copy_digits(prepared, copy)
   for arrays in copy.rglob("arrays-*.npz"):

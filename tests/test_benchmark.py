@@ -1,4 +1,4 @@
-"""Tests of what `python -m mnist_research.benchmark` does and prints, not of how fast it is."""
+"""Tests of the behavior and output of `python -m mnist_research.benchmark`, not of its speed."""
 
 import dataclasses
 import itertools
@@ -73,7 +73,7 @@ def test_a_turn_is_an_epoch_and_every_block_is_as_long_as_in_a_run(bench):
 
 @pytest.fixture
 def deterministic():
-  """Takes back what a deterministic run does to its process."""
+  """Undoes what a deterministic run changes in its process."""
   yield
   framework.disable_op_determinism()
 
@@ -132,7 +132,7 @@ def test_the_products_of_the_limit_are_those_of_a_step(layer, shape):
   with tf.GradientTape() as tape:
     tape.watch([inputs, kernel])
     outputs = model(inputs)
-    # Its gradient by the outputs is the outputs.
+    # Its gradient with respect to the outputs equals the outputs.
     loss = tf.reduce_sum(outputs**2) / 2
   of_inputs, of_kernel = tape.gradient(loss, [inputs, kernel])
   for own, true in [
@@ -151,12 +151,12 @@ def test_a_product_can_be_repeated_for_long_without_overflow(training):
   for product in products:
     done = [create(product, 8, xla=False)(tf.constant(count)).numpy() for count in (1, 2, 500)]
     assert np.isfinite(done).all()
-    # Far from where numbers vanish, and no two the same: each repetition is done.
+    # No underflow, and all values differ: every repetition was computed.
     assert (np.abs(done) > 1e-6).all()
     assert np.abs(done).max() < 1e6
 
 
-# ---- Reports, of times made up ----
+# ---- Reports, of made-up times ----
 
 
 def _products():
@@ -237,7 +237,7 @@ def test_accuracy_over_seeds():
   assert report.record == pytest.approx(
     {
       "test_accuracy_mean": 0.98,
-      "test_accuracy_std": 0.01,  # Of the three, with n - 1.
+      "test_accuracy_std": 0.01,  # The standard deviation of the three, with n - 1.
       "test_accuracy_lowest": 0.97,
       "validation_accuracy_mean": 0.8,
       "validation_accuracy_std": 0.1,
@@ -289,7 +289,7 @@ def test_memory_over_the_import():
 
 @pytest.mark.parametrize("tuned", [False, True])
 def test_fit_takes_the_same_step(bench, tuned):
-  """Loss and weights after a batch are those of a step of this package."""
+  """Loss and weights after a batch equal those after a step of this package."""
   settings = bench.with_config(learning_rate=0.01, label_smoothing=0.1, warmup_steps=5)
   fitted = keras_fit.create_fitted(settings, tuned=tuned)
   training = training_lib.build(settings)
@@ -432,7 +432,7 @@ def test_new_processes(prepared, benchmark):
   else:
     weights = 784 * 16 + 16 + 16 * 10 + 10
     assert record["weights_bytes"] == 4 * weights
-    # Two slots of Adam for each, the count of steps, and the learning rate's schedule has none.
+    # Adam has two slots for each weight and the step counter; the schedule has no variable.
     assert record["optimizer_bytes"] == 8 * weights + 8
     assert record["data_bytes"] == 2500 * (784 + 4)
     assert record["peak_bytes"] > record["import_bytes"] > 100 * 2**20

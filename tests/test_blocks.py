@@ -1,4 +1,4 @@
-"""Tests of how a run is cut into blocks of steps, and of why each ends."""
+"""Tests of how a run is divided into blocks of steps, and of the reason why each ends."""
 
 import pytest
 from hypothesis import given
@@ -33,7 +33,7 @@ def _cut(first, total, block, evaluate=_NEVER, checkpoint=_NEVER) -> list[Block]
     ((0, 6, 100, 3, 2), [(0, 2), (2, 3), (3, 4), (4, 6)]),
     ((5, 10, 4, 5), [(5, 7), (7, 10)]),
     ((10, 10, 4), []),
-    # Interrupted between two cuts, as by a signal in another release: the next cut is the same.
+    # Interrupted between two cuts, as by another version: the next cut is the same.
     ((6, 10, 4, 5), [(6, 7), (7, 10)]),
   ],
 )
@@ -47,7 +47,7 @@ def test_a_block_says_why_it_ends():
     Block(2, 3, evaluate=True),
     Block(3, 4, checkpoint=True),
     Block(4, 6, evaluate=True, checkpoint=True),
-    # The last is scored and saved wherever it ends.
+    # The last block is scored and saved, wherever it ends.
     Block(6, 7, evaluate=True, checkpoint=True, last=True),
   ]
 

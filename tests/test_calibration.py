@@ -1,4 +1,4 @@
-"""Tests of calibration, against values worked out by hand."""
+"""Tests of calibration against values computed by hand."""
 
 import math
 
@@ -9,7 +9,7 @@ from mnist_research.metrics.calibration import fit_temperature, reliability
 
 
 def _rows(*confidences):
-  """Two classes; the first is predicted with each confidence."""
+  """Two classes; predicts the first one with each of the given confidences."""
   return np.array([[confidence, 1 - confidence] for confidence in confidences])
 
 
@@ -35,13 +35,13 @@ def test_a_probability_that_was_rounded_past_one_stays_in_the_last_bin():
 
 
 def test_probabilities_that_mean_what_they_say_have_no_error():
-  # Of five predictions at 0.8, four are right.
+  # Of five predictions at 0.8, four are correct.
   found = reliability(_rows(*[0.8] * 5), np.array([0, 0, 0, 0, 1]))
   assert found.expected_calibration_error == pytest.approx(0.0, abs=1e-12)
 
 
 def test_the_temperature_of_four_examples():
-  # Each is predicted with logits (2, 0); three of four are right. The best probability is 3/4, for
+  # All have logits (2, 0), and three of four are correct. The best probability is 3/4, for
   # which the logits must differ by ln 3: 2 / T = ln 3.
   logits = np.array([[2.0, 0.0]] * 4, np.float32)
   temperature = fit_temperature(logits, np.array([0, 0, 0, 1]))
@@ -66,7 +66,7 @@ def test_the_temperature_takes_away_the_error():
 
 def test_all_right_is_as_cold_and_all_wrong_as_warm_as_it_may_be():
   logits = np.array([[3.0, 0.0]] * 4)
-  assert 0.01 <= fit_temperature(logits, np.zeros(4, int)) < 0.1  # e^(-3 / 0.1) is lost in 1.
+  assert 0.01 <= fit_temperature(logits, np.zeros(4, int)) < 0.1  # e^(-3 / 0.1) vanishes next to 1.
   assert 99 < fit_temperature(logits, np.ones(4, int)) <= 100
 
 

@@ -12,14 +12,14 @@ from mnist_research.inference.recognizer import load_recognizer
 from mnist_research.runtime.errors import UserError
 from mnist_research.workdir import SHIPPED, Workdir
 
-# OpenCV needs libraries of the system, which are not everywhere.
+# OpenCV needs system libraries, which may be missing.
 cv2 = pytest.importorskip("cv2", exc_type=ImportError)
 from mnist_research.live import video  # noqa: E402 - it needs OpenCV.
 
-_RATE = 10  # Frames a second.
-_SHOWN = 6  # Frames that each digit is held up for.
+_RATE = 10  # Frames per second.
+_SHOWN = 6  # The number of frames that show each digit.
 _LEFT, _TOP, _SIDE = 90, 50, 140
-# A display that doesn't answer: the command opens no window.
+# A display that doesn't respond: the command opens no window.
 _NO_DISPLAY = {"DISPLAY": ":4711", "WAYLAND_DISPLAY": ""}
 
 
@@ -34,7 +34,7 @@ def digits():
 
 
 def _write_video(file, shown, digits):
-  """Writes a video in which the digits `shown` are held up in turn; None: only paper."""
+  """Writes a video that shows the digits in `shown` one after the other; None: only paper."""
   writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), _RATE, (320, 240))
   assert writer.isOpened()
   for digit in shown:
@@ -56,11 +56,11 @@ def test_a_line_for_each_change_of_the_answer(digits, tmp_path):
   shown = [None, 3, 3, 7, None, None, 1, 4, 4, 0, 8, None]
   finished = _run(_write_video(tmp_path / "digits.avi", shown, digits))
   records = finished.records
-  # Which network it is, what it reads, and how to end it.
+  # Names the network and the source, and how to stop.
   assert len(finished.stderr.splitlines()) == 2
   assert [record["label"] for record in records] == [3, 7, None, 1, 4, 0, 8, None]
   changes = [1, 3, 4, 6, 7, 9, 10, 11]
-  # The frames of 0.3 seconds vote, and two thirds of them decide.
+  # The frames of 0.3 seconds vote, with a majority of two thirds.
   late = [record["frame"] - _SHOWN * index for record, index in zip(records, changes, strict=True)]
   assert set(late) <= {1, 2, 3}
   for record in records:

@@ -1,4 +1,4 @@
-"""Tests of checkpoints: a restore returns what was saved, or names the corrupt file."""
+"""Tests of checkpoints: restoring returns what was saved or names the corrupt file."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ def _values(state: TrainState) -> list[np.ndarray]:
 
 
 def _scramble(state: TrainState, seed: int) -> None:
-  """Gives every variable values that no other has, the slots and counters too."""
+  """Sets every variable, including slots and counters, to unique values."""
   generator = np.random.default_rng(seed)
   for variable in _variables(state):
     values = generator.normal(size=variable.shape) * 1000
@@ -44,7 +44,7 @@ def _scramble(state: TrainState, seed: int) -> None:
 
 
 def _saved(directory: Path, *steps: int, config: Config = _CONFIG) -> TrainState:
-  """Saves a checkpoint of other values at each of `steps`; returns the state of the last."""
+  """Saves a checkpoint with different values at each of `steps`; returns the last state."""
   state = _create(config)
   for step in steps:
     _scramble(state, seed=step)
@@ -69,7 +69,7 @@ def _snapshot(directory: Path) -> dict[str, bytes]:
 
 
 def _edit_manifest(checkpoint: Path, *, sealed: bool = False, **changes) -> None:
-  """Changes entries; None takes one out. Sealed, the manifest has the digest that fits."""
+  """Changes entries; None removes one. If `sealed`, the manifest's digest is updated."""
   path = checkpoint / "manifest.json"
   manifest = {**json.loads(path.read_text()), **changes}
   if sealed:
@@ -93,7 +93,7 @@ def test_every_variable_comes_back_bit_for_bit(tmp_path, optimizer, ema_decay):
 
 
 def test_every_variable_is_in_the_checkpoint(tmp_path):
-  # Keras 3 keeps layers of plain lists where TensorFlow's own tracking doesn't look.
+  # Keras 3 keeps layers of plain lists where TensorFlow's tracking doesn't find them.
   state = _saved(tmp_path, 7)
   reader = tf.train.load_checkpoint(str(tmp_path / "00000007" / "state"))
   names = [name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
@@ -164,7 +164,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, value):
   assert _snapshot(tmp_path) == before
 
 
-# ---- A disk that refuses ----
+# ---- A failing disk ----
 
 
 def test_a_full_disk_is_told_and_the_older_checkpoints_stay(tmp_path):
@@ -189,7 +189,7 @@ def test_a_file_in_the_place_of_the_directory_is_told(tmp_path):
   assert (tmp_path / "checkpoints").read_text() == "mine"
 
 
-# ---- Damage ----
+# ---- Corruption ----
 
 
 def _flip(path: Path, place: int, mask: int = 1) -> None:
@@ -256,7 +256,7 @@ _DAMAGES = {
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Path:
-  """A directory with whole checkpoints of the steps 3 and 7."""
+  """A directory with intact checkpoints of steps 3 and 7."""
   directory = tmp_path_factory.mktemp("checkpoints")
   _saved(directory, 3, 7)
   return directory
@@ -269,7 +269,7 @@ def state() -> TrainState:
 
 @pytest.fixture(scope="module")
 def values_of(two, tmp_path_factory) -> dict[int, list[np.ndarray]]:
-  """The values that were saved at the steps 3 and 7."""
+  """The values that were saved at steps 3 and 7."""
   directory, state, values = tmp_path_factory.mktemp("each"), _create(), {}
   for step in (3, 7):
     name = f"{step:08d}"
@@ -347,7 +347,7 @@ def test_training_goes_on_past_a_damaged_checkpoint(two, tmp_path, state):
   assert checkpoints.restore_latest(state, directory) == (7, 2.0)
 
 
-# ---- A network to use ----
+# ---- Loading a trained network ----
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])

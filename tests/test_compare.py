@@ -1,4 +1,4 @@
-"""Tests of the comparison with peers: the turns that programs take, and what is made of them."""
+"""Tests of the comparison with peers: the programs' turns, and the evaluation."""
 
 import json
 import os
@@ -37,7 +37,7 @@ turns.absent("torch==2.13.0")
 
 @pytest.fixture(autouse=True)
 def no_settling(monkeypatch):
-  """Lets no time pass between turns."""
+  """Removes the pause between turns."""
   monkeypatch.setattr(programs, "SETTLING_SECONDS", 0.0)
 
 
@@ -109,7 +109,7 @@ def _turns_of(script, *flags):
 
 @pytest.fixture(scope="module")
 def arrays(tmp_path_factory):
-  """Digits that can be learned: a picture for each, under noise."""
+  """Digits that a network can learn: one picture each, with noise."""
   generator = np.random.default_rng(0)
   labels = generator.integers(0, 10, 640).astype(np.int32)
   pictures = generator.integers(0, 200, (10, 28, 28, 1))

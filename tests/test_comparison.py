@@ -1,4 +1,4 @@
-"""Tests of the statistics over seeds, against values worked out by hand or from tables."""
+"""Tests of the statistics over seeds, against values computed by hand or from tables."""
 
 import math
 
@@ -13,7 +13,7 @@ from mnist_research.workdir import Workdir
 
 
 def _group(name, accuracies, **figures):
-  """A config's runs: test accuracy by seed, and what else every result has."""
+  """A config's runs, with these test accuracies by seed."""
   runs = [
     Run(
       Workdir(f"{name}/{seed}"),
@@ -41,7 +41,7 @@ def test_one_value_has_neither_deviation_nor_interval():
 
 
 def test_a_paired_test_of_three_seeds():
-  # Differences 1, 2, 3: mean 2, deviation 1, t = 2 sqrt(3), two degrees of freedom. There the
+  # Differences 1, 2, 3: mean 2, deviation 1, t = 2 sqrt(3), two degrees of freedom, for which the
   # two-sided p of t is 1 - t / sqrt(t^2 + 2).
   tested = comparison.paired_test({0: 11, 1: 22, 2: 33, 9: 5}, {0: 10, 1: 20, 2: 30, 7: 5})
   t = 2 * math.sqrt(3)
@@ -53,7 +53,7 @@ def test_a_paired_test_of_three_seeds():
 
 
 def test_pairing_finds_what_the_seeds_would_hide():
-  # Seeds differ by far more than the configs do.
+  # Seeds differ by far more than configs.
   first = {seed: 0.9 + 0.02 * seed for seed in range(4)}
   second = {seed: value - 0.001 - 1e-5 * seed for seed, value in first.items()}
   assert comparison.paired_test(first, second).p_value < 1e-4
@@ -76,7 +76,7 @@ def test_where_the_test_does_not_apply_it_says_why(first, second, reason):
 
 
 def test_holm_multiplies_the_smallest_most():
-  # 0.01 x 3; 0.02 x 2 = 0.04; 0.03 x 1 may not fall below the one before.
+  # 0.01 x 3; 0.02 x 2 = 0.04; 0.03 x 1 must not fall below its predecessor.
   assert comparison.holm([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
   assert comparison.holm([0.6, 0.7]) == [1.0, 1.0]
   assert comparison.holm([]) == []
@@ -119,7 +119,7 @@ def test_every_row_is_tested_against_the_first_and_adjusted_for_their_number():
   assert (named.named, named.num_tests) == (True, 2)
   assert [row.against_reference.p_value for row in named.rows[1:]] == raw
   assert [row.adjusted_p_value for row in named.rows[1:]] == comparison.holm(raw)
-  # Chosen by its accuracy: the third pair could have been tested too.
+  # The pair was chosen by accuracy: the third pair could have been tested too.
   chosen = comparison.compare(groups)
   assert (chosen.named, chosen.num_tests) == (False, 3)
   between = comparison.paired_test(worst, worse).p_value
@@ -139,7 +139,7 @@ def test_a_named_reference_may_stand_anywhere():
 
 
 def _on(dataset, group):
-  """The same runs, of another dataset."""
+  """The same runs on another dataset."""
   runs = [run._replace(config=Config(seed=run.config.run.seed, dataset=dataset))
           for run in group.runs]  # fmt: skip
   return Group({**group.settings, "dataset": dataset}, runs)
@@ -155,24 +155,24 @@ def test_configs_judged_by_other_examples_are_not_tested_against_each_other():
   assert other.against_reference.reason == "judged by other examples"
   assert other.adjusted_p_value is None
   assert same.against_reference.difference == pytest.approx(-0.17)
-  # No pair is left beside the one that was tested.
+  # There is no pair other than the one that was tested.
   assert compared.num_tests == 1
   fashion = [_on("fashion_mnist", group) for group in (second, third)]
   assert comparison.compare([first, *fashion]).num_tests == 1
-  # Its accuracies vary with the seed; so the pair that could have been tested is counted.
+  # Its accuracies vary with the seed, so the pair that could have been tested counts.
   varied = _group("varied", {seed: 0.6 + 0.003 * seed**3 for seed in range(4)})
   assert comparison.compare([first, _on("fashion_mnist", second), third, varied]).num_tests == 3
 
 
 def _simulated_rate(num_configs, num_seeds, *, correlation=None, named=False, tables=1000):
-  """Returns how many tables of configs that are alike have a p below 5%.
+  """Returns how many tables of equivalent configs have a p below 5%.
 
   Args:
-    num_configs: in a table.
-    num_seeds: of each.
-    correlation: of a run's validation and test accuracy; None: there is no validation.
+    num_configs: configs per table.
+    num_seeds: seeds per config.
+    correlation: of a run's validation and test accuracy; None: no validation.
     named: whether the first config was named as the reference.
-    tables: how many.
+    tables: the number of tables.
   """
   generator = np.random.default_rng(0)
   config = [Config(seed=seed) for seed in range(num_seeds)]

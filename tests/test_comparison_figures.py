@@ -1,4 +1,4 @@
-"""Tests of the pictures of reliability, of several runs and of sweeps: what is drawn went in."""
+"""Tests of figures of reliability, several runs and sweeps: they show the data that went in."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_a_line_is_the_mean_over_seeds_and_the_band_their_range():
   epochs = np.array([1.0, 2.0])
   losses = [(epochs, np.array([2.0, 1.0])), (epochs, np.array([4.0, 2.0]))]
   figure = figures.compared_curves([_config("relu", [0.9, 0.9], losses=losses)], title="One")
-  (axes,) = figure.axes  # No validation: no panel of it.
+  (axes,) = figure.axes  # Without validation, there is no panel for it.
   (line,) = axes.get_lines()
   np.testing.assert_array_equal(line.get_ydata(), [3.0, 1.5])
   (band,) = axes.collections
@@ -150,10 +150,10 @@ def test_parallel_coordinates_lead_each_trial_to_its_error():
   )
   (axes,) = figure.axes
   lines = {line.get_label(): line for line in axes.get_lines()}
-  # The least rate at the bottom; relu is the first of two names; the highest error at the bottom.
+  # At the bottom: the lowest rate, the first of two names (relu), the highest error.
   np.testing.assert_allclose(lines["trial 0"].get_ydata(), [0, 0.25, 0])
   np.testing.assert_allclose(lines["trial 1"].get_ydata(), [0.5, 0.75, 1])
-  assert "trial 2" not in lines  # Gray, and without an error.
+  assert "trial 2" not in lines  # Gray, without an error.
   assert {"0.0001", "0.01", "relu", "gelu", "5%", "10%"} <= set(_texts(figure))
 
 

@@ -1,4 +1,4 @@
-"""Tests of the settings: their ranges, and their way through flags and flagfiles unchanged."""
+"""Tests of the settings: ranges, and round trips through flags and flagfiles."""
 
 import itertools
 import re
@@ -18,7 +18,7 @@ from mnist_research.runtime.errors import UserError
 
 _CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.cfg"))
 
-# The lines of a flagfile are stripped, so a value ends in no space.
+# Lines of a flagfile are stripped, so a value can't end with a space.
 _TEXTS = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" ")).map(
   str.strip
 )
@@ -57,7 +57,7 @@ _VALUES = {
   "pool_sizes": _PAIRS,
   "padding": st.sampled_from(["valid", "same"]),
   "global_pooling": st.booleans(),
-  "whitening": st.just(False),  # Few numbers of filters go with it.
+  "whitening": st.just(False),  # It is compatible with few numbers of filters.
   "batch_norm": st.booleans(),
   "input_dropout_rate": _SHARES,
   "clip_norm": _SIZES,
@@ -110,7 +110,7 @@ _MAY_CHANGE = {
   "workdir",
 }
 
-# A value of each setting that isn't its default.
+# A non-default value of each setting.
 _CHANGED = {
   "dataset": "kmnist",
   "outliers": "non_digits",
@@ -418,7 +418,7 @@ def test_the_run_has_the_steps_of_its_epochs(settings, num_examples, steps):
 
 
 def test_steps_are_counted_in_whole_numbers():
-  """Against fractions, for every tenth of an epoch up to 30."""
+  """Compares with exact fractions, for every tenth of an epoch up to 30."""
   for tenths, num_examples, batch_size in itertools.product(
     range(1, 301), (54_999, 55_000, 60_000), (1, 7, 32, 100, 128)
   ):
@@ -539,7 +539,7 @@ def test_a_directory_with_a_colon_is_one():
   assert Config(data_dir="/a:b/c", workdir="run:1").data.data_dir == "/a:b/c"
 
 
-# ---- As Python gives them ----
+# ---- From Python ----
 
 
 @pytest.mark.parametrize(

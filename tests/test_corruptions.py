@@ -1,4 +1,4 @@
-"""Tests of the corruptions of MNIST-C: values worked out by hand, and what evaluate says."""
+"""Tests of the corruptions of MNIST-C: values computed by hand, and evaluate's output."""
 
 import json
 import shutil
@@ -64,7 +64,7 @@ def test_what_needs_no_chance_by_hand(digits):
   np.testing.assert_array_equal(striped[:, :, 7:21], 255 - digits[:, :, 7:21])
   np.testing.assert_array_equal(striped[:, :, :7], digits[:, :, :7])
   np.testing.assert_array_equal(striped[:, :, 21:], digits[:, :, 21:])
-  # 12 x 8 pixels at 0.6 of the size: an area of 0.36, wherever it falls.
+  # 12 x 8 pixels at 0.6 of the size: an area of 0.36, at any position.
   scaled = corrupt(np.where(digits == 255, digits, 0), "scale").astype(float)
   np.testing.assert_allclose(scaled.sum(axis=(1, 2, 3)) / 255, 12 * 8 * 0.36, rtol=0.05)
 
@@ -110,7 +110,7 @@ def test_blurs_keep_the_light(digits):
     spoiled = corrupt(digits, kind).astype(float)
     assert spoiled.mean() == pytest.approx(whole, rel=0.05)
     assert spoiled.std() < digits.std()
-  # A white dot along 7 pixels: a seventh of it at its own place, more where the line is slanted.
+  # A white dot smeared over 7 pixels: a seventh at its own place, more if the line is slanted.
   center = corrupt(_dot(14, 14), "motion_blur")[:, 14, 14, 0]
   assert center.min() == round(255 / 7) and center.max() < 2 * 255 / 7
 
@@ -132,7 +132,7 @@ def test_edges_are_the_outline():
   images[:, 8:20, 8:20] = 255
   edges = corrupt(images, "canny_edges")[0, :, :, 0]
   assert set(np.unique(edges)) == {0, 255}
-  # One closed line about the square: nothing within, nothing beyond a pixel of its sides.
+  # A closed line around the square: nothing inside, nothing more than a pixel from its sides.
   assert not edges[10:18, 10:18].any()
   assert not edges[:6].any()
   assert (edges[14] > 0).sum() in (2, 4)
@@ -167,7 +167,7 @@ def test_those_to_choose_by_by_hand(digits):
 
 @pytest.fixture(scope="module")
 def scored(prepared, tmp_path_factory):
-  """A workdir after `evaluate --corruptions`, raw and prepared, and what both said."""
+  """A workdir after `evaluate --corruptions`, raw and prepared, and both outputs."""
   trained = commands.trained(prepared, tmp_path_factory.getbasetemp()).workdir
   workdir = tmp_path_factory.mktemp("corruptions") / "run"
   shutil.copytree(trained, workdir)

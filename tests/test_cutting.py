@@ -1,4 +1,4 @@
-"""Tests of digits that touch: how they are cut, and when their parts are read."""
+"""Tests of touching digits: how they are cut, and when their parts are read."""
 
 import itertools
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from mnist_research.inference.recognizer import Answers
 
 
 def _bars(count, *, pitch=84):
-  """Dark bars of 120 rows by 12 columns on paper, `pitch` columns from one to the next, joined."""
+  """Connected dark bars of 120 rows by 12 columns on paper, at a distance of `pitch` columns."""
   paper = np.full((200, 80 + pitch * count), 0.9, np.float32)
   for place in range(count):
     paper[40:160, 40 + pitch * place :][:, :12] = 0.1
@@ -38,7 +38,7 @@ def _touching(first, second):
 
 def test_a_bridge_is_cut_and_the_parts_have_their_places():
   (whole,) = images.find_digits(_bars(2, pitch=60))
-  assert images.propose_cuts(whole) == []  # Too narrow: half as wide as it is high.
+  assert images.propose_cuts(whole) == []  # Too narrow: half as wide as high.
   (whole,) = images.find_digits(_bars(3))
   cuts = images.propose_cuts(whole)
   assert cuts
@@ -74,7 +74,7 @@ def test_a_ring_is_cut_against_more_doubt_than_a_bridge():
   (zero,) = images.find_digits(np.asarray(ring, np.float32) / 255)
   (two_bars,) = images.find_digits(_bars(2, pitch=108))
   least = min(cut.doubt for cut in images.propose_cuts(two_bars))
-  # Two strokes in place of one, though it is as wide.
+  # Two strokes instead of one, with the same width.
   assert min(cut.doubt for cut in images.propose_cuts(zero)) > least + 1.5
 
 
@@ -86,7 +86,7 @@ def test_what_was_in_mnists_style_is_not_cut():
 
 
 def _recognizer(wide, narrow):
-  """A network that is as sure of a 1 as is said for images of wide and of narrow ink."""
+  """A network with given certainties of a 1 for images of wide and of narrow ink."""
 
   def answer(seen):
     columns = [np.ptp(np.flatnonzero(image[..., 0].any(0))) for image in seen]
@@ -119,7 +119,7 @@ def test_a_whole_that_is_about_as_sure_is_not_cut(wide, narrow):
 
 
 def test_two_that_touch_are_refused_as_one(tmp_path):
-  """They are one piece of ink: only the network tells."""
+  """The ink is connected, so only the network can decide."""
   block, labels = next(drawing.draw_examples("test", 60))
   two, three = (block[np.flatnonzero(labels == label)[0], ..., 0] for label in (2, 3))
   file = tmp_path / "23.png"

@@ -1,4 +1,4 @@
-"""Tests of datasets: how they are prepared, found, and refused."""
+"""Tests of datasets: preparation, discovery, refusal."""
 
 import gzip
 import logging
@@ -26,7 +26,7 @@ def _source(data_dir: str | Path, **settings) -> datasets.Source:
 
 
 def _nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-  """Sends what would go over the network to a port of this machine where nobody listens."""
+  """Redirects network traffic to a local port where nobody listens."""
   for name in ("no_proxy", "NO_PROXY"):
     monkeypatch.delenv(name, raising=False)
   for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
@@ -96,7 +96,7 @@ def test_mnist_comes_through_tfds_unchanged(mnist_dir, mnist_data_dir):
     images = _original(mnist_dir, images_file, 16).reshape(-1, 28, 28, 1)
     labels = _original(mnist_dir, labels_file, 8)
     split = splits.read(source, name)
-    # TFDS keeps them in another order.
+    # TFDS stores them in another order.
     expected = sorted(
       (image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)
     )
@@ -106,7 +106,7 @@ def test_mnist_comes_through_tfds_unchanged(mnist_dir, mnist_data_dir):
     assert found == expected
 
 
-# ---- What fits a network ----
+# ---- Datasets that a network supports ----
 
 
 def test_a_network_of_other_classes_or_images_does_not_fit(prepared):
@@ -139,7 +139,7 @@ def test_a_builder_of_ones_own_is_prepared_and_read(tmp_path, name, shape, class
   assert (source.name, source.short_name) == (f"{_OWN}:{name}", name)
   assert (source.image_shape, source.num_classes) == (shape, len(classes))
   assert source.label_names == classes
-  for _ in range(2):  # Decoded, and then from the arrays that were kept.
+  for _ in range(2):  # Decoded first, then from the cached arrays.
     split = splits.read(source, "train")
     assert (split.images.shape, split.images.dtype) == ((400, *shape), np.uint8)
   again = datasets.prepared(Config(dataset=source.name, data_dir=str(tmp_path)))
@@ -160,7 +160,7 @@ def test_classes_of_one_name_in_different_files_do_not_share_data(tmp_path):
   other.write_text(_OWN.read_text().replace("(20, 24, 1)", "(22, 24, 1)"))
   first, second = _own("GreyBars", tmp_path), _own("GreyBars", tmp_path, other)
   assert [splits.read(source, "test").images.shape[1] for source in (first, second)] == [20, 22]
-  # And a copy of a file finds what the file itself has prepared.
+  # A copy of the file finds the data that the original prepared.
   copy = shutil.copy(_OWN, tmp_path / "copy.py")
   assert _own("GreyBars", tmp_path, Path(copy)).builder.data_dir == first.builder.data_dir
 

@@ -23,13 +23,13 @@ from mnist_research import demo, images
 from mnist_research.config import Config
 from mnist_research.live.page import guard
 
-# Strokes as a hand draws them, in shares of the sheet's side.
+# Strokes as drawn by hand, in fractions of the sheet's side.
 _THREE = [[
   (0.33, 0.28), (0.37, 0.22), (0.45, 0.18), (0.54, 0.19), (0.61, 0.25), (0.62, 0.34), (0.57, 0.41),
   (0.47, 0.46), (0.57, 0.49), (0.65, 0.56), (0.66, 0.66), (0.61, 0.76), (0.51, 0.81), (0.40, 0.80),
   (0.31, 0.73),
 ]]  # fmt: skip
-# A name that an attacker has pointed at this machine.
+# A host name that an attacker has pointed at this machine.
 _REBOUND = "rebound.example"
 
 
@@ -37,7 +37,7 @@ _REBOUND = "rebound.example"
   ("result", "words"),
   [
     (None, "trained for 1,200 steps on mnist"),
-    # As older commits wrote it.
+    # In the format of older commits.
     ({"test_accuracy": 0.98}, "trained for 1,200 steps on mnist"),
     (
       {"dataset": "mnist", "test_accuracy": 0.98, "validation_accuracy": 0.9},
@@ -63,7 +63,7 @@ def url():
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-  """A browser with a camera before which somebody holds a 7."""
+  """A browser with a camera that sees a 7."""
   video = tmp_path_factory.mktemp("camera") / "seven.y4m"
   _write_video(video, draw_seven())
   with browser.started(
@@ -83,7 +83,7 @@ def page(chromium, url):
 
 
 def _write_video(file, frame):
-  """Writes a video of two equal frames, uncompressed (YUV4MPEG2)."""
+  """Writes an uncompressed video (YUV4MPEG2) of two equal frames."""
   width, height = frame.size
   gray_only = bytes([128]) * (width * height // 2)
   header = f"YUV4MPEG2 W{width} H{height} F10:1 Ip A1:1 C420jpeg\n".encode()
@@ -103,7 +103,7 @@ def _note(page):
 
 
 def _probabilities(page):
-  """Those that are shown, of which none is 0 or 1."""
+  """The displayed probabilities, none of which is 0 or 1."""
   texts = _answer(page).locator(".bars li span:last-child").all_inner_texts()
   assert not {"0.0%", "100.0%"} & {*texts}
   return [0 if text == "<0.1%" else float(text.strip(">%")) / 100 for text in texts]
@@ -116,7 +116,7 @@ def _seen(page):
 
 
 def _expect_seen(page, picture):
-  """Waits until the page shows what the network saw of `picture`."""
+  """Waits until the page shows the network's input for `picture`."""
   ((image, *_),) = images.find_digits(picture)
   deadline = time.monotonic() + 30
   while not np.array_equal(_seen(page), image):
@@ -129,7 +129,7 @@ def _decoded(data_url):
 
 
 def _draw(page, strokes, *, between=lambda: None):
-  """Draws with the mouse; calls `between` when half of a stroke is drawn."""
+  """Draws with the mouse; calls `between` in the middle of a stroke."""
   sheet = page.locator("#draw canvas")
   expect(sheet).to_be_visible()
   box = sheet.bounding_box()
@@ -154,7 +154,7 @@ def test_a_three_is_read_while_it_is_drawn(page, tmp_path):
   _expect_label(page, "3")
   probabilities = _probabilities(page)
   assert len(probabilities) == 10
-  assert sum(probabilities) == pytest.approx(1, abs=0.01)  # Ten are rounded to a thousandth.
+  assert sum(probabilities) == pytest.approx(1, abs=0.01)  # Ten rounded values.
   assert np.argmax(probabilities) == 3
   sheet = page.evaluate("document.querySelector('#draw canvas').toDataURL()")
   drawing = np.asarray(_decoded(sheet).convert("L"), np.float32) / 255
@@ -191,7 +191,7 @@ def test_the_keys_take_strokes_back_and_bring_them_again(page):
   clear.click()
   _expect_label(page, "?")
   expect(clear).to_be_disabled()
-  # A sheet that was cleared by mistake is not lost.
+  # Undo restores a sheet that was cleared by mistake.
   undo.click()
   _expect_label(page, "3")
   redo.click()
@@ -211,7 +211,7 @@ def test_a_seven_before_the_camera_is_read_and_outlined(page):
   # A margin of about a seventh of the digit's height, 248 pixels.
   margins = ink[0] - left, ink[1] - top, left + width - ink[2], top + height - ink[3]
   assert margins == pytest.approx((37, 37, 37, 37), abs=8)
-  # What is on the left is shown on the left, and the outline lies over it.
+  # The video isn't mirrored, and the outline lies on top of it.
   shown = page.locator("#camera video").bounding_box()
   drawn = outline.bounding_box()
   assert page.locator("#camera video").evaluate("v => getComputedStyle(v).transform") == "none"
@@ -252,7 +252,7 @@ def test_an_uploaded_picture_is_read(upload_tab, tmp_path):
 
 
 def _copy(page, picture):
-  """Puts a picture on the clipboard."""
+  """Copies a picture to the clipboard."""
   page.evaluate(
     """async (data) => {
       const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
@@ -283,7 +283,7 @@ def test_a_clipboard_without_a_picture_is_told(upload_tab):
 
 
 def test_a_dropped_picture_is_read_and_outlined(page):
-  """Wherever it falls: the browser would leave the page otherwise."""
+  """Anywhere on the page; otherwise the browser would leave the page."""
   page.evaluate(
     """(data) => {
       const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
@@ -331,7 +331,7 @@ def test_a_picture_after_a_bad_file_is_read(upload_tab, tmp_path):
     expect(upload_tab.get_by_role("alert")).to_have_count(0)
 
 
-# How it looks, and for whom.
+# Layout and accessibility.
 
 
 def test_the_tabs_are_moved_through_with_the_keys(page):
@@ -373,7 +373,7 @@ def test_it_is_dark_where_the_browser_is(page):
   assert lightness("html") > 200
   page.emulate_media(color_scheme="dark")
   assert lightness("html") < 50
-  # The sheet too: light ink on dark paper, which is read as well.
+  # The sheet too: light ink on dark paper, which the network also reads.
   corner = "e => [...e.getContext('2d').getImageData(2, 2, 1, 1).data].slice(0, 3)"
   sheet = page.locator("#draw canvas")
   page.wait_for_function("c => c.getContext('2d').getImageData(2, 2, 1, 1).data[0] < 60",
@@ -453,11 +453,11 @@ def test_axe_finds_a_fault_that_is_there(page):
   assert [fault.split(": ")[:2] for fault in browser.faults(page)] == [["critical", "image-alt"]]
 
 
-# What it may load, and who may use it.
+# What the page may load, and who may use it.
 
 
 def test_the_browser_is_told_to_load_nothing_from_elsewhere(page):
-  """What `browser.opened` asserts, of all that the page asks for by itself."""
+  """`browser.opened` asserts this for everything that the page loads."""
   refused = page.evaluate(
     """() => new Promise((resolve) => {
       document.addEventListener("securitypolicyviolation", (e) => resolve(e.blockedURI));
@@ -490,7 +490,7 @@ def foreign_port():
 
 @pytest.fixture(params=["127.0.0.1", "localhost", _REBOUND])
 def elsewhere(request, chromium, foreign_port):
-  """A page of another origin, and what the browser was answered while it was open."""
+  """A page of another origin, and the responses that the browser got while it was open."""
   with chromium.new_context() as context:
     page = context.new_page()
     page.goto(f"http://{request.param}:{foreign_port}")
@@ -574,7 +574,7 @@ def test_another_page_can_not_frame_it(elsewhere, url, tag):
 
 
 def test_a_name_that_was_pointed_here_gets_nothing(chromium, url):
-  """DNS rebinding: the browser takes the page for one of the attacker's own."""
+  """DNS rebinding: the browser attributes the page to the attacker's host."""
   with chromium.new_context() as context:
     page = context.new_page()
     answer = page.goto(url.replace("127.0.0.1", _REBOUND))
@@ -585,7 +585,7 @@ def test_a_name_that_was_pointed_here_gets_nothing(chromium, url):
 
 def test_it_listens_to_this_machine_alone(url):
   port = int(url.rpartition(":")[2])
-  # A server that listens to all networks answers at every address of this machine.
+  # A server that listens on all interfaces answers at every address of this machine.
   with pytest.raises(ConnectionRefusedError):
     socket.create_connection(("127.0.0.2", port), timeout=10)
 
@@ -609,7 +609,7 @@ def test_an_address_that_is_none_of_this_machine_is_refused(host):
 
 
 def test_a_class_opens_the_page_by_its_link(chromium):
-  """At another address of this machine, for that of a network."""
+  """Uses another address of this machine in place of a network address."""
   with served_page.running("--host=127.0.0.2") as served:
     assert re.fullmatch(r"http://127\.0\.0\.2:\d+/\?token=[\w-]{22}", served.link)
     with pytest.raises(ConnectionRefusedError):
@@ -621,7 +621,7 @@ def test_a_class_opens_the_page_by_its_link(chromium):
       assert "goes, unencrypted, to the machine at 127.0.0.2" in page.locator("header").inner_text()
       _draw(page, _THREE)
       _expect_label(page, "3")
-      # As browsers do at the address of another machine.
+      # As in a browser on another machine.
       page.context.add_init_script(
         "for (const name of ['mediaDevices', 'clipboard'])"
         " Object.defineProperty(navigator, name, { value: undefined });"
@@ -665,7 +665,7 @@ def test_a_library_that_opencv_misses_is_named(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_the_page_says_so(chromium, number):
-  """Here with a page open, whose connection stays."""
+  """With an open page, whose connection stays alive."""
   served = served_page.start()
   with browser.opened(chromium, served.url) as page:
     _draw(page, _THREE)
@@ -680,13 +680,13 @@ def test_a_signal_ends_it_and_the_page_says_so(chromium, number):
 
 
 def test_a_busy_page_is_asked_again(chromium):
-  """While other requests take all that it has."""
+  """While other requests use all of its capacity."""
   with served_page.running() as served, browser.opened(chromium, served.url) as page:
     expect(page.locator("#draw canvas")).to_be_visible()
     with contextlib.ExitStack() as stack:
       for _ in range(guard.Limits().requests):
         lines = "Content-Length: 9", "Expect: 100-continue"
-        # The server says so when it begins to wait for the body.
+        # The server sends this when it starts to wait for the body.
         assert stack.enter_context(served.begun(*lines)).recv(100).startswith(b"HTTP/1.1 100 ")
       _draw(page, _THREE)
       expect(_note(page)).to_have_text("The page is busy; try again.")

@@ -1,4 +1,4 @@
-"""Tests of deploy/: the TF_CONFIG that its scripts build, and the parts that must fit together."""
+"""Tests of deploy/: the TF_CONFIG that its scripts build, and the consistency of their parts."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from mnist_research.config import flags as config_flags
 from mnist_research.workers import Workers, parse_tf_config
 
 _DEPLOY = commands.REPOSITORY / "deploy"
-# In place of programs that only a cluster has, or that would train.
+# Replacements of programs that only a cluster has, or that would train.
 _PYTHON = """#!/bin/sh
 echo "$TF_CONFIG" >"$TOLD/$(echo "$TF_CONFIG" | tr -dc 0-9a-z)"
 echo "$@" >>"$TOLD/arguments"
@@ -29,7 +29,7 @@ for rank in 0 1; do SLURM_PROCID=$rank "$@"; done
 
 @pytest.fixture
 def programs(tmp_path):
-  """The environment in which scripts find those programs first; what they tell is in `told`."""
+  """An environment in which scripts find those programs first; their output is in `told`."""
   (tmp_path / "bin").mkdir()
   (tmp_path / "told").mkdir()
   for name, text in (("python", _PYTHON), ("scontrol", _SCONTROL), ("srun", _SRUN)):
@@ -41,7 +41,7 @@ def programs(tmp_path):
 
 
 def _workers(told: str) -> list[Workers]:
-  """The workers as each process was told them, in their order, once the package has read them."""
+  """The workers that each process sees, in order, as parsed by the package."""
   files = [path for path in Path(told).iterdir() if path.name != "arguments"]
   return sorted((parse_tf_config(path.read_text()) for path in files), key=lambda w: w.index)
 
@@ -64,7 +64,7 @@ def test_kubernetes_names_every_worker(manifest, programs):
       env={**programs, **variables, "JOB_COMPLETION_INDEX": str(index)},
       check=True,
     )
-  # What an indexed Job calls its pods, in the domain of the Service.
+  # The names of an Indexed Job's pods, in the domain of the Service.
   domain = job["spec"]["template"]["spec"]["subdomain"]
   (port,) = (each["port"] for each in service["spec"]["ports"])
   addresses = tuple(f"{job['metadata']['name']}-{i}.{domain}:{port}" for i in range(count))
@@ -79,7 +79,7 @@ def test_the_parts_of_the_kubernetes_manifest_fit(manifest):
   spec, pod = job["spec"], job["spec"]["template"]["spec"]
   assert spec["completionMode"] == "Indexed"
   assert spec["completions"] == spec["parallelism"] > 1
-  # Headless, and of the pods' domain: otherwise their names stand for no address.
+  # Headless, with the pods' domain: otherwise their names don't resolve.
   assert service["spec"]["clusterIP"] == "None"
   assert service["spec"]["publishNotReadyAddresses"] is True
   assert service["metadata"]["name"] == pod["subdomain"]
@@ -106,7 +106,7 @@ def test_the_image_copies_what_is_there():
 
 def test_the_base_of_the_image_can_be_pinned_by_its_digest():
   text = (_DEPLOY / "Dockerfile").read_text()
-  # An argument in front of FROM is one that --build-arg sets; one Python, which the package takes.
+  # --build-arg sets an ARG before FROM; a Python version that the package supports.
   (base,) = re.findall(r"^ARG BASE=(\S+)\nFROM \$\{BASE\}$", text, re.MULTILINE)
   assert re.findall(r"^FROM", text, re.MULTILINE) == ["FROM"]
   assert base in ("python:3.10-slim", "python:3.11-slim", "python:3.12-slim", "python:3.13-slim")

@@ -1,4 +1,4 @@
-"""Tests of the augmentations that change the look of images: values worked out by hand."""
+"""Tests of the augmentations that change the look of images: values computed by hand."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def _square() -> np.ndarray:
 
 
 def _changed(kind: str, images: np.ndarray, *draws: float, pixels: float = 0.5) -> np.ndarray:
-  """Applies a kind with the draws given, all others and those of the pixels being `pixels`."""
+  """Applies a kind with the given draws; all other draws are `pixels`."""
   rows = np.full((len(images), 12), pixels, np.float32)
   rows[:, : len(draws)] = draws
   noise = lambda *shape: tf.fill([len(images), *shape], pixels)  # noqa: E731
@@ -35,10 +35,10 @@ def test_a_share_of_the_images_is_changed(kind):
   images = np.repeat((_square() * 200).astype(np.uint8), 2000, axis=0)
   np.testing.assert_array_equal(_distorted(images, kind, 0.0), images)
   changed = (_distorted(images, kind, 0.25) != images).any(axis=(1, 2, 3))
-  # Some draws of a kind leave an image as it is: a line beside it, no noise.
+  # Some draws leave an image unchanged: a line outside it, no noise.
   assert 0.2 < changed.mean() < 0.28
   always = _distorted(images, kind, 1.0)
-  # The chosen ones are changed as they would be among others.
+  # The chosen images change independently of the others.
   np.testing.assert_array_equal(_distorted(images, kind, 0.25)[changed], always[changed])
 
 
@@ -89,7 +89,7 @@ def test_a_line_joins_its_corners():
 
 def test_bands_are_in_negative():
   images = np.full((1, 20, 20, 1), 0.25, np.float32)
-  # Upright; one wave, in the middle its crest; as much above as below.
+  # Vertical; one wave with its crest in the middle, symmetric.
   bands = _changed("bands", images, 0.0, 0.1, 0.25, 0.0, 0.5)[0, :, :, 0]
   assert set(np.unique(bands)) == {0.25, 0.75}
   assert (bands == bands[0]).all()
@@ -106,7 +106,7 @@ def test_contrast_by_hand():
 
 
 def test_even_light_by_hand():
-  # Everywhere one half, at a strength of 1.5 * 0.4, and dulled as if by 0.6 * 0.5.
+  # One half everywhere, at a strength of 1.5 * 0.4, and dimmed by 0.6 * 0.5.
   lit = _changed("light", _square(), 0.4, 0.5)
   np.testing.assert_allclose(lit, (_square() + 0.6 * 0.5) / 1.3, rtol=1e-5)
 

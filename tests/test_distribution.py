@@ -1,4 +1,4 @@
-"""Tests of the devices and strategies that a `Config` asks for."""
+"""Tests of the devices and strategies that a `Config` selects."""
 
 import json
 import socket
@@ -92,10 +92,10 @@ _TWO = {"worker": ["a:1", "b:2"]}
   ("text", "workers"),
   [
     (_tf_config(_TWO, "worker", 1), Workers(("a:1", "b:2"), 1)),
-    # Kubeflow and Vertex AI: the first worker is called the chief, and indices may be text.
+    # Kubeflow and Vertex AI: the first worker is named chief, and indices may be strings.
     (_tf_config({"chief": ["c:1"], **_TWO}, "worker", 1), Workers(("c:1", "a:1", "b:2"), 2)),
     (_tf_config({"chief": ["c:1"], **_TWO}, "chief", "0"), Workers(("c:1", "a:1", "b:2"), 0)),
-    # What they set for a process that is alone.
+    # Their setting for a single process.
     (_tf_config({"chief": ["c:1"]}, "chief", 0), Workers(("c:1",), 0)),
     ("{}", Workers()),
   ],
@@ -156,9 +156,9 @@ def test_workers_wait_until_all_are_there():
     ]
     time.sleep(0.5)
     assert not any(wait.done() for wait in waits)
-    # The last one stays, as TensorFlow's server does.
+    # The last one stays up, as TensorFlow's server does.
     with socket.create_server(("127.0.0.1", int(addresses[2].rpartition(":")[2]))):
-      # Each of the two answers until it has seen the others: it then takes TensorFlow's part.
+      # Each answers until it has seen the others, then takes the role of TensorFlow's server.
       done = [wait.exception(timeout=20) for wait in waits[:1]]
       assert done == [None]
 

@@ -15,11 +15,11 @@ _DATASET = "--dataset=synthetic_digits/2000_500"
 
 
 class _Examined:
-  """What the doctor said.
+  """The output of doctor.
 
   Attributes:
     returncode: its exit code.
-    said: what people read.
+    said: the output for people.
     record: the object on the last line of stdout.
   """
 
@@ -32,7 +32,7 @@ class _Examined:
     assert len(errors) == (self.returncode == 2)
 
   def of(self, subject):
-    """Returns level, text and commands of the one finding of a subject."""
+    """Returns level, text and commands of the only finding on a subject."""
     (found,) = [each for each in self.record["checks"] if each["subject"] == subject]
     assert f"{found['level']:>7}: {subject}: {found['text']}" in self.said
     for command in found["commands"]:
@@ -40,7 +40,7 @@ class _Examined:
     return found["level"], found["text"], found["commands"]
 
   def levels(self):
-    """Returns the subjects of each level but `ok`."""
+    """Returns the subjects of each level except `ok`."""
     return {(each["level"], each["subject"]) for each in self.record["checks"]} - {
       ("ok", each["subject"]) for each in self.record["checks"]
     }
@@ -55,7 +55,7 @@ def _examine(*arguments, path=(), **environment):
 
 
 def _installed(directory, name, version):
-  """Pretends that a version of a package is installed, for who looks there first."""
+  """Fakes an installed version of a package, in a directory that is searched first."""
   directory.mkdir(exist_ok=True)
   info = directory / f"{name.replace('-', '_')}-{version}.dist-info"
   info.mkdir()
@@ -64,7 +64,7 @@ def _installed(directory, name, version):
 
 
 def _nvidia_smi(directory, text, code=0):
-  """Makes a machine whose driver shows GPUs, though there are none."""
+  """Simulates a machine whose driver shows GPUs that don't exist."""
   directory.mkdir(exist_ok=True)
   program = directory / "nvidia-smi"
   program.write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\nexit {code}\n")
@@ -105,7 +105,7 @@ def test_it_speaks_before_tensorflow_is_loaded():
   seconds = time.monotonic() - started
   process.terminate()
   commands.finish(process)
-  assert seconds < 2  # 0.2 on a machine that does nothing else.
+  assert seconds < 2  # 0.2 on an idle machine.
 
 
 def test_a_protobuf_that_tensorflow_does_not_take_is_named(tmp_path):
@@ -189,7 +189,7 @@ def test_a_library_that_can_not_be_loaded_is_named_with_the_reason(prepared, tmp
 
 
 def test_a_convolution_that_aborts_is_told_and_the_rest_tried(prepared, tmp_path):
-  # It stands for a library of convolutions: the probe computes its expectation with it.
+  # Simulates a broken convolution library: the probe computes its expectation with it.
   (tmp_path / "sitecustomize.py").write_text(
     "import os, numpy\nnumpy.lib.stride_tricks.sliding_window_view = lambda *_, **__: os.abort()\n"
   )

@@ -1,4 +1,4 @@
-"""Tests of downloads, from a server of this machine that also breaks off, refuses and stalls."""
+"""Tests of downloads from a local server that also disconnects, refuses and stalls."""
 
 import gzip
 import http.server
@@ -23,7 +23,7 @@ _IMAGES = "train-images-idx3-ubyte.gz"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-  """Serves the files of a directory by their last names, and does to one what `trouble` says."""
+  """Serves the files of a directory by base name, and fails for one of them as `trouble` says."""
 
   def do_HEAD(self) -> None:
     self.server.asked.append(f"HEAD {self.path}")
@@ -54,12 +54,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       self.wfile.write(content)
 
   def log_message(self, *_) -> None:
-    """Keeps the log out of the tests' output."""
+    """Drops the log."""
 
 
 @pytest.fixture
 def server(mnist_dir, monkeypatch) -> Iterator[SimpleNamespace]:
-  """A server of MNIST's files on the loopback, which no proxy of this machine is asked for."""
+  """A server of MNIST's files on the loopback, without a proxy."""
   monkeypatch.setenv("NO_PROXY", "127.0.0.1")
   with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as served:
     served.directory, served.trouble, served.asked = mnist_dir, "", []
@@ -99,7 +99,7 @@ def test_a_cut_connection_is_tried_again(server, tmp_path):
   for name in originals.NAMES:
     assert (tmp_path / "fetched" / name).read_bytes() == (server.directory / name).read_bytes()
   assert server.asked.count(f"GET /mnist/{_IMAGES}") == 2
-  # What is there is not downloaded again, nor is the host asked.
+  # Existing files aren't downloaded again, and the host isn't contacted.
   server.asked.clear()
   _fetch(server, tmp_path)
   assert not server.asked
@@ -155,7 +155,7 @@ def test_no_file_is_fetched_where_the_host_does_not_answer(tmp_path):
 
 @pytest.fixture
 def certificate(tmp_path) -> Path:
-  """A certificate of this machine's loopback that nobody else has signed, and its key."""
+  """A self-signed certificate for the loopback, and its key."""
   if shutil.which("openssl") is None:
     pytest.skip("openssl isn't installed")
   path = tmp_path / "certificate.pem"

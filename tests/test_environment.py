@@ -1,4 +1,4 @@
-"""Tests of commands under variables, limits and descriptors that others have set."""
+"""Tests of commands with unusual environment variables, limits and descriptors."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def _closing(descriptors: str) -> list[str]:
 
 @pytest.mark.parametrize("descriptors", ["2>&-", ">&- 2>&- <&-"])
 def test_closed_streams_change_nothing_else(trained, tmp_path, descriptors):
-  # What is printed must not get into a file that is opened in their place.
+  # Output must not end up in a file that reuses their numbers.
   workdir = shutil.copytree(trained.workdir, tmp_path / "run")
   (workdir / "result.json").unlink()
   flags = [f"--flagfile={workdir / 'config.cfg'}", f"--workdir={workdir}"]
@@ -105,7 +105,7 @@ def test_an_error_that_nobody_hears_has_its_code(module):
 
 
 def _without_rights(home):
-  """The command under which not even root writes to `home`; skips without."""
+  """The command under which not even root can write to `home`; skips without one."""
   home.mkdir(mode=0o555)
   prefix = []
   if os.access(home, os.W_OK) and shutil.which("setpriv"):

@@ -29,7 +29,7 @@ def on_test(trained):
 
 
 def _examples(name, split, data_dir):
-  """Returns the examples of a split as TFDS reads them, images [N, 784] between 0 and 1."""
+  """Returns the examples of a split, read by TFDS, with images [N, 784] from 0 to 1."""
   importlib.import_module("mnist_research.data.synthetic_digits")
   examples = list(tfds.as_numpy(tfds.load(name, split=split, data_dir=data_dir)))
   images = np.stack([example["image"] for example in examples])
@@ -151,7 +151,7 @@ def test_a_run_without_test_figures_is_scored_later_and_that_is_written_down(pre
 
 @pytest.fixture(scope="module")
 def members(prepared, tmp_path_factory) -> list[Path]:
-  """Two augmented runs of different seeds, too short to be good."""
+  """Two short augmented runs with different seeds."""
   directory = tmp_path_factory.mktemp("members")
   for seed in (0, 1):
     commands.run(
@@ -196,7 +196,7 @@ def test_the_fitted_temperature_is_that_of_the_validation_examples(members, prep
   given = commands.run(
     f"--workdir={members[0]}", f"--temperature={temperature}", module="evaluate"
   ).record
-  # The temperature that is printed has six digits.
+  # The printed temperature has six digits.
   assert given.pop("calibration_error") == pytest.approx(record["calibration_error"], rel=1e-4)
   assert given.pop("loss") == pytest.approx(record["loss"], rel=1e-5)
   assert given.items() <= record.items()
@@ -248,7 +248,7 @@ def test_a_damaged_network_is_refused_unless_asked_for(trained, tmp_path, module
   copy = shutil.copytree(trained.workdir, tmp_path / "copy")
   directory = copy / "checkpoints"
   if select == "best":
-    # As if the run had chosen the best, and that had been the step before the last.
+    # As if the run had selected the best step, and that had been the second to last.
     workdir = Workdir(copy)
     workdir.write_config(workdir.trained_config().replace(select="best"))
     workdir.write_result({**workdir.read_result(), "best_step": 150})
@@ -282,7 +282,7 @@ def test_the_network_of_any_step_that_is_there_can_be_asked_for(trained, on_test
   for bad in ("newest", "-1", "1e3", "9" * 40):
     error = commands.run(*flags, f"--step={bad}", module="evaluate").error
     assert f"--step={bad}: must be latest_whole, or a whole number from 0" in error
-  # A finished run whose newest checkpoint is gone has lost what its result tells of.
+  # A finished run without its newest checkpoint has lost the network of its result.
   copy = shutil.copytree(trained.workdir, tmp_path / "copy")
   shutil.rmtree(max((copy / "checkpoints").iterdir()))
   error = commands.run(f"--workdir={copy}", module="evaluate").error
@@ -291,7 +291,7 @@ def test_the_network_of_any_step_that_is_there_can_be_asked_for(trained, on_test
 
 
 def test_a_run_of_the_former_version_is_scored(trained, on_test, tmp_path):
-  # Without digests in its records, as they were written.
+  # Records without digests, as in older versions.
   copy = shutil.copytree(trained.workdir, tmp_path / "copy")
   for name in ("result.json", "environment.json"):
     record = json.loads((copy / name).read_text())

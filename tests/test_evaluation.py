@@ -1,4 +1,4 @@
-"""Tests of the metrics of a whole split against numbers worked by hand."""
+"""Tests of the metrics of a whole split against values computed by hand."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 
 from mnist_research.metrics.evaluation import evaluate_logits, log_softmax, wilson_interval
 
-# The probabilities of a row are its weights over their sum.
+# The probabilities of a row are its weights divided by their sum.
 _WEIGHTS = np.array([[1, 2, 5], [6, 1, 1], [1, 6, 1], [3, 3, 2]], float)
 _LABELS = np.array([2, 1, 1, 1])
 
@@ -22,7 +22,7 @@ def test_the_loss_is_the_mean_of_the_nats():
 
 
 def test_the_accuracy_is_the_share_of_right_predictions():
-  # A tie goes to the first class: the last example is predicted wrongly.
+  # The first class wins a tie, so the last prediction is wrong.
   assert _evaluation().accuracy == 0.5
   assert _evaluation().num_examples == 4
 

@@ -1,4 +1,4 @@
-"""Tests that exported networks answer in other programs as they do here."""
+"""Tests that exported networks give the same answers in other programs."""
 
 import os
 import resource
@@ -24,7 +24,7 @@ from mnist_research.workdir import Workdir
 
 @pytest.fixture(scope="module")
 def data_settings(request):
-  """Those of MNIST where its files are here."""
+  """MNIST's test images if its files are available."""
   if os.environ.get("MNIST_RESEARCH_MNIST_DIR"):
     return {"dataset": "mnist", "data_dir": request.getfixturevalue("mnist_data_dir")}
   prepared = request.getfixturevalue("prepared")
@@ -39,7 +39,7 @@ def read_split(data_settings):
 
 @pytest.fixture(scope="module")
 def trained(data_settings, tmp_path_factory):
-  """A network with layers of every kind, trained for some seconds."""
+  """A network with every kind of layer, trained for some seconds."""
   config = Config(
     **data_settings, model="cnn", filters=(16, 32), hidden_units=(64,), batch_norm=True,
     batch_size=100, steps=300, learning_rate=0.005, validation_examples=0,
@@ -56,7 +56,7 @@ def expected(trained, read_split):
 
 
 def _answers_elsewhere(file_format, path, images, directory):
-  """Returns what an exported network answers in a process of its own, without this package."""
+  """Returns the answers of an exported network in a separate process, without this package."""
   files = directory / "images.npy", directory / "probabilities.npy"
   np.save(files[0], images)
   # -I: neither PYTHONPATH nor the directory of the script.
@@ -90,18 +90,18 @@ def test_int8_makes_at_most_one_error_more_in_a_thousand(trained, expected, read
     np.count_nonzero(scores.argmax(axis=1) != test.labels) for scores in (expected, answers)
   )
   assert errors < 0.1 * test.num_examples
-  # Of 500 drawn images, chance alone flips as many as five.
+  # Of 500 generated images, up to five flip by chance.
   assert more - errors <= max(5, test.num_examples / 1000)
-  # Whole steps of 1/256, and a byte a weight: the arithmetic is that of integers.
+  # Multiples of 1/256, and one byte per weight: the arithmetic is integer.
   np.testing.assert_array_equal(answers * 256, np.round(answers * 256))
   assert size < 0.4 * 4 * trained.trained.model.count_params()
 
 
-# ---- What other networks are made of ----
+# ---- Other kinds of layers ----
 
 
 def _random_model(**settings):
-  """A network with batch normalization that has seen something."""
+  """A network with batch normalization that has seen data."""
   model = create_model(Config(batch_norm=True, **settings), num_classes=10)
   generator = np.random.default_rng(0)
   for variable in model.variables:
@@ -168,7 +168,7 @@ def test_an_operation_that_onnx_lacks_is_named(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-# ---- Whole or not at all ----
+# ---- Complete or absent ----
 
 
 @pytest.mark.parametrize("file_format", ["saved_model", "tflite"])

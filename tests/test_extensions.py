@@ -1,4 +1,4 @@
-"""Tests of a user's own model, loss, optimizer, schedule and augmentation, from files outside.
+"""Tests of a user's model, loss, optimizer, schedule and augmentation, from external files.
 
 Whole commands, as a user types them, on copies of the files of `tests/own`.
 """
@@ -47,13 +47,13 @@ def _flags(directory: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory) -> Path:
-  """A directory of a user's with the files."""
+  """A user's directory with the files."""
   return Path(shutil.copytree(_OWN, tmp_path_factory.mktemp("user") / "own"))
 
 
 @pytest.fixture(scope="module")
 def trained(own, prepared, tmp_path_factory) -> Path:
-  """A finished run of the user's own code."""
+  """A finished run of the user's code."""
   workdir = tmp_path_factory.mktemp("trained") / "run"
   finished = commands.run(*_flags(own), f"--data_dir={prepared}", f"--workdir={workdir}")
   assert finished.records[-1]["step"] == 90
@@ -79,7 +79,7 @@ def test_a_killed_run_ends_with_the_same_bits(own, trained, prepared, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_run_on_the_user_s_own_data_ends_with_the_same_bits(own, tmp_path):
-  """Images of 32x32x3, by a builder in a file."""
+  """Images of 32x32x3, from a builder in a file."""
   arguments = [
     *_flags(own), f"--dataset={own / 'my_data.py'}:ColoredShapes", "--validation_examples=100",
     f"--data_dir={tmp_path / 'data'}",
@@ -95,7 +95,7 @@ def test_a_killed_run_on_the_user_s_own_data_ends_with_the_same_bits(own, tmp_pa
 
 
 def test_it_is_used_without_the_user_s_files(trained, prepared, tmp_path, own):
-  """The workdir keeps what it needs: the original may change, move or go."""
+  """The workdir keeps what it needs: the original may change, move or disappear."""
   workdir = Path(shutil.copytree(trained, tmp_path / "moved" / "run"))
   hidden = own.with_name("hidden")
   own.rename(hidden)
@@ -174,7 +174,7 @@ def test_a_module_on_the_path_is_a_model_too(own, prepared, tmp_path):
   assert "--model=my_package.nets:MyNet has changed since this run was trained" in error
 
 
-# ---- What a user gets wrong ----
+# ---- Users' mistakes ----
 
 
 def _error(tmp_path, source: str, flag: str, *more: str) -> str:

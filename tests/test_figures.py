@@ -1,4 +1,4 @@
-"""Tests of the pictures: what is read back from a figure is what went in."""
+"""Tests of figures: the data read back from a figure equals the input."""
 
 import re
 import subprocess
@@ -30,7 +30,7 @@ def _texts(figure):
 
 
 def _probabilities(predicted, confidence):
-  """Gives each predicted class its confidence and shares out the rest."""
+  """Gives each predicted class its confidence and distributes the rest equally."""
   rest = (1 - np.asarray(confidence)) / 9
   result = np.repeat(rest[:, None], 10, axis=1)
   result[np.arange(len(predicted)), predicted] = confidence
@@ -46,7 +46,7 @@ def _panel(figure, name):
 
 
 def _contains_picture(array, picture):
-  """Whether a picture stands somewhere in the array, each of its pixels 4 x 4 large."""
+  """Whether the array contains a picture, enlarged so that each pixel is 4 x 4."""
   large = np.repeat(np.repeat(picture, 4, axis=0), 4, axis=1)
   rows, columns = np.nonzero(array[..., 0] == large[0, 0])
   for row, column in zip(rows, columns, strict=True):
@@ -93,12 +93,12 @@ def test_names_with_dollar_signs_and_long_names_are_drawn_as_text():
 
 @pytest.mark.parametrize(
   ("shape", "scale"),
-  # Small pictures are made larger, by whole numbers; large ones are scaled to a side of 224.
+  # Small pictures are enlarged by an integer factor; large ones are scaled to a side of 224.
   [((32, 32, 3), 4), ((20, 24, 1), 4), ((8, 10, 3), 8), ((112, 56, 3), None)],
 )
 def test_grids_show_pictures_of_any_shape_in_their_colors(shape, scale):
   images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
-  if scale is None:  # Smooth, so that scaling leaves it as it is.
+  if scale is None:  # Smooth, so that scaling doesn't change it.
     images[:] = (10, 20, 30)
   labels = np.array([3, 4])
   large = np.repeat(np.repeat(images, scale or 2, axis=1), scale or 2, axis=2)
@@ -283,7 +283,7 @@ def test_a_plain_loss_is_drawn_in_place_of_one_that_has_another_scale():
   lines = _lines(_panel(figures.training_curves([*trained, validation], title="Run"), "Loss"))
   np.testing.assert_allclose(lines["train"].get_ydata(), [0.5, 0.25, 1 / 6, 0.125, 0.1])
   np.testing.assert_allclose(lines["validation"].get_ydata(), [0.3])
-  # Without those of the first steps, of a version that did not record it, the line is of one kind.
+  # Without the first steps, which an older version didn't record, the line has one style.
   del trained[0]["plain_loss"]
   lines = _lines(_panel(figures.training_curves(trained, title="Run"), "Loss"))
   np.testing.assert_allclose(lines["train"].get_ydata(), [2, 1, 2 / 3, 0.5, 0.4])
@@ -468,7 +468,7 @@ def test_scale_curves_draw_medians_ranges_and_proportion():
   assert (cost.get_xscale(), cost.get_yscale()) == ("log", "log")
 
 
-# What a page says of the points.
+# The text on a page about the points.
 
 
 def _told(figure):

@@ -1,4 +1,4 @@
-"""Tests of what is written whole or not at all, of locks, and of redirected output."""
+"""Tests of atomic writes, locks, and redirected output."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def _names(directory: Path) -> list[str]:
   return sorted(path.name for path in directory.iterdir())
 
 
-# ---- Whole or not at all ----
+# ---- Complete or absent ----
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -1,4 +1,4 @@
-"""Tests that docs/first_lesson.md is true: every block of it runs, and what it says comes out."""
+"""Tests that every block of docs/first_lesson.md runs and prints what the page says."""
 
 import json
 import math
@@ -18,7 +18,7 @@ _WHOLE = 'dataset="mnist", fallback_dataset="synthetic_digits", validation_examp
 
 
 def _run(source: str, data_dir: Path, directory: Path) -> commands.Finished:
-  """Runs blocks of the page as one program, on few examples."""
+  """Runs blocks of the page as one program, with few examples."""
   few = f'dataset="synthetic_digits/2000_500", data_dir={str(data_dir)!r}, validation_examples=500'
   assert _WHOLE in source
   program = directory / "lesson.py"
@@ -35,7 +35,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(prepared, directory):
-  """All of the page, run once."""
+  """The output of the whole page, run once."""
   return _run("\n".join(_BLOCKS), prepared, directory)
 
 

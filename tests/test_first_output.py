@@ -1,4 +1,4 @@
-"""Tests that no command is silent while it loads what takes seconds, by scripts/first_output.py."""
+"""Tests, with scripts/first_output.py, that no command is silent while it loads for seconds."""
 
 import json
 import os
@@ -30,5 +30,5 @@ def test_every_command_says_something_before_it_loads_what_is_large():
   for command in ("evaluate", "export", "demo", "camera"):
     assert found[command]["first"].startswith("no --workdir: the network that comes with")
   assert found["doctor"]["first"].endswith("can training run here?")
-  # Half a second where nothing else runs; TensorFlow alone takes two.
+  # Half a second on an idle machine; TensorFlow alone takes two.
   assert all(record["seconds_lowest"] < 5 for record in found.values())

@@ -1,4 +1,4 @@
-"""Tests of the reading of flagfiles: their order, their lines, and what is refused."""
+"""Tests of reading flagfiles: order, lines, and refusals."""
 
 import pytest
 from absl import flags

@@ -1,4 +1,4 @@
-"""Hundreds of malformed inputs: each is refused with one line, and no good file is touched."""
+"""Hundreds of malformed inputs: each is refused with one line, and no intact file is changed."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ _COUNT = 160
 
 
 def _answer(command, arguments, capsys) -> str:
-  """Runs a command in this process; returns the line with which it refused."""
+  """Runs a command in this process; returns its error line."""
   capsys.readouterr()
   code = app.call(command.main, command.define_flags, [*map(str, arguments)])
   output = capsys.readouterr()
@@ -42,7 +42,7 @@ def _answer(command, arguments, capsys) -> str:
 def test_malformed_flags_are_refused(number, tmp_path, capsys):
   arguments = malformed.flags(number, random.Random(number))
   _answer(train, [*arguments, f"--workdir={tmp_path / 'run'}"], capsys)
-  # Whether Keras has a class of that name is known only when it is loaded.
+  # Only loading Keras shows whether it has a class with this name.
   assert not (tmp_path / "run" / "config.cfg").exists()
 
 
@@ -80,7 +80,7 @@ def test_malformed_flagfiles_are_refused(number, tmp_path, capsys):
   assert not workdir.exists()
 
 
-# The budget of what hypothesis draws; scripts/fuzz.py draws the same for as long as it is asked to.
+# The number of inputs that hypothesis draws; scripts/fuzz.py draws the same kinds for longer.
 _BUDGET = hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
 
 
@@ -117,7 +117,7 @@ def _assert_refused_or_kept(arguments: list[str], directory: Path) -> None:
 
 @pytest.fixture(scope="module")
 def half_done(prepared, tmp_path_factory):
-  """A run with two checkpoints that was stopped before its end."""
+  """A run with two checkpoints, stopped before its end."""
   workdir = tmp_path_factory.mktemp("half_done") / "run"
   settings = Config(
     dataset="synthetic_digits/2000_500", data_dir=prepared, workdir=str(workdir), steps=40,
@@ -142,7 +142,7 @@ def _tree(directory: Path) -> dict[str, bytes]:
 
 
 def _refused(half_done, tmp_path, capsys, break_it, commands=(train, evaluate)) -> None:
-  """Breaks a copy of the run; no command may take it, nor change it."""
+  """Corrupts a copy of the run; no command may accept or change it."""
   workdir = tmp_path / "run"
   shutil.copytree(half_done, workdir)
   settings = config_flags.from_flagfile(half_done / "config.cfg")
@@ -157,7 +157,7 @@ def _refused(half_done, tmp_path, capsys, break_it, commands=(train, evaluate)) 
       ]
     _answer(command, arguments, capsys)
     after = _tree(workdir)
-    # A warning may have been given, and nothing else: not a byte of what was there is changed.
+    # Only warnings are allowed: no existing byte may change.
     assert {name: after[name] for name in before} == before
 
 
@@ -167,7 +167,7 @@ def test_malformed_configs_of_a_run_are_refused(half_done, tmp_path, capsys, num
 
   def break_it(workdir: Path) -> None:
     content = (workdir / "config.cfg").read_bytes().splitlines(keepends=True)
-    # A bad value goes to the end, where no good one comes after it and wins.
+    # The bad value comes last, so that no good one overrides it.
     place = values.randrange(len(content)) if number % 5 < 3 else len(content)
     content.append(b"")
     content[place] = [
@@ -243,7 +243,7 @@ def test_malformed_checkpoints_are_refused(half_done, tmp_path, capsys, number):
   _refused(half_done, tmp_path, capsys, break_it)
 
 
-# What predict says of a whole run, by its workdir.
+# The answers of predict for an intact run, by its workdir.
 _ANSWERS: dict[Path, str] = {}
 
 

@@ -1,4 +1,4 @@
-"""Tests of training on a GPU: placement, memory, precision, and the bits of a resumed run."""
+"""Tests of training on a GPU: placement, memory, precision, and bit-exact resuming."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Tests of the check of a GPU, whole on a CPU with tiny settings."""
+"""Tests of scripts/gpu_check.py, run completely on a CPU with tiny settings."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Tests of people's pictures: what is read from files, and what is made of it."""
+"""Tests of users' pictures: decoding files, and preparing digits."""
 
 import concurrent.futures
 import io
@@ -20,7 +20,7 @@ LOSSLESS = {"PNG": {}, "BMP": {}, "GIF": {}, "TIFF": {}, "WEBP": {"lossless": Tr
 
 
 def _five(size, *, pen=0.08, gap=0.0):
-  """Ink, in [0, 1], of a 5 that fills 60 % of a square; `gap` detaches its bar."""
+  """Ink, in [0, 1], of a 5 that fills 60% of a square; `gap` detaches its bar."""
   scale = 4
   picture = Image.new("L", (size * scale, size * scale), 0)
   draw = ImageDraw.Draw(picture)
@@ -69,9 +69,9 @@ def _image(picture):
 
 
 def _difference(one, other):
-  """Difference in shares of the brighter one's total: 0 if equal, about 2 if disjoint.
+  """Difference as a fraction of the brighter one's total: 0 if equal, about 2 if disjoint.
 
-  A center of mass that is half-way between two pixels may be rounded to either.
+  A center of mass halfway between two pixels may be rounded to either.
   """
   one, other = one.astype(float), other.astype(float)
   shifted = [np.roll(one, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)]
@@ -101,7 +101,7 @@ def test_lossless_formats_and_modes_keep_the_gray_values(kind, mode):
   expected = np.asarray(image.convert("L"), np.float32) / 255
   picture = _read(_encode(image, kind, **LOSSLESS[kind]))
   assert picture.dtype == np.float32
-  # A GIF's first frame has a palette of its own, and WebP rounds by way of YUV.
+  # A GIF's first frame has its own palette, and WebP rounds in its conversion to YUV.
   np.testing.assert_allclose(picture, expected, atol=1.01 / 255)
 
 
@@ -303,7 +303,7 @@ def test_broken_files_are_read_or_refused(kind, data, capfd):
   generator = np.random.default_rng(sum(kind.encode()))
   for _ in range(150):
     broken = bytearray(data)
-    # Headers are where a change breaks most.
+    # Changes in headers break the most.
     reach = len(data) if generator.random() < 0.5 else min(len(data), 120)
     for place in generator.integers(0, reach, generator.integers(1, 6)):
       broken[place] = generator.integers(256)
@@ -321,7 +321,7 @@ def test_broken_files_are_read_or_refused(kind, data, capfd):
 
 
 def _png(width, height):
-  """A PNG of a few bytes that claims any size."""
+  """A PNG of a few bytes that claims an arbitrary size."""
   header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
   data = b"IDAT" + zlib.compress(bytes(1000))
   chunks = [header, data, b"IEND"]
@@ -373,7 +373,7 @@ def test_the_digit_is_neither_mirrored_nor_turned():
   ink = _five(280)
   expected = Image.fromarray(_bytes(ink)).resize((28, 28), Image.Resampling.BOX)
   image = _image(_on_paper(ink)).astype(float)
-  # The 5 fills 0.66 of its square and 20 / 28 of the frame, and is moved a little.
+  # The 5 fills 0.66 of its square and 20 / 28 of the frame, and is shifted a little.
   scores = {
     name: np.corrcoef(
       ndimage.gaussian_filter(image, 1).ravel(),
@@ -417,7 +417,7 @@ def test_uneven_light_does_not_matter(pen):
 
 @pytest.mark.parametrize("pen", [0.15, 0.85])
 def test_dark_corners_and_a_soft_shadow_are_no_ink(pen):
-  """As a telephone photographs paper: the lens darkens the corners, a hand shades a side."""
+  """Paper photographed by a phone: the lens darkens the corners, a hand shades one side."""
   ink = np.pad(np.concatenate([_five(120), _seven(120)], axis=1), ((90, 90), (60, 60)))
   rows, columns = np.meshgrid(*(np.linspace(-1, 1, size) for size in ink.shape), indexing="ij")
   corners = 0.08 * (rows**2 + columns**2) ** 2
@@ -547,12 +547,12 @@ def test_digits_come_from_left_to_right_with_their_places():
   ):
     expected = np.add(_ink_box(ink > 0.5), (left, top, left, top))
     np.testing.assert_allclose(digit.box, expected, atol=3)
-    # The whole picture is reduced before the ink is looked for, the single digits aren't.
+    # The whole picture is reduced before segmentation; the single digits aren't.
     assert _difference(digit.image, _image(_on_paper(ink))) < 0.25
 
 
 def _page(rows, *, side=100, slope=0.0):
-  """Ink of rows of drawn digits, each `side` wide, that fall by `slope` pixels to a pixel."""
+  """Ink of rows of drawn digits, each `side` wide, which descend by `slope` pixels per pixel."""
   digits = [np.concatenate(row, axis=1) for row in rows]
   width = max(row.shape[1] for row in digits) + side
   canvas = np.zeros((side * (len(rows) + 1) + round(abs(slope) * width), width), np.float32)
@@ -587,7 +587,7 @@ def test_one_digit_above_another_makes_two_rows():
 
 @pytest.mark.parametrize("cut", [0.3, 0.5, 0.65])
 def test_a_digit_broken_across_is_one(cut):
-  """By a fold, or a pen that skips."""
+  """As by a fold, or a pen that skips."""
   broken = _five(300)
   broken[round(cut * 300) : round(cut * 300) + 8] = 0
   (digit,) = images.find_digits(_on_paper(broken))
@@ -595,7 +595,7 @@ def test_a_digit_broken_across_is_one(cut):
 
 
 def _printed(kind, shape, pitch, angle, *, width=1.0):
-  """Lines of ruled or squared paper, in [0, 1], turned by an angle in degrees."""
+  """Lines of ruled or grid paper, in [0, 1], rotated by an angle in degrees."""
   rows, columns = np.mgrid[: shape[0], : shape[1]]
   turned = (columns - shape[1] / 2 + 1j * (rows - shape[0] / 2)) * np.exp(-1j * np.deg2rad(angle))
 
@@ -711,7 +711,7 @@ def test_mnist_itself_is_unchanged_and_survives_being_photographed(read_mnist):
   assert np.mean(differences) < 0.25
 
 
-# What a user names.
+# Files and folders.
 
 
 def _save_five(path):
@@ -785,7 +785,7 @@ def test_batches_hold_many_small_pictures_or_one_large():
 
   batches = images.in_batches(pictures())
   assert [len(next(batches)) for _ in range(2)] == [64, 64]
-  # Nothing is read before it is asked for.
+  # Files are read lazily.
   assert len(taken) == 128
   assert [len(batch) for batch in batches] == [3, 2, 1]
   assert list(images.in_batches([])) == []
@@ -808,7 +808,7 @@ def test_colors_are_read_upright_and_transparency_on_white():
   pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
   turned = Image.fromarray(np.rot90(pixels).copy())
   exif = Image.Exif()
-  exif[0x0112] = 6  # Turned by a quarter, against the clock.
+  exif[0x0112] = 6  # Rotated by 90 degrees counterclockwise.
   read = images.read(io.BytesIO(_encode(turned, exif=exif)), colors=True)
   np.testing.assert_allclose(read, pixels / 255, atol=1e-6)
   see_through = Image.fromarray(np.dstack([pixels, np.zeros((5, 7), np.uint8)]))

@@ -23,7 +23,7 @@ _STRATEGIES = {replicas: _strategy(replicas) for replicas in (1, 2, 4)}
 
 
 def _split(num_examples: int) -> splits.Split:
-  """Examples that tell their place: the label is the index, and the image shows it."""
+  """Examples that identify themselves: the label is the index, and the image encodes it."""
   labels = np.arange(num_examples, dtype=np.int32)
   images = np.zeros((num_examples, 28, 28, 1), np.uint8)
   images[:, 0, 0, 0], images[:, 27, 27, 0] = labels % 256, labels // 256
@@ -38,7 +38,7 @@ def _indices(positions, *, num_examples: int, seed: int = 0) -> np.ndarray:
 def _blocks(
   split: splits.Split, config: Config, first_steps, *, steps_per_block: int, replicas: int = 1
 ):
-  """Returns the images and labels of each block, its replicas' parts put together."""
+  """Returns the images and labels of each block, with the replicas' parts concatenated."""
   strategy = _STRATEGIES[replicas]
   blocks = input_pipeline.train_blocks(
     split,
@@ -67,7 +67,7 @@ def test_each_epoch_is_a_permutation(num_examples, seed, epoch):
   assert sorted(indices) == list(range(num_examples))
 
 
-# 256: the cipher looks at so many values of a number of its key.
+# 256: the cipher uses only this many values of each number of its key.
 @pytest.mark.parametrize("apart", [1, 2, 256, 65_536])
 @given(seed=st.integers(0, 2**31 - 65_537), epoch=st.integers(0, 10**6))
 @settings(max_examples=10)
@@ -75,7 +75,7 @@ def test_epochs_and_seeds_differ(apart, seed, epoch):
   def order(seed: int, epoch: int) -> np.ndarray:
     return _indices(epoch * 300 + np.arange(300), num_examples=300, seed=seed)
 
-  # By chance one example stays in its place.
+  # By chance, one example stays in place.
   assert (order(seed, epoch) == order(seed, epoch + apart)).sum() < 10
   assert (order(seed, epoch) == order(seed + apart, epoch)).sum() < 10
 
@@ -99,7 +99,7 @@ def test_an_index_depends_on_its_position_alone(positions, num_examples, seed):
 def test_every_example_comes_first_as_often_as_any_other():
   firsts = _indices(np.arange(4000) * 10, num_examples=10)
   counts = np.bincount(firsts, minlength=10)
-  # Binomial of 4,000 and 1/10: the deviation is 19.
+  # Binomial with 4,000 and 1/10: the standard deviation is 19.
   assert np.abs(counts - 400).max() < 5 * 19
 
 

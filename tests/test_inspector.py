@@ -1,4 +1,4 @@
-"""Tests of what is looked at in a network: which examples, which weights, which outputs."""
+"""Tests of the inspector: which examples, weights and outputs it records."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def test_the_first_weights_of_a_dense_network_are_pictures_of_its_inputs(hidden_
   kernel = model.get_weights()[0]
   weights = inspector.first_weights(model, (28, 28, 1))[..., 0]
   assert weights.shape == (kernel.shape[1], 28, 28)
-  # Row 2, column 3 of the picture is input 2 * 28 + 3.
+  # Row 2, column 3 of the image is input 2 * 28 + 3.
   np.testing.assert_array_equal(weights[:, 2, 3], kernel[59])
 
 

@@ -1,4 +1,4 @@
-"""Tests of functions called in a process of their own, which dies."""
+"""Tests of functions that run in a separate process, which may die."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ def test_a_function_returns_from_another_process(isolated):
   assert first.value["variable"] == "1"
   assert first.value["pid"] == second.value["pid"] != os.getpid()
   assert first.failure == ""
-  # What was printed is no answer, and that of the first call is not in the second's log.
+  # Printed text isn't a result, and the first call's output isn't in the second call's log.
   assert sorted(second.log.split("\n")) == ["", "on stderr", "on stdout"]
 
 

@@ -16,7 +16,7 @@ def test_the_rate_rises_by_one_factor_from_step_to_step():
 
 def test_the_proposal_is_a_tenth_of_the_rate_of_the_lowest_average():
   rates = Rising(HIGHEST, 700).rates()
-  # A valley about step 400, a hundred steps to a factor of ten; a window of 20 steps looks back.
+  # A valley around step 400, a hundred steps per factor of ten; a trailing window of 20 steps.
   losses = 1 + np.abs(np.arange(700) - 400) / 100
   found = range_of(rates, losses)
   averages, decay = [], 1 - 1 / 20

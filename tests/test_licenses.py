@@ -45,15 +45,15 @@ def test_the_licenses_of_the_pinned_packages_are_listed():
   assert "Apache" in found["tensorflow"]["license"]
   assert found["numpy"]["license"].startswith("BSD")
   assert len(finished.stderr.splitlines()) == len(found)
-  # What forbids to keep the source of a program to oneself would be one to talk about.
+  # A copyleft license would need discussion.
   assert not [name for name, about in found.items() if re.search("GPL|Affero", about["license"])]
-  # These have a file of their license instead: MIT, with axe under the MPL, and Apache.
+  # These have only a license file: MIT, with axe under the MPL, and Apache.
   unknown = {name for name, about in found.items() if about["license"] == "unknown"}
   assert unknown <= {"axe-playwright-python", "namex"}
 
 
 def _pins(text):
-  """The lines of pins without their hashes, and how many hashes each has."""
+  """The pins without their hashes, and the number of hashes of each."""
   joined = text.replace("\\\n", " ")
   lines = [line.split("--hash=") for line in joined.splitlines() if line.strip()]
   return {line[0].strip(): len(line) - 1 for line in lines}

@@ -1,4 +1,4 @@
-"""Tests of `train(config)`, called from Python as a notebook would."""
+"""Tests of `train(config)`, called from Python as in a notebook."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ from mnist_research.training import checkpoints, session
 from mnist_research.training.loop import train
 from mnist_research.workdir import Workdir
 
-# Each choice at least once, beside others each time.
+# Each choice at least once, in varying combinations.
 _CHOICES = list(
   itertools.islice(
     zip(
@@ -37,13 +37,13 @@ _CHOICES = list(
     max(len(config_lib.OPTIMIZERS), len(config_lib.ACTIVATIONS)),
   )
 )
-# For the optimizers that take other steps than Adam's.
+# For optimizers whose steps differ in size from Adam's.
 _LEARNING_RATES = {"sgd": 0.3, "momentum": 0.05, "nesterov": 0.05, "lamb": 0.05}
 
 
 @pytest.fixture
 def settings(prepared, tmp_path):
-  """A run of 60 steps with everything on that a resumed run could get wrong."""
+  """A run of 60 steps with every feature that resuming could get wrong."""
   return Config(
     dataset="synthetic_digits/2000_500",
     data_dir=prepared,
@@ -58,7 +58,7 @@ def settings(prepared, tmp_path):
     checkpoint_every=20,
     evaluate_every=30,
     deterministic=True,
-    xla="off",  # Compiling takes longer than these steps; tests of whole commands do it.
+    xla="off",  # Compiling takes longer than these steps; tests of whole commands cover it.
     workdir=str(tmp_path / "run"),
   )
 
@@ -105,7 +105,7 @@ def test_train_runs_in_a_thread_that_gets_no_signals(settings):
 
 
 def _stop_at(monkeypatch, owner, name, is_time):
-  """Sends this process SIGTERM in the first call of a function with fitting arguments."""
+  """Sends this process SIGTERM in the first call of a function with matching arguments."""
   whole, sent = getattr(owner, name), []
 
   def stopping(*arguments, **options):
@@ -123,9 +123,9 @@ _AT_STEP_25 = (Summaries, "scalars", lambda *_, step: step == 25)
 def _stop_and_go_on(
   settings, monkeypatch, tmp_path, *, moment=_AT_STEP_25, damage=lambda _: None
 ) -> int:
-  """Trains whole, and once more with a stop on the way, at the step that is returned.
+  """Trains without interruption, and again with a stop; returns the step of the stop.
 
-  Both are to end the same.
+  Both must end with the same state.
   """
   train(settings.replace(workdir=str(tmp_path / "whole")))
   with monkeypatch.context() as patch:
@@ -148,7 +148,7 @@ def _stop_and_go_on(
   ("moment", "step"),
   [
     ((session.Session, "validate", lambda *_: True), 30),
-    # It had asked whether to stop before it saves: it does after the next block.
+    # It had checked for stops before saving, so it stops after the next block.
     ((session.checkpoints, "save", lambda state, *_, **__: state.step == 20), 25),
     ((session.checkpoints, "save", lambda state, *_, **__: state.step == 60), 60),
   ],
@@ -156,7 +156,7 @@ def _stop_and_go_on(
 )
 def test_a_run_that_is_stopped_while_it(settings, monkeypatch, tmp_path, moment, step):
   stopped = _stop_and_go_on(settings, monkeypatch, tmp_path, moment=moment)
-  assert stopped in (step, step + 5)  # The signal is noted by a thread, which may be late.
+  assert stopped in (step, step + 5)  # A thread receives the signal, maybe late.
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_outliers_are_trained_on_and_scored_apart(settings, tmp_path):
   assert result["outlier_examples"] == 100
   lines = [line for line in Workdir(tmp_path / "run").read_metrics() if line["split"] == "train"]
   assert lines[-1]["epoch"] == 2
-  # The loss has the eleventh class, the plain loss is of digits alone.
+  # The loss includes the eleventh class; the plain loss covers only digits.
   assert all(line["plain_loss"] < line["loss"] for line in lines[:3])
   assert (tmp_path / "run" / "figures" / "train_examples.png").is_file()
 
@@ -210,7 +210,7 @@ def test_a_damaged_checkpoint_costs_steps_and_no_bits(settings, monkeypatch, tmp
   assert "is corrupt and skipped" in caplog.text
 
 
-# ---- Choosing by validation ----
+# ---- Selection by validation ----
 
 
 def _validation_accuracies(workdir) -> dict[int, float]:
@@ -219,7 +219,7 @@ def _validation_accuracies(workdir) -> dict[int, float]:
 
 
 def test_the_best_weights_on_validation_are_tested_and_used(settings, tmp_path):
-  # A rate this high makes the accuracy rise and fall.
+  # At this high rate the accuracy rises and falls.
   settings = settings.replace(
     select="best", evaluate_every=5, learning_rate=0.1, ema_decay=0.0, optimizer="adam",
     learning_rate_schedule="constant", seed=2,
@@ -265,7 +265,7 @@ def test_a_run_that_dies_as_it_saves_its_best_ends_with_the_same_best(
   newest = max((tmp_path / "run" / "best").iterdir())
   assert newest.name == f"{best:08d}"
 
-  # Another in its place would be tested under its name.
+  # Another checkpoint in its place would be tested instead.
   (tmp_path / "run" / "result.json").unlink()
   (newest / "state.index").write_bytes(b"")
   with pytest.raises(UserError, match=f"best has lost step {best}, the best on validation"):
@@ -273,7 +273,7 @@ def test_a_run_that_dies_as_it_saves_its_best_ends_with_the_same_best(
 
 
 def test_scorings_without_a_better_one_end_the_run(settings, tmp_path):
-  # Nothing changes: the first scoring stays the best.
+  # Nothing changes, so the first scoring stays the best.
   settings = settings.replace(
     early_stopping=2, evaluate_every=10, learning_rate=1e-30, ema_decay=0.0
   )
@@ -282,7 +282,7 @@ def test_scorings_without_a_better_one_end_the_run(settings, tmp_path):
   accuracies = _validation_accuracies(tmp_path / "run")
   assert list(accuracies) == [10, 20, 30]
   assert len(set(accuracies.values())) == 1
-  (tmp_path / "run" / "result.json").unlink()  # As if it had been killed before it wrote that.
+  (tmp_path / "run" / "result.json").unlink()  # As if it had been killed before writing that.
   again = train(settings)
   assert commands.without_wall_clock(again) == commands.without_wall_clock(result)
   assert list(_validation_accuracies(tmp_path / "run")) == [10, 20, 30]
@@ -369,7 +369,7 @@ def test_the_predictions_of_the_test_examples_are_left(settings, tmp_path):
 
 
 def test_when_the_result_is_written_all_that_was_recorded_is_on_the_disk(settings, monkeypatch):
-  # A run that dies right after is finished, and writes nothing more.
+  # A run that dies immediately afterwards is finished, and writes nothing more.
   written = []
 
   def write_result(workdir, result):

@@ -1,4 +1,4 @@
-"""Tests of the losses against numbers worked by hand."""
+"""Tests of the losses against values computed by hand."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_the_loss_is_the_negative_logarithm_of_the_probability(name, label):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize(
   ("label", "smoothing", "expected"),
-  # (1 - s) of the label's nats and s of their mean, 1.3119132.
+  # (1 - s) times the label's nats, plus s times the mean, 1.3119132.
   [(0, 0.1, 2.0026887), (2, 0.1, 0.5541946), (2, 0.75, 1.1014358)],
 )
 def test_smoothing_spreads_the_target_over_all_classes(name, label, smoothing, expected):
@@ -81,7 +81,7 @@ def test_bfloat16_logits_are_summed_in_float32(name):
   np.testing.assert_allclose(loss, [np.log(10)], rtol=1e-6)
 
 
-# ---- Losses of a user ----
+# ---- Users' losses ----
 
 _OWN = """
 import tensorflow as tf
@@ -108,14 +108,14 @@ def broken(labels, logits):
 
 number = 3
 """
-# Of the target 0 and the probabilities above.
+# For target 0 and the probabilities above.
 _SQUARE, _CUBE = (7**2 + 2**2 + 5**2) / 64, (-(7**3) + 2**3 + 5**3) / 512
 
 
 @pytest.fixture
 def own(tmp_path):
-  """Returns the reference to something in a user's file."""
-  (tmp_path / "mine.py").write_text(f"{_OWN}# {tmp_path}")  # Equal files are one module.
+  """Returns the reference to a definition in a user's file."""
+  (tmp_path / "mine.py").write_text(f"{_OWN}# {tmp_path}")  # Equal files share one module.
   return lambda name: f"{tmp_path / 'mine.py'}:{name}"
 
 
@@ -189,7 +189,7 @@ def test_losses_of_this_package_take_no_settings(name):
 @pytest.mark.parametrize(("label", "share"), [(0, 1), (2, 5), (NO_CLASS, 1)])
 def test_with_outliers_there_is_a_class_more_whose_logit_is_zero(name, label, share):
   loss = loss_of(Config(loss=name, outliers="non_digits"))
-  # exp(0) = 1 is the share of none beside 1, 2 and 5.
+  # exp(0) = 1 is the share of no class, next to 1, 2 and 5.
   found = loss(tf.constant([label]), tf.constant(_LOGITS))
   np.testing.assert_allclose(found, [-np.log(share / 9)], rtol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Tests of the pictures on which predict is measured."""
+"""Tests of the pictures for measuring predict."""
 
 import importlib.util
 
@@ -22,5 +22,5 @@ def test_each_picture_shows_one_digit_and_has_its_size(tmp_path):
     picture = images.read(file)
     assert picture.size == pytest.approx(40_000, rel=0.01)
     assert len(images.find_digits(picture)) == 1
-  # Later ones are links.
+  # Later pictures are links.
   assert files[10].stat().st_ino == files[0].stat().st_ino

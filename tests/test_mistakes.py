@@ -1,4 +1,4 @@
-"""Tests of which examples are worth a look."""
+"""Tests of the selection of notable examples."""
 
 import numpy as np
 

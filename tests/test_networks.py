@@ -1,4 +1,4 @@
-"""Tests of the networks: what they compute, how they begin, and their random numbers."""
+"""Tests of the networks: outputs, initial weights, and random numbers."""
 
 import re
 
@@ -47,7 +47,7 @@ def _kernels(**settings) -> list[np.ndarray]:
 
 
 def _set_random_weights(model: tf.keras.Model) -> dict[str, np.ndarray]:
-  """Gives a network weights of some size, and returns them by name."""
+  """Sets a network's weights to values of some size, and returns them by name."""
   generator = np.random.default_rng(1)
   for variable in model.variables:
     spread = generator.normal(0, 0.3, variable.shape)
@@ -113,7 +113,7 @@ def test_the_logits_of_a_convolutional_network_are_those_by_hand(batch_norm, glo
       {"filters": (24, 32), "kernel_sizes": (5, 3), "pool_sizes": (2, 2), "hidden_units": (256,)},
       624 + 6_944 + 205_056 + 2_570,
     ),
-    # Five 5x5 convolutions of MnistSimpleCNN, four parameters of the norm a filter.
+    # Five 5x5 convolutions of MnistSimpleCNN; the norm has four parameters per filter.
     (
       {
         "filters": (32, 64, 96, 128, 160), "kernel_sizes": (5,) * 5, "pool_sizes": (1,) * 5,
@@ -139,7 +139,7 @@ def test_convolutions_that_leave_nothing_are_refused():
   assert create_model(padded, 10)(_images(1)).shape == (1, 10)
 
 
-@pytest.mark.parametrize("units", [4, 16])  # By Keras's operations, and by the fused one.
+@pytest.mark.parametrize("units", [4, 16])  # With Keras's operations, and with the fused one.
 def test_batch_norm_scales_by_the_batch_in_training_and_by_its_averages_after(units):
   config = Config(hidden_units=(units,), batch_norm=True)
   model, images = create_model(config, 10), _images(8)
@@ -175,7 +175,7 @@ def _waves(count: int) -> np.ndarray:
 
 
 def _kernels_by_hand(images: np.ndarray, pairs: int) -> np.ndarray:
-  """The strongest components of 5x5 patches, by singular values, up to their sign."""
+  """The strongest principal components of 5x5 patches, up to sign."""
   patches = [
     image[i : i + 5, j : j + 5, 0].ravel() / 255
     for image in images for i in range(24) for j in range(24)
@@ -196,7 +196,7 @@ def test_the_whitened_kernels_are_the_principal_components_and_their_negatives()
   expected = _kernels_by_hand(images, 5)
   signs = np.sign((kernels[:5] * expected).sum(axis=1, keepdims=True))
   np.testing.assert_allclose(kernels[:5], signs * expected, rtol=1e-3, atol=1e-4)
-  # What they make of the images is of unit variance, but for the floor, and uncorrelated.
+  # Their outputs are uncorrelated, with unit variance except for the floor.
   maps = model.convolutions[0].convolution(images / np.float32(255)).numpy()[..., :5]
   covariance = np.cov(maps.reshape(-1, 5), rowvar=False)
   assert 0.7 < np.diag(covariance).min() <= np.diag(covariance).max() < 1.01
@@ -276,7 +276,7 @@ def test_bfloat16_rounds_the_layers_and_keeps_the_weights_and_logits():
   assert 1e-6 < difference < 0.1
 
 
-# ---- The first weights ----
+# ---- Initial weights ----
 
 
 def test_the_first_weights_depend_on_the_seed_alone():
@@ -308,7 +308,7 @@ def test_neighboring_seeds_share_no_layer():
 )
 def test_the_hidden_kernels_have_the_variance_of_their_activation(activation, variance):
   kernel = _kernels(hidden_units=(400,), activation=activation)[0]
-  # 313,600 draws: the variance is known to half a percent.
+  # With 313,600 draws, the variance is accurate to half a percent.
   assert kernel.var() == pytest.approx(variance, rel=0.02)
   assert abs(kernel.mean()) < 5 * np.sqrt(variance / kernel.size)
 
@@ -325,7 +325,7 @@ _RANDOM_LAYERS = pytest.mark.parametrize("layer", [Dropout, Noise])
 
 
 def _drawn(layer, *, stream=5, count=8, **drawn_for) -> np.ndarray:
-  """What a layer makes of 1000 ones for each of some examples."""
+  """The outputs of a layer for examples of 1000 ones each."""
   made = layer(0.5, stream=stream, name="layer")
   return in_training(made, tf.ones([count, 1000]), **drawn_for).numpy()
 
@@ -334,7 +334,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
   layer = Dropout(0.3, stream=5, name="layer")
   dropped = in_training(layer, tf.ones([100, 1000])).numpy()
   np.testing.assert_allclose(np.unique(dropped), [0, 1 / 0.7], rtol=1e-6)
-  # 100,000 draws: the deviation of either figure is below 0.0025.
+  # 100,000 draws: the standard deviation of either value is below 0.0025.
   assert (dropped == 0).mean() == pytest.approx(0.3, abs=0.01)
   assert dropped.mean() == pytest.approx(1, abs=0.01)
 
@@ -346,7 +346,7 @@ def test_nearly_everything_may_be_dropped():
 
 def test_noise_is_normal():
   noise = _drawn(Noise, count=100) - 1
-  # 100,000 draws: four deviations of each figure.
+  # 100,000 draws: four standard deviations of each value.
   assert noise.mean() == pytest.approx(0, abs=0.0065)
   assert noise.std() == pytest.approx(0.5, abs=0.005)
   assert stats.kstest(noise.ravel(), stats.norm(0, 0.5).cdf).pvalue > 0.001
@@ -363,7 +363,7 @@ def test_a_layer_draws_the_same_twice(layer):
 )
 def test_a_layer_draws_something_else_for_another(layer, other):
   correlation = np.corrcoef(_drawn(layer).ravel(), _drawn(layer, **other).ravel())[0, 1]
-  assert abs(correlation) < 0.05  # 8,000 draws: four and a half deviations.
+  assert abs(correlation) < 0.05  # 8,000 draws: four and a half standard deviations.
 
 
 @_RANDOM_LAYERS
@@ -382,7 +382,7 @@ def test_replicas_draw_what_one_device_draws(layer, replicas):
 @_RANDOM_LAYERS
 @pytest.mark.parametrize("xla", [False, True])
 def test_a_compiled_layer_draws_the_same(layer, xla):
-  # Of constants TensorFlow computes the numbers itself and hands XLA the result.
+  # For constants, TensorFlow computes the numbers itself and passes XLA the result.
   positions = tf.Variable(tf.range(8, dtype=tf.int64))
 
   @tf.function(jit_compile=xla)
@@ -390,7 +390,7 @@ def test_a_compiled_layer_draws_the_same(layer, xla):
     made = layer(0.5, stream=5, name="layer")
     return in_training(made, tf.ones([8, 1000]), positions=positions)
 
-  # XLA's inverse of the normal distribution is another polynomial.
+  # XLA computes the inverse normal distribution by another polynomial.
   np.testing.assert_allclose(compiled(), _drawn(layer), rtol=0, atol=1e-5)
 
 
@@ -404,7 +404,7 @@ def test_nothing_is_drawn_but_in_training(settings, random):
 
 
 def test_every_hidden_layer_drops_by_its_own_mask():
-  # The first layers pass ones on, so the logits count what is left of the second hidden layer.
+  # The first layers output ones, so the logits count the units left in the second hidden layer.
   model = create_model(Config(hidden_units=(50, 50), dropout_rate=0.5, seed=1), 10)
   zeros = [np.zeros_like(w) for w in model.get_weights()]
   zeros[3] += 1
@@ -416,7 +416,7 @@ def test_every_hidden_layer_drops_by_its_own_mask():
 
 
 def test_noise_comes_before_each_activation():
-  # Zero kernels: what the hidden layer sees is its bias and noise alone.
+  # With zero kernels, the hidden layer sees only its bias and noise.
   model = create_model(Config(hidden_units=(50,), noise=0.5, activation="tanh", seed=1), 10)
   zeros = [np.zeros_like(w) for w in model.get_weights()]
   zeros[1] += 0.1
@@ -428,7 +428,7 @@ def test_noise_comes_before_each_activation():
 
 
 def test_noise_comes_to_the_pixels():
-  # The last layer passes on the first ten of them.
+  # The last layer outputs the first ten of them.
   model = create_model(Config(hidden_units=(), noise=0.5, seed=1), 10)
   model.set_weights([np.eye(784, 10, dtype=np.float32), np.zeros(10, np.float32)])
   layer = Noise(0.5, stream=randomness.INPUT_NOISE, name="noise")
@@ -438,7 +438,7 @@ def test_noise_comes_to_the_pixels():
   np.testing.assert_allclose(logits, pixels + noise, atol=1e-5)
 
 
-# ---- Work ----
+# ---- Cost ----
 
 
 @pytest.mark.parametrize(

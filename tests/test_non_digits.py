@@ -1,4 +1,4 @@
-"""Tests of the drawn images without digits: what is stored, and that each kind is what it says."""
+"""Tests of the generated images without digits: what is stored, and the properties of each kind."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_an_example_depends_on_its_split_and_index_alone():
     np.testing.assert_array_equal(image, again)
     assert kind == kind_again
   assert len({image.tobytes() for image, _ in many}) == 30
-  # Every kind comes as often as the others.
+  # All kinds are equally frequent.
   assert [kind for _, kind in many] == [index % len(drawing.KINDS) for index in range(30)]
   others = {image.tobytes() for image, _ in drawing.draw_examples("test", 30)}
   assert not others & {image.tobytes() for image, _ in many}
@@ -48,7 +48,7 @@ def test_ink_is_framed_as_that_of_mnist(kind):
     assert max(np.ptp(rows), np.ptp(columns)) + 1 <= 20
     total = image.sum(dtype=float)
     center = (image.sum(axis=1) @ np.arange(28) / total, image.sum(axis=0) @ np.arange(28) / total)
-    assert np.abs(np.subtract(center, 14)).max() <= 4.01  # The frame's edge may hold it up.
+    assert np.abs(np.subtract(center, 14)).max() <= 4.01  # It may touch the edge of the frame.
 
 
 def test_every_sign_is_in_every_font():

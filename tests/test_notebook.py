@@ -1,4 +1,4 @@
-"""Tests of notebooks/quickstart.ipynb: run from top to bottom, and as it is kept."""
+"""Tests of notebooks/quickstart.ipynb: executed from top to bottom, and as stored."""
 
 import base64
 import http.server
@@ -18,7 +18,7 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-# On a busy machine TensorBoard alone may take a minute to start.
+# On a busy machine TensorBoard may take a minute to start.
 pytestmark = pytest.mark.timeout(600)
 
 _NOTEBOOK = commands.REPOSITORY / "notebooks" / "quickstart.ipynb"
@@ -30,7 +30,7 @@ def _outputs(notebook):
 
 
 def _text(outputs):
-  """Returns what a cell printed and answered, HTML included."""
+  """Returns the output and the results of a cell, including HTML."""
   texts = [output.get("text", "") for output in outputs]
   for output in outputs:
     texts += [text for kind, text in output.get("data", {}).items() if kind.startswith("text/")]
@@ -44,12 +44,12 @@ def _pictures(outputs):
 
 
 def _processes(word):
-  """Returns the processes that have `word` in their command lines."""
+  """Returns the processes with `word` in their command lines."""
   found = []
   for process in Path("/proc").glob("[0-9]*"):
     try:
       command = (process / "cmdline").read_bytes()
-    except OSError:  # It ended meanwhile.
+    except OSError:  # It has exited meanwhile.
       continue
     if word.encode() in command:
       found.append(int(process.name))
@@ -58,7 +58,7 @@ def _processes(word):
 
 @pytest.fixture(scope="module")
 def executed(prepared, tmp_path_factory):
-  """The notebook after a run on few examples; its TensorBoard is ended if it did not do so."""
+  """The notebook after a run on few examples; terminates its TensorBoard if still running."""
   directory = tmp_path_factory.mktemp("notebook")
   notebook = nbformat.read(_NOTEBOOK, as_version=4)
   for cell in notebook.cells:
@@ -107,7 +107,7 @@ def test_the_kept_outputs_are_those_of_one_run():
   cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
   assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
   outputs = _outputs(notebook)
-  # No image of MNIST is kept, nor anything of the machine.
+  # It contains neither MNIST images nor details of the machine.
   assert _text(outputs["load"]).startswith("synthetic_digits: ")
   for name, kept in outputs.items():
     assert not re.search(r"/(home|root|tmp|usr|work)\b|Traceback|WARNING", _text(kept)), name
@@ -115,11 +115,11 @@ def test_the_kept_outputs_are_those_of_one_run():
   assert _NOTEBOOK.stat().st_size < 500_000
 
 
-# The cell that installs the package, where there is none.
+# The cell that installs the package if it is missing.
 
 
 class _Colab(http.server.BaseHTTPRequestHandler):
-  """What Colab's own server answers: the sessions, and what each was opened from."""
+  """The answer of Colab's server: the sessions, and the source of each."""
 
   opened = ""
 
@@ -135,7 +135,7 @@ class _Colab(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def install(monkeypatch, tmp_path):
-  """Runs the cell in an empty folder; returns what it gives to pip."""
+  """Runs the cell in an empty folder; returns its arguments for pip."""
   monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
   (tmp_path / "notebooks").mkdir()
   monkeypatch.chdir(tmp_path / "notebooks")
@@ -145,7 +145,7 @@ def install(monkeypatch, tmp_path):
   called = []
 
   class Shell:
-    """IPython, which puts the value of a variable for its name."""
+    """A fake IPython, which substitutes variables in commands."""
 
     @staticmethod
     def run_line_magic(name, line):

@@ -1,4 +1,4 @@
-"""Tests of which ink spoke for an answer, with a network that can be worked by hand."""
+"""Tests of the ink that supports an answer, with a network that can be computed by hand."""
 
 import types
 

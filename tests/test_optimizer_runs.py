@@ -1,4 +1,4 @@
-"""Tests that any optimizer trains, and resumes as if it had not been interrupted."""
+"""Tests that any optimizer trains, and resumes like an uninterrupted run."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ class Heavy(tf.keras.optimizers.Optimizer):
 
 @pytest.fixture(params=[*OPTIMIZERS, *_KERAS, "own"])
 def optimizer(request, tmp_path):
-  """What `--optimizer` names."""
+  """The values of `--optimizer`."""
   if request.param != "own":
     return request.param
   (tmp_path / "mine.py").write_text(_OWN)
@@ -48,7 +48,7 @@ def _create(config: Config) -> TrainState:
 
 
 def _train(state: TrainState, steps: range) -> None:
-  """Does steps with gradients that depend on the number of the step alone."""
+  """Takes steps with gradients that depend only on the step number."""
   variables = state.model.trainable_variables
   for step in steps:
     generator = np.random.default_rng(step)
@@ -77,7 +77,7 @@ def test_a_restored_optimizer_takes_the_same_steps(tmp_path, optimizer, precisio
   ("name", "rate", "settings"),
   [
     ("Lion", 1e-3, ""),
-    # By default a unit that is never active divides by 0 at pixels that are always black.
+    # By default, a unit that is never active divides by 0 at pixels that are always black.
     ("Adafactor", 1e-2, "epsilon_1=1e-16"),
     ("Nadam", 1e-2, ""),
     ("own", 0.1, "keep=0.8"),

@@ -1,4 +1,4 @@
-"""Tests of three steps of each optimizer by its formula, and of those from Keras and a user."""
+"""Tests of three steps of each optimizer by its formula, and of Keras's and users' optimizers."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from mnist_research.runtime.errors import UserError
 from mnist_research.training.optimizers import create_optimizer, learning_rate, variables
 
 _RATE, _STEPS, _DECAY = 0.1, 4, 0.25
-# The linear schedule over four steps: a step that is off by one is seen.
+# The linear schedule over four steps, which reveals an off-by-one step.
 _RATES = [0.1, 0.075, 0.05]
 
 
@@ -76,8 +76,8 @@ def _lamb(weights, gradients):
   return np.linalg.norm(weights) / np.linalg.norm(direction) * direction
 
 
-# What each optimizer multiplies by the learning rate and subtracts from the weights, from all
-# gradients until now. (Only rmsprop adds its epsilon under the root; elsewhere it is lost in the
+# The value that each optimizer multiplies by the learning rate and subtracts, from all
+# gradients so far. (Only rmsprop adds its epsilon under the root; elsewhere it is within the
 # tolerance.)
 _DIRECTIONS = {
   "sgd": _sgd,
@@ -112,7 +112,7 @@ def test_three_steps_are_those_of_the_formula(optimizer, weight_decay):
 def test_weight_decay_shrinks_kernels_and_leaves_biases(optimizer):
   plain, decayed = (_Variables(optimizer, decay, steps=1) for decay in (0.0, _DECAY))
   for name in plain.names:
-    # lamb's step is as long as the weights, so it shrinks by the same share.
+    # lamb's step is as long as the weights, so it shrinks by the same fraction.
     shrunk = plain.after[name] if optimizer == "lamb" else plain.before[name]
     share = _RATE * _DECAY if name.endswith("kernel") else 0
     np.testing.assert_allclose(
@@ -129,7 +129,7 @@ def test_muon_orthogonalizes_the_update_of_a_hidden_kernel():
   singular_values = left.T @ (update / (_RATE * 0.2 * np.sqrt(4))) @ right.T
   off_diagonal = singular_values - np.diag(np.diag(singular_values))
   np.testing.assert_allclose(off_diagonal, 0, atol=1e-4)
-  # Five iterations of Newton and Schulz bring them near one.
+  # Five Newton-Schulz iterations bring them close to one.
   assert ((np.diag(singular_values) > 0.65) & (np.diag(singular_values) < 1.25)).all()
 
 
@@ -163,11 +163,11 @@ def test_muon_leaves_biases_and_the_last_layer_to_adam(name, weight_decay):
   np.testing.assert_allclose(variables.after[name], expected, rtol=1e-4, atol=1e-5)
 
 
-# ---- Muon of convolutions ----
+# ---- Muon for convolutions ----
 
 
 def _stepped(shape: tuple[int, ...], kernel: np.ndarray, gradients: list[np.ndarray]) -> np.ndarray:
-  """Returns a hidden kernel after a step of Muon for each gradient, all given in one shape."""
+  """Returns a hidden kernel after a Muon step for each gradient, in one common shape."""
   config = Config(optimizer="muon", learning_rate=_RATE, learning_rate_schedule="constant")
   optimizer = create_optimizer(config, _STEPS)
   variable = tf.keras.Variable(kernel.reshape(shape), dtype="float32", name="kernel")
@@ -199,7 +199,7 @@ def test_muon_takes_a_convolution_for_a_matrix():
   np.testing.assert_array_equal(after.reshape(18, 4), as_matrix)
 
 
-# ---- Optimizers of Keras, and of a user ----
+# ---- Keras's and users' optimizers ----
 
 _OWN = """
 import tensorflow as tf
@@ -235,8 +235,8 @@ def broken(learning_rate, weight_decay=None):
 
 @pytest.fixture
 def own(tmp_path):
-  """Returns the reference to something in a user's file."""
-  (tmp_path / "mine.py").write_text(f"{_OWN}# {tmp_path}")  # Equal files are one module.
+  """Returns the reference to a definition in a user's file."""
+  (tmp_path / "mine.py").write_text(f"{_OWN}# {tmp_path}")  # Equal files share one module.
   return lambda name: f"{tmp_path / 'mine.py'}:{name}"
 
 
@@ -291,7 +291,7 @@ def test_an_own_optimizer_gets_the_rate_the_decay_and_its_settings(own):
 def test_an_own_optimizer_keeps_everything_that_it_made(own):
   optimizer = create_optimizer(Config(optimizer=own("Heavy")), 4)
   _after(optimizer)
-  # The steps that Keras counts, those that it counts itself, and 3 + (2 + 1 / 2) / 2.
+  # Keras's count of steps, its own count, and 3 + (2 + 1 / 2) / 2.
   assert sorted(float(np.max(v)) for v in variables(optimizer)) == [3.0, 3.0, 4.25]
 
 

@@ -1,4 +1,4 @@
-"""Tests of a dataset's original files: found by their content, and refused by name."""
+"""Tests of a dataset's original files: recognized by content, and refused by name."""
 
 import bz2
 import gzip
@@ -27,7 +27,7 @@ def _prepare(manual_dir: Path, data_dir: Path, dataset: str = "mnist") -> datase
 
 
 def _write_stand_ins(directory: Path) -> Path:
-  """Writes packed files under MNIST's names that hold something else."""
+  """Writes compressed files with MNIST's names and other content."""
   directory.mkdir()
   for name in _NAMES:
     (directory / f"{name}.gz").write_bytes(gzip.compress(b"something else"))
@@ -42,14 +42,14 @@ def test_files_in_every_form_are_known_by_their_content(mnist_dir, tmp_path):
   (manual / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(content[_NAMES[1]], 1))
   (manual / "images of the test set").write_bytes(content[_NAMES[2]])
   (manual / "t10k-labels.idx1-ubyte.gz").write_bytes(gzip.compress(content[_NAMES[3]], 9))
-  # What else may be there: nothing of MNIST's, though of a size or a kind of its files.
+  # Other files, with the size or the format of MNIST's.
   (manual / "notes.txt").write_text("notes")
   (manual / "other.gz").write_bytes(b"\x1f\x8b")
   (manual / "zeros").write_bytes(bytes(60008))
   builder = tfds.builder("mnist", data_dir=tmp_path / "data")
   packed = dict(builder.url_infos)
   with originals.for_tfds(builder, manual, tmp_path / "staging") as directory:
-    # Debian's files, below, go all the way through TFDS.
+    # Debian's files, below, go through all of TFDS.
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == content
     for info in builder.url_infos.values():
       assert info.checksum == hashlib.sha256(content[info.filename]).hexdigest()
@@ -94,7 +94,7 @@ def test_missing_files_are_named(tmp_path):
     (f"{_NAMES[0]}.gz", bz2.compress(b"something else"), "has the checksum"),
     ("train-images.idx3-ubyte", b"", "has the checksum"),
   ],
-  # The bytes hold the second in which they were made, so processes would name the tests apart.
+  # The bytes contain a timestamp, so processes would give the tests different names.
   ids=["other", "cut", "too long", "bzip2", "empty"],
 )
 def test_a_wrong_file_is_named(tmp_path, name, content, problem):

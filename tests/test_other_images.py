@@ -1,4 +1,4 @@
-"""Tests of whole commands on images of other shapes than MNIST's, from builders of one's own."""
+"""Tests of whole commands on images of other shapes than MNIST's, from users' builders."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def test_examples_and_files_are_predicted(run, network, tmp_path):
   ).record
   np.testing.assert_allclose(record["probabilities"], expected, atol=1e-6)
   assert figure.is_file()
-  # Twice as large, with a margin on both sides that is cropped.
+  # Twice as large, with a margin on both sides to be cropped.
   image = test.images[7].squeeze()
   large = image.repeat(2, 0).repeat(2, 1)
   margins = [(0, 0), (9, 9), (0, 0)][: image.ndim]

@@ -1,4 +1,4 @@
-"""Tests of refusing what shows no class: scores by hand, and every command of a trained network."""
+"""Tests of rejecting images of no class: scores by hand, and every command."""
 
 import json
 
@@ -20,7 +20,7 @@ _OUTLIERS = "non_digits/660_110"
 
 
 def test_the_score_is_the_share_of_the_classes_beside_none():
-  # exp(0) = 1 is the share of none beside 1, 2 and 5.
+  # exp(0) = 1 is the share of no class, next to 1, 2 and 5.
   scores = class_scores(np.log([[1.0, 2.0, 5.0], [0.25, 0.25, 0.5]]).astype(np.float32))
   np.testing.assert_allclose(scores, [8 / 9, 1 / 2], rtol=1e-6)
 
@@ -41,7 +41,7 @@ def test_outliers_are_refused_by_the_score_that_a_share_of_the_examples_is_below
 
 @pytest.fixture(scope="module")
 def trained(prepared, tmp_path_factory):
-  """The workdir of a small network that refuses."""
+  """The workdir of a small network that rejects non-digits."""
   workdir = tmp_path_factory.mktemp("outliers") / "run"
   commands.run(
     *commands.SMALL, f"--data_dir={prepared}", f"--workdir={workdir}", f"--outliers={_OUTLIERS}",
@@ -86,7 +86,7 @@ def test_evaluate_says_what_is_refused(trained, prepared, recognizer, digits, ou
   assert np.mean(list(told["refused_per_class"].values())) == pytest.approx(
     told["refused"], rel=1e-5
   )
-  # It has learned something.
+  # It has learned the task.
   assert record["refused"] < 0.2 < 0.7 < told["refused"]
   alone = commands.run(*arguments, module="evaluate").record
   del record["outliers"]
@@ -116,13 +116,13 @@ def test_without_outliers_nothing_is_refused(prepared, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def refused(recognizer, outliers):
-  """A letter that the network refuses."""
+  """A letter that the network rejects."""
   letters = outliers.images[outliers.labels == list(drawing.KINDS).index("letter")]
   return letters[_scores(recognizer, letters).argmin()]
 
 
 def _save(image, path):
-  # Dark on light, larger, with paper about it: as a person's.
+  # Dark on light, larger, on paper: like a user's picture.
   paper = np.pad(255 - np.kron(image[..., 0], np.ones((4, 4), np.uint8)), 20, constant_values=255)
   Image.fromarray(paper).save(path)
   return path

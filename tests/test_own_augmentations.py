@@ -1,4 +1,4 @@
-"""Tests of a user's own augmentations: what they get, and what becomes of what they return."""
+"""Tests of a user's augmentations: their inputs, and the use of their outputs."""
 
 from pathlib import Path
 

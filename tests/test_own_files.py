@@ -1,4 +1,4 @@
-"""Tests of a user's own examples: folders of pictures by class, and .npz files."""
+"""Tests of a user's examples: folders of pictures by class, and .npz files."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ from mnist_research.workdir import Workdir
 
 
 def _picture(label: int, index: int, shape=(8, 9)) -> np.ndarray:
-  """A bar whose place tells the class, with a pixel of its own."""
+  """A bar whose position identifies the class, with a unique pixel."""
   picture = np.zeros(shape, np.uint8)
   picture[:, 2 * label : 2 * label + 2] = 200
   picture[-1, -1] = index
@@ -55,7 +55,7 @@ def _pairs(split) -> list[tuple[bytes, int]]:
   return sorted((i.tobytes(), int(n)) for i, n in zip(split.images, split.labels, strict=True))
 
 
-# ---- What is read ----
+# ---- Reading ----
 
 
 def test_a_folder_of_classes_is_read_and_one_in_six_is_for_the_test(tmp_path):
@@ -106,7 +106,7 @@ def test_one_picture_in_color_makes_all_of_three_channels(tmp_path):
 def test_arrays_in_kerass_names_are_read(tmp_path, names):
   with np.load(_npz(tmp_path / "keras.npz")) as file:
     arrays = [file[name] for name in ("x_train", "y_train", "x_test", "y_test")]
-  arrays[1] = arrays[1][:, None]  # As Keras's cifar10 has them.
+  arrays[1] = arrays[1][:, None]  # In the shape of Keras's cifar10.
   path = tmp_path / "bars.npz"
   np.savez(path, **dict(zip(names, arrays, strict=True)), label_names=["one", "two", "three"])
   source = _prepare(path, tmp_path / "data")
@@ -126,7 +126,7 @@ def test_images_and_labels_alone_are_divided(tmp_path):
   ]  # fmt: skip
 
 
-# ---- What is refused ----
+# ---- Refusals ----
 
 
 def _remove(*names):
@@ -226,7 +226,7 @@ def test_a_folder_without_a_slash_is_pointed_out(tmp_path, monkeypatch):
     datasets.prepare(Config(dataset="bars", data_dir=str(tmp_path / "data")))
 
 
-# ---- What is a path, and which content it stands for ----
+# ---- Paths, and their content ----
 
 
 @pytest.mark.parametrize("text", ["./a", "../a", "/a/b", "~/a", "a/", "a/b.npz", "B.NPZ"])
@@ -300,7 +300,7 @@ def test_a_run_on_a_folder_resumes_on_the_same_files_alone_and_names_its_classes
   _save(folder / "gap" / "one more.png", _picture(2, 200))
   with pytest.raises(UserError, match="the files there have changed since the run in --workdir="):
     loop.train(config)
-  # What the run was tested on is still there for it.
+  # The run's own test examples are still available.
   assert datasets.prepare(workdir.trained_config()).num_examples("test") == 15
   predicted = commands.run(
     f"--workdir={workdir.path}", folder / "dot" / "1.png", module="predict"

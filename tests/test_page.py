@@ -1,4 +1,4 @@
-"""Tests of what the page answers, and of what it refuses: each attack as a request."""
+"""Tests of the page's answers and refusals, with a request for each attack."""
 
 import asyncio
 import base64
@@ -43,7 +43,7 @@ def served():
 
 
 def _assert_told(answered, status):
-  """Asserts that a refusal is one sentence, which says nothing of this machine."""
+  """Asserts that a refusal is one sentence, which reveals nothing about this machine."""
   assert answered.status == status
   assert [*answered.json] == ["error"]
   sentence = answered.json["error"]
@@ -52,7 +52,7 @@ def _assert_told(answered, status):
   assert not any(word in sentence for word in ("Traceback", ".py", "Error", str(Path.cwd())))
 
 
-# What it answers.
+# Answers.
 
 
 def test_a_seven_is_read_and_its_place_told(served):
@@ -121,7 +121,7 @@ def test_the_ink_that_spoke_for_the_answer_is_shown_where_one_asks(served):
   ]
   assert shown[1].shape == (28, 28, 3)
   assert not shown[1][shown[0] == 0].any()
-  # Most of the ink of a plain 7 speaks for it: blue is more than red.
+  # Most of the ink of a clear 7 supports the answer: there is more blue than red.
   colors = shown[1].astype(int).sum((0, 1))
   assert colors[2] > 1.1 * colors[0]
 
@@ -187,7 +187,7 @@ def test_each_route_has_its_method(served):
     _assert_told(served.request(method, "/read"), 405)
 
 
-# Who asks.
+# Origin and host.
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_each_route_has_its_method(served):
   ],
 )  # fmt: skip
 def test_another_host_is_not_answered(served, host):
-  """As a name is that a stranger has pointed at this machine (DNS rebinding)."""
+  """Like a name that an attacker has pointed at this machine (DNS rebinding)."""
   host = host.format(port=served.address[1])
   _assert_told(served.get(Host=host), 421)
   own = {"Host": host, "Origin": f"http://{host}"}
@@ -267,13 +267,13 @@ def test_what_browsers_tell_of_another_page_counts(served, site):
     _assert_told(served.request("POST", "/read", picture, headers), 403)
   for destination in ("iframe", "frame", "embed", "object", "image", "script", "style", "empty"):
     _assert_told(served.get("/page.js", **told, **{"Sec-Fetch-Dest": destination}), 403)
-  # A link to the page is no attack.
+  # A link to the page isn't an attack.
   assert served.get(**told, **{"Sec-Fetch-Dest": "document"}).status == 200
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:3000", "http://evil.example", "own"])
 def test_no_origin_is_let_in(served, origin):
-  """No answer has a header of CORS, to a request as to the question before it."""
+  """No response has CORS headers, neither to a request nor to its preflight."""
   origin = {"Origin": served.url if origin == "own" else origin}
   question = {**origin, "Access-Control-Request-Method": "POST"}
   answers = [
@@ -308,11 +308,11 @@ def test_every_answer_forbids_framing_and_what_is_not_its_own(served):
   assert "unsafe" not in policy
 
 
-# What is sent.
+# Bodies.
 
 
 def _bomb():
-  """A small file of more pixels than are read."""
+  """A small file with more pixels than the limit."""
   return encoded(Image.new("1", (10_000, 6_000)))
 
 
@@ -358,10 +358,10 @@ def test_a_body_of_no_declared_length_is_cut_at_the_limit(served):
     while num_sent < 120:
       connection.sendall(chunk)
       num_sent += 1
-  # Some more wait in the buffers of the system.
+  # The system's buffers hold some more.
   assert 19 <= num_sent <= 40
   assert served.resident_megabytes() - before < 100
-  # A client that stops at the limit gets the error, too.
+  # A client that stops at the limit gets the error too.
   with served.begun("Transfer-Encoding: chunked", body=20 * chunk + b"1\r\nx") as connection:
     _assert_told(served_page.read_answer(connection), 413)
 
@@ -383,7 +383,7 @@ def test_all_uploads_together_have_a_limit(served):
       sender.start()
     for sender in senders:
       sender.join()
-    # Two are held, and whatever would be more is refused; those that get no answer are reset.
+    # Two are pending, and any more are refused; those without a response are reset.
     refused = [answered for answered in map(_answer_or_none, begun) if answered]
     assert served.get().status == 200
     assert len(refused) >= 1
@@ -391,7 +391,7 @@ def test_all_uploads_together_have_a_limit(served):
       _assert_told(answered, 503)
       assert answered.headers["retry-after"] == "1"
     assert served.resident_megabytes() - before < 150
-  # What was held is free again as soon as they are gone.
+  # Their capacity is free again as soon as they are gone.
   time.sleep(1)
   assert served.request("POST", "/read", encoded(draw_seven())).status == 200
 
@@ -414,7 +414,7 @@ def test_requests_that_wait_have_a_limit(served):
   with contextlib.ExitStack() as stack:
     for _ in range(limits.requests):
       connection = stack.enter_context(served.begun("Content-Length: 9", "Expect: 100-continue"))
-      # The server says so when it begins to wait for the body.
+      # The server sends this when it starts to wait for the body.
       assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
     answered = served.get()
     _assert_told(answered, 503)
@@ -429,7 +429,7 @@ def test_a_slow_body_is_given_up(served):
     connection.settimeout(0.5)
     answered = None
     while answered is None and time.monotonic() - start < 30:
-      # A byte now and then, which would keep a limit of silence away.
+      # A byte now and then, which would defeat an idle timeout.
       _send(connection, b"x")
       answered = _answer_or_none(connection)
   _assert_told(answered, 408)
@@ -442,11 +442,11 @@ def test_a_request_that_is_cut_short_leaves_nothing(served):
   assert served.request("POST", "/read", encoded(draw_seven())).status == 200
 
 
-# What is kept.
+# Storage.
 
 
 def test_pictures_are_never_on_the_disk(tmp_path):
-  """Large ones neither, nor after the process was killed while one came."""
+  """Not even of large ones, or after the process is killed while one arrives."""
   directories = {name: tmp_path / name for name in ("TMPDIR", "HOME", "cwd")}
   for directory in directories.values():
     directory.mkdir()
@@ -458,7 +458,7 @@ def test_pictures_are_never_on_the_disk(tmp_path):
     assert len(picture) > 18 * _MEGABYTE
     assert served.request("POST", "/read", picture).json["state"] == "blank"
     with served.begun(f"Content-Length: {len(picture)}", body=picture[:-1]):
-      # A file without a name is open all the same.
+      # A file without a name would still be open.
       files = Path(f"/proc/{served.process.pid}/fd").iterdir()
       opened = [os.readlink(path) for path in files]
       assert not [path for path in opened if path.startswith(str(tmp_path))]
@@ -471,11 +471,11 @@ def test_pictures_are_never_on_the_disk(tmp_path):
     served.process.kill()
 
 
-# In this process, with a network that answers as the test says.
+# In this process, with a network whose answers the test sets.
 
 
 def _in_process(page, method, path, headers=None, body=b"", port=1):
-  """Asks an application, guarded, for something."""
+  """Sends a request to an application behind a guard."""
   return asyncio.run(
     _asked(Guard(page, Address(LOCAL, port), Limits()), method, path, headers, body, port)
   )
@@ -550,7 +550,7 @@ def test_one_picture_is_read_at_a_time_while_the_page_answers():
   assert most == 1
 
 
-# At an address that others reach.
+# At an address that other machines can reach.
 
 _TOKEN = "q7_Zt-0"
 _SHARED = Address("192.168.1.7", 7860, _TOKEN)
@@ -559,11 +559,11 @@ _COOKIE = {**_OWN, "cookie": f"a=b; digits-7860={_TOKEN}"}
 
 
 def _ask_shared(method, path, headers, address=_SHARED):
-  """Asks the page for something; returns the answer, and whether anything of a body was read."""
+  """Sends a request to the page; returns the response, and whether any of its body was read."""
   was_read = []
 
   class App:
-    """Reads the body, and is content."""
+    """Reads the body and responds with success."""
 
     async def __call__(self, scope, receive, send):
       del scope
@@ -609,7 +609,7 @@ def test_the_token_opens_the_page_alone(method, path):
 
 
 def test_the_link_stores_the_token_and_leads_to_the_page():
-  """Some programs add parameters to links that are sent with them."""
+  """Some programs add parameters to links."""
   for path in (f"/?token={_TOKEN}", f"/?from=chat&token={_TOKEN}"):
     answered, was_read = _ask_shared("GET", path, _OWN)
     assert (answered.status, answered.headers["location"], was_read) == (303, "/", False)

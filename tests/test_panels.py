@@ -1,4 +1,4 @@
-"""Tests of the figure of pictures, what the network saw, and its probabilities."""
+"""Tests of the figure with pictures, the network's inputs, and its probabilities."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def _texts(figure):
 
 
 def _bars(figure, color):
-  """The bars of a color: their widths and the middles of their heights."""
+  """The bars of a color: their widths and vertical centers."""
   return [
     (bar.get_width(), bar.get_y() + bar.get_height() / 2)
     for bar in figure.axes[0].patches
@@ -42,11 +42,11 @@ def test_each_panel_shows_what_the_network_saw_pixel_by_pixel():
   shown = [_panel(seed=1), _panel(seed=2)]
   array = figures.to_array(_draw(*shown))
   for place, panel in enumerate(shown):
-    # Below the header, the caption and the panels before; right of the picture.
+    # Below the header, the caption and the previous panels; to the right of the picture.
     top, left = 24 + 40 + 30 + 22 + place * (22 + 168 + 28), 24 + 224 + 28
     large = np.repeat(np.repeat(panel.image, 6, axis=0), 6, axis=1)
     drawn = array[top : top + 168, left : left + 168]
-    # The rule about it takes two pixels of the screen.
+    # Its frame takes two screen pixels.
     np.testing.assert_array_equal(drawn[2:-2, 2:-2], large[2:-2, 2:-2, None].repeat(3, axis=2))
 
 
@@ -56,7 +56,7 @@ def test_a_panel_of_colors_keeps_its_proportions():
     picture=np.full((84, 112, 3), (0.2, 0.4, 0.6), np.float32),
   )
   array = figures.to_array(_draw(panel))
-  # Four pixels of the screen for each, in the middle of a square of 168.
+  # Four screen pixels per pixel, in the middle of a square of 168.
   top, left = 24 + 40 + 30 + 22 + 42, 24 + 224 + 28
   large = np.repeat(np.repeat(panel.image, 4, axis=0), 4, axis=1)
   np.testing.assert_array_equal(

@@ -1,4 +1,4 @@
-"""Tests that commands run where Python lacks what POSIX alone has, as on Windows: it is hidden."""
+"""Tests that commands run without the modules that Python has only on POSIX, not on Windows."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ with signals.ended_by_signals():
 
 def test_train_evaluate_and_predict_need_nothing_of_posix(prepared, tmp_path):
   commands.copy_digits(prepared, tmp_path)
-  # Without fcntl, a lock is a file that exists: those of the tests' own dataset do.
+  # Without fcntl, a lock is an existing file, and the tests' dataset has some.
   for lock in tmp_path.rglob(".preparing"):
     lock.unlink()
   draw_seven().save(tmp_path / "seven.png")

@@ -1,4 +1,4 @@
-"""Tests of the choice of precision, for each kind of network and processor."""
+"""Tests of the choice of precision for each kind of network and processor."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _NARROW = {"hidden_units": (128, 128), "batch_size": 512, "precision": "auto"}
 
 @pytest.fixture
 def processor(monkeypatch):
-  """Sets the flags of the processor that Linux tells."""
+  """Sets the processor flags that Linux reports."""
 
   def give(flags: str) -> None:
     read = Path.read_text

@@ -29,7 +29,7 @@ def test_split(prepared):
 
 @pytest.fixture(scope="module")
 def indices(test_split):
-  """Three test examples that are quite as MNIST's are: some of the drawn ones have faint edges."""
+  """Three test examples exactly in MNIST's style: some generated ones have faint edges."""
 
   def stays(index):
     image = test_split.images[index, ..., 0]
@@ -58,7 +58,7 @@ def predicted(trained, pictures):
 
 
 def _assert_whole(record):
-  """Asserts what holds for every prediction."""
+  """Asserts the properties of every prediction."""
   probabilities = record["probabilities"]
   assert len(probabilities) == 10
   assert all(0 <= probability <= 1 for probability in probabilities)
@@ -97,7 +97,7 @@ def test_an_index_gives_what_the_picture_of_it_does(predicted, trained, indices)
     f"--workdir={trained.workdir}", f"--index={indices[1]}", module="predict"
   ).record
   assert record["file"] == f"synthetic_digits/2000_500/test[{indices[1]}]"
-  # One image, and one of several: sums in another order.
+  # A batch of one and a batch of several sum in different orders.
   assert record["probabilities"] == pytest.approx(predicted[1]["probabilities"], rel=1e-4)
   assert record["label"] == predicted[1]["label"]
   _assert_whole(record)
@@ -168,7 +168,7 @@ def test_good_pictures_are_predicted_beside_bad_ones(trained, predicted, picture
   )
   assert finished.returncode == 2
   (record,) = [json.loads(line) for line in finished.stdout.splitlines()]
-  # Alone, and one of several: sums in another order.
+  # Alone and in a batch, sums have different orders.
   for name in ("probability", "probabilities"):
     assert record.pop(name) == pytest.approx(predicted[0][name], rel=1e-4)
   assert record.items() <= predicted[0].items()
@@ -205,7 +205,7 @@ def test_a_number_is_read_from_left_to_right_with_boxes(
   trained, predicted, test_split, indices, tmp_path
 ):
   digits = [test_split.images[index, ..., 0] for index in indices]
-  # Of MNIST's 28 x 28, each pixel ten times as large, on a dark ground.
+  # MNIST's 28 x 28 pixels, enlarged ten times, on a dark background.
   ground = np.zeros((400, 1000), np.uint8)
   corners = [(40, 60), (360, 100), (700, 20)]
   for digit, (left, top) in zip(digits, corners, strict=True):
@@ -227,7 +227,7 @@ def test_a_number_is_read_from_left_to_right_with_boxes(
     rows, columns = np.nonzero(digit > 127)
     expected = [left + 10 * columns.min(), top + 10 * rows.min(), 10 * np.ptp(columns) + 10]
     expected.append(10 * np.ptp(rows) + 10)
-    # Within a pixel of the digit, and that of the copy on which ink is looked for.
+    # Within a pixel of the digit, and one of the reduced copy that is segmented.
     assert [box[name] for name in ("x", "y", "width", "height")] == pytest.approx(expected, abs=16)
   # A header, and a panel for each digit.
   assert Image.open(figure).height == 94 + 3 * 218

@@ -1,4 +1,4 @@
-"""Tests of the small operations that show whether a device works."""
+"""Tests of the small operations that check whether a device works."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_a_gpu_newer_than_each_built_for_is_known(capability, built_for, newer):
 
 
 class _Isolated:
-  """Stands in for a process in which XLA is tried."""
+  """Replaces the process that tries XLA."""
 
   failure = ""
   calls: tuple = ()

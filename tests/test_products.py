@@ -1,4 +1,4 @@
-"""Tests of the count of floating-point operations, each worked out by hand."""
+"""Tests of the count of floating-point operations, computed by hand."""
 
 import pytest
 import tensorflow as tf
@@ -29,7 +29,7 @@ def test_dense_network():
     2 * 128 * 128,
     2 * 128 * 10,
   ]
-  # Output, gradient of the kernel, gradient of the input; nobody asks for that of the image.
+  # Output, gradient of the kernel, gradient of the input, which the image doesn't need.
   assert hidden_0.training_flops == 2 * 2 * 784 * 128
   assert hidden_1.training_flops == 3 * 2 * 128 * 128
   assert logits.training_flops == 3 * 2 * 128 * 10
@@ -52,7 +52,7 @@ def test_convolutional_network():
 def test_a_layer_that_is_not_trained_has_no_gradients():
   config = Config(model="cnn", filters=(24, 32), hidden_units=(256,), whitening=True)
   products = network_products(create_model(config, 10))
-  # The first is used alone, the second needs no gradient of its input.
+  # Inference for the first; the second needs no gradient of its input.
   assert [p.training_flops // p.forward_flops for p in products] == [1, 2, 3, 3]
   assert [p.learns for p in products] == [False, True, True, True]
 

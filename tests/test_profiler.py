@@ -1,4 +1,4 @@
-"""Tests of the profiler: which blocks are in the trace, and that there is one."""
+"""Tests of the profiler: which blocks are traced, and that a trace is written."""
 
 import contextlib
 import itertools
@@ -45,7 +45,7 @@ def test_whole_blocks_after_the_first_are_traced(tmp_path, calls, plan, num_step
       with profiler.block(start):
         calls.append(start)
   assert [call for call in calls if not isinstance(call, tuple)] == expected
-  # What is traced, and nothing else, is a step of the profile.
+  # Only traced blocks are steps of the profile.
   is_traced = False
   for call, following in itertools.pairwise([*calls, None]):
     is_traced = call == "start" or (is_traced and call != "stop")

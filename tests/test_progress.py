@@ -1,4 +1,4 @@
-"""Tests of what people see of a run: lines in a log, a bar on a terminal."""
+"""Tests of the visible progress of a run: lines in a log, a bar on a terminal."""
 
 import fcntl
 import logging as python_logging
@@ -19,7 +19,7 @@ from mnist_research.runtime.progress import Progress
 
 @pytest.fixture(autouse=True)
 def informed(caplog):
-  """Lets notes through, as the commands do."""
+  """Enables info messages, as the commands do."""
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.INFO)
   caplog.set_level(python_logging.INFO, logger="absl")
@@ -28,7 +28,7 @@ def informed(caplog):
 
 
 class _Terminal:
-  """A terminal that is stderr while it is entered."""
+  """A terminal that serves as stderr within its context."""
 
   def __init__(self, columns: int = 100):
     self._columns = columns
@@ -45,8 +45,8 @@ class _Terminal:
     os.close(self._master)
 
   def shown(self) -> str:
-    """Returns all that it shows."""
-    # A terminal hands on what it gets in its own time: read until a mark comes through.
+    """Returns everything that it shows."""
+    # A terminal passes output on asynchronously: read until a marker arrives.
     print("<end>", end="", file=sys.stderr, flush=True)
     text = b""
     while not text.endswith(b"<end>"):
@@ -110,7 +110,7 @@ def test_a_terminal_keeps_a_line_above_its_bar():
   with _Terminal() as terminal:
     with Progress(first=0, total=1000) as progress:
       progress.line("validation  loss 0.5")
-    # The bar is blanked first, and drawn again below.
+    # The bar is erased first, and redrawn below.
     before, after = terminal.shown().split("validation  loss 0.5\r\n")
   assert before.endswith("\r") and not before.rsplit("\r", 2)[1].strip()
   assert "0/1000" in after
@@ -154,10 +154,10 @@ def test_a_brief_task_that_takes_longer_has_a_bar_until_it_ends(monkeypatch):
   monkeypatch.setattr(progress_lib, "_SECONDS_BEFORE_BAR", 1e-9)
   with _Terminal() as terminal:
     with Progress(total=10_000, unit="image", task="scoring", brief=True) as progress:
-      time.sleep(0.15)  # tqdm draws ten times a second.
+      time.sleep(0.15)  # tqdm redraws ten times per second.
       progress.update(2000)
       assert "scoring:  20%" in terminal.shown()
-    # The line is blank again: what comes next begins at its start.
+    # The line is blank again, so later output starts at its beginning.
     assert terminal.shown().rsplit("\r", 2)[1].strip() == ""
 
 

@@ -1,4 +1,4 @@
-"""Tests of the projector's files: what is read back is what was written."""
+"""Tests of the projector's files: the data read back equals the data written."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tests of the rules on what a run may be judged by, and of the log of test scorings."""
+"""Tests of the rules for evaluating a run, and of the log of test scorings."""
 
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def test_a_flipped_bit_in_any_byte_of_the_log_is_told(tmp_path):
   protocol.record_test_scoring(tmp_path, "train", dataset="mnist", step=7)
   path = tmp_path / protocol.TEST_SCORES
   whole = path.read_bytes()
-  for place in range(len(whole) - 1):  # Without its end, a line is one that was being written.
+  for place in range(len(whole) - 1):  # A line without its end was still being written.
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     with pytest.raises(UserError, match=r"corrupt in line 1; delete that line|can't be read"):
       protocol.read_test_scorings(tmp_path)

@@ -1,4 +1,4 @@
-"""Tests of random numbers by position: others' own values, evenness, independence."""
+"""Tests of random numbers by position: reference values, uniformity, independence."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def _uniform(positions, count: int = 1, *, seed: int = 0, name: int = 1) -> np.n
 
 
 def test_mixing_is_that_of_splitmix64():
-  # The first numbers of the reference generator from the seed 1234567.
+  # The first numbers of the reference generator with seed 1234567.
   states = [(1234567 + i * _GAMMA) % 2**64 for i in (1, 2, 3)]
   mixed = randomness.mix(tf.constant(states, tf.uint64)).numpy()
   assert mixed.tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
@@ -50,7 +50,7 @@ def test_a_number_depends_on_its_position_alone():
   np.testing.assert_array_equal(_uniform([7], 5)[:, :2], _uniform([7], 2))
 
 
-# ---- Whole numbers ----
+# ---- Integers ----
 
 
 def _bits(positions, count: int = 1, *, seed: int = 0, name: int = 1) -> np.ndarray:
@@ -59,7 +59,7 @@ def _bits(positions, count: int = 1, *, seed: int = 0, name: int = 1) -> np.ndar
 
 
 def _mixed(value: int, added: int = 0) -> int:
-  """Wellons's function, in Python's numbers, with a number added between its rounds."""
+  """Wellons's function in Python integers, with a number added between its rounds."""
   value = ((value ^ value >> 16) * 0x7FEB352D + added) % 2**32
   value = (value ^ value >> 15) * 0x846CA68B % 2**32
   return value ^ value >> 16
@@ -74,7 +74,7 @@ def test_bits_are_those_of_their_definition():
 
 def test_every_bit_is_set_half_the_time_whatever_the_others_are():
   bits = np.unpackbits(_bits(range(500), 500).view(np.uint8).reshape(-1, 4), axis=1)
-  # 250,000 draws: five deviations of each share and each correlation.
+  # 250,000 draws: five standard deviations of each share and each correlation.
   assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.005
   correlations = np.corrcoef(bits.T) - np.eye(32)
   assert np.abs(correlations).max() < 0.01
@@ -123,7 +123,7 @@ def test_no_stream_is_another_one_shifted(draw, other):
 def test_no_two_seeds_or_names_share_a_start():
   keys = [randomness.key(seed, name) for seed in _SEEDS for name in _NAMES]
   assert len(set(keys)) == len(keys)
-  # Nor do any two come near: as near as 2**40 positions by less than one chance in a thousand.
+  # No two are close: within 2**40 positions with a probability below one in a thousand.
   inverse = pow(_GAMMA, -1, 2**64)
   starts = np.array(sorted(key * inverse % 2**64 for key in keys), np.uint64)
   assert np.diff(starts).min() > 2**40
@@ -136,7 +136,7 @@ def test_every_bit_of_a_seed_changes_half_the_bits_of_its_keys(bit):
     for seed in range(20)
     for name in range(20)
   ]
-  assert 31 < np.mean(changed) < 33  # 400 means of 64 coins: the deviation is 0.2.
+  assert 31 < np.mean(changed) < 33  # 400 means of 64 coins: the standard deviation is 0.2.
 
 
 def test_positions_of_a_long_run_share_no_numbers():
@@ -146,18 +146,18 @@ def test_positions_of_a_long_run_share_no_numbers():
 
 
 def test_the_draws_of_a_batch_are_unrelated_between_seeds_and_steps():
-  """The mean of each column over a batch of 128, for 400 steps: what a whole batch is moved by."""
+  """The mean of each column over a batch of 128, for 400 steps: the shift of a whole batch."""
   means = np.array([_uniform(range(400 * 128), 6, seed=seed).reshape(400, 128, 6).mean(1)
                     for seed in range(4)])  # fmt: skip
   flat = means.transpose(0, 2, 1).reshape(24, 400)
   correlations = np.corrcoef(flat) - np.eye(24)
-  assert np.abs(correlations).max() < 0.22  # Of 276 pairs, four and a half deviations.
+  assert np.abs(correlations).max() < 0.22  # For 276 pairs, four and a half standard deviations.
   lagged = [np.corrcoef(row[:-1], row[1:])[0, 1] for row in flat]
   assert np.abs(lagged).max() < 0.22
 
 
 def test_the_order_of_examples_keeps_its_keys():
-  # As every run before has drawn it: the first epochs of seeds 0 and 3, by SplitMix64.
+  # As in all earlier runs: the first epochs of seeds 0 and 3, by SplitMix64.
   keys = randomness.epoch_keys(tf.constant([0, 1], tf.int64), seed=3).numpy().tolist()
   states = [(epoch + 3 * _GAMMA) % 2**64 for epoch in (0, 1)]
   assert keys == randomness.mix(tf.constant(states, tf.uint64)).numpy().tolist()

@@ -1,4 +1,4 @@
-"""Tests of deploy/ray_train.py on a cluster of this machine: equal bits, lost workers, stops."""
+"""Tests of deploy/ray_train.py on a local cluster: equal bits, lost workers, stops."""
 
 import contextlib
 import importlib.util
@@ -26,7 +26,7 @@ _FLAGS = (
 
 @pytest.fixture(scope="module")
 def flagfile(prepared, tmp_path_factory) -> Path:
-  """The settings of all runs here, but for the workdir."""
+  """The settings of all runs, except for the workdir."""
   path = tmp_path_factory.mktemp("ray") / "flags"
   path.write_text("\n".join((*_FLAGS, f"--data_dir={prepared}")))
   return path
@@ -34,14 +34,14 @@ def flagfile(prepared, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(flagfile) -> Path:
-  """The workdir of an uninterrupted run on two devices of one process, as two workers train."""
+  """The workdir of an uninterrupted run on two devices of one process, like two workers."""
   workdir = flagfile.parent / "undisturbed"
   train(config_flags.from_flagfile(flagfile).replace(device_count=2, workdir=str(workdir)))
   return workdir
 
 
 class _Job:
-  """A run on a Ray cluster of its own."""
+  """A run on its own Ray cluster."""
 
   def __init__(self, flagfile: Path, workdir: Path, *flags: str):
     self.workdir = workdir
@@ -52,15 +52,15 @@ class _Job:
     )  # fmt: skip
 
   def train_to(self, step: int) -> None:
-    """Waits until a step is done."""
+    """Waits until a step is reached."""
     commands.wait_until(lambda: commands.last_step(self.workdir) >= step, self._process)
 
   def send(self, number: signal.Signals) -> None:
-    """Sends a signal to the actor of a worker, which has a shell between."""
+    """Sends a signal to the actor of a worker, the parent of its shell."""
     os.kill(_parent(_parent(_workers(self.workdir)[0])), number)
 
   def finish(self) -> commands.Finished:
-    """Waits until all have ended; the workers may need a moment more than Ray."""
+    """Waits until all have exited; the workers may take longer than Ray."""
     finished = commands.finish(self._process, timeout=400)
     while _workers(self.workdir):
       time.sleep(0.1)
@@ -68,12 +68,12 @@ class _Job:
 
 
 def _workers(workdir: Path) -> list[int]:
-  """The numbers of the processes that train in a workdir."""
+  """The IDs of the processes that train in a workdir."""
   found = []
   for path in Path("/proc").glob("[0-9]*/cmdline"):
     try:
       arguments = path.read_bytes().split(b"\0")
-    except OSError:  # It has ended.
+    except OSError:  # It has exited.
       continue
     is_worker = arguments[1:3] == [b"-m", b"mnist_research.train"]
     if is_worker and f"--workdir={workdir}".encode() in arguments:
@@ -157,14 +157,14 @@ def test_what_train_refuses_is_not_tried_again_by_ray(tmp_path):
   assert finished.returncode == 2
   reason = "error: --dataset=mnist is not prepared here and 127.0.0.1:9 doesn't answer"
   assert finished.stderr.splitlines()[-1].startswith(reason)
-  # That of the one worker that tried, which Ray shows, and that of the script.
+  # The error of the one worker that tried, shown by Ray, and the script's own.
   assert (finished.stdout + finished.stderr).count(reason) == 2
   assert not list((tmp_path / "run").glob(".refusal*"))
 
 
 @pytest.fixture(scope="module")
 def ray_train():
-  """The script as a module."""
+  """Imports the script as a module."""
   spec = importlib.util.spec_from_file_location("ray_train", _TRAIN)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)

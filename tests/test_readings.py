@@ -1,4 +1,4 @@
-"""Tests of what is read in a picture, and how it is reported."""
+"""Tests of reading pictures and of reporting the answers."""
 
 import json
 
@@ -43,7 +43,7 @@ def test_the_tallest_digit_is_read(recognizer, two_digits):
   assert reading.num_digits == 2
   alone = readings.read_digit(recognizer, _paper((large, 160, 3)))
   assert alone.num_digits == 1
-  # 20 of the 28 pixels of an image are the digit, 4 to 8 from its edge.
+  # The digit has 20 of the image's 28 pixels, 4 to 8 from its edge.
   assert reading.box == pytest.approx(alone.box, abs=1)
   assert 160 < reading.box.left < reading.box.right < 160 + 3 * 28
   assert reading.box.height == pytest.approx(60, abs=8)
@@ -97,7 +97,7 @@ def test_several_pictures_are_read_together_as_alone(recognizer, two_digits):
 
 
 class _ColorNetwork:
-  """Tells which of three colors is the strongest."""
+  """Predicts the strongest of three colors."""
 
   image_shape = (4, 6, 3)
 
@@ -122,7 +122,7 @@ def test_a_network_of_other_images_reads_no_digits(recognizer):
     readings.check_reads_digits(_ColorNetwork(), "--digits")
 
 
-# ---- What is reported ----
+# ---- Reports ----
 
 
 def _readings(*probabilities):
@@ -178,7 +178,7 @@ def test_a_number_in_each_row():
 def test_panels_show_a_reduced_picture_with_the_box_on_it():
   first, second = readings.panels(*_readings([0.9, 0.1, 0.0], [0.25, 0.5, 0.25]))
   assert (first.caption, second.caption) == ("a/b.png: 1 of 2", "a/b.png: 2 of 2")
-  # 700 pixels are more than are shown: 2 x 2 make one.
+  # 700 pixels exceed the limit: 2 x 2 become one.
   assert first.picture.shape == (70, 350)
   assert first.box == (10, 15, 15, 45)
   left, top, right, bottom = map(int, second.box)

@@ -1,4 +1,4 @@
-"""Tests that what the README shows is true: its commands parse, its snippets run."""
+"""Tests of the README and the documents: commands parse, snippets run, links work."""
 
 import re
 import shlex
@@ -31,7 +31,7 @@ def test_the_snippets_are_files_that_train(prepared, tmp_path):
   (tmp_path / "my_net.py").write_text(_snippet("MyNet"))
   parts = set(map(_snippet, ("focal", "SignSGD", "darken")))
   (tmp_path / "my_parts.py").write_text("\n".join(parts))
-  # The flags stand before the snippets, each in one `...` that may run over a line's end.
+  # The flags come before the snippets, each in a code span that may cross a line break.
   shown = " ".join(re.findall(r"`(--[^`]*(?:my_net|my_parts)\.py:[^`]*)`", _README))
   finished = commands.run(
     *shlex.split(shown), *_RUN, f"--data_dir={prepared}", f"--workdir={tmp_path / 'run'}",
@@ -50,7 +50,7 @@ def test_the_call_from_python_trains(prepared, tmp_path):
 
 
 def test_the_loop_shown_is_the_loop():
-  """Every event of the README's loop is one of `run_blocks`, in its order."""
+  """Every event of the README's loop occurs in `run_blocks`, in the same order."""
   (shown,) = [text for text in _PYTHON if "session.blocks" in text]
   source = (commands.REPOSITORY / "mnist_research" / "training" / "loop.py").read_text()
   events = re.findall(r"session\.[\w.]+\(?|raise Interrupted|break|for block", shown)
@@ -60,7 +60,7 @@ def test_the_loop_shown_is_the_loop():
 
 
 def test_the_step_shown_is_the_step():
-  """Line for line, with the indent of the source taken away."""
+  """Line by line, without the source's indentation."""
   (shown,) = [text for text in _PYTHON if "tf.GradientTape()" in text]
   assert "optimizer.apply(" in shown
   assert len(shown.splitlines()) <= 20
@@ -100,7 +100,7 @@ def test_there_are_commands():
 
 @pytest.mark.parametrize("line", _command_lines())
 def test_the_flags_of_a_command_are_its_own(line):
-  """Each is answered by the command's --help, which says every flag that it takes."""
+  """The command's --help lists each of the flags."""
   _, _, module, *arguments = shlex.split(line)
   text = commands.run("--help", module=module.rpartition(".")[2]).stdout
   for argument in arguments:

@@ -1,4 +1,4 @@
-"""Whole trainings that are killed, told to stop, damaged, and left without room."""
+"""Whole trainings that are killed, stopped, corrupted, and run out of disk space."""
 
 import ast
 import json
@@ -60,12 +60,12 @@ def test_kills_change_no_bit(prepared, tmp_path, at):
     assert outcome["kinds"] > 90
 
 
-# ---- Told to stop ----
+# ---- Stopped ----
 
 
 @pytest.fixture(scope="module")
 def steps_flags(prepared):
-  """A run of 700 steps: time enough to be stopped, or to fill a disk, between any two of them."""
+  """A run of 700 steps, long enough to be stopped or to fill a disk."""
   return (
     *commands.SMALL, f"--data_dir={prepared}", "--steps=700", "--steps_per_loop=2",
     "--checkpoint_every=50", "--evaluate_every=100",
@@ -126,7 +126,7 @@ def test_a_stop_at_any_moment_takes_seconds_and_changes_no_bit(
 
 
 def test_a_second_ctrl_c_loses_nothing_that_was_saved(prepared, tmp_path):
-  # Blocks of a second, each with a checkpoint at its end.
+  # Blocks of one second, each with a checkpoint at its end.
   flags = (
     *commands.SMALL, f"--data_dir={prepared}", "--hidden_units=128,128", "--steps=20000",
     *(f"--{name}=2000" for name in ("steps_per_loop", "checkpoint_every", "evaluate_every")),
@@ -145,7 +145,7 @@ def test_a_second_ctrl_c_loses_nothing_that_was_saved(prepared, tmp_path):
   ]  # fmt: skip
 
 
-# ---- Damaged ----
+# ---- Corrupted ----
 
 
 def _cut(path: Path) -> None:
@@ -195,7 +195,7 @@ def test_any_damage_to_the_newest_checkpoint_changes_no_bit(whole, tmp_path, cap
   assert records[0] == records[1]
 
 
-# ---- Names that TensorFlow takes for patterns ----
+# ---- Names that TensorFlow treats as globs ----
 
 
 @pytest.mark.timeout(600)
@@ -237,12 +237,12 @@ def test_the_best_weights_and_a_trace_are_kept_in_a_workdir_of_any_name(prepared
   assert list((workdir / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))
 
 
-# ---- Without room ----
+# ---- Disk full ----
 
 
 @pytest.fixture
 def mount():
-  """Mounts a small disk at a directory, or changes it, and takes all away afterwards."""
+  """Mounts a small disk at a directory, or changes it, and unmounts it afterwards."""
   mounted: list[Path] = []
 
   def mount(directory: Path, options: str) -> None:
@@ -260,7 +260,7 @@ def mount():
     subprocess.run(["umount", str(directory)], check=True)
 
 
-# What of a workdir is on a disk of its own, and for what it has room. Small files take 4 KiB each.
+# The part of a workdir on its own disk, and what fits on it. Small files take 4 KiB each.
 _ROOM = {
   "checkpoints": "1m",  # Two of them.
   "tensorboard": "160k",  # The examples' picture, and some hundred steps.
@@ -324,7 +324,7 @@ def test_a_full_temporary_directory_is_no_hindrance(mount, prepared, tmp_path):
     environment={"TMPDIR": str(tmp_path / "tmp")},
   )  # fmt: skip
   assert finished.record["step"] == 20
-  # A checkpoint under a name that is a pattern is read through a link there.
+  # A checkpoint whose name is a glob is read through a link there.
   (tmp_path / "run").rename(tmp_path / "run [2]")
   scored = commands.run(
     f"--workdir={tmp_path / 'run [2]'}", module="evaluate",
@@ -367,11 +367,11 @@ def test_a_data_directory_that_goes_changes_nothing(prepared, steps_flags, unint
   commands.assert_same_run(workdir, uninterrupted)
 
 
-# ---- Not a number ----
+# ---- Non-finite values ----
 
 
 def test_a_loss_that_is_no_number_costs_no_checkpoint(whole, tmp_path):
-  # With a decay of three times the rate, each step doubles the weights and turns their sign.
+  # With a decay of three times the rate, each step doubles the weights and flips their sign.
   config = whole[0].replace(
     steps=400, optimizer="sgd", learning_rate=0.01, weight_decay=300.0,
     learning_rate_schedule="constant", ema_decay=0.0, workdir=str(tmp_path),
@@ -396,7 +396,7 @@ def test_a_loss_that_is_no_number_costs_no_checkpoint(whole, tmp_path):
 
 # ---- Security ----
 
-# What makes code, or files of any name, out of a file's content.
+# Functions that create code, or files with arbitrary names, from a file's content.
 _UNSAFE = {
   "cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve", "tarfile", "eval", "exec",
   "extract", "extractall", "unpack_archive", "allow_pickle", "shell",
@@ -404,7 +404,7 @@ _UNSAFE = {
 
 
 def _names(node: ast.AST) -> set[str]:
-  """The names that a piece of source imports, calls, or passes an argument as."""
+  """The names that source code imports, calls, or uses as keyword arguments."""
   if isinstance(node, ast.Import):
     return {part for alias in node.names for part in alias.name.split(".")}
   if isinstance(node, ast.ImportFrom):
@@ -426,7 +426,7 @@ def test_nothing_is_unpickled_evaluated_or_extracted():
 
 
 class _Intruder:
-  """Makes a directory when it is unpickled."""
+  """Creates a directory when it is unpickled."""
 
   def __init__(self, directory: Path):
     self._directory = directory
@@ -447,7 +447,7 @@ def test_a_pickle_in_the_kept_arrays_is_not_run(prepared, tmp_path):
 
 
 def test_nothing_is_written_outside_the_workdir_and_the_data_directory(prepared, tmp_path):
-  # Keras keeps its settings, and Matplotlib its list of fonts, for all programs of a user.
+  # Keras stores its settings, and Matplotlib its font cache, for all of a user's programs.
   libraries = ("KERAS_HOME", "MPLCONFIGDIR")
   places = {name: tmp_path / name for name in ("HOME", "TMPDIR", "here", *libraries)}
   for place in places.values():

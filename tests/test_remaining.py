@@ -1,4 +1,4 @@
-"""Tests of what several networks get wrong together, and of suspect labels, worked by hand."""
+"""Tests of the joint errors of several networks, and of suspect labels, computed by hand."""
 
 import csv
 import zlib
@@ -12,7 +12,7 @@ from mnist_research.workdir import Predictions
 
 _LABELS = np.array([0, 0, 1, 1, 1], np.int32)
 _FIRST = np.array([[0.9, 0.1], [0.3, 0.7], [0.2, 0.8], [0.96, 0.04], [0.4, 0.6]], np.float32)
-# Right in its first mistake, and as wrong in the other.
+# Corrects the first mistake, and makes the other one too.
 _SECOND = np.array([[0.7, 0.3], [0.64, 0.36], [0.0, 1.0], [0.94, 0.06], [0.2, 0.8]], np.float32)
 
 
@@ -72,7 +72,7 @@ def test_labels_that_are_known_to_be_wrong_check_the_suspicions(found, tmp_path,
   assert "suspect, known error" in page
   with (tmp_path / "report" / "remaining.csv").open() as file:
     assert [row["known error"] for row in csv.DictReader(file)] == ["known error"] * 2
-  # Another dataset has at most some of them.
+  # Another dataset has few of them, if any.
   assert known_errors.find(images[:4]) == {}
   assert known_errors.find(images[:, :27]) == {}
 
@@ -82,7 +82,7 @@ def test_the_known_errors_are_found_in_any_order_of_mnist(read_mnist):
   found = known_errors.find(images)
   assert len(found) == 15
   assert all(place == number for place, number in found.items())
-  # As mturk/mnist_mturk.json of github.com/cleanlab/label-errors says that they were labeled.
+  # The labels according to mturk/mnist_mturk.json of github.com/cleanlab/label-errors.
   labels = read_mnist("t10k-labels-idx1-ubyte")
   assert [int(labels[place]) for place in found] == [8, 0, 9, 4, 2, 5, 6, 6, 5, 5, 0, 1, 4, 6, 5]
   assert known_errors.find(images[::-1]) == {9999 - number: number for number in found}

@@ -26,7 +26,7 @@ def test_a_trained_run_has_a_page_with_the_pictures_of_its_mistakes(trained, tmp
   text = (tmp_path / "out" / "report.html").read_text()
   assert f"{trained.finished.record['test_accuracy']:.2%}" in text
   assert "Pictures are missing" not in text
-  # The pictures of the digits are in the grid: most of it is their black and the orange frames.
+  # The grid contains the digits: most of it is black, with orange frames.
   grid = imread(tmp_path / "out" / "mistakes.png")[..., :3]
   assert (grid.max(axis=2) == 0).mean() > 0.2
   errors = round(500 * (1 - trained.finished.record["test_accuracy"]))
@@ -43,12 +43,12 @@ def test_a_dataset_that_is_not_there_costs_the_pictures_alone(trained, tmp_path)
   assert "synthetic_digits/2000_500 is not prepared here; --data_dir says where it is" in text
   assert not (workdir / "report" / "mistakes.png").exists()
   assert (workdir / "report" / "reliability_diagram.png").exists()
-  assert not (tmp_path / "empty").exists()  # Nothing was prepared for a report.
+  assert not (tmp_path / "empty").exists()  # No dataset was prepared for the report.
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  """A folder with six runs of two configs, and what is none."""
+  """A folder with six runs of two configs, and other files."""
   root = tmp_path_factory.mktemp("folder")
   for seed, (relu, gelu) in enumerate(((0.5, 0.75), (0.52, 0.76), (0.54, 0.80))):
     finished_runs.write(root / f"r{seed}", accuracy=relu, seed=seed)
@@ -60,7 +60,7 @@ def folder(tmp_path_factory):
 
 
 def test_a_folder_is_compared_without_tensorflow(folder, tmp_path):
-  # A module of that name that can't be imported stands before the real one.
+  # A broken module with this name shadows the real one.
   (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
   finished = _report(folder, environment={"PYTHONPATH": f"{commands.REPOSITORY}:{tmp_path}"})
   assert finished.record == {

@@ -1,4 +1,4 @@
-"""Tests of the pages and tables that a report consists of."""
+"""Tests of the pages and tables of a report."""
 
 import base64
 import csv
@@ -24,13 +24,13 @@ _IMAGES = np.zeros((4, 28, 28, 1), np.uint8)
 
 
 class _Page(html.parser.HTMLParser):
-  """What a reader sees of a page: its texts, its tables as rows of cells, its pictures."""
+  """The visible content of a page: texts, tables as rows of cells, pictures."""
 
   def __init__(self, path):
     super().__init__()
     self.texts, self.rows, self.pictures, self.links, self.open = [], [], [], [], []
     self.feed(path.read_text())
-    assert self.open == []  # Every tag is closed.
+    assert self.open == []  # All tags are closed.
 
   def handle_starttag(self, tag, attributes):
     values = dict(attributes)
@@ -105,7 +105,7 @@ def test_the_pictures_of_a_page_are_the_files_beside_it(tmp_path):
   within = [files["confusion_matrix.png"], files["mistakes.png"]]
   assert sorted(shown.pictures) == sorted(within)  # The others are SVG there.
   assert imread(io.BytesIO(shown.pictures[0])).shape[2] >= 3
-  # Nothing is fetched: marks of the charts are used again within the page.
+  # Nothing is loaded: the charts reuse marks within the page.
   assert [link for link in shown.links if not link.startswith("#")] == []
 
 
@@ -303,7 +303,7 @@ def test_a_chart_tells_its_values_to_the_pointer_and_the_keys(tmp_path):
       for name, size, share in (("x", "width", wanted[0]), ("y", "height", wanted[1]))
     })  # fmt: skip
     assert tip.inner_text() == wanted[2]
-    # The point is where the line ends: 37.5% are drawn there, in the colors of the dark page.
+    # The point marks the end of the line, at 37.5%, in the colors of the dark theme.
     marker = chart.locator("i").bounding_box()
     middle = marker["x"] + marker["width"] / 2, marker["y"] + marker["height"] / 2
     under = page.evaluate(

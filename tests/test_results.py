@@ -1,4 +1,4 @@
-"""Tests of the records of published runs, and of the table made from them."""
+"""Tests of the records of published runs and of their table."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def _record(**changes):
 def test_a_row_has_the_figures_of_its_seeds_worked_by_hand():
   other = _record(seed=1, test_accuracy=0.984, train_seconds=4.0)
   *_, row = results.table([_record(), other]).splitlines()
-  # The deviation of 0.98 and 0.984 is 0.004 / sqrt(2).
+  # The standard deviation of 0.98 and 0.984 is 0.004 / sqrt(2).
   assert row == (
     "| `dense.cfg` | 0, 1 | 98.20% ± 0.28% | 98.00% | 118,282 | 60,000 | 3.5 s | "
     "Fast 1, 2 cores, TensorFlow 2.21.0 | aaaaaaa | 1 |"
@@ -59,7 +59,7 @@ def test_the_readme_has_the_figures_of_the_records():
   for config, _, parameters, seeds, accuracy in re.findall(
     r"^\| (`\w+\.cfg`) \| (.*?) \| ([\d,]+) \| (\d+) \| (.*?) \|$", readme, re.MULTILINE
   ):
-    if accuracy.endswith("(*)"):  # Of runs that left no record.
+    if accuracy.endswith("(*)"):  # For runs without a record.
       continue
     row = by_config[config]
     assert len(row[1].split(", ")) == int(seeds), config

@@ -69,7 +69,7 @@ def test_a_damaged_workdir_is_told_and_the_others_are_read(tmp_path, file, conte
   if content is None:
     finished_runs.change_result(bad, test_accuracy=float("nan"))
   else:
-    (bad.path / "environment.json").unlink()  # As in a former version, without digests.
+    (bad.path / "environment.json").unlink()  # As in an older version, without digests.
     (bad.path / file).write_text(content)
   found, (aside,) = runs.read([tmp_path])
   assert [run.path.name for run in found] == ["good"]

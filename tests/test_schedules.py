@@ -1,4 +1,4 @@
-"""Tests of the schedules at steps worked by hand, and of those from Keras and a user."""
+"""Tests of the schedules at steps computed by hand, and of Keras's and users' schedules."""
 
 import numpy as np
 import pytest
@@ -22,9 +22,9 @@ from mnist_research.training.schedules import Schedule, create_schedule
     ("exponential", 0, 2, {0: 0.1, 1: 0.01, 2: 0.001}),
     ("exponential", 4, 12, {2: 0.075, 3: 0.1, 4: 0.1, 8: 0.01, 12: 0.001}),
     ("one_cycle", 4, 12, {0: 0.028, 1: 0.052, 3: 0.1, 4: 0.1, 8: 0.05, 12: 0.0}),
-    # No warm-up given: it rises over 30% of the run.
+    # Without warmup steps it rises over 30% of the run.
     ("one_cycle", 0, 10, {0: 0.036, 1: 0.068, 2: 0.1, 3: 0.1, 10: 0.0}),
-    # The run ends while the rate still rises.
+    # The run ends while the rate is still rising.
     ("cosine", 10, 5, {0: 0.01, 4: 0.05}),
   ],
 )
@@ -49,7 +49,7 @@ def test_the_learning_rate_is_that_of_the_optimizer():
   assert [learning_rate(optimizer, step) for step in (0, 4, 10)] == pytest.approx([0.1, 0.06, 0])
 
 
-# ---- Schedules of Keras, and of a user ----
+# ---- Keras's and users' schedules ----
 
 _OWN = """
 import tensorflow as tf
@@ -75,8 +75,8 @@ def number(learning_rate, total_steps):
 
 @pytest.fixture
 def own(tmp_path):
-  """Returns the reference to something in a user's file."""
-  (tmp_path / "mine.py").write_text(f"{_OWN}# {tmp_path}")  # Equal files are one module.
+  """Returns the reference to a definition in a user's file."""
+  (tmp_path / "mine.py").write_text(f"{_OWN}# {tmp_path}")  # Equal files share one module.
   return lambda name: f"{tmp_path / 'mine.py'}:{name}"
 
 

@@ -1,4 +1,4 @@
-"""Tests of the scores on a folder of people's pictures."""
+"""Tests of the scores on a folder of users' pictures."""
 
 import json
 import subprocess
@@ -31,5 +31,5 @@ def test_kinds_are_scored_and_the_worst_are_drawn(tmp_path):
     {"split": "test", "kind": "page", "pictures": 1, "right": 1, "refused": 0, "error": 0.0},
     {"split": "tuning", "kind": "wrong", "pictures": 1, "right": 0, "refused": 0, "error": 1.0},
   ]
-  # A header, and a panel for the one that is read wrongly.
+  # A header, and a panel for the misread picture.
   assert Image.open(figure).height == 94 + 218

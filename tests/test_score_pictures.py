@@ -1,4 +1,4 @@
-"""Tests of the accuracy on pictures that look like people's."""
+"""Tests of the accuracy on pictures that look like users'."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def scores(mnist_data_dir):
-  """What the script prints: the score of each kind of picture."""
+  """The script's output: the score of each kind of picture."""
   script = commands.REPOSITORY / "scripts" / "score_pictures.py"
   process = subprocess.run(
     [sys.executable, script, f"--data_dir={mnist_data_dir}"],

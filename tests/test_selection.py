@@ -1,4 +1,4 @@
-"""Which step is the best on validation, and when a run has waited long enough."""
+"""Tests of the selection of the best step on validation, and of early stopping."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of the network that comes with the package, and of what makes a run the one that does."""
+"""Tests of the shipped network, and of the script that ships a run."""
 
 import importlib.util
 import json
@@ -38,7 +38,7 @@ def ship_model():
 
 @pytest.fixture(params=["last", "best"])
 def run(request, prepared, tmp_path):
-  """A finished run with averages, as a command of the repository would have made it."""
+  """A finished run with averages, as if made by a command of the repository."""
   config = Config(
     dataset="synthetic_digits/2000_500", data_dir=prepared, validation_examples=500,
     hidden_units=(16,), steps=40, evaluate_every=20, checkpoint_every=20, ema_decay=0.9, seed=3,
@@ -78,7 +78,7 @@ def test_a_run_is_trimmed_to_what_answers(ship_model, run, tmp_path):
   np.testing.assert_array_equal(
     load_recognizer(shipped, config).score(images), load_recognizer(run, config).score(images)
   )
-  # Two layers of averages, and neither the trained weights nor the optimizer's slots.
+  # The averages of two layers, without the trained weights and the optimizer's slots.
   weights = tf.train.load_checkpoint(str(output / checkpoint / "state"))
   shapes = [shape for name, shape in weights.get_variable_to_shape_map().items() if name[0] != "_"]
   assert sorted(shapes) == [[10], [16], [16, 10], [784, 16]]

@@ -1,4 +1,4 @@
-"""Tests of the signals that ask a run to stop, each in a process of its own."""
+"""Tests of the signals that stop a run, each in a separate process."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("signals_heard")
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Says each time when it is ready for a signal, then what it received, and how it ends.
+# Prints when it is ready for a signal, the signal that it received, and how it ends.
 _LOOP = """
 import sys, time
 from mnist_research.runtime.errors import Interrupted
@@ -32,7 +32,7 @@ try:
 except Interrupted as interrupted:
   print("interrupted by", interrupted.signal_number)
 """
-# One call that returns to Python after a minute: nothing else would answer a signal.
+# A call that returns to Python only after a minute, so that nothing else can handle a signal.
 _BUSY = """
 import hashlib
 from mnist_research.runtime.signals import StopSignals
@@ -55,7 +55,7 @@ with signals.ended_by_signals():
   except Interrupted:
     call()  # The signal came before the first.
 """
-# Handles all errors, and clears up.
+# Handles all errors, and cleans up.
 _COMMAND = """
 import sys
 from mnist_research.runtime.errors import Interrupted
@@ -69,7 +69,7 @@ with ended_by_signals():
   except Interrupted as interrupted:
     print("interrupted by", interrupted.signal_number)
 """
-# A signal reaches it where Python drops what is raised.
+# A signal arrives where Python drops exceptions.
 _DROPPED = """
 import gc, sys, time
 from mnist_research.runtime.errors import Interrupted
@@ -89,7 +89,7 @@ with ended_by_signals():
   except Interrupted as interrupted:
     print("interrupted by", interrupted.signal_number)
 """
-# A signal reaches it when its work is done.
+# A signal arrives after its work is done.
 _END = """
 import os, signal
 from mnist_research.runtime.signals import ended_by_signals
@@ -98,7 +98,7 @@ with ended_by_signals():
 os.kill(os.getpid(), signal.SIGTERM)
 print("done")
 """
-# A shell's background jobs are born with SIGINT ignored.
+# A shell starts background jobs with SIGINT ignored.
 _AFTERWARDS = """
 import signal
 import sys
@@ -133,12 +133,12 @@ class _Process:
     self._process.send_signal(number)
 
   def send_again(self, number: signal.Signals) -> None:
-    """Sends another without waiting."""
+    """Sends another signal without waiting."""
     time.sleep(0.3)
     self._process.send_signal(number)
 
   def go_on(self) -> None:
-    """Lets the program go on."""
+    """Lets the program continue."""
     self._process.stdin.write("\n")
     self._process.stdin.flush()
 
@@ -218,7 +218,7 @@ def test_another_thread_of_a_program_has_no_signals():
   assert received == [None]
 
 
-# ---- Where there is no loop ----
+# ---- Outside the loop ----
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])

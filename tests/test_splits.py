@@ -1,4 +1,4 @@
-"""Tests of examples in memory: how they are read and kept, and the cut for validation."""
+"""Tests of examples in memory: reading, caching, and the validation split."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ _SMALL = "synthetic_digits/2000_500"
 
 @pytest.fixture
 def copied(prepared, tmp_path) -> Path:
-  """A data_dir of its own, to damage; without the arrays that `read` keeps."""
+  """A separate data_dir that a test may corrupt, without the arrays that `read` caches."""
   commands.copy_digits(prepared, tmp_path / "data")
   for kept in (tmp_path / "data").rglob("arrays-*"):
     kept.unlink()
@@ -43,7 +43,7 @@ def test_what_is_read_again_is_what_was_decoded(copied):
 
 
 def _encrypted(whole: bytes) -> bytes:
-  """Sets the bit of the last directory entry of a zip file that says that it is encrypted."""
+  """Sets the encryption bit in the last directory entry of a zip file."""
   place = whole.rindex(b"PK\1\2") + 8
   return whole[:place] + bytes([whole[place] | 1]) + whole[place + 1 :]
 
@@ -68,7 +68,7 @@ def test_damaged_arrays_are_decoded_anew(copied, damage):
   again = splits.read(source, "test")
   np.testing.assert_array_equal(again.images, decoded.images)
   np.testing.assert_array_equal(again.labels, decoded.labels)
-  # And kept anew.
+  # And cached again.
   with np.load(kept) as arrays:
     np.testing.assert_array_equal(arrays["images"], decoded.images)
 

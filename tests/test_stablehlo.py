@@ -1,4 +1,4 @@
-"""Tests of the training step as StableHLO, which JAX runs: the losses are TensorFlow's."""
+"""Tests of the training step as StableHLO under JAX: its losses equal TensorFlow's."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def _export(prepared, output, *settings):
 
 @pytest.fixture(scope="module")
 def exported(prepared, tmp_path_factory):
-  """The step of a small run with dropout and averages, three blocks of it."""
+  """The exported step of a small run with dropout and averages, with three blocks."""
   output = tmp_path_factory.mktemp("stablehlo") / "step"
   finished = _export(
     prepared, output, "--hidden_units=32", "--dropout_rate=0.1", "--ema_decay=0.9",
@@ -57,7 +57,7 @@ def test_the_step_is_stablehlo_with_its_names(exported):
     assert state["model/hidden_0/dense/kernel"].shape == (784, 32)
     assert state["averages/logits/bias"].shape == (10,)
     assert int(state["step"]) == 0
-  # Everything that training changes is returned.
+  # The results include everything that training changes.
   assert set(manifest["returns"][3:]) == set(manifest["takes"][3:])
 
 
@@ -73,7 +73,7 @@ def test_jax_trains_with_the_losses_of_tensorflow(exported):
   assert result["examples_per_second"] > 0
   with np.load(output / "blocks.npz") as blocks:
     losses = blocks["losses"]
-    assert losses[0, 0] > 2  # Ten classes, and it learns.
+    assert losses[0, 0] > 2  # Ten classes by chance; then it learns.
     assert losses[2, 9] < losses[0, 0] - 0.5
 
 
@@ -111,7 +111,7 @@ def test_what_can_not_be_exported_is_told(prepared, tmp_path):
   ):
     finished = _export(prepared, tmp_path / "step", settings)
     assert finished.returncode == 2
-    # TensorFlow has its notes before.
+    # TensorFlow's messages come first.
     assert finished.stderr.splitlines()[-1].startswith(f"error: {message}")
   assert _export(prepared, tmp_path).stderr.endswith(
     f"error: --output={tmp_path} already exists: remove it, or choose another --output\n"

@@ -1,4 +1,4 @@
-"""Tests of the state of a training: what it is made of."""
+"""Tests of the parts of a training state."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def _create(config: Config = _CONFIG) -> TrainState:
 
 def test_the_optimizer_is_built_with_slots_for_every_weight():
   state = _create()
-  # Adam: two slots for each of six weights, the iterations and the rate.
+  # Adam: two slots for each of six weights, the iterations, and the rate.
   assert len(state.optimizer.variables) >= 2 * 6 + 1
   assert state.optimizer.built
 

@@ -1,4 +1,4 @@
-"""Tests of the compiled steps: gradients by hand, blocks of any cut, averages, dropout, scoring."""
+"""Tests of the compiled steps: gradients by hand, any division into blocks, dropout, scoring."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ _NAMES = tuple("0123456789")
 
 
 def _digits(num_examples: int = 200) -> splits.Split:
-  """Ten fixed pictures under noise: something that can be learned."""
+  """Ten fixed pictures with noise, which a network can learn."""
   generator = np.random.default_rng(0)
   labels = generator.integers(0, 10, num_examples).astype(np.int32)
   pictures = generator.integers(0, 200, (10, 28, 28, 1))
@@ -36,7 +36,7 @@ _SPLIT = _digits()
 
 
 class _Run(NamedTuple):
-  """A run that is about to begin."""
+  """A run before its first step."""
 
   state: TrainState
   train_block: TrainBlock
@@ -44,7 +44,7 @@ class _Run(NamedTuple):
   strategy: tf.distribute.Strategy
 
   def compile(self, steps_per_block: int) -> None:
-    """Does no step of an empty block."""
+    """Runs an empty block, which traces the step."""
     block = empty_block(
       self.config, steps_per_block=steps_per_block, strategy=self.strategy,
       image_shape=(28, 28, 1), num_classes=10,
@@ -52,7 +52,7 @@ class _Run(NamedTuple):
     self.train_block(*block, tf.constant(0))
 
   def blocks(self, *counts: int, steps_per_block: int, split: splits.Split = _SPLIT):
-    """Trains blocks of `counts` steps; returns what is known of each step, as `StepMetrics` has."""
+    """Trains blocks of `counts` steps; returns the metrics of each step, as in `StepMetrics`."""
     starts = int(self.state.step.numpy()) + np.cumsum([0, *counts[:-1]])
     blocks = train_blocks(
       split,
@@ -92,7 +92,7 @@ def _begin(*, replicas: int = 1, xla: bool = False, teacher=None, **settings) ->
   else:
     strategy = tf.distribute.MirroredStrategy(
       [f"CPU:{i}" for i in range(replicas)],
-      cross_device_ops=tf.distribute.ReductionToOneDevice(),  # As `distribution.py` has it.
+      cross_device_ops=tf.distribute.ReductionToOneDevice(),  # As in `distribution.py`.
     )
   with strategy.scope():
     state = create_state(config, label_names=_NAMES, image_shape=(28, 28, 1), total_steps=1000)
@@ -138,7 +138,7 @@ def test_steps_of_a_linear_network_are_those_worked_by_hand(smoothing, xla):
   run = _begin(hidden_units=(), label_smoothing=smoothing, xla=xla)
   kernel, bias = (np.asarray(w, np.float64) for w in run.state.model.get_weights())
   step_losses, correct, *plain_losses = run.blocks(3, steps_per_block=3)
-  assert len(plain_losses) == (smoothing > 0)  # Without smoothing it is the loss itself.
+  assert len(plain_losses) == (smoothing > 0)  # Without smoothing, it equals the loss.
   for step in range(3):
     images, labels = _batch(run.config, step)
     targets = (1 - smoothing) * np.eye(10)[labels] + smoothing / 10
@@ -174,7 +174,7 @@ def test_outliers_are_a_class_whose_logit_is_zero_worked_by_hand(replicas, xla):
     probabilities = _softmax(np.concatenate([logits, np.zeros((8, 1))], axis=1))
     targets = np.eye(11)[np.where(is_outlier, 10, labels)]
     assert loss == pytest.approx(-(targets * np.log(probabilities)).sum() / 8, rel=1e-4)
-    # Of the other examples alone, among their ten classes: as validation is scored.
+    # Only for the other examples, over their ten classes, as in validation.
     digits = ~is_outlier
     assert correct == (logits.argmax(axis=1) == labels)[digits].sum()
     plain = -np.log(_softmax(logits)[digits, labels[digits]]).sum() / 8
@@ -253,7 +253,7 @@ def test_steps_over_replicas_are_those_worked_by_hand(replicas):
   ],
 )
 def test_batch_norm_is_that_of_the_global_batch_worked_by_hand(units, settings):
-  """Sixteen units of one replica go through the fused operation."""
+  """Sixteen units of one replica use the fused operation."""
   run = _begin(
     hidden_units=(units,), batch_size=7, batch_norm=True, activation="tanh", ema_decay=0.5,
     **settings,
@@ -269,7 +269,7 @@ def test_batch_norm_is_that_of_the_global_batch_worked_by_hand(units, settings):
   normal = (product - product.mean(axis=0)) / deviation
   hidden = np.tanh(gamma * normal + beta)
   probabilities = _softmax(hidden @ last_kernel + last_bias)
-  # Backwards, with the mean and the variance as functions of the whole batch.
+  # The backward pass, with mean and variance as functions of the whole batch.
   errors = (probabilities - np.eye(10)[labels]) / 7
   scaled = errors @ last_kernel.T * (1 - hidden**2)
   to_normal = scaled * gamma
@@ -282,7 +282,7 @@ def test_batch_norm_is_that_of_the_global_batch_worked_by_hand(units, settings):
     (block.norm.beta, beta - 0.1 * scaled.sum(axis=0)),
     (last.kernel, last_kernel - 0.1 * hidden.T @ errors),
     (last.bias, last_bias - 0.1 * errors.sum(axis=0)),
-    # A tenth of the way from 0 and from 1; the averages of the weights take them as they are.
+    # A tenth of the way from 0 and from 1; the averages of the weights copy them.
     (block.norm.moving_mean, 0.1 * product.mean(axis=0)),
     (block.norm.moving_variance, 0.9 + 0.1 * product.var(axis=0)),
     (run.state.averages.hidden[0].norm.moving_mean, 0.1 * product.mean(axis=0)),
@@ -317,7 +317,7 @@ def test_the_step_counts_and_the_optimizer_with_it():
 
 
 def test_the_learning_rate_follows_its_schedule():
-  # Without hidden layers and at a constant input the step is the rate times a known gradient.
+  # Without hidden layers and with a constant input, the step is the rate times a known gradient.
   run = _begin(hidden_units=(), learning_rate_schedule="linear", warmup_steps=4, learning_rate=1.0)
   for step in range(4):
     before, (images, labels) = run.state.model.get_weights(), _batch(run.config, step)
@@ -340,7 +340,7 @@ def test_the_averages_are_those_of_the_recursion():
     np.testing.assert_allclose(average, value, rtol=1e-5, atol=1e-7)
 
 
-# ---- Cuts ----
+# ---- Division into blocks ----
 
 
 @pytest.mark.usefixtures("deterministic")
@@ -376,7 +376,7 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, xla):
   first.blocks(5, steps_per_block=5)
   checkpoints.save(first.state, tmp_path, train_seconds=0.0)
   second = _begin(xla=xla, **settings)
-  # What a process has traced must read what is restored afterwards.
+  # A function traced before restoring must read the restored values.
   second.compile(5)
   checkpoints.restore_latest(second.state, tmp_path)
   second_losses, _ = second.blocks(5, steps_per_block=5)
@@ -472,7 +472,7 @@ def test_two_replicas_train_as_one_device_does(settings):
 
 
 def _still(**settings) -> np.ndarray:
-  """The losses of four steps on one batch that change no weight to speak of."""
+  """The losses of four steps on one batch, at a negligible learning rate."""
   run = _begin(dropout_rate=0.5, learning_rate=1e-30, batch_size=8, hidden_units=(64,), **settings)
   return run.blocks(4, steps_per_block=4, split=_SPLIT[np.zeros(8, int)])[0]
 
@@ -486,7 +486,7 @@ def test_another_run_of_the_seed_draws_the_same_masks():
 
 
 def test_another_seed_draws_other_masks():
-  # One set of weights for both: that of seed 0.
+  # The same weights for both: those of seed 0.
   runs = [_begin(dropout_rate=0.5, learning_rate=1e-30, seed=seed) for seed in (0, 1)]
   runs[1].state.model.set_weights(runs[0].state.model.get_weights())
   first, second = (
@@ -566,7 +566,7 @@ def test_a_step_in_float16_that_overflows_is_left_out_and_the_scale_halved(repli
 
 def test_an_overflow_in_one_of_two_replicas_leaves_the_step_out_in_both():
   run = _begin(replicas=2, precision="float16")
-  # The network is sure of class 0, which the first replica's labels are: its gradient is 0.
+  # The network is sure of class 0, the label on the first replica, whose gradient is 0.
   run.state.model.logits.bias.assign([100.0] + [0.0] * 9)
   split = splits.Split(_SPLIT.images, np.ones_like(_SPLIT.labels))
   positions = tf.range(4, dtype=tf.int64)

@@ -1,4 +1,4 @@
-"""Tests of the TensorBoard files: what is read back is what was written."""
+"""Tests of the TensorBoard files: the data read back equals the data written."""
 
 import time
 from pathlib import Path
@@ -21,7 +21,7 @@ def _accumulated(directory: Path) -> commands.Events:
 
 
 def _scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
-  """Returns the step and value of each event, by its tag."""
+  """Returns the step and value of each event, by tag."""
   accumulator = _accumulated(directory)
   return {
     tag: [
@@ -60,7 +60,7 @@ def test_a_picture_is_decoded_as_it_was(tmp_path):
 
 
 def test_a_histogram_counts_the_values_of_each_bin(tmp_path):
-  # From 0 to 30 in 30 bins: each is 1 wide. What isn't finite is in none.
+  # From 0 to 30 in 30 bins of width 1. Non-finite values are in none.
   values = np.array([[0, 0.5, 1.5], [1.75, 1.25, 30], [29.5, np.nan, np.inf]])
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.histogram("train/weights/logits/kernel", values, step=3)
@@ -111,7 +111,7 @@ def test_a_split_is_a_run_of_its_own_with_the_metrics_of_the_others(tmp_path):
   assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [
     "train", "validation"
   ]  # fmt: skip
-  # The loss that compares with that of validation is in its chart; the other has one of its own.
+  # The loss that is comparable to validation shares its chart; the other has its own.
   assert _scalars(tmp_path / "train") == {
     "loss": [(10, 1.5)], "objective": [(10, 2.5)], "progress/epoch": [(10, 1.0)]
   }  # fmt: skip
@@ -130,7 +130,7 @@ def test_a_run_of_a_former_version_goes_on_as_it_began(tmp_path):
   shown = _scalars(tmp_path)
   assert shown["train/loss"] == [*((step, float(step)) for step in range(1, 9)), (9, 90.0)]
   assert shown["validation/loss"] == [(9, 91.0)]
-  # From the beginning, it is written as any other.
+  # From the beginning, it is written like any other.
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.scalars("train", {"loss": 2.5}, step=1)
   assert _scalars(tmp_path / "train") == {"loss": [(1, 2.5)]}
@@ -168,7 +168,7 @@ def test_what_is_flushed_can_be_read_while_the_run_goes_on(tmp_path):
 @pytest.mark.parametrize("set_back", [-5, 0, 0.1, 60, 86_400])
 def test_a_restart_disowns_the_later_steps(tmp_path, monkeypatch, set_back):
   now = time.time()
-  # Also within a second, by which event files are named, and with a clock that is set back.
+  # Also within the same second, which names event files, and with a clock that is set back.
   for run, (first, last) in enumerate([(0, 5), (3, 6), (4, 7)]):
     monkeypatch.setattr(time, "time", lambda run=run: now - run * set_back)
     with Summaries(tmp_path, first_step=first) as summaries:
@@ -206,7 +206,7 @@ def test_what_counts_is_not_written_twice(tmp_path):
       summaries.image("train/examples", picture, step=0)
       for step in range(first + 1, 11):
         summaries.scalars("train", {"loss": step}, step=step)
-      # As after a kill behind the last checkpoint: the test split is scored again.
+      # As after a kill beyond the last checkpoint: the test split is scored again.
       summaries.scalars("test", {"loss": 1.0}, step=10)
       summaries.image("test/predictions", picture, step=10)
       summaries.finished(step=10)

@@ -69,7 +69,7 @@ def test_a_killed_sweep_goes_on_and_repeats_no_finished_trial(prepared, tmp_path
   assert (record["failed"], record["running"], record["waiting"]) == (0, 0, 0)
   after = _written(workdir)
   assert {path: after[path] for path in before} == before
-  # Eight workdirs, none twice; every combination was trained as an ordinary run.
+  # Eight different workdirs; every combination was trained as an ordinary run.
   results = _results(workdir)
   assert sorted(
     (c.model.activation, c.optimization.optimizer, c.run.seed) for c, _ in results
@@ -81,10 +81,10 @@ def test_a_killed_sweep_goes_on_and_repeats_no_finished_trial(prepared, tmp_path
   )
   assert len([path for path in workdir.iterdir() if path.name[:4].isdecimal()]) == 8
 
-  # No trial saw the test examples.
+  # No trial used the test examples.
   assert not [name for _, result in results for name in result if name.startswith("test")]
   assert not list(workdir.glob("*/test_scores.jsonl"))
-  # The best is that of the validation examples.
+  # The best trial is the best on the validation examples.
   means = {}
   for config, result in results:
     means.setdefault((config.model.activation, config.optimization.optimizer), []).append(
@@ -94,7 +94,7 @@ def test_a_killed_sweep_goes_on_and_repeats_no_finished_trial(prepared, tmp_path
   best = max(means, key=means.get)
   assert record["best"] == {"activation": best[0], "optimizer": best[1]}
   assert record["validation_accuracy"] == pytest.approx(means[best], rel=1e-5)
-  # What trains it is a whole command.
+  # A whole command trains it.
   lines = iter(ended.stderr.splitlines())
   next(line for line in lines if line.startswith("best by validation accuracy"))
   python, option, module, *flags = shlex.split(next(lines))
@@ -136,7 +136,7 @@ def test_a_trial_that_fails_is_recorded_and_the_others_go_on(prepared, tmp_path)
 def test_a_search_prunes_by_validation_and_ends_with_its_pictures(prepared, tmp_path):
   workdir = tmp_path / "search"
   record = _sweep(
-    # The sixth rate is by far the lowest of those before.
+    # The sixth rate is by far the lowest so far.
     "--search=learning_rate=log(1e-6,1e-2)", "--trials=6", "--seed=2", "--dropout_rate=0.1",
     data_dir=prepared, workdir=workdir,
   ).record  # fmt: skip
@@ -146,7 +146,7 @@ def test_a_search_prunes_by_validation_and_ends_with_its_pictures(prepared, tmp_
   assert pruned.state == optuna.trial.TrialState.PRUNED
   assert (record["finished"], record["pruned"]) == (5, 1)
   assert pruned.params["learning_rate"] < 1e-5
-  # It was ended at its first scoring, at the first epoch of two.
+  # It was stopped at its first scoring, after one epoch of two.
   assert pruned.intermediate_values.keys() == {0}
   others = [trial.intermediate_values[0] for trial in finished]
   assert pruned.intermediate_values[0] < statistics.median(others)
@@ -156,7 +156,7 @@ def test_a_search_prunes_by_validation_and_ends_with_its_pictures(prepared, tmp_
     best.params["learning_rate"], rel=1e-3
   )
   assert imread(workdir / "sweep-report" / "parallel_coordinates.png").shape[2] >= 3
-  # The test examples were scored for each finished trial, and not for the other.
+  # The test examples were scored for each finished trial, and not for the pruned one.
   (workdir_of_pruned,) = workdir.glob("0005-*")
   assert len(_results(workdir)) == 5
   assert {record["split"] for record in commands.read_metrics(workdir_of_pruned)} == {

@@ -1,4 +1,4 @@
-"""A sweep by two processes over a real PostgreSQL, as two machines would share it."""
+"""A sweep shared by two processes through a real PostgreSQL, as by two machines."""
 
 import getpass
 import secrets
@@ -24,7 +24,7 @@ _SWEEP = (
 
 
 def _programs() -> Path:
-  """Debian keeps them apart from other programs, a folder for each version."""
+  """Debian installs them outside of PATH, in a folder for each version."""
   found = shutil.which("initdb")
   folders = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
   if not folders:
@@ -33,7 +33,7 @@ def _programs() -> Path:
 
 
 def _as_its_user() -> list[str]:
-  """What a command begins with: PostgreSQL refuses to run as root."""
+  """The prefix of a command: PostgreSQL refuses to run as root."""
   if getpass.getuser() != "root":
     return []
   return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
@@ -41,7 +41,7 @@ def _as_its_user() -> list[str]:
 
 @pytest.fixture(scope="module")
 def storage() -> Iterator[str]:
-  """The address of a database of its own, on the loopback."""
+  """The URL of a separate database on the loopback."""
   programs, prefix = _programs(), _as_its_user()
   with tempfile.TemporaryDirectory() as directory, socket.socket() as free:
     free.bind(("127.0.0.1", 0))

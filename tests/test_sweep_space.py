@@ -1,4 +1,4 @@
-"""Tests of how the settings of a sweep are written."""
+"""Tests of the syntax of a sweep's settings."""
 
 import re
 
@@ -54,7 +54,7 @@ def test_fractions_have_four_digits_and_stay_in_their_range():
   values = {"learning_rate": 0.00123456, "dropout_rate": 0.999989, "batch_size": 17}
   assert space.to_texts(axes, {**values, "hidden_units": "128,64"}) == {
     "learning_rate": "0.001235",
-    "dropout_rate": "0.99999",  # 1, of four digits, would be refused.
+    "dropout_rate": "0.99999",  # The value 1, out of four digits, would be refused.
     "batch_size": "17",
     "hidden_units": "128,64",
   }

@@ -1,4 +1,4 @@
-"""Tests of a sweep's record: what is next, what was killed, what several machines share."""
+"""Tests of a sweep's study: next trials, killed trials, sharing between machines."""
 
 import contextlib
 import random
@@ -28,7 +28,7 @@ def _plan(space=_GRID, *, num_trials=0, base=_BASE, pruning=False, retry_failed=
 
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory):
-  """A database with tables, which take longer to make than to copy."""
+  """A database with tables, which are faster to copy than to create."""
   path = tmp_path_factory.mktemp("studies") / "empty.db"
   open_storage(f"sqlite:///{path}")
   return path
@@ -36,7 +36,7 @@ def empty_database(tmp_path_factory):
 
 @pytest.fixture
 def opened(tmp_path, empty_database):
-  """Opens the study of this test, as a process that begins in `directory` does."""
+  """Opens the study of this test, like a process that starts in `directory`."""
   url = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'study.db')}"
 
   def open_study(plan, directory="here"):
@@ -47,7 +47,7 @@ def opened(tmp_path, empty_database):
 
 
 def _rest(study):
-  """Claims all trials that are left, and returns the settings of each."""
+  """Claims all remaining trials, and returns the settings of each."""
   texts = []
   while (trial := study.next()) is not None:
     texts.append(tuple(study.texts(trial).values()))
@@ -103,7 +103,7 @@ def test_machines_share_the_trials_and_leave_each_other_theirs(opened):
   here, there = opened(_plan()), opened(_plan(), "there")
   begun_here = here.next().number
   assert [begun_here, there.next().number] == [0, 1]
-  # Each is killed, and finds its own.
+  # Each is killed, then finds its own trials.
   assert opened(_plan(), "there").next().number == 1
   assert opened(_plan()).next().number == 0
   assert len(here.records()) == 4
@@ -111,7 +111,7 @@ def test_machines_share_the_trials_and_leave_each_other_theirs(opened):
 
 def test_of_a_combination_that_two_machines_wrote_down_the_first_counts(opened, monkeypatch):
   with monkeypatch.context() as patch:
-    # Both look before either has written.
+    # Both read before either has written.
     patch.setattr(SweepStudy, "_trials", lambda _: [])
     here, there = opened(_plan()), opened(_plan(), "there")
   assert len(here._trials()) == 8
@@ -260,7 +260,7 @@ def test_a_few_trials_have_no_importances(opened):
   assert study.importances() == {}
 
 
-# ---- Damage ----
+# ---- Corruption ----
 
 
 def _edit(path, statement, *values):
@@ -313,7 +313,7 @@ def test_edited_rows_of_a_search_are_told(opened, tmp_path):
 def test_another_file_in_the_place_of_the_study_is_told(tmp_path, content):
   path = tmp_path / "study.db"
   path.write_bytes(content)
-  if not content:  # SQLite makes a database of it.
+  if not content:  # SQLite turns it into a database.
     assert open_storage(f"sqlite:///{path}").url.endswith("study.db")
     return
   with pytest.raises(UserError, match=r"study\.db can't be used: .*; fix that, or restore a copy"):

@@ -1,4 +1,4 @@
-"""What the page of a sweep draws of its settings."""
+"""Tests of the charts on the page of a sweep."""
 
 import math
 
@@ -45,7 +45,7 @@ def test_each_cell_is_the_best_mean_over_seeds_of_the_other_settings(tmp_path, m
   assert (drawn["rows"], drawn["columns"]) == (("relu", "tanh"), ("adam", "sgd"))
   assert drawn["summary"].startswith("mean over 2 seeds · the best learning_rate for each")
   assert "Settings and validation error of every trial" in "".join(parts)
-  # 0.8 and 0.6 of the other rate are worse by their mean.
+  # 0.8 and 0.6 of the other rate have a lower mean.
   lines = (tmp_path / "heat_map.md").read_text().splitlines()
   cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
   assert [cells[0], *cells[2:]] == [
@@ -64,7 +64,7 @@ def test_settings_with_which_a_trial_failed_are_not_the_best():
     record(2, 0.6, "0.2", "0"), record(3, 0.8, "0.2", "1"),
   ]  # fmt: skip
   assert summary._best(["learning_rate"], records) == ({"learning_rate": "0.2"}, 0.7)
-  # Trained again, it counts.
+  # After training it again, it counts.
   again = [*records, record(4, 0.7, "0.1", "1")]
   assert summary._best(["learning_rate"], again) == ({"learning_rate": "0.1"}, 0.8)
   assert summary._best(["learning_rate"], records[:2]) == ({"learning_rate": "0.1"}, 0.9)

@@ -41,14 +41,14 @@ def held_out() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nearest_label(train: tuple[np.ndarray, np.ndarray], images: np.ndarray) -> np.ndarray:
-  """Labels images as their nearest neighbor in `train`, at half the resolution for speed."""
+  """Labels images by their nearest neighbor in `train`, at half the resolution for speed."""
 
   def halve(images: np.ndarray) -> np.ndarray:
     pooled = images.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4), dtype=np.float32)
     return pooled.reshape(-1, 196) / 255
 
   known, queries = halve(train[0]), halve(images)
-  # The query's own norm is the same for every neighbor, so it can be left out.
+  # The query's norm is the same for every neighbor, so it is omitted.
   distances = (known**2).sum(axis=1) - 2 * queries @ known.T
   return train[1][distances.argmin(axis=1)]
 
@@ -62,7 +62,7 @@ def test_images_are_white_ink_on_black(train):
   # MNIST's mean gray level is 0.1307, and four fifths of its pixels are paper.
   assert 0.11 < images.mean() / 255 < 0.16
   assert 0.7 < (images < 8).mean() < 0.9
-  # Anti-aliasing: a good part of the ink is neither black nor white.
+  # Anti-aliasing: much of the ink is neither black nor white.
   ink = images[images >= 8]
   assert 0.2 < ((ink > 30) & (ink < 220)).mean() < 0.7
 
@@ -123,7 +123,7 @@ def test_ink_is_centered(train):
 
 
 def test_digits_fill_the_box(train):
-  ink = train[0][..., 0] > 40  # Noise on the paper stays far below.
+  ink = train[0][..., 0] > 40  # Noise on the paper is far lower.
 
   def extent(has_ink: np.ndarray) -> np.ndarray:
     return 28 - has_ink.argmax(axis=1) - has_ink[:, ::-1].argmax(axis=1)
@@ -132,7 +132,7 @@ def test_digits_fill_the_box(train):
   longest = np.maximum(height, width)
   assert longest.max() <= 20
   assert np.mean(longest >= 19) > 0.99
-  # Proportions are kept: a "1" is narrow, a "0" is not.
+  # The aspect ratio is kept: a "1" is narrow, a "0" isn't.
   labels = train[1]
   assert np.median(width[labels == 1]) < 13
   assert np.median(width[labels == 0]) > 14
@@ -144,7 +144,7 @@ def test_off_center_ink_stays_in_the_image():
   box[1, 9, 10] = 1.0
   images = drawing.center_ink(box)
   assert images.sum() == 2.0
-  assert images[0, 8, 8] == 1.0  # As far as the box can move.
+  assert images[0, 8, 8] == 1.0  # The largest possible shift of the box.
   assert images[1, 14, 14] == 1.0
 
 
@@ -154,7 +154,7 @@ def test_a_straight_stroke_is_inked_where_the_pen_went():
   inked = np.flatnonzero(box.max(axis=0) > 0.0)
   assert 2 <= len(inked) <= 8
   assert abs(inked.mean() - 9.5) <= 1.0
-  # From top to bottom, about as wide everywhere as the pen.
+  # From top to bottom, about as wide as the pen everywhere.
   widths = box.sum(axis=1)
   assert widths.min() > 0.5
   assert widths[2:-2].max() / widths[2:-2].min() < 1.6
@@ -210,7 +210,7 @@ def test_sizes_are_kept_apart_in_one_directory(tmp_path):
   small_images, large_images = images(small), images(large)
   assert len(small_images) == 10
   assert len(large_images) == 30
-  # The smaller size in the order in which the larger one stores it.
+  # The smaller size, in the order of the larger one.
   assert small_images == [image for image in large_images if image in set(small_images)]
 
 

@@ -1,4 +1,4 @@
-"""Tests of what watches a command's system calls: a small program, and the order of its own."""
+"""Tests of watching a command's system calls, with a small program and its sequence of calls."""
 
 import sys
 from collections import Counter
@@ -35,7 +35,7 @@ _CALLS = [
   Call("rename", "a1"), Call("unlink", "b2"), Call("mkdir", "sub"), Call("openat", "sub/c"),
   Call("unlinkat", "sub/c"), Call("rmdir", "sub"),
 ]  # fmt: skip
-# What is in the directory before each of them.
+# The content of the directory before each call.
 _CONTENTS = [
   {}, {"a1": ""}, {"a1": "one"}, {"a1": "one"}, {"a1": "onetwo"}, {"b2": "onetwo"}, {},
   {"sub": None}, {"sub": None, "sub/c": ""}, {"sub": None},

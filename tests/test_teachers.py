@@ -1,4 +1,4 @@
-"""Tests of distillation: what a student learns from the networks of finished runs."""
+"""Tests of distillation: a student learns from the networks of finished runs."""
 
 import shutil
 
@@ -74,7 +74,7 @@ def test_teachers_answer_with_the_mean_of_their_softened_probabilities(taught):
 
 
 def test_a_student_comes_nearer_to_its_teachers(taught, tmp_path):
-  """And what is recorded of it beside the loss is the plain cross-entropy."""
+  """The plain cross-entropy is recorded next to the loss."""
   source = datasets.prepare(taught)
   images = splits.read(source, "test").images
   answers = _load(taught)(tf.constant(images)).numpy()

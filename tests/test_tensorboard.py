@@ -1,4 +1,4 @@
-"""Tests of `--summaries=all`: of the event files of whole runs, and of TensorBoard in a browser."""
+"""Tests of `--summaries=all`: event files of whole runs, and TensorBoard in a browser."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ _EVALUATED_STEPS = [30, 60]
 
 
 class _Run(NamedTuple):
-  """A finished run, and what TensorBoard reads of it."""
+  """A finished run, and TensorBoard's view of it."""
 
   config: Config
   workdir: Workdir
@@ -58,7 +58,7 @@ def _train(config: Config) -> _Run:
 
 @pytest.fixture(scope="module")
 def run(prepared, tmp_path_factory) -> _Run:
-  """A run of 60 steps that shows all."""
+  """A run of 60 steps with `--summaries=all`."""
   directory = tmp_path_factory.mktemp("runs")
   config = Config(
     dataset="synthetic_digits/2000_500", data_dir=prepared, validation_examples=500,
@@ -71,7 +71,7 @@ def run(prepared, tmp_path_factory) -> _Run:
 
 @pytest.fixture(scope="module")
 def trained(run) -> Recognizer:
-  """The network of the run, read back."""
+  """The network of the run, restored."""
   return load_recognizer(run.workdir, run.config)
 
 
@@ -174,7 +174,7 @@ def test_the_graph_is_that_of_the_network(run):
   operations = [node.op for node in run.events.graph().node]
   assert operations.count("MatMul") == 2
   assert operations.count("Relu") == 1
-  # Unsorted, its bytes would be others in each process, and two equal runs would differ.
+  # Unsorted, its bytes would differ between processes, and so would two equal runs.
   stored = run.tensors("__run_graph__")[0].item()
   assert stored == run.events.graph().SerializeToString(deterministic=True)
 
@@ -220,7 +220,7 @@ def test_without_summaries_the_run_is_the_same_and_writes_no_event(run, tmp_path
 
 @contextlib.contextmanager
 def _served(logdir: Path, *flags: str):
-  """Starts TensorBoard, and gives its address."""
+  """Starts TensorBoard and yields its address."""
   command = [sys.executable, "-m", "tensorboard.main", f"--logdir={logdir}", *flags]
   process = subprocess.Popen(
     [*command, "--host=127.0.0.1", "--port=0"],
@@ -240,12 +240,12 @@ def _served(logdir: Path, *flags: str):
 
 
 def _asked(address: str, path: str, **query: str):
-  """Returns what TensorBoard answers the script of its page."""
+  """Returns TensorBoard's response to a request of its page."""
   with urllib.request.urlopen(f"{address}data/{path}?{urllib.parse.urlencode(query)}") as answer:
     return json.load(answer)
 
 
-# TensorBoard reads event files by a program of its own, in Rust, and elsewhere in Python.
+# TensorBoard reads event files by a Rust program if possible, otherwise in Python.
 @pytest.mark.parametrize("load_fast", ["true", "false"])
 def test_tensorboard_shows_every_step_once_though_the_clock_was_set_back(
   tmp_path, monkeypatch, load_fast
@@ -290,7 +290,7 @@ def test_a_browser_shows_scalars_pictures_and_settings(run):
     tags = page.get_by_role("combobox", name="Filter tags (regex)")
     accuracy = run.workdir.read_result()["test_accuracy"]
     tags.fill("^accuracy$")
-    # Train, validation and test of both runs are lines of one chart.
+    # One chart has lines for train, validation and test of both runs.
     chart = page.locator("scalar-card").first
     for text in ("relu/tensorboard/train", "relu/tensorboard/validation", f"{accuracy:.4g}"):
       expect(chart).to_contain_text(text)

@@ -1,4 +1,4 @@
-"""Tests of medians, ratios and turns, on numbers made up."""
+"""Tests of medians, ratios and turns, with made-up numbers."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def test_spread():
 
 
 def test_ratios_are_taken_pair_by_pair():
-  # The median of the ratios is not the ratio of the medians, 2.
+  # The median of the ratios isn't the ratio of the medians, 2.
   assert ratios([2.0, 10.0, 6.0], [2.0, 2.0, 3.0]) == [1.0, 5.0, 2.0]
   assert ratios([1.0, 8.0, 6.0], [4.0, 3.0, 2.0]) == [0.25, pytest.approx(8 / 3), 3.0]
   with pytest.raises(ValueError, match="shorter"):

@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 _PICTURES = ("train/examples", "test/predictions", "test/confusion_matrix", "train/curves")
-# What the HParams dashboard reads.
+# The tags of the HParams dashboard.
 _SETTINGS = ("_hparams_/session_start_info", "_hparams_/session_end_info")
 # 1,500 examples in batches of 50.
 _EPOCH_STEPS = 30
@@ -47,13 +47,13 @@ def test_stderr_tells_people_what_happens(trained):
   accuracy = trained.finished.record["test_accuracy"]
   loss = trained.finished.record["test_loss"]
   assert f"\ntest  loss {loss:.4f}  accuracy {accuracy:.4f}\n" in stderr
-  # TensorFlow's notes about the machine would bury it.
+  # TensorFlow's messages about the machine would bury it.
   for noise in ("oneDNN", "cuda", "InitializeLog", "WARNING", "warning:"):
     assert noise not in stderr
 
 
 def test_stderr_holds_a_line_for_each_epoch(trained):
-  # Of the same steps as the lines of metrics.jsonl: a block is as long as an epoch here.
+  # At the same steps as the lines of metrics.jsonl: here, a block is as long as an epoch.
   metrics = commands.read_metrics(trained.workdir)
   trains, validations = (
     [record for record in metrics if record["split"] == split] for split in ("train", "validation")
@@ -113,7 +113,7 @@ def test_the_loss_falls_by_half(trained):
     for split in ("train", "validation")
   }
   assert losses["train"][-1] < losses["train"][0] / 2
-  # Scored for the first time when an epoch is done.
+  # First scored after an epoch.
   assert losses["validation"][-1] < losses["validation"][0] < math.log(10) / 2
 
 
@@ -230,7 +230,7 @@ def _stop(process, workdir, step, number):
 
 @pytest.mark.slow
 def test_a_run_that_was_stopped_again_and_again_ends_with_the_same_bits(prepared, tmp_path):
-  # Blocks of three steps: time enough to be stopped between any two of them.
+  # Blocks of three steps, so that it can be stopped between any two of them.
   flags = (
     *commands.SMALL, f"--data_dir={prepared}", "--steps=700", "--steps_per_loop=3",
     "--checkpoint_every=50", "--evaluate_every=100",

@@ -8,7 +8,7 @@ from mnist_research.live.voting import Vote
 
 
 def _told(answers, *, rate=10, first=None):
-  """The answer that holds after each frame."""
+  """The current answer after each frame."""
   vote = Vote(first)
   return [vote.add(frame / rate, answer) for frame, answer in enumerate(answers)]
 
@@ -23,7 +23,7 @@ def test_single_frames_change_nothing():
 
 def test_a_flickering_scene_has_one_answer():
   generator = np.random.default_rng(0)
-  # One frame in five is misread, as a thin pen's are.
+  # One frame in five is misread, as with a thin pen.
   frames = [1 if generator.random() < 0.8 else int(generator.integers(10)) for _ in range(300)]
   told = _told(frames, rate=30)
   assert sum(first != second for first, second in itertools.pairwise(told)) == 1

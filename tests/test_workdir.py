@@ -1,4 +1,4 @@
-"""Tests of the run's directory: its lock, its metrics and what is written whole."""
+"""Tests of a run's directory: lock, metrics, and atomic files."""
 
 import hashlib
 import io
@@ -35,7 +35,7 @@ def _line(step: int, split: str = "train", **values) -> dict:
 
 
 def _written(path: Path, *records: dict | str) -> Workdir:
-  """A workdir whose metrics.jsonl holds `records`; texts as they are."""
+  """A workdir whose metrics.jsonl has `records`; strings are written verbatim."""
   path.mkdir(exist_ok=True)
   lines = [record if isinstance(record, str) else json.dumps(record) + "\n" for record in records]
   (path / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
@@ -44,7 +44,7 @@ def _written(path: Path, *records: dict | str) -> Workdir:
 
 @pytest.fixture
 def small_files():
-  """A disk that takes no more than ten bytes of a file."""
+  """A disk that accepts only ten bytes of a file."""
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
   yield
@@ -328,7 +328,7 @@ _RECORDS = ("config.cfg", "environment.json", "metrics.jsonl", "result.json")
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-  """A workdir with every record, two lines of metrics in it."""
+  """A workdir with every record and two lines of metrics."""
   path = tmp_path_factory.mktemp("finished")
   workdir = Workdir(path)
   workdir.begin(Config(seed=3), devices=["CPU:0"], step=0)
@@ -365,7 +365,7 @@ def test_a_flipped_bit_in_any_byte_of_a_record_is_told(finished, tmp_path, name)
     except UserError as error:
       assert str(path) in str(error)
       continue
-    # The end of the last line is that of a killed process, and the key of a digest says nothing.
+    # The end of the last line looks like a killed process's; the key of a digest has no meaning.
     if name == "metrics.jsonl":
       assert place == len(whole) - 1
     else:
@@ -411,7 +411,7 @@ def test_the_records_of_former_versions_are_read(tmp_path):
   (tmp_path / "result.json").write_text('{"step": 5, "test_accuracy": 0.9}')
   _read_all(workdir)
   assert workdir.read_result() == {"step": 5, "test_accuracy": 0.9}
-  # A resumed run gets digests everywhere, and appends lines that have them.
+  # A resumed run adds digests everywhere, and appends lines with digests.
   workdir.begin(Config(seed=3), devices=["CPU:0"], step=5)
   workdir.append_metrics(_line(6, loss=1.0))
   (tmp_path / "result.json").unlink()
@@ -483,7 +483,7 @@ def _predictions_file(path: Path, **arrays) -> None:
 
 
 def _with_header(path: Path, shape: tuple[int, ...], kind: str) -> None:
-  """Writes predictions whose labels claim a shape that no memory holds."""
+  """Writes predictions whose labels claim a shape that doesn't fit into memory."""
   header = io.BytesIO()
   described = {"descr": kind, "fortran_order": False, "shape": shape}
   np.lib.format.write_array_header_1_0(header, described)

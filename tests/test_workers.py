@@ -1,4 +1,4 @@
-"""Tests of replicas and workers: the same science, launching, faults, and other numbers of them."""
+"""Tests of replicas and workers: equal results, launching, faults, and changing their number."""
 
 import importlib.util
 import json
@@ -32,12 +32,12 @@ launch_local = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(launch_local)
 
 
-# ---- The same science ----
+# ---- Equal results ----
 
 
 @pytest.fixture(scope="module")
 def devices():
-  """What each case came to on 1, 2 and 4 logical CPUs, by (case, count)."""
+  """The result of each case on 1, 2 and 4 logical CPUs, by (case, count)."""
   told = {}
   for case in replicas.CASES:
     for count in (1, 2, 4):
@@ -49,7 +49,7 @@ def devices():
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-  """What each of two workers said of each case."""
+  """The output of both workers for each case."""
   logs = [tmp_path_factory.mktemp("pair") / f"worker{index}.log" for index in range(2)]
   addresses = [f"127.0.0.1:{port}" for port in launch_local.free_ports(2)]
   command = [sys.executable, replicas.__file__]
@@ -79,7 +79,7 @@ def test_replicas_train_as_one_device_does(devices, case, tolerance, count):
   np.testing.assert_allclose(several["losses"], one["losses"], rtol=tolerance)
   assert np.abs(np.subtract(several["correct"], one["correct"])).sum() <= 2
   np.testing.assert_allclose(several["evaluation"], one["evaluation"], rtol=1e-3)
-  assert several["weights"] != one["weights"]  # Sums in another order: it was no single device.
+  assert several["weights"] != one["weights"]  # Sums differ: several devices.
 
 
 @pytest.mark.parametrize("case", replicas.CASES)
@@ -88,7 +88,7 @@ def test_two_workers_end_with_the_bits_of_two_devices(devices, pair, case):
   for told in workers:
     for name in ("replicas", "losses", "correct", "weights", "evaluation"):
       assert told[name] == mirrored[name], name
-  # Each got the examples, as augmented, of one of the devices.
+  # Each got the augmented examples of one of the devices.
   assert workers[0]["examples"] + workers[1]["examples"] == mirrored["examples"]
   assert len(set(mirrored["examples"])) == 2
 
@@ -105,7 +105,7 @@ def test_the_parts_of_replicas_make_up_the_batch_of_one_device(case, count):
 
 
 def _first_block(config: Config) -> list[list[np.ndarray]]:
-  """Images and labels of each replica in the first three steps."""
+  """The images and labels of each replica in the first three steps."""
   strategy = distribution.create_strategy(config, Workers())
   framework.disable_op_determinism()
   (block,) = input_pipeline.train_blocks(
@@ -136,13 +136,13 @@ class _Job:
     )  # fmt: skip
 
   def worker(self, index: int) -> int:
-    """The process number of a worker."""
+    """The process ID of a worker."""
     launcher = self._process.pid
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     return int(children[index])
 
   def train_to(self, step: int) -> None:
-    """Waits until a step is done."""
+    """Waits until a step is reached."""
     commands.wait_until(lambda: commands.last_step(self.workdir) >= step, self._process)
 
   def send(self, number: signal.Signals, *, worker: int | None = None) -> None:
@@ -150,11 +150,11 @@ class _Job:
     os.kill(self._process.pid if worker is None else self.worker(worker), number)
 
   def finish(self) -> commands.Finished:
-    """Waits until all have ended."""
+    """Waits until all have exited."""
     return commands.finish(self._process)
 
   def log(self) -> str:
-    """What worker 1 wrote."""
+    """The output of worker 1."""
     return (self.logs / "worker1.log").read_text()
 
 
@@ -179,7 +179,7 @@ def test_a_job_ends_with_the_bits_of_two_devices(undisturbed, prepared, tmp_path
   config = config_flags.from_flagfile(tmp_path / "flags")
   train(config.replace(device_count=2, workdir=str(tmp_path / "mirrored")))
   commands.assert_same_run(job.workdir, tmp_path / "mirrored")
-  # The chief saw that nothing became better, and both stopped.
+  # The chief saw no improvement, and both stopped.
   assert 240 <= result["best_step"] + 180 == result["step"] < _STEPS
 
 
@@ -265,7 +265,7 @@ def test_two_workers_train_a_model_of_the_user_s_own(prepared, tmp_path):
 
 
 def _go_back(workdir: Path, step: int) -> None:
-  """Leaves of a finished run what there was after a step."""
+  """Reduces a finished run to its state after a step."""
   (workdir / "result.json").unlink()
   lines = [json.dumps(r) for r in commands.read_metrics(workdir) if r["step"] <= step]
   (workdir / "metrics.jsonl").write_text("\n".join(lines) + "\n")
@@ -274,11 +274,11 @@ def _go_back(workdir: Path, step: int) -> None:
       shutil.rmtree(checkpoint)
 
 
-# ---- What a user gets wrong ----
+# ---- Users' mistakes ----
 
 
 class _Others:
-  """An exchange with a worker that gives another value."""
+  """An exchange with a worker that sends another value."""
 
   def gather(self, numbers: list[int]) -> list[tuple[int, ...]]:
     return [tuple(numbers), tuple(number + 1 for number in numbers)]
@@ -321,7 +321,7 @@ def test_the_launcher_refuses_no_workers(tmp_path):
 
 
 def test_a_worker_that_was_killed_is_named_before_those_that_miss_it():
-  # The chief may notice and end between two looks of the launcher.
+  # The chief may notice and exit between two polls of the launcher.
   chief = subprocess.Popen([sys.executable, "-c", "import sys; sys.exit(2)"])
   killed = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
   killed.kill()

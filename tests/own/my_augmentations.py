@@ -1,21 +1,21 @@
-"""Augmentations of a user's own."""
+"""A user's augmentations."""
 
 import tensorflow as tf
 
 
 def brighten(images, draw, strength=1.0):
-  """Multiplies each image by a number of its own, from 1 to 1 + strength."""
+  """Multiplies each image by its own random factor from 1 to 1 + strength."""
   factor = 1 + strength * draw(1)
   return tf.cast(images, tf.float32) * factor[:, :, None, None]
 
 
 def invert(images, draw):
-  """Makes the negative of some images."""
+  """Inverts some images."""
   return tf.where(draw(1)[:, :, None, None] < 0.5, 255 - images, images)
 
 
 def show_draws(images, draw):
-  """Puts the numbers that are drawn into the first pixels."""
+  """Writes the random numbers into the first pixels."""
   numbers = tf.concat([draw(2), draw(1)], axis=1)
   row = tf.pad(numbers * 255, [[0, 0], [0, images.shape[2] - 3]])
   rest = tf.zeros([tf.shape(images)[0], images.shape[1] - 1, images.shape[2]])

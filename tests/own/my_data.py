@@ -1,4 +1,4 @@
-"""Datasets of a user's own: small pictures in colors, and gray ones that aren't square."""
+"""A user's datasets: small color images, and gray ones that aren't square."""
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -33,7 +33,7 @@ class _Drawn(tfds.core.GeneratorBasedBuilder):
 
 
 class ColoredShapes(_Drawn):
-  """A shape in a color of its own, somewhere on 32 x 32 pixels."""
+  """Colored shapes, each at a random position on 32 x 32 pixels."""
 
   SHAPE = (32, 32, 3)
   NAMES = SHAPES
@@ -95,4 +95,4 @@ class FourChannels(ColoredShapes):
 
 
 def NotABuilder(**_):  # noqa: N802 - it is taken for a class.
-  """Is no class."""
+  """Not a class."""

@@ -1,4 +1,4 @@
-"""A network of a user's own: layers of Keras, with dropout and batch normalization of Keras's."""
+"""A user's network of Keras layers, with dropout and batch normalization."""
 
 import tensorflow as tf
 

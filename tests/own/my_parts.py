@@ -1,4 +1,4 @@
-"""A loss, an optimizer, a schedule and an augmentation of a user's own."""
+"""A user's loss, optimizer, schedule and augmentation."""
 
 import tensorflow as tf
 
@@ -38,6 +38,6 @@ class Halving(tf.keras.optimizers.schedules.LearningRateSchedule):
 
 
 def darken(images, draw, strength=0.5):
-  """Darkens each image by a share of its own."""
+  """Darkens each image by its own random fraction."""
   shares = 1 - strength * draw(1)[:, :, None, None]
   return tf.cast(images, tf.float32) * shares
