@@ -31,7 +31,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "benchmark",
     None,
     ["throughput", "input", "startup", "evaluate", "time_to_accuracy", "memory", "learning_rate"],
-    "what to measure: training in its midst, the input pipeline alone, the time to the first step, "
+    "what to measure: steady training, the input pipeline alone, the time to the first step, "
     "scoring, whole trainings over --num_seeds, memory, or the loss while the learning rate rises, "
     "which is drawn under --workdir",
     flag_values=flag_values,

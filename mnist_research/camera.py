@@ -1,4 +1,4 @@
-"""Reads digits that a camera sees.
+"""Reads digits from a camera or a video file.
 
   python -m mnist_research.camera
   python -m mnist_research.camera --workdir=runs/cnn --source=video.mp4

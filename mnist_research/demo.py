@@ -1,12 +1,12 @@
-"""Reads digits that are drawn, shown to a camera or uploaded, on a page of this machine.
+"""Serves a page that reads digits drawn, shown to a camera or uploaded.
 
   python -m mnist_research.demo
   python -m mnist_research.demo --workdir=runs/cnn --port=8000
   python -m mnist_research.demo --host=192.168.1.7        # share it on that network
 
-Prints one JSON object on stdout when the page is up: url, and the step of the network. Ctrl-C ends
+Prints one JSON object on stdout when the page is up: url, and the step of the network. Ctrl-C stops
 it. At an address other than 127.0.0.1, the url contains a token, and requests without it are
-refused. HTTP isn't encrypted, and without HTTPS browsers don't give the page of another machine
+refused. HTTP isn't encrypted, and without HTTPS browsers don't let the page of another machine use
 the camera.
 """
 

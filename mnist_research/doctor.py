@@ -1,4 +1,4 @@
-"""Checks whether training can run on this machine, and says how to fix what keeps it from running.
+"""Checks whether training can run on this machine, and how to fix what prevents it.
 
   python -m mnist_research.doctor --flagfile=configs/dense.cfg
   python -m mnist_research.doctor --device=gpu --data_dir=DIR

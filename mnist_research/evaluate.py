@@ -10,11 +10,11 @@ is one JSON object: dataset, split, num_examples, loss, accuracy, accuracy_per_c
 calibration_error, the step of the network, and the steps and temperatures of all. For a network
 trained with --outliers it has `refused`, the share of the examples that were rejected as no digit;
 with --outliers=DATASET also `outliers`, the share of the test split of that dataset. With
---corruptions it has `corruptions`, the errors on the same examples when they are corrupted: for the
-test split in the fifteen ways of MNIST-C, for others in ten other ways, so that a choice can't
-leak. --corruptions=raw passes the corrupted images to the network, --corruptions=prepared prepares
-them first as users' pictures are, which takes minutes. The workdir keeps those of the test split
-for its report.
+--corruptions it has `corruptions`, the errors on corrupted copies of the examples: the fifteen
+corruptions of MNIST-C for the test split, ten others for the other splits, so that the test
+corruptions don't influence choices. --corruptions=raw passes the corrupted images to the network;
+--corruptions=prepared first prepares them like users' pictures, which takes minutes. The workdir
+keeps the results on the test split for its report.
 """
 
 import math
@@ -52,18 +52,18 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "network trained with --outliers rejects", flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_enum(
-    "corruptions", None, ["raw", "prepared"], "also score the examples under corruptions: raw, "
-    "or prepared as users' pictures are", flag_values=flag_values,
+    "corruptions", None, ["raw", "prepared"], "also score corrupted copies of the examples: raw, "
+    "or prepared like users' pictures", flag_values=flag_values,
   )  # fmt: skip
   command_line.define_paths(
     "ensemble", "more workdirs: the mean of all their probabilities is scored", flag_values
   )
   flags.DEFINE_integer(
-    "test_time_augmentation", 0, "augmented copies of each image, to average the answers",
+    "test_time_augmentation", 0, "augmented copies of each image over which to average",
     lower_bound=0, flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_float(
-    "temperature", 1.0, "divides the logits: above 1, less confident; 0: fitted on validation",
+    "temperature", 1.0, "divisor of the logits: above 1, less confident; 0: fit on validation",
     lower_bound=0.0, flag_values=flag_values,
   )  # fmt: skip
 

@@ -37,22 +37,22 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: where the report goes, and where the test examples are."""
   config_flags.define(flag_values, ["data_dir"])
   command_line.define_path(
-    "output", "", "directory for the report; empty: report/ in DIR, or here where there are "
-    "several", flag_values,
+    "output", "", "directory of the report; empty: report/ in DIR, or in the current directory if "
+    "there are several DIRs", flag_values,
   )  # fmt: skip
   flags.DEFINE_string(
-    "reference", "", "the config that the others are tested against: its settings as the table "
-    "names them, or the workdir of one of its runs; empty: the first row, and p values are "
-    "adjusted for all pairs", flag_values=flag_values,
+    "reference", "", "config with which to compare the others: its settings as in the table, or "
+    "the workdir of one of its runs; empty: the first row, with p-values adjusted for all pairs",
+    flag_values=flag_values,
   )  # fmt: skip
 
   flags.DEFINE_bool(
-    "pictures", False, "of several runs, draw what all get wrong together, which takes the dataset "
-    "and some seconds", flag_values=flag_values,
+    "pictures", False, "draw the joint errors of several runs, which needs the dataset and some "
+    "seconds", flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_bool(
-    "tensorboard", False, "of several runs, write tensorboard/ beside the page: the runs by their "
-    "names, and the mean and band of each config over its seeds", flag_values=flag_values,
+    "tensorboard", False, "write tensorboard/ next to the page of several runs: all runs, and the "
+    "mean and band of each config over its seeds", flag_values=flag_values,
   )  # fmt: skip
 
 

@@ -31,10 +31,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: all settings, and how they are tried."""
   config_flags.define(flag_values)
   flags.DEFINE_string(
-    "sweep", "", "settings and their values, every combination of which is trained: "
+    "sweep", "", "settings and their values; every combination is trained: "
     "activation=relu,gelu;hidden_units=64|128,64;seed=0..4", flag_values=flag_values)  # fmt: skip
   flags.DEFINE_string(
-    "search", "", "settings and their ranges or values, in which to search: "
+    "search", "", "settings and their ranges or values to search: "
     "learning_rate=log(1e-4,1e-2);dropout_rate=linear(0,0.5);activation=relu,gelu",
     flag_values=flag_values)  # fmt: skip
   flags.DEFINE_integer(

@@ -79,7 +79,7 @@ def test_help_has_a_commands_own_flags_first_and_the_settings_by_subject():
   ]  # fmt: skip
   words = " ".join(text.split())
   assert "--batch_size=N examples per step, over all replicas (default: 32)" in words
-  assert "--padding=TEXT cnn: of the convolutions; one of valid, same (default: valid)" in words
+  assert "--padding=TEXT cnn: padding of the convolutions; one of valid, same (default:" in words
 
 
 def test_the_version_is_told():

@@ -42,7 +42,7 @@ class _Settings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig(_Settings):
-  """Which examples are trained on, and where they come from."""
+  """The training examples and their source."""
 
   dataset: str = setting(
     "mnist",
@@ -77,7 +77,7 @@ class DataConfig(_Settings):
   )
   outliers: str = setting(
     "",
-    "TFDS dataset of images that show none of the classes, trained on beside --dataset so that the "
+    "TFDS dataset of images of none of the classes, added to the training examples so that the "
     "network learns to reject them: non_digits, which this package generates; empty: none",
     is_dataset=True,
   )
@@ -85,7 +85,7 @@ class DataConfig(_Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentationConfig(_Settings):
-  """How training examples are changed, differently every time."""
+  """Random changes to training examples."""
 
   augment: tuple[str, ...] = setting(
     (),
@@ -109,7 +109,7 @@ class AugmentationConfig(_Settings):
     "`blur` and `noise` changes", at_least=0, at_most=1,
   )  # fmt: skip
   erasing_probability: float = setting(
-    0.5, "share of the images from which `erasing` takes a rectangle", at_least=0, at_most=1
+    0.5, "share of the images in which `erasing` blanks a rectangle", at_least=0, at_most=1
   )
   mixing_alpha: float = setting(
     1.0, "mixup and cutmix draw their shares from Beta(alpha, alpha)", more_than=0
@@ -144,7 +144,7 @@ class ModelConfig(_Settings):
   pool_sizes: tuple[int, ...] = setting(
     (2, 2), "cnn: side of the max pooling after each convolution; 1: none", at_least=1
   )
-  padding: str = setting("valid", "cnn: of the convolutions", choices=("valid", "same"))
+  padding: str = setting("valid", "cnn: padding of the convolutions", choices=("valid", "same"))
   global_pooling: bool = setting(False, "cnn: average each map before the hidden layers")
   whitening: bool = setting(
     False,
@@ -158,18 +158,18 @@ class ModelConfig(_Settings):
   activation: str = setting("relu", "activation of the hidden layers", choices=ACTIVATIONS)
   dropout_rate: float = setting(
     0.0,
-    "share of the inputs of each layer after the first dropped in training; of the maps of a cnn, "
-    "those that its hidden layers see",
+    "share of the inputs that training drops in each layer after the first; in a cnn, before the "
+    "hidden layers and the logits",
     at_least=0,
     below=1,
   )
   input_dropout_rate: float = setting(
-    0.0, "share of the pixels dropped in training", at_least=0, below=1
+    0.0, "share of the pixels that training drops", at_least=0, below=1
   )
   noise: float = setting(
     0.0,
-    "standard deviation of the normal noise added in training to the pixels, which go from 0 to 1, "
-    "and before the activations of the dense layers",
+    "standard deviation of the normal noise that training adds to the pixels (0 to 1) and before "
+    "the activations of the dense layers",
     at_least=0,
   )
 
@@ -196,7 +196,7 @@ class ModelConfig(_Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizationConfig(_Settings):
-  """What is minimized, how, and for how long."""
+  """The loss, the optimizer, and the length of training."""
 
   loss: str = setting(
     LOSSES[0],
@@ -209,14 +209,14 @@ class OptimizationConfig(_Settings):
     0.0, "share of the target spread evenly over all classes", at_least=0, below=1
   )
   teacher: tuple[str, ...] = setting(
-    (), "workdirs of finished runs, runs/a,runs/b: the mean of their probabilities on each image "
-    "that is trained on is a target beside its label; empty: none", is_pinned=True,
+    (), "workdirs of finished runs to distill, runs/a,runs/b: the mean of their probabilities on "
+    "each training image is a second target, next to its label; empty: none", is_pinned=True,
   )  # fmt: skip
   distillation_weight: float = setting(
     0.9, "weight of the teachers' target; the rest is the label's", more_than=0, at_most=1
   )
   distillation_temperature: float = setting(
-    2.0, "temperature that divides the logits of teachers and student for that target", more_than=0
+    2.0, "temperature: divides the logits of teachers and student for that target", more_than=0
   )
   optimizer: str = setting(
     "adam",
@@ -239,8 +239,8 @@ class OptimizationConfig(_Settings):
   )
   warmup_steps: int = setting(
     0,
-    "steps over which the learning rate rises linearly, that of one_cycle too; 0: none, for "
-    "one_cycle 30% of the run. A schedule of Keras or your own is multiplied by the rise",
+    "steps over which the learning rate rises linearly; 0: none, or 30% of the run for one_cycle. "
+    "A Keras schedule or your own is multiplied by the rise",
     at_least=0,
   )
   weight_decay: float = setting(
@@ -249,7 +249,7 @@ class OptimizationConfig(_Settings):
   clip_norm: float = setting(0.0, "largest norm of the gradient of all weights; 0: any", at_least=0)
   ema_decay: float = setting(
     0.0,
-    "decay of the exponential moving average of the weights that is evaluated; 0: none",
+    "decay of the exponential moving average of the weights, which is then evaluated; 0: none",
     at_least=0,
     below=1,
   )
@@ -278,10 +278,10 @@ class OptimizationConfig(_Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig(_Settings):
-  """The course of a run, and what it writes."""
+  """The course of a run and its output."""
 
   steps_per_loop: int = setting(
-    0, "steps per compiled block; 0: as many as take about a second, or fewer", at_least=0
+    0, "steps per compiled block; 0: at most about one second of steps", at_least=0
   )
   evaluate_every: int = setting(
     0, "steps between scorings of the validation examples; 0: an epoch", at_least=0
@@ -289,7 +289,7 @@ class RunConfig(_Settings):
   checkpoint_every: int = setting(0, "steps between checkpoints; 0: an epoch", at_least=0)
   select: str = setting(
     "last",
-    "weights that are tested and used: the last, or the best on the validation examples",
+    "weights to test and use: the last, or the best on the validation examples",
     choices=("last", "best"),
   )
   early_stopping: int = setting(
@@ -299,8 +299,8 @@ class RunConfig(_Settings):
   )
   score_test: bool = setting(
     True,
-    "score the test split, once, after the last step; without it the run leaves validation figures "
-    "alone, to choose by",
+    "score the test split once, after the last step; turn it off while you compare settings on the "
+    "validation examples",
     may_change=True,
   )
   seed: int = setting(
@@ -312,21 +312,21 @@ class RunConfig(_Settings):
   deterministic: bool = setting(False, "the same bits in every run on the same machine")
   summaries: str = setting(
     "basic",
-    "what is written for TensorBoard: none, basic: metrics, settings, pictures, or all: "
-    "histograms, curves, graph and embedding too",
+    "output for TensorBoard; basic: metrics, settings, pictures; all: also histograms, curves, "
+    "graph and embedding",
     choices=("none", "basic", "all"),
     may_change=True,
   )
   profile_steps: int = setting(
     0,
-    "steps, after the first block, that TensorFlow's profiler traces, in whole blocks; 0: none",
+    "steps that TensorFlow's profiler traces after the first block, in whole blocks; 0: none",
     at_least=0,
     may_change=True,
   )
   workdir: str = setting(
     "",
-    "directory of the run; empty: to train, a name under runs/ made from the settings; to use, "
-    "the network that comes with the package",
+    "directory of the run; empty: for training, a name under runs/ made from the settings; "
+    "otherwise, the network that comes with the package",
     may_change=True,
     is_path=True,
   )
@@ -353,7 +353,7 @@ class DeviceConfig(_Settings):
   )
   device_count: int = setting(
     0,
-    "devices to use; on a CPU that many logical ones; 0: all GPUs, or one CPU",
+    "number of devices, logical ones on a CPU; 0: all GPUs, or one CPU",
     at_least=0,
     may_change=True,
   )

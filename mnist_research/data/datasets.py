@@ -34,7 +34,7 @@ _BUILDER_ERRORS = (
   OSError, json_format.ParseError,
 )  # fmt: skip
 
-# The datasets that this package generates, each in a package of its own.
+# The datasets that this package generates, each in its own package.
 _DRAWN = ("synthetic_digits", "non_digits")
 
 # Height, width, channels.

@@ -47,7 +47,7 @@ def example_indices(positions: tf.Tensor, *, num_examples: int, seed: int) -> tf
 def _shuffle_keys(epochs: tf.Tensor, seed: int) -> tf.Tensor:
   """Returns the key of each epoch's permutation, three numbers, uint64 [N, 3].
 
-  `tf.random.experimental.index_shuffle` would take the seed and the epoch as they are. Its cipher
+  `tf.random.experimental.index_shuffle` would use the seed and the epoch directly. Its cipher
   uses only the low bits of each number, eight for 60,000 examples, so seeds 0 and 256 would share
   an order, as would epochs 0 and 256. Here every bit depends on both.
   """
@@ -111,7 +111,7 @@ def train_blocks(
     first_steps: the step of each block's first batch.
     steps_per_block: batches per block; the shape is constant, so that the steps compile once.
     strategy: its replicas get parts of each batch, in their order.
-    num_classes: length of the targets that mixed examples have in place of labels.
+    num_classes: length of the targets that replace the labels of mixed examples.
   """
   slices = distribution.replica_slices(strategy, config.optimization.batch_size)
   gather = _create_gather(split, config, slices, steps_per_block, num_classes)

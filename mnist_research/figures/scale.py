@@ -153,5 +153,5 @@ def _set_value_ticks(axes: Axes, chart: Chart) -> None:
 
 
 def _short(value: float) -> str:
-  """Writes 60000 as 60k, and smaller numbers as they are."""
+  """Writes 60000 as 60k, and smaller numbers unchanged."""
   return f"{value / 1000:g}k" if value >= 10_000 else f"{value:g}"

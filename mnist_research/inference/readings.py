@@ -135,7 +135,7 @@ def _log_odds(reading: Reading) -> float:
 
 
 def _read_all(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[Reading]:
-  """Reads each digit as it is."""
+  """Reads each digit without cutting it."""
   seen = np.stack([each.image for each in prepared])
   answers = recognizer.answer(seen.reshape(-1, *recognizer.image_shape))
   scores = [None] * len(seen) if answers.class_scores is None else answers.class_scores.tolist()

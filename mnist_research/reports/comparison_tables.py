@@ -12,7 +12,7 @@ from mnist_research.reports.tables import Table, write_csv
 def comparison_table(compared: Comparison) -> Table:
   """Returns the table of the configs, from best to worst."""
   rows = compared.rows
-  # A config without a folder of its own is named by its settings.
+  # A config without its own folder is named by its settings.
   settings = list(rows[0].group.settings) if rows[0].group.folder else []
   validated, scored = any(row.validation for row in rows), any(row.test for row in rows)
   judged = [row.test if compared.judged == "test" else row.validation for row in rows]

@@ -35,7 +35,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def without_passwords(text: str) -> str:
-  """Returns a text with *** in place of passwords in addresses."""
+  """Returns a text with *** instead of passwords in URLs."""
   return _PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 

@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, each on its own cores, without an import for each.
+"""Trainings in separate processes, each on its own cores, without an import for each.
 
 A server process imports TensorFlow once and forks a process for every training, before TensorFlow
 has made a thread or a device: what it makes does not survive a fork. A training that crashes, leaks
@@ -55,7 +55,7 @@ class Finished(NamedTuple):
 
 
 class Pruned(NamedTuple):
-  """The training ended as it was told to in an answer."""
+  """The training was pruned: the answer to its accuracy was to stop."""
 
 
 class Stopped(NamedTuple):
@@ -90,7 +90,7 @@ class _EndedEarly(Exception):  # noqa: N818 - no error: it was asked for.
 
 
 class Training:
-  """A training in a process of its own."""
+  """A training in a separate process."""
 
   def __init__(self, config: Config, *, cores: Sequence[int], log: Path):
     """Starts it.
@@ -154,7 +154,7 @@ def start_server(log: Path) -> None:
 
 
 def prepare(config: Config, log: Path) -> str:
-  """Prepares the dataset of `config` in a process of its own, and reads it once.
+  """Prepares the dataset of `config` in a separate process, and reads it once.
 
   Returns:
     The name of the dataset that is there: that of `fallback_dataset` where the other is not.
