@@ -97,7 +97,7 @@ def describe(settings: Config, result: dict[str, Any] | None, step: int) -> str:
     split = "test" if "test_accuracy" in result else "validation"
     share = f"{result[f'{split}_accuracy']:.2%}"
     trained = (
-      f"right on {share} of the {split} examples of {own_data.short_name(result['dataset'])}"
+      f"correct on {share} of the {split} examples of {own_data.short_name(result['dataset'])}"
     )
   return f"Read by a network ({settings.model.model}, {trained})."
 

@@ -41,12 +41,12 @@ _REBOUND = "rebound.example"
     ({"test_accuracy": 0.98}, "trained for 1,200 steps on mnist"),
     (
       {"dataset": "mnist", "test_accuracy": 0.98, "validation_accuracy": 0.9},
-      "right on 98.00% of the test examples of mnist",
+      "correct on 98.00% of the test examples of mnist",
     ),
     # After --score_test=false.
     (
       {"dataset": "mnist", "validation_accuracy": 0.975},
-      "right on 97.50% of the validation examples of mnist",
+      "correct on 97.50% of the validation examples of mnist",
     ),
   ],
 )
