@@ -8,6 +8,7 @@ DIR is where TFDS has prepared MNIST (its default: ~/tensorflow_datasets). Compa
 - dense_512: the same network with batches of 512, against PyTorch and JAX;
 - large: 2500-2000-1500-1000-500 units, batches of 512, bfloat16, against its bare matrix products;
 - cnn: `configs/small_cnn.cfg` in bfloat16, against Keras's `fit` and PyTorch;
+- fast: whole trainings of `configs/fast.cfg`, against its recipe in PyTorch;
 - accuracy: `configs/fast.cfg` over `--num_seeds` seeds: seconds of training, and test accuracy;
 - command: the whole `train --flagfile=configs/dense.cfg`, against the tutorials' Keras script;
 - summaries: the same with `--summaries=basic` and `all`, against `none`.
@@ -45,6 +46,7 @@ SCRIPTS = Path(__file__).resolve().parent
 CONFIGS = SCRIPTS.parent / "configs"
 # The peers hold out nothing.
 DENSE = [f"--flagfile={CONFIGS / 'dense.cfg'}", "--validation_examples=0"]
+FAST = [f"--flagfile={CONFIGS / 'fast.cfg'}"]
 CNN = [f"--flagfile={CONFIGS / 'small_cnn.cfg'}", "--precision=bfloat16"]
 LARGE = ["--hidden_units=2500,2000,1500,1000,500", "--batch_size=512", "--precision=bfloat16"]
 LARGE += ["--validation_examples=0"]
@@ -113,6 +115,14 @@ WORKS = {
       Peer("PyTorch, compiled network, float32", "torch_loop", ["--step=model"]),
       # Its default compiles with XLA, which is slow for convolutions on a CPU.
       Peer("Keras fit, float32", "keras_fit"),
+    ],
+  ),
+  "fast": Work(
+    FAST,
+    [],
+    [
+      Peer("PyTorch, compiled network, bfloat16", "torch_fast"),
+      Peer("PyTorch, eager, bfloat16", "torch_fast", ["--step=eager"]),
     ],
   ),
 }
