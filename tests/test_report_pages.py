@@ -34,7 +34,7 @@ class _Page(html.parser.HTMLParser):
 
   def handle_starttag(self, tag, attributes):
     values = dict(attributes)
-    if tag not in ("meta", "img"):
+    if tag not in ("meta", "img", "wbr"):
       self.open.append(tag)
     if tag == "tr":
       self.rows.append([])

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from mnist_research.runtime.files import write_atomically
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-?(inf|nan)")
+# Where a narrow page may break names such as learning_rate=0.003.
+_BREAKS = re.compile(r"([=_,/])(?=\S)")
 
 
 class Table(NamedTuple):
@@ -71,6 +73,8 @@ class Table(NamedTuple):
   def _cell(self, tag: str, column: int, text: str) -> str:
     kind = "" if self._is_text(column) else ' class="number"'
     shown, target = html.escape(text), self.links.get(text) if column == 0 else None
+    if self._is_text(column):
+      shown = _BREAKS.sub(r"\1<wbr>", shown)
     if target:
       shown = f'<a href="{html.escape(target)}">{shown}</a>'
     return f"<{tag}{kind}>{shown}</{tag[:2]}>"
