@@ -50,9 +50,9 @@ def test_ratios_are_those_of_the_turns(capfd):
     "dense",
     {
       "ours": _peer("ours", 100.0, 300.0, 80.0),
-      "slow": _peer("slow", 50.0, 30.0, 20.0),
+      "slow": _peer("slow", 50.0, 150.0, 32.0),
       "absent": [sys.executable, "-c", _ABSENT],
-      "fast": _peer("fast", 400.0, 200.0, 160.0),
+      "fast": _peer("fast", 400.0, 1000.0, 320.0),
     },
     rounds=3,
   )
@@ -60,17 +60,24 @@ def test_ratios_are_those_of_the_turns(capfd):
   assert turns == ["ours", "slow", "fast", "slow", "fast", "ours", "fast", "ours", "slow"]
   by_peer = {row.against: row for row in rows}
   assert by_peer["slow"].record == {
-    "ratios": [2.0, 10.0, 4.0],
-    "ratio": 4.0,
+    "ratios": [2.0, 2.0, 2.5],
+    "ratio": 2.0,
     "ratio_lowest": 2.0,
-    "ratio_highest": 10.0,
+    "ratio_highest": 2.5,
     "examples_per_second": 100.0,
-    "peer_examples_per_second": 30.0,
+    "peer_examples_per_second": 50.0,
   }
-  assert by_peer["slow"].text == "4.00 (2.00 to 10.00) times the speed"
-  assert by_peer["fast"].record["ratios"] == [0.25, 1.5, 0.5]
+  assert by_peer["slow"].text == "2.00 (2.00 to 2.50) times the speed"
+  assert by_peer["fast"].record["ratios"] == [0.25, 0.3, 0.25]
   assert by_peer["absent"].text == "skipped: pip install torch==2.13.0"
   assert by_peer["absent"].record == {"skipped": "pip install torch==2.13.0"}
+
+
+def test_a_wide_spread_is_measured_again_and_said():
+  commands = {"ours": _peer("ours", 1.0, 1.0, 1.0, 1.0), "peer": _peer("peer", 1.0, 2.0, 2.0, 2.0)}
+  (row,) = programs.compare_commands("dense", commands, rounds=2)
+  assert row.record["ratios"] == [1.0, 0.5, 0.5, 0.5]
+  assert row.text == ("0.50 (0.50 to 1.00) times the speed; not settled: the spread is above 30%")
 
 
 def test_a_peer_that_fails_ends_the_comparison():
@@ -93,7 +100,7 @@ def test_seconds_over_seconds():
   row = ratio_row("command", rounds, "seconds", "tutorial_seconds", "the tutorial")
   assert row.record["ratios"] == [0.25, 0.75]
   assert row.record["ratio"] == 0.5
-  assert row.text == "0.50 (0.25 to 0.75) of its time"
+  assert row.text == "0.50 (0.25 to 0.75) of its time; not settled: the spread is above 30%"
 
 
 def _turns_of(script, *flags):

@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from comparison.rows import Row
-from mnist_research.benchmarks.report import write_ratio
+from comparison.rows import Row, is_wide, ratio_text
 from mnist_research.benchmarks.timing import ratios, spread, take_turns
 
 # Threads of a library whose turn has ended keep polling for work.
@@ -23,6 +22,8 @@ def compare_commands(work: str, commands: Mapping[str, list[str]], rounds: int) 
     work: the name of the work.
     commands: the command line of each, by its name; see `peers/turns.py`.
     rounds: turns of each.
+
+  Where a ratio's spread is wide, all take as many turns again.
 
   Returns:
     For each but the first, the ratios of the first's examples per second to its own.
@@ -38,7 +39,10 @@ def compare_commands(work: str, commands: Mapping[str, list[str]], rounds: int) 
       else:
         contestants[name] = program.turns()
     turns = take_turns(contestants, rounds)
-  ours, *others = contestants
+    ours, *others = contestants
+    if any(is_wide(ratios(turns[ours], turns[name])) for name in others):
+      for name, more in take_turns(contestants, rounds).items():
+        turns[name] += more
   for name in others:
     pairs = ratios(turns[ours], turns[name])
     record = {
@@ -47,7 +51,7 @@ def compare_commands(work: str, commands: Mapping[str, list[str]], rounds: int) 
       "examples_per_second": spread(turns[ours]).median,
       "peer_examples_per_second": spread(turns[name]).median,
     }
-    rows.append(Row(work, name, f"{spread(pairs).text(write_ratio)} times the speed", record))
+    rows.append(Row(work, name, ratio_text(pairs, "times the speed"), record))
   return rows
 
 

@@ -1,9 +1,13 @@
 """The table of a comparison: its rows, and ratios of quantities."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mnist_research.benchmarks.report import write_ratio
 from mnist_research.benchmarks.timing import ratios, spread
+
+# Of the median, between the lowest and the highest: beyond it the machine was too noisy.
+_WIDE = 0.3
 
 
 class Row(NamedTuple):
@@ -22,6 +26,18 @@ class Row(NamedTuple):
   record: dict[str, Any]
 
 
+def is_wide(values: Sequence[float]) -> bool:
+  """Whether values spread over more than 30% of their median."""
+  found = spread(values)
+  return found.highest - found.lowest > _WIDE * found.median
+
+
+def ratio_text(pairs: Sequence[float], what: str) -> str:
+  """Returns a line about ratios, for people, which says if they aren't settled."""
+  text = f"{spread(pairs).text(write_ratio)} {what}"
+  return f"{text}; not settled: the spread is above 30%" if is_wide(pairs) else text
+
+
 def ratio_row(
   work: str, rounds: list[dict[str, float]], ours: str, theirs: str, against: str
 ) -> Row:
@@ -29,6 +45,6 @@ def ratio_row(
   pairs = ratios([r[ours] for r in rounds], [r[theirs] for r in rounds])
   medians = {key: spread([r[key] for r in rounds]).median for key in (ours, theirs)}
   what = "times the speed" if ours == "examples_per_second" else "of its time"
-  text = f"{spread(pairs).text(write_ratio)} {what}"
+  text = ratio_text(pairs, what)
   record = {"ratios": pairs, **spread(pairs).record("ratio"), **medians}
   return Row(work, against, text, record)
