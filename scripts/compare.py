@@ -260,7 +260,9 @@ def measure_command(arguments: flags.FlagValues, arrays: dict[str, Path]) -> lis
       "command", rounds, "examples_per_second", "tutorial_examples_per_second", "tutorial, training"
     ),
     ratio_row("command", rounds, "seconds", "tutorial_seconds", "tutorial, start to exit"),
-    ratio_row("command", rounds, "seconds", "limit_seconds", "import tensorflow, and its steps alone"),
+    ratio_row(
+      "command", rounds, "seconds", "limit_seconds", "import tensorflow, and its steps alone"
+    ),
     ratio_row(
       "command", rounds, "first_step_seconds", "import_seconds", "import tensorflow, to first step"
     ),
