@@ -18,7 +18,7 @@ _SPEC.loader.exec_module(answer_times)
 
 
 @pytest.mark.parametrize("scene", answer_times.SCENES)
-def test_a_frame_of_each_scene_shows_a_digit_and_its_paper(scene):
+def test_each_scene_renders_a_digit_on_paper(scene):
   for file in itertools.islice(answer_times.draw_frames(scene), 6):
     frame = images.read(file)
     assert frame.shape == (480, 640)

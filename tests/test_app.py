@@ -20,7 +20,7 @@ def trained(prepared, tmp_path_factory):
 
 
 @pytest.fixture
-def nobody_reads():
+def closed_pipe():
   """The write end of a pipe whose reader has closed."""
   reader, writer = os.pipe()
   os.close(reader)
@@ -50,7 +50,7 @@ _OWN = {
 
 @pytest.mark.parametrize("module", _COMMANDS)
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_is_on_stdout_and_no_failure(module, flag):
+def test_help_goes_to_stdout_and_exits_0(module, flag):
   finished = commands.run("--batch_size=x", flag, module=module)
   assert finished.returncode == 0
   assert finished.stderr == ""
@@ -64,13 +64,13 @@ def test_help_is_on_stdout_and_no_failure(module, flag):
 
 
 @pytest.mark.parametrize("columns", [40, 60, 100])
-def test_help_fits_the_terminal(columns):
+def test_help_fits_terminal_width(columns):
   finished = commands.run("--help", module="report", environment={"COLUMNS": str(columns)})
   shown = [line for line in finished.stdout.splitlines() if not line.startswith("  python")]
   assert max(map(len, shown)) <= columns
 
 
-def test_help_has_a_commands_own_flags_first_and_the_settings_by_subject():
+def test_help_lists_own_flags_first_then_settings_by_subject():
   text = commands.run("--help", module="sweep").stdout
   titles = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
   assert titles == [
@@ -82,12 +82,12 @@ def test_help_has_a_commands_own_flags_first_and_the_settings_by_subject():
   assert "--padding=TEXT cnn: padding of the convolutions; one of valid, same (default:" in words
 
 
-def test_the_version_is_told():
+def test_version_flag_prints_version():
   finished = commands.run("--version", module="train")
   assert (finished.returncode, finished.stdout, finished.stderr) == (0, "0.1.0\n", "")
 
 
-def test_the_package_lists_its_commands():
+def test_running_the_package_lists_commands():
   program = "import runpy, sys; sys.argv = ['x', *{}]; runpy.run_module('mnist_research', "
   program += "run_name='__main__')"
   finished = commands.run_python(program.format([]))
@@ -99,7 +99,7 @@ def test_the_package_lists_its_commands():
   )
 
 
-def test_modules_are_loaded_again_beside_flags_of_the_same_names():
+def test_modules_reload_next_to_flags_with_the_same_names():
   finished = commands.run_python("""
 import importlib, json
 from absl import flags
@@ -113,7 +113,7 @@ print(json.dumps([config.Config(seed=3).run.seed, flags.FLAGS["model"].value]))
   assert finished.record == [3, "mine"]
 
 
-def test_importing_commands_touches_no_global_flag():
+def test_importing_commands_defines_no_global_flags():
   modules = ", ".join(f"mnist_research.{module}" for module in _COMMANDS)
   finished = commands.run_python(
     f"from absl import flags; before = set(flags.FLAGS); import {modules}\n"
@@ -124,8 +124,8 @@ def test_importing_commands_touches_no_global_flag():
 
 @pytest.mark.parametrize("module", _COMMANDS)
 @pytest.mark.parametrize("flag", ["--help", "--nope"])
-def test_a_reader_of_help_that_left_gets_no_complaint(module, flag, nobody_reads):
-  finished = commands.run(flag, module=module, stdout=nobody_reads)
+def test_help_into_closed_pipe_is_silent(module, flag, closed_pipe):
+  finished = commands.run(flag, module=module, stdout=closed_pipe)
   if flag == "--help":
     assert finished.returncode == _BROKEN_PIPE
     assert finished.stderr == ""
@@ -133,15 +133,15 @@ def test_a_reader_of_help_that_left_gets_no_complaint(module, flag, nobody_reads
     assert finished.error.startswith("error: unknown flag --nope")
 
 
-def test_a_reader_of_results_that_left_gets_no_complaint(trained, nobody_reads):
+def test_results_into_closed_pipe_are_silent(trained, closed_pipe):
   finished = commands.run(
-    f"--workdir={trained.workdir}", "--index=3", module="predict", stdout=nobody_reads
+    f"--workdir={trained.workdir}", "--index=3", module="predict", stdout=closed_pipe
   )
   assert finished.returncode == _BROKEN_PIPE
   assert finished.stderr == ""
 
 
-def test_results_that_find_no_room_are_an_error():
+def test_full_disk_on_stdout_is_an_error():
   with open("/dev/full", "w") as full:
     finished = _run_main("app.print_json({'loss': 0.5})", stdout=full)
   assert finished.error == "error: the output: No space left on device; fix that and run again"
@@ -161,7 +161,7 @@ def test_results_that_find_no_room_are_an_error():
      "error: disk: No space left on device; fix that and run again\n"),
   ],
 )  # fmt: skip
-def test_each_end_has_its_exit_code(body, returncode, stderr):
+def test_exit_codes(body, returncode, stderr):
   finished = _run_main(body)
   assert (finished.returncode, finished.stdout, finished.stderr) == (returncode, "", stderr)
 
@@ -169,7 +169,7 @@ def test_each_end_has_its_exit_code(body, returncode, stderr):
 @pytest.mark.parametrize(
   "body", ["1 / 0", "{}['absent']", "raise OSError(errno.ENOTCONN, 'Not connected')"]
 )
-def test_a_defect_shows_its_traceback_and_ends_with_1(body):
+def test_bug_prints_traceback_and_exits_1(body):
   finished = _run_main(body)
   assert finished.returncode == 1
   assert finished.stdout == ""
@@ -187,7 +187,7 @@ def _fake_tensorflow(directory, body):
   )
 
 
-def test_the_last_words_of_a_tensorflow_that_dies_are_shown(tmp_path):
+def test_crash_on_tensorflow_import_shows_its_output(tmp_path):
   _fake_tensorflow(tmp_path, "os.write(2, b'I0000 noise\\nF0000 no such flag\\n'); os.abort()")
   path = f"{tmp_path}{os.pathsep}{commands.REPOSITORY}"
   finished = _run_main("app.load_tensorflow()", path=path)
@@ -195,7 +195,7 @@ def test_the_last_words_of_a_tensorflow_that_dies_are_shown(tmp_path):
   assert finished.stderr.splitlines()[0] == "F0000 no such flag"
 
 
-def test_a_tensorflow_that_does_not_load_is_one_line(tmp_path):
+def test_tensorflow_import_failure_is_one_line(tmp_path):
   _fake_tensorflow(tmp_path, "raise ImportError('failed to map segment')")
   path = f"{tmp_path}{os.pathsep}{commands.REPOSITORY}"
   assert _run_main("app.load_tensorflow()", path=path).error == (
@@ -204,7 +204,7 @@ def test_a_tensorflow_that_does_not_load_is_one_line(tmp_path):
   )
 
 
-def test_notes_of_tensorflow_are_dropped_and_all_else_it_says_is_shown(tmp_path):
+def test_only_informational_tensorflow_output_is_dropped(tmp_path):
   lines = (
     "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
     "I0000 00:00:1784801153.118107 4711 port.cc:153] oneDNN custom operations are on.",
@@ -220,7 +220,7 @@ def test_notes_of_tensorflow_are_dropped_and_all_else_it_says_is_shown(tmp_path)
   assert finished.stderr.splitlines() == [*lines[3:]]
 
 
-def test_a_bad_flag_is_answered_before_tensorflow_is_loaded():
+def test_bad_flag_is_reported_before_tensorflow_loads():
   finished = commands.run_python(
     "import runpy, sys\n"
     "sys.modules['tensorflow'] = None  # To import it is an error.\n"
@@ -240,7 +240,7 @@ def test_a_bad_flag_is_answered_before_tensorflow_is_loaded():
     ("db://host:80/x?sslpassword=secret", "db://host:80/x?sslpassword=***"),
   ],
 )
-def test_no_message_tells_a_password(address, shown):
+def test_messages_hide_passwords(address, shown):
   assert _run_main(f"raise UserError('--storage={address} is away')").error == (
     f"error: --storage={shown} is away"
   )
@@ -250,7 +250,7 @@ def test_no_message_tells_a_password(address, shown):
   assert defect.stderr.splitlines()[-1] == f"RuntimeError: {shown} is away"
 
 
-def test_the_environment_of_keras_and_matplotlib_is_set_right(monkeypatch):
+def test_keras_and_matplotlib_environment_is_overridden(monkeypatch):
   monkeypatch.setenv("KERAS_BACKEND", "jax")
   monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
   monkeypatch.setenv("MPLBACKEND", "nope")
@@ -263,7 +263,7 @@ def test_the_environment_of_keras_and_matplotlib_is_set_right(monkeypatch):
   }  # fmt: skip
 
 
-def test_a_keras_that_is_loaded_stays_as_it_is():
+def test_already_imported_keras_is_left_alone():
   finished = commands.run_python(
     "import json, os, sys, types\n"
     "sys.modules['keras'] = types.ModuleType('keras')\n"

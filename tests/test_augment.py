@@ -50,7 +50,7 @@ def _matrix(linear, shift=(0.0, 0.0)) -> tf.Tensor:
 # ---- Moving ----
 
 
-def test_no_kind_changes_nothing():
+def test_no_augmentation_is_identity():
   images = _images(3)
   np.testing.assert_array_equal(_augmented(images), images)
 
@@ -64,13 +64,13 @@ def test_no_kind_changes_nothing():
     ([[-1, 0], [0, 1]], np.fliplr),
   ],
 )
-def test_a_map_of_whole_pixels_moves_them_exactly(linear, expected):
+def test_integer_pixel_transform_is_exact(linear, expected):
   images = _images(1)
   moved = augment._transform(tf.constant(images), _matrix(linear)).numpy()
   np.testing.assert_allclose(moved[0, ..., 0], expected(images[0, ..., 0]), atol=0.01)
 
 
-def test_a_shift_looks_that_far_to_the_right_and_below():
+def test_shift_samples_from_right_and_below():
   images = _images(1)
   moved = augment._transform(tf.constant(images), _matrix(np.eye(2), (3, 1))).numpy()[0, ..., 0]
   np.testing.assert_allclose(moved[:27, :25], images[0, 1:, 3:, 0], atol=0.01)
@@ -78,7 +78,7 @@ def test_a_shift_looks_that_far_to_the_right_and_below():
   assert (moved[:, 25:] == 0).all()
 
 
-def test_the_affine_changes_are_those_of_scipy():
+def test_affine_transform_matches_scipy():
   kinds = ("shift", "rotation", "scale", "shear")
   config, images = Config(augment=kinds, seed=3), _images(4)
   matrices = _matrices(4, config).numpy().astype(np.float64)
@@ -92,7 +92,7 @@ def test_the_affine_changes_are_those_of_scipy():
     np.testing.assert_allclose(actual[..., 0][inner], expected[inner], atol=0.6)
 
 
-def test_sampling_at_points_and_by_matrices_agree():
+def test_sampling_by_points_matches_sampling_by_matrix():
   config, images = Config(augment=("shift", "rotation", "scale", "shear")), tf.constant(_images(8))
   matrices = _matrices(8, config)
   by_points = augment._sample(images, augment._source_points(matrices, (28, 28)))
@@ -108,13 +108,13 @@ def test_sampling_at_points_and_by_matrices_agree():
     ("shear", {"shear_degrees": 15.0}, lambda m: np.degrees(np.arctan(m[:, 0, 1])) / 15),
   ],
 )
-def test_each_kind_is_drawn_evenly_up_to_its_limit(kind, limit, measure):
+def test_each_kind_is_uniform_up_to_its_limit(kind, limit, measure):
   config = Config(augment=(kind,), **limit)
   drawn = measure(_matrices(20_000, config).numpy())
   assert stats.kstest(drawn, "uniform", (-1, 2)).pvalue > 0.001
 
 
-def test_the_kinds_that_are_not_asked_for_do_nothing():
+def test_unselected_kinds_have_no_effect():
   matrices = _matrices(5, Config(augment=("shift",))).numpy()
   np.testing.assert_array_equal(matrices[:, :, :2], np.tile(np.eye(2), (5, 1, 1)))
 
@@ -122,7 +122,7 @@ def test_the_kinds_that_are_not_asked_for_do_nothing():
 # ---- Bending ----
 
 
-def test_elastic_displacements_have_their_deviation_and_are_smooth():
+def test_elastic_field_is_smooth_with_requested_deviation():
   config = Config(augment=("elastic",), elastic_pixels=1.5)
   field = augment._displacements(_positions(2000), (28, 28), config.augmentation, 0).numpy()
   np.testing.assert_allclose(field.std(axis=0), 1.5, rtol=0.1)
@@ -132,7 +132,7 @@ def test_elastic_displacements_have_their_deviation_and_are_smooth():
   assert 0.1 < steps.std() / field.std() < 0.25
 
 
-def test_a_displacement_moves_what_is_there():
+def test_displacement_moves_the_sampled_pixel():
   images = _images(1)
   points = augment._source_points(_matrix(np.eye(2)), (28, 28)).numpy()
   points[0, 10, 12] += (2.5, -1)
@@ -142,7 +142,7 @@ def test_a_displacement_moves_what_is_there():
   np.testing.assert_allclose(sampled, expected, atol=0.01)
 
 
-def test_points_outside_are_black():
+def test_points_outside_the_image_are_black():
   points = np.full((1, 28, 28, 2), -40.0, np.float32)
   points[0, :14] = 90.0
   assert (augment._sample(tf.constant(_images(1)), tf.constant(points)).numpy() == 0).all()
@@ -151,7 +151,7 @@ def test_points_outside_are_black():
 # ---- Erasing ----
 
 
-def test_erasing_takes_rectangles_from_its_share_of_the_images():
+def test_erasing_blanks_rectangles_in_requested_share():
   images = np.full((4000, 28, 28, 1), 255, np.uint8)
   erased = _augmented(images, "erasing", erasing_probability=0.25)[..., 0] == 0
   touched = erased.any(axis=(1, 2))
@@ -178,7 +178,7 @@ def _mixed(kind: str, **settings):
   return images, *(values.numpy() for values in mixed)
 
 
-def test_mixup_adds_images_and_targets_in_the_same_shares():
+def test_mixup_blends_images_and_targets_alike():
   images, mixed, targets = _mixed("mixup")
   share = targets[:, 1, 1]
   np.testing.assert_allclose(targets[:, 1, 0], 1 - share, atol=1e-6)
@@ -188,7 +188,7 @@ def test_mixup_adds_images_and_targets_in_the_same_shares():
   np.testing.assert_allclose(mixed, expected, atol=0.51)
 
 
-def test_cutmix_gives_each_image_the_share_of_its_pixels():
+def test_cutmix_targets_match_pixel_shares():
   images, mixed, targets = _mixed("cutmix")
   own = (mixed == images).all(axis=-1)
   other = (mixed == np.roll(images, 1, axis=1)).all(axis=-1)
@@ -199,7 +199,7 @@ def test_cutmix_gives_each_image_the_share_of_its_pixels():
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
-def test_shares_are_drawn_from_the_beta_distribution(alpha):
+def test_mixing_shares_follow_beta_distribution(alpha):
   evenly = (np.arange(10_000) + 0.5) / 10_000
   shares = augment._symmetric_beta(tf.constant(evenly, tf.float32), alpha).numpy()
   # A small alpha draws many values near 1, where float32 is coarse.
@@ -209,7 +209,7 @@ def test_shares_are_drawn_from_the_beta_distribution(alpha):
   np.testing.assert_allclose(np.mean(shares**2), np.mean(expected**2), atol=1e-4)
 
 
-def test_mixed_labels_need_a_loss_that_takes_them():
+def test_mixing_requires_a_loss_with_soft_targets():
   with pytest.raises(UserError, match="--augment=mixup mixes labels: use --loss=categorical"):
     Config(augment=("mixup",))
 
@@ -236,7 +236,7 @@ _DIGESTS = {
 
 
 @pytest.mark.parametrize("kinds", _DIGESTS, ids="+".join)
-def test_the_bits_of_images_as_those_of_mnist_are_what_they_were(kinds, monkeypatch):
+def test_augmented_bits_match_previous_release(kinds, monkeypatch):
   monkeypatch.setattr(randomness, "key", _former_key)
   images = np.random.default_rng(0).integers(0, 256, (16, 28, 28, 1), np.uint8)
   if kinds[0] in ("mixup", "cutmix"):
@@ -252,7 +252,7 @@ def test_the_bits_of_images_as_those_of_mnist_are_what_they_were(kinds, monkeypa
 
 
 @pytest.mark.parametrize("kind", sorted(set(AUGMENTATIONS) - {"mixup", "cutmix"}))
-def test_the_channels_of_an_image_are_changed_alike(kind):
+def test_channels_are_augmented_alike(kind):
   images = np.random.default_rng(0).integers(0, 256, (8, 20, 24, 3), np.uint8)
   changed = _augmented(images, kind, distortion_probability=1)
   assert changed.shape == images.shape
@@ -263,7 +263,7 @@ def test_the_channels_of_an_image_are_changed_alike(kind):
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
-def test_the_channels_of_an_image_are_mixed_alike(kind):
+def test_channels_are_mixed_alike(kind):
   images = np.random.default_rng(0).integers(0, 256, (3, 4, 20, 24, 3), np.uint8)
   config, positions = Config(augment=(kind,), **_MIXED), tf.reshape(_positions(12), [3, 4])
   targets = tf.one_hot(np.arange(12).reshape(3, 4) % 4, 4)
@@ -280,7 +280,7 @@ def test_the_channels_of_an_image_are_mixed_alike(kind):
     )
 
 
-def test_a_window_of_an_oblong_image_has_its_share_and_its_proportions():
+def test_cutmix_window_has_requested_area_and_aspect_ratio():
   area = np.linspace(0, 1, 30, dtype=np.float32)
   middle = tf.fill([30], 0.5)
   window, share = augment._window((20, 40), tf.constant(area), middle, middle)
@@ -290,7 +290,7 @@ def test_a_window_of_an_oblong_image_has_its_share_and_its_proportions():
   assert np.abs(columns - 2 * rows).max() <= 1
 
 
-def test_an_oblong_image_turns_about_its_middle():
+def test_oblong_image_rotates_about_its_center():
   images = np.zeros((1, 9, 15, 1), np.uint8)
   images[0, 4, 4:11] = 200
   turned = augment._transform(tf.constant(images), _matrix([[0, -1], [1, 0]])).numpy()[0, ..., 0]
@@ -302,7 +302,7 @@ def test_an_oblong_image_turns_about_its_middle():
   np.testing.assert_allclose(by_points, expected, atol=0.01)
 
 
-def test_a_larger_image_is_bent_at_more_points():
+def test_larger_image_has_more_elastic_control_points():
   assert [augment._smoothing_basis(side).shape for side in (20, 28, 32, 4)] == [
     (20, 5), (28, 7), (32, 8), (4, 2)
   ]  # fmt: skip
@@ -312,7 +312,7 @@ def test_a_larger_image_is_bent_at_more_points():
   np.testing.assert_allclose(field.std(axis=0), 1.5, rtol=0.1)
 
 
-def test_half_of_the_images_are_flipped_left_to_right():
+def test_half_the_images_are_flipped_horizontally():
   images = np.repeat(_images(1), 2000, axis=0)
   changed = _augmented(images, "flip")
   flipped = (changed == images[:, :, ::-1]).all(axis=(1, 2, 3))
@@ -324,7 +324,7 @@ def test_half_of_the_images_are_flipped_left_to_right():
 
 
 @pytest.mark.parametrize("kind", sorted(set(AUGMENTATIONS) - {"mixup", "cutmix"}))
-def test_a_change_is_a_function_of_seed_and_position(kind):
+def test_augmentation_depends_only_on_seed_and_position(kind):
   images = np.repeat(_images(1), 6, axis=0)
   whole = _augmented(images, kind, seed=5, distortion_probability=1)
   np.testing.assert_array_equal(
@@ -334,13 +334,13 @@ def test_a_change_is_a_function_of_seed_and_position(kind):
   assert (_augmented(images, kind, seed=6, distortion_probability=1) != whole).any()
 
 
-def test_the_kinds_together_change_every_example_and_every_epoch():
+def test_augmentation_varies_by_example_and_epoch():
   kinds = ("shift", "rotation", "scale", "shear", "elastic")
   images = np.repeat(_images(1), 50, axis=0)
   both = [_augmented(images, *kinds, start=start) for start in (0, 60_000)]
   assert len({image.tobytes() for epoch in both for image in epoch}) == 100
 
 
-def test_an_unknown_kind_is_refused():
+def test_unknown_kind_is_rejected():
   with pytest.raises(UserError, match="--augment=shift,smear: choose one of shift, rotation"):
     Config(augment=("shift", "smear"))

@@ -19,7 +19,7 @@ def _seeds(folder, losses, **settings):
       summaries.scalars("train", {"loss": loss}, step=300)
 
 
-def test_each_config_has_its_mean_and_band_and_each_run_its_name(tmp_path):
+def test_configs_get_mean_and_band_and_runs_keep_their_names(tmp_path):
   _seeds(tmp_path / "wide", [1.0, 2.0, 6.0], hidden_units=(64,))
   _seeds(tmp_path / "alone", [5.0], hidden_units=(8,))
   groups, _ = runs.group(runs.read([tmp_path])[0])
@@ -40,14 +40,14 @@ def test_each_config_has_its_mean_and_band_and_each_run_its_name(tmp_path):
     assert shown[2][1] == pytest.approx(value)
 
 
-def test_a_step_that_a_seed_lacks_has_no_mean(tmp_path):
+def test_step_missing_from_a_seed_has_no_mean(tmp_path):
   _seeds(tmp_path / "wide", [1.0, 2.0])
   (tmp_path / "wide" / "seed1" / "metrics.jsonl").write_text("")
   groups, _ = runs.group(runs.read([tmp_path])[0])
   assert averages.band(groups[0].runs, "train", "loss") == ({}, {})
 
 
-def test_a_directory_of_somebody_else_stays(tmp_path):
+def test_unrelated_directory_is_not_overwritten(tmp_path):
   _seeds(tmp_path / "wide", [1.0, 2.0])
   (tmp_path / "report" / "tensorboard").mkdir(parents=True)
   groups, _ = runs.group(runs.read([tmp_path])[0])

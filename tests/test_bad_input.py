@@ -33,7 +33,7 @@ def trained(prepared, tmp_path_factory):
 
 
 @pytest.fixture
-def half_done(trained, tmp_path):
+def unfinished(trained, tmp_path):
   """A copy of the run, in its state before the last epoch."""
   workdir = shutil.copytree(trained.workdir, tmp_path / "half done")
   (workdir / "result.json").unlink()
@@ -41,7 +41,7 @@ def half_done(trained, tmp_path):
   return workdir
 
 
-def _refusal(*arguments, module="train", **options):
+def _error(*arguments, module="train", **options):
   """Runs a command that must refuse; returns its error line."""
   finished = commands.run(*arguments, module=module, **options)
   assert finished.stderr == finished.error + "\n"
@@ -86,14 +86,14 @@ def _refusal(*arguments, module="train", **options):
   ],
   ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
-def test_a_bad_flag_is_named(arguments, named, tmp_path):
-  assert named in _refusal(*arguments, cwd=tmp_path)
+def test_bad_flag_is_named(arguments, named, tmp_path):
+  assert named in _error(*arguments, cwd=tmp_path)
   assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", _ENUMS)
-def test_a_bad_choice_is_answered_with_the_choices(name):
-  line = _refusal(f"--{name}=best")
+def test_bad_choice_lists_valid_choices(name):
+  line = _error(f"--{name}=best")
   for choice in FIELDS[name].metadata["choices"]:
     assert choice in line
 
@@ -109,14 +109,14 @@ _FLAGFILES = {
 
 
 @pytest.mark.parametrize(("make", "named"), _FLAGFILES.values(), ids=_FLAGFILES)
-def test_a_bad_flagfile_is_named(make, named, tmp_path):
+def test_bad_flagfile_is_named(make, named, tmp_path):
   file = tmp_path / "run.cfg"
   make(file)
-  assert named in _refusal(f"--flagfile={file}")
+  assert named in _error(f"--flagfile={file}")
 
 
 @pytest.fixture
-def forbidden(tmp_path):
+def unreadable(tmp_path):
   """An unreadable file, and the command under which not even root can read it."""
   file = tmp_path / "secret"
   file.write_text("--epochs=3\n")
@@ -124,16 +124,16 @@ def forbidden(tmp_path):
   return file, commands.held_to_permissions(file)
 
 
-def test_a_flagfile_that_may_not_be_read_is_named(forbidden):
-  file, prefix = forbidden
-  line = _refusal(f"--flagfile={file}", prefix=prefix)
+def test_unreadable_flagfile_is_named(unreadable):
+  file, prefix = unreadable
+  line = _error(f"--flagfile={file}", prefix=prefix)
   assert str(file) in line
   assert "Permission denied" in line
 
 
-def test_a_picture_that_may_not_be_read_is_named(forbidden, trained):
-  file, prefix = forbidden
-  line = _refusal(f"--workdir={trained.workdir}", file, module="predict", prefix=prefix)
+def test_unreadable_picture_is_named(unreadable, trained):
+  file, prefix = unreadable
+  line = _error(f"--workdir={trained.workdir}", file, module="predict", prefix=prefix)
   assert line.startswith(f"error: {file} can't be read: Permission denied")
 
 
@@ -147,80 +147,80 @@ def test_a_picture_that_may_not_be_read_is_named(forbidden, trained):
   ],
   ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_run_that_is_not_there_is_named(module, flags, named, tmp_path):
+def test_missing_run_is_named(module, flags, named, tmp_path):
   index = ["--index=0"] if module == "predict" else []
-  assert named in _refusal(*flags, *index, module=module, cwd=tmp_path)
+  assert named in _error(*flags, *index, module=module, cwd=tmp_path)
   assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("module", ["evaluate", "predict"])
 @pytest.mark.parametrize("flag", ["--batch_size=50", "--hidden_units=32", "--seed=1"])
-def test_a_flag_of_training_is_refused_after_it(trained, module, flag):
+def test_training_flag_is_rejected_by_other_commands(trained, module, flag):
   before = commands.contents(trained.workdir)
   index = ["--index=0"] if module == "predict" else []
-  line = _refusal(f"--workdir={trained.workdir}", flag, *index, module=module)
+  line = _error(f"--workdir={trained.workdir}", flag, *index, module=module)
   assert f"{flag.partition('=')[0]} belongs to training" in line
   assert commands.contents(trained.workdir) == before
 
 
-def test_evaluate_takes_no_picture(trained):
-  assert "'3.png' is not a flag" in _refusal(
+def test_evaluate_rejects_picture_arguments(trained):
+  assert "'3.png' is not a flag" in _error(
     f"--workdir={trained.workdir}", "3.png", module="evaluate"
   )
 
 
-def test_an_index_below_0_is_named(trained):
-  line = _refusal(f"--workdir={trained.workdir}", "--index=-1", module="predict")
+def test_negative_index_is_named(trained):
+  line = _error(f"--workdir={trained.workdir}", "--index=-1", module="predict")
   assert "--index=-1" in line
 
 
 @pytest.mark.parametrize(
   "text", ["--batch_size=fifty\n", "--bogus_flag=1\n", "\x00\x01\n", "epochs\n", "--seed=-3\n"]
 )
-def test_a_damaged_config_is_named(half_done, text):
-  (half_done / "config.cfg").write_text(text)
-  before = commands.contents(half_done)
-  line = _refusal(f"--workdir={half_done}", module="evaluate")
-  assert str(half_done / "config.cfg") in line
-  assert commands.contents(half_done) == before
+def test_corrupt_config_is_named(unfinished, text):
+  (unfinished / "config.cfg").write_text(text)
+  before = commands.contents(unfinished)
+  line = _error(f"--workdir={unfinished}", module="evaluate")
+  assert str(unfinished / "config.cfg") in line
+  assert commands.contents(unfinished) == before
 
 
-def test_train_beside_a_damaged_config_changes_nothing(half_done, prepared):
-  (half_done / "config.cfg").write_bytes(b"\xff\xfe")
-  before = commands.contents(half_done)
-  line = _refusal(*commands.SMALL, "--epochs=6", f"--data_dir={prepared}", f"--workdir={half_done}")
-  assert str(half_done / "config.cfg") in line
-  assert commands.contents(half_done) == before
+def test_train_next_to_corrupt_config_changes_nothing(unfinished, prepared):
+  (unfinished / "config.cfg").write_bytes(b"\xff\xfe")
+  before = commands.contents(unfinished)
+  line = _error(*commands.SMALL, "--epochs=6", f"--data_dir={prepared}", f"--workdir={unfinished}")
+  assert str(unfinished / "config.cfg") in line
+  assert commands.contents(unfinished) == before
 
 
-def test_other_settings_in_a_half_done_run_change_nothing(half_done, prepared):
-  before = commands.contents(half_done)
-  line = _refusal(
+def test_resuming_with_other_settings_changes_nothing(unfinished, prepared):
+  before = commands.contents(unfinished)
+  line = _error(
     *commands.SMALL, "--epochs=7", "--optimizer=sgd", f"--data_dir={prepared}",
-    f"--workdir={half_done}",
+    f"--workdir={unfinished}",
   )  # fmt: skip
   assert "--epochs=7.0, not 6.0" in line
   assert "--optimizer=sgd, not adam" in line
-  assert commands.contents(half_done) == before
+  assert commands.contents(unfinished) == before
 
 
-def test_checkpoints_that_are_all_damaged_are_named(half_done):
-  newest = max((half_done / "checkpoints").iterdir())
-  for checkpoint in (half_done / "checkpoints").iterdir():
+def test_all_checkpoints_corrupt_is_reported(unfinished):
+  newest = max((unfinished / "checkpoints").iterdir())
+  for checkpoint in (unfinished / "checkpoints").iterdir():
     (checkpoint / "manifest.json").write_text("{")
-  before = commands.contents(half_done)
-  finished = commands.run(f"--workdir={half_done}", module="evaluate")
+  before = commands.contents(unfinished)
+  finished = commands.run(f"--workdir={unfinished}", module="evaluate")
   assert f"{newest} is corrupt: manifest.json can't be read; restore it" in finished.error
-  finished = commands.run(f"--workdir={half_done}", "--step=latest_whole", module="evaluate")
-  assert f"every checkpoint under {half_done / 'checkpoints'} is corrupt" in finished.error
+  finished = commands.run(f"--workdir={unfinished}", "--step=latest_whole", module="evaluate")
+  assert f"every checkpoint under {unfinished / 'checkpoints'} is corrupt" in finished.error
   assert finished.stderr.count("is corrupt and skipped") == 2
-  assert commands.contents(half_done) == before
+  assert commands.contents(unfinished) == before
 
 
-def test_a_run_without_a_checkpoint_is_named(half_done):
-  shutil.rmtree(half_done / "checkpoints")
-  line = _refusal(f"--workdir={half_done}", module="evaluate")
-  assert f"{half_done / 'checkpoints'} holds no checkpoint yet" in line
+def test_missing_checkpoint_is_named(unfinished):
+  shutil.rmtree(unfinished / "checkpoints")
+  line = _error(f"--workdir={unfinished}", module="evaluate")
+  assert f"{unfinished / 'checkpoints'} holds no checkpoint yet" in line
 
 
 def _unfit_workdirs(directory):
@@ -231,7 +231,7 @@ def _unfit_workdirs(directory):
 
 
 @pytest.mark.parametrize("index", [0, 1, 2], ids=["file", "under a file", "not writable"])
-def test_a_workdir_that_cannot_be_is_named(prepared, tmp_path, index):
+def test_impossible_workdir_is_named(prepared, tmp_path, index):
   workdir = _unfit_workdirs(tmp_path)[index]
   config = Config(
     dataset="synthetic_digits/2000_500", data_dir=prepared, validation_examples=0,
@@ -242,9 +242,9 @@ def test_a_workdir_that_cannot_be_is_named(prepared, tmp_path, index):
   assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_workdir_that_is_a_file_stays_as_it_is(prepared, tmp_path):
+def test_file_in_place_of_workdir_is_unchanged(prepared, tmp_path):
   file = _unfit_workdirs(tmp_path)[0]
-  line = _refusal(*commands.SMALL, f"--data_dir={prepared}", f"--workdir={file}")
+  line = _error(*commands.SMALL, f"--data_dir={prepared}", f"--workdir={file}")
   assert line.startswith(f"error: --workdir={file}: ")
   assert file.read_text() == "mine"
 
@@ -260,10 +260,10 @@ def _train_mnist(data_dir, workdir, *flags, **options):
   ("dataset", "problem"),
   [("no_such_dataset", "TFDS knows no such"), ("stanford_dogs", "its images are (None, None, 3)")],
 )
-def test_a_dataset_that_does_not_fit_is_named_without_a_network(tmp_path, dataset, problem):
+def test_unusable_dataset_is_named_without_network(tmp_path, dataset, problem):
   workdir = tmp_path / "run"
   began = time.monotonic()
-  line = _refusal(
+  line = _error(
     f"--dataset={dataset}", f"--data_dir={tmp_path / 'data'}", f"--workdir={workdir}",
     environment=commands.NO_NETWORK,
   )  # fmt: skip
@@ -280,14 +280,14 @@ def test_a_dataset_that_does_not_fit_is_named_without_a_network(tmp_path, datase
     ({"validation_examples": 500, "batch_size": 1501}, "--batch_size=1501 .* 1500"),
   ],
 )
-def test_settings_that_the_data_does_not_fit_are_named(prepared, tmp_path, changes, named):
+def test_settings_that_do_not_fit_the_data_are_named(prepared, tmp_path, changes, named):
   settings = {"dataset": "synthetic_digits/2000_500", "data_dir": prepared, **changes}
   with pytest.raises(UserError, match=named):
     train(Config(workdir=str(tmp_path / "run"), **settings))
   assert not (tmp_path / "run" / "config.cfg").exists()
 
 
-def test_without_a_network_the_three_remedies_are_named_within_seconds(tmp_path):
+def test_no_network_error_lists_three_remedies_within_seconds(tmp_path):
   began = time.monotonic()
   line = _train_mnist(tmp_path / "data", tmp_path / "run").error
   assert time.monotonic() - began < 15
@@ -296,7 +296,7 @@ def test_without_a_network_the_three_remedies_are_named_within_seconds(tmp_path)
     assert remedy in line
 
 
-def test_the_fallback_cannot_be_missed_and_names_itself_in_the_result(prepared, tmp_path):
+def test_fallback_warns_loudly_and_is_named_in_result(prepared, tmp_path):
   flags = (prepared, tmp_path / "run", "--fallback_dataset=synthetic_digits/2000_500")
   finished = _train_mnist(*flags)
   assert finished.record["dataset"] == "synthetic_digits/2000_500"
@@ -334,7 +334,7 @@ def test_missing_manual_files_are_named(tmp_path):
   assert "t10k-images-idx3-ubyte.gz, train-images-idx3-ubyte.gz there" in line
 
 
-def test_manual_files_with_other_content_are_refused(tmp_path):
+def test_manual_files_with_wrong_content_are_rejected(tmp_path):
   manual, data_dir = tmp_path / "manual", tmp_path / "data"
   _write_idx(manual, _FILES)
   before = commands.contents(manual)
@@ -346,7 +346,7 @@ def test_manual_files_with_other_content_are_refused(tmp_path):
   assert not list(data_dir.rglob("*.tfrecord*"))
 
 
-def test_a_truncated_manual_file_is_refused(mnist_dir, tmp_path):
+def test_truncated_manual_file_is_rejected(mnist_dir, tmp_path):
   manual, data_dir = tmp_path / "manual", tmp_path / "data"
   shutil.copytree(mnist_dir, manual)
   truncated = manual / "train-images-idx3-ubyte.gz"
@@ -359,7 +359,7 @@ def test_a_truncated_manual_file_is_refused(mnist_dir, tmp_path):
 
 
 @pytest.fixture
-def damaged(prepared, tmp_path):
+def corrupted(prepared, tmp_path):
   """A copy of the prepared data with a truncated file, and the file's directory."""
   copy = tmp_path / "data"
   commands.copy_digits(prepared, copy)
@@ -370,19 +370,19 @@ def damaged(prepared, tmp_path):
   return copy
 
 
-def test_damaged_prepared_data_is_named(damaged, tmp_path):
+def test_corrupt_prepared_data_is_named(corrupted, tmp_path):
   line = commands.run(
-    *commands.SMALL, f"--data_dir={damaged}", f"--workdir={tmp_path / 'run'}", "--steps=5"
+    *commands.SMALL, f"--data_dir={corrupted}", f"--workdir={tmp_path / 'run'}", "--steps=5"
   ).error
-  assert str(damaged / "synthetic_digits" / "2000_500") in line
+  assert str(corrupted / "synthetic_digits" / "2000_500") in line
   assert "delete that directory and run again" in line
   assert not (tmp_path / "run" / "result.json").exists()
 
 
-def test_a_finished_run_with_a_damaged_result_is_named(trained, tmp_path):
+def test_finished_run_with_corrupt_result_is_named(trained, tmp_path):
   workdir = shutil.copytree(trained.workdir, tmp_path / "run")
   (workdir / "result.json").write_text(json.dumps({"step": "many"})[:-3])
   before = commands.contents(workdir)
-  line = _refusal(f"--flagfile={workdir / 'config.cfg'}", f"--workdir={workdir}")
+  line = _error(f"--flagfile={workdir / 'config.cfg'}", f"--workdir={workdir}")
   assert str(workdir / "result.json") in line
   assert commands.contents(workdir) == before

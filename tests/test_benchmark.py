@@ -52,7 +52,7 @@ def _lengths(blocks: list[Block]) -> list[int]:
   return [block.num_steps for block in blocks]
 
 
-def test_a_turn_is_an_epoch_and_every_block_is_as_long_as_in_a_run(bench):
+def test_turn_is_one_epoch_in_blocks_of_a_real_run(bench):
   assert bench.turn_steps == 30  # 1,500 examples in batches of 50.
   assert bench.plan.steps_per_block == 10
   assert _lengths(bench.plan.blocks(total_steps=25)) == [8, 8, 9]
@@ -80,7 +80,7 @@ def deterministic():
 
 @pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("network", [{}, {"model": "cnn", "batch_norm": True, "whitening": True}])
-def test_a_run_does_every_step_and_ends_where_train_ends(prepared, tmp_path, network):
+def test_timed_run_matches_train(prepared, tmp_path, network):
   config = Config(
     **_SMALL, data_dir=prepared, epochs=2, learning_rate=0.01, ema_decay=0.9, deterministic=True,
     xla="off", workdir=str(tmp_path), **network,
@@ -95,7 +95,7 @@ def test_a_run_does_every_step_and_ends_where_train_ends(prepared, tmp_path, net
   assert 0.5 < result["test_accuracy"] < 1
 
 
-def test_turns_train_on_the_batches_of_a_run_and_count_their_steps(bench, monkeypatch):
+def test_turns_use_the_batches_and_steps_of_a_run(bench, monkeypatch):
   training = training_lib.build(bench.with_config(learning_rate=0.01))
   clock = itertools.count(0.0, 2.0)
   monkeypatch.setattr(training_lib, "time", types.SimpleNamespace(perf_counter=clock.__next__))
@@ -125,7 +125,7 @@ def test_turns_train_on_the_batches_of_a_run_and_count_their_steps(bench, monkey
   ],
   ids=["dense", "convolution"],
 )
-def test_the_products_of_the_limit_are_those_of_a_step(layer, shape):
+def test_limit_times_the_matrix_products_of_a_step(layer, shape):
   model = tf.keras.Sequential([tf.keras.Input(shape), layer])
   (product,) = network_products(model)
   inputs, kernel = tf.random.stateless_normal([2, *shape], [0, 1]), layer.kernel.value
@@ -144,7 +144,7 @@ def test_the_products_of_the_limit_are_those_of_a_step(layer, shape):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_product_can_be_repeated_for_long_without_overflow(training):
+def test_repeated_product_does_not_overflow(training):
   config = Config(model="cnn", filters=(4,), kernel_sizes=(3,), pool_sizes=(2,), hidden_units=(6,))
   products = network_products(create_model(config, 10))
   create = limit._training_loop if training else limit._forward_loop
@@ -175,7 +175,7 @@ def test_throughput_in_examples_and_operations():
   }
 
 
-def test_share_of_the_limit_is_that_of_each_round():
+def test_share_of_limit_is_computed_per_round():
   turns = [(0.03, 0.02, 0.01), (0.03, 0.04, 0.01)]
   report = throughput.report_limit(
     turns, [0.24, 0.16], _products(), batch_size=50, replicas_in_turn=2
@@ -192,7 +192,7 @@ def test_share_of_the_limit_is_that_of_each_round():
   assert ("  hidden_0/dense", "0.7 GFLOP/s (0.7 GFLOP/s to 0.7 GFLOP/s)") in report.rows
 
 
-def test_baseline_pair_by_pair():
+def test_baseline_ratio_is_computed_per_pair():
   report = throughput.report_baseline([300.0, 800.0, 600.0], [100.0, 400.0, 100.0], "keras_fit")
   assert report.record == {
     "baseline": "keras_fit",
@@ -217,12 +217,12 @@ def test_baseline_pair_by_pair():
   [((200.0, 400.0), "training was slower in every round"),
    ((200.0, 50.0), "neither was faster in every round")],
 )  # fmt: skip
-def test_the_verdict_takes_every_round(theirs, verdict):
+def test_verdict_requires_every_round(theirs, verdict):
   report = throughput.report_baseline([100.0, 100.0], theirs, "keras_fit")
   assert report.verdict.endswith(f"times as fast as keras_fit: {verdict}.")
 
 
-def test_input_and_evaluation_against_their_limits():
+def test_input_and_evaluation_share_of_limit():
   report = pipeline.report([100.0, 300.0], [200.0, 400.0], example_bytes=784)
   assert report.record["bytes_per_second"] == 200 * 28 * 28
   assert report.record["limit_share"] == (0.5 + 0.75) / 2
@@ -266,7 +266,7 @@ def _run_of_stages(*seconds):
   }  # fmt: skip
 
 
-def test_stages_of_a_start():
+def test_startup_stages():
   runs = [_run_of_stages(1, 2, 1, 1, 1, 1, 1), _run_of_stages(1, 4, 1, 1, 1, 1, 1)]
   record = startup.report(runs).record
   assert record["tensorflow_seconds"] == 3
@@ -276,7 +276,7 @@ def test_stages_of_a_start():
   assert record["dataset"] == "mnist"
 
 
-def test_memory_over_the_import():
+def test_memory_above_import():
   record = memory.report(_run_of_stages(*[1] * 8)).record
   assert record == {
     "dataset": "mnist", "import_bytes": 200, "peak_bytes": 800, "peak_over_import_bytes": 600,
@@ -288,7 +288,7 @@ def test_memory_over_the_import():
 
 
 @pytest.mark.parametrize("tuned", [False, True])
-def test_fit_takes_the_same_step(bench, tuned):
+def test_keras_fit_takes_the_same_step(bench, tuned):
   """Loss and weights after a batch equal those after a step of this package."""
   settings = bench.with_config(learning_rate=0.01, label_smoothing=0.1, warmup_steps=5)
   fitted = keras_fit.create_fitted(settings, tuned=tuned)
@@ -303,7 +303,7 @@ def test_fit_takes_the_same_step(bench, tuned):
   assert fitted.steps_per_execution == (125 if tuned else 1)
 
 
-def test_fit_trains_on_what_the_whitened_layer_makes(bench):
+def test_keras_fit_trains_on_whitened_features(bench):
   whitened = bench.with_config(model="cnn", filters=(4, 8), whitening=True)
   model = create_model(whitened.config, 10)
   whiten(model, bench.train.images)
@@ -312,14 +312,14 @@ def test_fit_trains_on_what_the_whitened_layer_makes(bench):
   np.testing.assert_array_equal(*kernels)
 
 
-def test_fit_drops_units_in_training_alone(bench):
+def test_keras_fit_applies_dropout_only_in_training(bench):
   images = bench.train.images[:50]
   fitted = keras_fit.create_fitted(bench.with_config(dropout_rate=0.5), tuned=False)
   np.testing.assert_array_equal(fitted(images), fitted.network(images))
   assert np.abs(fitted(images, training=True) - fitted(images)).max() > 0.1
 
 
-def test_a_turn_of_fit_is_an_epoch(bench, monkeypatch):
+def test_keras_fit_turn_is_one_epoch(bench, monkeypatch):
   clock = itertools.count(0.0, 2.0)
   monkeypatch.setattr(keras_fit, "time", types.SimpleNamespace(perf_counter=clock.__next__))
   turns = keras_fit.keras_turns(bench.with_config(batch_size=64), tuned=False)
@@ -330,7 +330,7 @@ def test_a_turn_of_fit_is_an_epoch(bench, monkeypatch):
 @pytest.mark.parametrize(
   ("changes", "named"), [({"augment": ("shift",)}, "--augment"), ({"device_count": 2}, "--device")]
 )
-def test_fit_refuses_what_it_does_not_do(prepared, changes, named):
+def test_keras_fit_rejects_unsupported_settings(prepared, changes, named):
   config = Config(**_SMALL, data_dir=prepared, **changes)
   with pytest.raises(UserError, match=f"--baseline .*{named}"):
     keras_fit.create_fitted(training_lib.read(config), tuned=False)
@@ -339,7 +339,7 @@ def test_fit_refuses_what_it_does_not_do(prepared, changes, named):
 # ---- Whole benchmarks ----
 
 
-def test_input_and_evaluation(bench):
+def test_input_and_evaluation_benchmarks(bench):
   fast = bench.with_config(augment=("shift", "rotation"))
   record = pipeline.measure(fast, rounds=2).record
   assert record["examples_per_second"] > 0
@@ -348,13 +348,13 @@ def test_input_and_evaluation(bench):
   assert report.record["limit_examples_per_second"] > 0
 
 
-def test_seeds_that_left_the_test_split_alone_are_summed_up_by_validation():
+def test_unscored_test_split_reports_validation_accuracy():
   report = time_to_accuracy.report([SeedRun(2.0, None, 0.9, 1.0), SeedRun(1.0, None, 0.8, 0.25)])
   assert report.record["validation_accuracy_mean"] == pytest.approx(0.85)
   assert not any(name.startswith("test_") for name in report.record)
 
 
-def test_two_replicas_tell_what_they_send(prepared):
+def test_two_replicas_report_all_reduce_bytes(prepared):
   config = Config(**_SMALL, data_dir=prepared, device_count=2, steps=8)
   training = training_lib.build(training_lib.read(config))
   report = throughput.measure(training, rounds=2)
@@ -365,14 +365,14 @@ def test_two_replicas_tell_what_they_send(prepared):
   assert device == "CPU:0, CPU:1 (mirrored) in float32"
 
 
-def test_a_timed_training_leaves_the_test_split_alone_where_it_is_asked_to(bench):
+def test_timed_training_can_skip_the_test_split(bench):
   chosen = bench.with_config(epochs=1, score_test=False)
   report = time_to_accuracy.measure(dataclasses.replace(chosen, test=None), num_seeds=1)
   assert 0 < report.record["validation_accuracy_mean"] <= 1
   assert "test_accuracy_mean" not in report.record
 
 
-def test_accuracies_of_seeds_differ_and_are_summed_up(bench):
+def test_accuracy_over_seeds_has_spread(bench):
   report = time_to_accuracy.measure(bench.with_config(epochs=1, seed=3), num_seeds=2)
   assert report.record["num_seeds"] == 2
   assert report.record["test_accuracy_std"] > 0
@@ -395,7 +395,7 @@ def _run(prepared, benchmark, *flags):
   )
 
 
-def test_throughput_against_fit_with_a_trace(prepared, tmp_path):
+def test_throughput_against_keras_fit_with_trace(prepared, tmp_path):
   finished = _run(
     prepared, "throughput", "--steps=20", "--rounds=3", "--baseline=keras_fit_tuned", "--profile",
     f"--workdir={tmp_path}",
@@ -421,7 +421,7 @@ def test_throughput_against_fit_with_a_trace(prepared, tmp_path):
 
 
 @pytest.mark.parametrize("benchmark", ["startup", "memory"])
-def test_new_processes(prepared, benchmark):
+def test_startup_and_memory_run_in_new_processes(prepared, benchmark):
   record = _run(prepared, benchmark, "--steps=20", "--rounds=1").record
   assert record["benchmark"] == benchmark
   assert (record["dataset"], record["train_examples"]) == (_SMALL["dataset"], 1500)
@@ -453,11 +453,11 @@ def test_new_processes(prepared, benchmark):
     (["--benchmark=input", "runs/dense"], "'runs/dense' is not a flag"),
   ],
 )
-def test_mistakes_are_named_before_tensorflow_loads(flags, error):
+def test_bad_flags_are_reported_before_tensorflow_loads(flags, error):
   assert error in commands.run(*flags, module="benchmark").error
 
 
-def test_a_start_that_fails_says_why(tmp_path, monkeypatch):
+def test_failed_start_reports_its_reason(tmp_path, monkeypatch):
   python = tmp_path / "python"
   python.write_text("#!/bin/sh\necho a note >&2\necho error: no such data >&2\nexit 2\n")
   python.chmod(0o755)

@@ -37,11 +37,11 @@ def _cut(first, total, block, evaluate=_NEVER, checkpoint=_NEVER) -> list[Block]
     ((6, 10, 4, 5), [(6, 7), (7, 10)]),
   ],
 )
-def test_a_run_has_the_cuts_worked_by_hand(arguments, cuts):
+def test_blocks_match_hand_computed_boundaries(arguments, cuts):
   assert [(block.start, block.end) for block in _cut(*arguments)] == cuts
 
 
-def test_a_block_says_why_it_ends():
+def test_block_records_why_it_ends():
   assert _cut(0, 7, 100, 3, 2) == [
     Block(0, 2, checkpoint=True),
     Block(2, 3, evaluate=True),
@@ -53,20 +53,20 @@ def test_a_block_says_why_it_ends():
 
 
 @given(**_RUNS)
-def test_the_blocks_follow_each_other_and_cover_the_run(total, **lengths):
+def test_blocks_are_contiguous_and_cover_the_run(total, **lengths):
   blocks = _cut(0, total, *lengths.values())
   assert [step for block in blocks for step in range(block.start, block.end)] == list(range(total))
   assert [block.last for block in blocks] == [False] * (len(blocks) - 1) + [True]
 
 
 @given(**_RUNS)
-def test_no_block_is_empty_or_longer_than_allowed(total, **lengths):
+def test_blocks_are_nonempty_and_within_limit(total, **lengths):
   counts = [block.num_steps for block in _cut(0, total, *lengths.values())]
   assert 1 <= min(counts) <= max(counts) <= min(total, *lengths.values())
 
 
 @given(st.integers(1, 300), st.integers(1, 100), st.integers(1, 400))
-def test_blocks_between_two_scorings_differ_by_one_step_at_most(total, block, evaluate):
+def test_blocks_between_evaluations_differ_by_at_most_one_step(total, block, evaluate):
   blocks = _cut(0, total, block, evaluate)
   for begin in range(0, total, evaluate):
     counts = [each.num_steps for each in blocks if begin <= each.start < begin + evaluate]
@@ -74,7 +74,7 @@ def test_blocks_between_two_scorings_differ_by_one_step_at_most(total, block, ev
 
 
 @given(**_RUNS)
-def test_every_interval_ends_a_block_that_says_so(total, block, evaluate, checkpoint):
+def test_every_interval_ends_a_block_marked_with_it(total, block, evaluate, checkpoint):
   blocks = _cut(0, total, block, evaluate, checkpoint)
   for interval, reason in ((evaluate, "evaluate"), (checkpoint, "checkpoint")):
     wanted = {*range(interval, total + 1, interval), total}
@@ -82,7 +82,7 @@ def test_every_interval_ends_a_block_that_says_so(total, block, evaluate, checkp
 
 
 @given(**_RUNS)
-def test_a_resumed_run_has_the_same_cuts(total, **lengths):
+def test_resumed_run_has_the_same_blocks(total, **lengths):
   blocks = _cut(0, total, *lengths.values())
   for done, block in enumerate(blocks):
     assert _cut(block.start, total, *lengths.values()) == blocks[done:]
@@ -100,7 +100,7 @@ def test_a_resumed_run_has_the_same_cuts(total, **lengths):
     ({"batch_size": 100_000, "hidden_units": (1000,), "steps_per_loop": 17}, 17),
   ],
 )
-def test_a_block_is_long_enough_and_soon_over(settings, steps):
+def test_automatic_block_length(settings, steps):
   config = Config(**settings)
   work = create_recipe(config.model).multiplications(IMAGE_SHAPE, 10)
   assert steps_per_block(config, work) == steps

@@ -13,7 +13,7 @@ def _rows(*confidences):
   return np.array([[confidence, 1 - confidence] for confidence in confidences])
 
 
-def test_the_bins_and_the_error_of_four_predictions():
+def test_bins_and_error_of_four_predictions():
   # Bins of 5: 0.7 and 0.8 fall in (0.6, 0.8], 0.9 and 1.0 in (0.8, 1].
   found = reliability(_rows(0.7, 0.8, 0.9, 1.0), np.array([0, 1, 0, 0]), bins=5)
   np.testing.assert_array_equal(found.counts, [0, 0, 0, 2, 2])
@@ -23,24 +23,24 @@ def test_the_bins_and_the_error_of_four_predictions():
   assert found.expected_calibration_error == pytest.approx(0.15)
 
 
-def test_there_are_fifteen_bins_and_their_upper_edges_belong_to_them():
+def test_fifteen_bins_include_their_upper_edges():
   found = reliability(_rows(0.8, 0.8000001), np.array([0, 0]))
   assert len(found.counts) == 15
   assert np.flatnonzero(found.counts).tolist() == [11, 12]  # (11/15, 12/15] and (12/15, 13/15]
 
 
-def test_a_probability_that_was_rounded_past_one_stays_in_the_last_bin():
+def test_probability_rounded_above_one_is_in_last_bin():
   found = reliability(np.array([[1.0000001, 0.0]], np.float32), np.array([0]))
   assert found.counts[14] == 1
 
 
-def test_probabilities_that_mean_what_they_say_have_no_error():
+def test_calibrated_probabilities_have_zero_error():
   # Of five predictions at 0.8, four are correct.
   found = reliability(_rows(*[0.8] * 5), np.array([0, 0, 0, 0, 1]))
   assert found.expected_calibration_error == pytest.approx(0.0, abs=1e-12)
 
 
-def test_the_temperature_of_four_examples():
+def test_temperature_of_four_examples():
   # All have logits (2, 0), and three of four are correct. The best probability is 3/4, for
   # which the logits must differ by ln 3: 2 / T = ln 3.
   logits = np.array([[2.0, 0.0]] * 4, np.float32)
@@ -48,13 +48,13 @@ def test_the_temperature_of_four_examples():
   assert temperature == pytest.approx(2 / math.log(3), rel=1e-4)
 
 
-def test_a_network_that_is_too_unsure_has_a_temperature_below_one():
+def test_underconfident_network_has_temperature_below_one():
   logits = np.array([[0.5, 0.0]] * 10)
   labels = np.array([0] * 9 + [1])
   assert fit_temperature(logits, labels) == pytest.approx(0.5 / math.log(9), rel=1e-4)
 
 
-def test_the_temperature_takes_away_the_error():
+def test_temperature_removes_calibration_error():
   generator = np.random.default_rng(0)
   logits = generator.normal(size=(4000, 10)) * 2
   cumulative = np.exp(logits).cumsum(axis=1)
@@ -64,14 +64,14 @@ def test_the_temperature_takes_away_the_error():
   assert fit_temperature(too_sure, labels) == pytest.approx(3, rel=0.05)
 
 
-def test_all_right_is_as_cold_and_all_wrong_as_warm_as_it_may_be():
+def test_temperature_stays_within_its_bounds():
   logits = np.array([[3.0, 0.0]] * 4)
   assert 0.01 <= fit_temperature(logits, np.zeros(4, int)) < 0.1  # e^(-3 / 0.1) vanishes next to 1.
   assert 99 < fit_temperature(logits, np.ones(4, int)) <= 100
 
 
 @pytest.mark.parametrize("function", [reliability, fit_temperature])
-def test_lengths_that_differ_are_refused(function):
+def test_mismatched_lengths_are_rejected(function):
   with pytest.raises(ValueError, match=r"2 rows of .* for 1 labels"):
     function(np.zeros((2, 10)), np.zeros(1, int))
   with pytest.raises(ValueError, match="0 rows"):

@@ -84,7 +84,7 @@ def _edit_manifest(checkpoint: Path, *, sealed: bool = False, **changes) -> None
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_variable_comes_back_bit_for_bit(tmp_path, optimizer, ema_decay):
+def test_variables_round_trip_bit_for_bit(tmp_path, optimizer, ema_decay):
   config = _CONFIG.replace(optimizer=optimizer, ema_decay=ema_decay)
   expected = _values(_saved(tmp_path, 7, config=config))
   state = _create(config.replace(seed=1))
@@ -92,7 +92,7 @@ def test_every_variable_comes_back_bit_for_bit(tmp_path, optimizer, ema_decay):
   _assert_equal(_values(state), expected)
 
 
-def test_every_variable_is_in_the_checkpoint(tmp_path):
+def test_checkpoint_contains_every_variable(tmp_path):
   # Keras 3 keeps layers of plain lists where TensorFlow's tracking doesn't find them.
   state = _saved(tmp_path, 7)
   reader = tf.train.load_checkpoint(str(tmp_path / "00000007" / "state"))
@@ -107,7 +107,7 @@ def test_every_variable_is_in_the_checkpoint(tmp_path):
       np.testing.assert_array_equal(reader.get_tensor(name), variable.numpy())
 
 
-def test_nothing_is_restored_where_there_is_no_checkpoint(tmp_path):
+def test_missing_checkpoint_restores_nothing(tmp_path):
   state = _create()
   before = _values(state)
   for directory in (tmp_path, tmp_path / "absent"):
@@ -115,14 +115,14 @@ def test_nothing_is_restored_where_there_is_no_checkpoint(tmp_path):
   _assert_equal(_values(state), before)
 
 
-def test_the_newest_three_are_kept(tmp_path):
+def test_newest_three_are_kept(tmp_path):
   _saved(tmp_path, 5, 90, 100, 1000, 20_000_000)
   assert sorted(path.name for path in tmp_path.iterdir()) == ["00000100", "00001000", "20000000"]
   newest = [path.name for path in checkpoints.checkpoint_directories(tmp_path)]
   assert newest == ["20000000", "00001000", "00000100"]
 
 
-def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
+def test_checkpoint_of_the_same_step_is_replaced(tmp_path):
   _saved(tmp_path, 3, 7)
   state = _create()
   _scramble(state, seed=99)
@@ -133,19 +133,19 @@ def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
   _assert_equal(_values(restored), _values(state))
 
 
-def test_a_half_written_checkpoint_is_no_checkpoint(tmp_path):
+def test_partial_checkpoint_is_ignored(tmp_path):
   _saved(tmp_path, 3)
   shutil.copytree(tmp_path / "00000003", tmp_path / ".00000009.partial")
   assert checkpoints.restore_latest(_create(), tmp_path).step == 3
 
 
-def test_a_half_written_checkpoint_is_removed_by_the_next(tmp_path):
+def test_partial_checkpoint_is_removed_by_the_next_save(tmp_path):
   (tmp_path / ".00000009.partial").mkdir()
   _saved(tmp_path, 3)
   assert [path.name for path in tmp_path.iterdir()] == ["00000003"]
 
 
-def test_other_files_are_no_checkpoints(tmp_path):
+def test_other_files_are_ignored(tmp_path):
   _saved(tmp_path, 3)
   (tmp_path / "notes.txt").write_text("mine")
   (tmp_path / "9999.bak").mkdir()
@@ -153,7 +153,7 @@ def test_other_files_are_no_checkpoints(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_no_numbers_are_not_saved(tmp_path, value):
+def test_nonfinite_weights_are_not_saved(tmp_path, value):
   state = _saved(tmp_path, 3, 5)
   before = _snapshot(tmp_path)
   state.step.assign(7)
@@ -167,7 +167,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path, value):
 # ---- A failing disk ----
 
 
-def test_a_full_disk_is_told_and_the_older_checkpoints_stay(tmp_path):
+def test_full_disk_is_reported_and_older_checkpoints_stay(tmp_path):
   state = _saved(tmp_path, 3, 5)
   before = _snapshot(tmp_path)
   state.step.assign(7)
@@ -182,7 +182,7 @@ def test_a_full_disk_is_told_and_the_older_checkpoints_stay(tmp_path):
   assert sorted(path.name for path in tmp_path.iterdir()) == ["00000003", "00000005"]
 
 
-def test_a_file_in_the_place_of_the_directory_is_told(tmp_path):
+def test_file_in_place_of_directory_is_reported(tmp_path):
   (tmp_path / "checkpoints").write_text("mine")
   with pytest.raises(UserError, match=r"00000000 can't be written: File exists"):
     checkpoints.save(_create(), tmp_path / "checkpoints", train_seconds=0.0)
@@ -204,7 +204,7 @@ def _truncate(path: Path) -> None:
 
 _BITS = st.integers(0, 7)
 _DATA, _INDEX = "state.data-00000-of-00001", "state.index"
-_DAMAGES = {
+_CORRUPTIONS = {
   "data truncated": lambda c: _truncate(c / _DATA),
   "data emptied": lambda c: (c / _DATA).write_bytes(b""),
   "data flipped at its start": lambda c: _flip(c / _DATA, 0),
@@ -255,7 +255,7 @@ _DAMAGES = {
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory) -> Path:
+def two_checkpoints(tmp_path_factory) -> Path:
   """A directory with intact checkpoints of steps 3 and 7."""
   directory = tmp_path_factory.mktemp("checkpoints")
   _saved(directory, 3, 7)
@@ -268,23 +268,23 @@ def state() -> TrainState:
 
 
 @pytest.fixture(scope="module")
-def values_of(two, tmp_path_factory) -> dict[int, list[np.ndarray]]:
+def values_of(two_checkpoints, tmp_path_factory) -> dict[int, list[np.ndarray]]:
   """The values that were saved at steps 3 and 7."""
   directory, state, values = tmp_path_factory.mktemp("each"), _create(), {}
   for step in (3, 7):
     name = f"{step:08d}"
-    shutil.copytree(two / name, directory / name)
+    shutil.copytree(two_checkpoints / name, directory / name)
     checkpoints.restore_latest(state, directory)
     values[step] = _values(state)
   return values
 
 
-@pytest.mark.parametrize("damage", _DAMAGES.values(), ids=_DAMAGES)
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
-  two, values_of, tmp_path, state, caplog, damage
+@pytest.mark.parametrize("damage", _CORRUPTIONS.values(), ids=_CORRUPTIONS)
+def test_corrupt_checkpoint_is_named_and_previous_one_used(
+  two_checkpoints, values_of, tmp_path, state, caplog, damage
 ):
   directory = tmp_path / "checkpoints"
-  shutil.copytree(two, directory)
+  shutil.copytree(two_checkpoints, directory)
   damage(directory / "00000007")
   before = _snapshot(directory)
   _scramble(state, seed=50)
@@ -296,10 +296,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
   assert _snapshot(directory) == before
 
 
-@pytest.mark.parametrize("damage", _DAMAGES.values(), ids=_DAMAGES)
-def test_where_all_are_damaged_nothing_is_changed(two, tmp_path, state, damage):
+@pytest.mark.parametrize("damage", _CORRUPTIONS.values(), ids=_CORRUPTIONS)
+def test_all_corrupt_checkpoints_change_nothing(two_checkpoints, tmp_path, state, damage):
   directory = tmp_path / "checkpoints"
-  shutil.copytree(two, directory)
+  shutil.copytree(two_checkpoints, directory)
   _edit_manifest(directory / "00000003", sha256={_DATA: ""})
   damage(directory / "00000007")
   before, values = _snapshot(directory), _values(state)
@@ -315,16 +315,16 @@ def test_where_all_are_damaged_nothing_is_changed(two, tmp_path, state, damage):
 
 @settings(max_examples=60)
 @given(flipped=st.data())
-def test_no_flipped_bit_goes_unseen(two, state, tmp_path_factory, flipped):
+def test_any_flipped_bit_is_detected(two_checkpoints, state, tmp_path_factory, flipped):
   directory = tmp_path_factory.mktemp("flipped") / "checkpoints"
-  shutil.copytree(two, directory)
+  shutil.copytree(two_checkpoints, directory)
   path = directory / "00000007" / flipped.draw(st.sampled_from([_DATA, _INDEX, "manifest.json"]))
   _flip(path, flipped.draw(st.integers(0, path.stat().st_size - 1)), 1 << flipped.draw(_BITS))
   assert checkpoints.restore_latest(state, directory).step == 3
 
 
-def test_a_flipped_bit_in_any_byte_of_the_manifest_is_seen(two, tmp_path):
-  checkpoint = shutil.copytree(two / "00000007", tmp_path / "00000007")
+def test_flipped_bit_in_any_manifest_byte_is_detected(two_checkpoints, tmp_path):
+  checkpoint = shutil.copytree(two_checkpoints / "00000007", tmp_path / "00000007")
   assert manifests.verified(checkpoint)["train_seconds"] == 1.75
   path = checkpoint / "manifest.json"
   whole = path.read_bytes()
@@ -337,9 +337,9 @@ def test_a_flipped_bit_in_any_byte_of_the_manifest_is_seen(two, tmp_path):
       manifests.verified(checkpoint)
 
 
-def test_training_goes_on_past_a_damaged_checkpoint(two, tmp_path, state):
+def test_training_resumes_past_corrupt_checkpoint(two_checkpoints, tmp_path, state):
   directory = tmp_path / "checkpoints"
-  shutil.copytree(two, directory)
+  shutil.copytree(two_checkpoints, directory)
   _flip(directory / "00000007" / _DATA, 100)
   assert checkpoints.restore_latest(state, directory).step == 3
   state.step.assign(7)
@@ -351,7 +351,7 @@ def test_training_goes_on_past_a_damaged_checkpoint(two, tmp_path, state):
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-def test_the_evaluated_network_is_loaded_exactly(tmp_path, ema_decay):
+def test_evaluated_network_loads_exactly(tmp_path, ema_decay):
   config = _CONFIG.replace(ema_decay=ema_decay)
   state = _saved(tmp_path, 3, 7, config=config)
   trained = checkpoints.load_trained(config.replace(seed=8), tmp_path)
@@ -362,13 +362,13 @@ def test_the_evaluated_network_is_loaded_exactly(tmp_path, ema_decay):
     assert not np.array_equal(trained.model.get_weights()[0], state.model.get_weights()[0])
 
 
-def test_a_workdir_without_a_checkpoint_has_no_network(tmp_path):
+def test_workdir_without_checkpoint_has_no_network(tmp_path):
   with pytest.raises(UserError, match="holds no checkpoint yet"):
     checkpoints.load_trained(_CONFIG, tmp_path / "checkpoints")
 
 
-def test_a_step_that_is_asked_for_is_taken_or_refused(two, values_of, tmp_path):
-  directory = shutil.copytree(two, tmp_path / "checkpoints")
+def test_requested_step_is_loaded_or_rejected(two_checkpoints, values_of, tmp_path):
+  directory = shutil.copytree(two_checkpoints, tmp_path / "checkpoints")
   trained = checkpoints.load_trained(_CONFIG, directory, step=3)
   assert trained.step == 3
   for value in trained.model.get_weights():
@@ -381,8 +381,8 @@ def test_a_step_that_is_asked_for_is_taken_or_refused(two, values_of, tmp_path):
   assert checkpoints.load_trained(_CONFIG, directory).step == 7
 
 
-def test_a_damaged_newest_network_is_refused_unless_asked_for(two, tmp_path, caplog):
-  directory = shutil.copytree(two, tmp_path / "checkpoints")
+def test_corrupt_newest_network_is_rejected_unless_requested(two_checkpoints, tmp_path, caplog):
+  directory = shutil.copytree(two_checkpoints, tmp_path / "checkpoints")
   _flip(directory / "00000007" / _DATA, 100)
   with pytest.raises(UserError, match=r"00000007 is corrupt: .*--step=latest_whole"):
     checkpoints.load_trained(_CONFIG, directory)
@@ -396,10 +396,10 @@ def test_a_damaged_newest_network_is_refused_unless_asked_for(two, tmp_path, cap
 
 @pytest.mark.parametrize("name", ["run [v2]", "a*b", "a?b", "a\\b", "a b", "[", "run]", "ä{1,2}"])
 @pytest.mark.parametrize("linked", [True, False])
-def test_any_name_of_a_directory_is_read(
-  two, tmp_path, state, values_of, monkeypatch, name, linked
+def test_any_directory_name_is_readable(
+  two_checkpoints, tmp_path, state, values_of, monkeypatch, name, linked
 ):
-  directory = shutil.copytree(two, tmp_path / name)
+  directory = shutil.copytree(two_checkpoints, tmp_path / name)
   if not linked:
 
     def refuse(*_arguments, **_options):
@@ -411,12 +411,12 @@ def test_any_name_of_a_directory_is_read(
   assert checkpoints.load_trained(_CONFIG, directory).step == 7
 
 
-def test_other_settings_and_a_failing_disk_are_told_apart(two, monkeypatch):
+def test_other_settings_and_disk_failure_are_distinguished(two_checkpoints, monkeypatch):
   other = _CONFIG.replace(hidden_units=(7, 5))
   with pytest.raises(UserError, match="00000007 was not written with the settings in its config"):
-    checkpoints.load_trained(other, two)
+    checkpoints.load_trained(other, two_checkpoints)
   with pytest.raises(UserError, match="00000007 was not written with the settings in its config"):
-    checkpoints.restore_latest(_create(other), two)
+    checkpoints.restore_latest(_create(other), two_checkpoints)
   for error, reason in (
     (tf.errors.DataLossError(None, None, "state; Checksum does not match"), "Checksum does not m"),
     (tf.errors.UnknownError(None, None, "state; Input/output error"), "Input/output error"),
@@ -428,10 +428,10 @@ def test_other_settings_and_a_failing_disk_are_told_apart(two, monkeypatch):
 
     monkeypatch.setattr(tf.train.Checkpoint, "read", fail)
     with pytest.raises(UserError, match=f"00000007 can't be read: {reason}"):
-      checkpoints.load_trained(_CONFIG, two)
+      checkpoints.load_trained(_CONFIG, two_checkpoints)
 
 
-def test_the_newest_is_the_one_of_most_steps(tmp_path):
+def test_newest_is_the_highest_step(tmp_path):
   for name in ("100000000", "00000100", "99999999"):
     (tmp_path / name).mkdir()
   newest = [path.name for path in checkpoints.checkpoint_directories(tmp_path)]

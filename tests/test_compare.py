@@ -45,7 +45,7 @@ def _peer(name, *rates):
   return [sys.executable, "-c", _PEER % (list(rates), name)]
 
 
-def test_ratios_are_those_of_the_turns(capfd):
+def test_ratios_are_computed_per_turn(capfd):
   rows = programs.compare_commands(
     "dense",
     {
@@ -73,20 +73,20 @@ def test_ratios_are_those_of_the_turns(capfd):
   assert by_peer["absent"].record == {"skipped": "pip install torch==2.13.0"}
 
 
-def test_a_wide_spread_is_measured_again_and_said():
+def test_wide_spread_is_remeasured_and_reported():
   commands = {"ours": _peer("ours", 1.0, 1.0, 1.0, 1.0), "peer": _peer("peer", 1.0, 2.0, 2.0, 2.0)}
   (row,) = programs.compare_commands("dense", commands, rounds=2)
   assert row.record["ratios"] == [1.0, 0.5, 0.5, 0.5]
   assert row.text == ("0.50 (0.50 to 1.00) times the speed; not settled: the spread is above 30%")
 
 
-def test_a_peer_that_fails_ends_the_comparison():
+def test_failing_peer_ends_the_comparison():
   failing = [sys.executable, "-c", "import sys; sys.exit(3)"]
   with pytest.raises(SystemExit, match="ended with 3"):
     programs.compare_commands("dense", {"ours": _peer("ours", 1.0), "bad": failing}, rounds=1)
 
 
-def test_every_peer_and_config_that_is_named_is_there():
+def test_every_named_peer_and_config_exists():
   for work in compare.WORKS.values():
     for peer in work.peers:
       assert (_SCRIPTS / "peers" / f"{peer.script}.py").is_file()
@@ -95,7 +95,7 @@ def test_every_peer_and_config_that_is_named_is_there():
         assert (commands.REPOSITORY / flag.removeprefix("--flagfile=")).is_file()
 
 
-def test_seconds_over_seconds():
+def test_ratio_of_seconds():
   rounds = [{"seconds": 2.0, "tutorial_seconds": 8.0}, {"seconds": 3.0, "tutorial_seconds": 4.0}]
   row = ratio_row("command", rounds, "seconds", "tutorial_seconds", "the tutorial")
   assert row.record["ratios"] == [0.25, 0.75]
@@ -126,7 +126,7 @@ def arrays(tmp_path_factory):
   return path
 
 
-def test_fit_as_a_peer_learns_from_turn_to_turn(arrays):
+def test_keras_fit_peer_learns_across_turns(arrays):
   ready, first, second = _turns_of("keras_fit", f"--arrays={arrays}", "--tuning=tuned")
   assert "keras" in ready["ready"]
   assert second["loss"] < first["loss"] < 2.3
@@ -136,7 +136,7 @@ def test_fit_as_a_peer_learns_from_turn_to_turn(arrays):
 @pytest.mark.parametrize(
   ("script", "requirement"), [("torch_loop", "torch==2.13.0"), ("jax_scan", "jax optax")]
 )
-def test_other_libraries_learn_too_or_say_what_to_install(arrays, script, requirement):
+def test_other_libraries_learn_or_say_what_to_install(arrays, script, requirement):
   answer, *turns = _turns_of(script, f"--arrays={arrays}")
   if turns:
     assert turns[1]["loss"] < turns[0]["loss"] < 2.3
@@ -144,7 +144,7 @@ def test_other_libraries_learn_too_or_say_what_to_install(arrays, script, requir
     assert answer == {"absent": f"pip install {requirement}"}
 
 
-def test_this_package_as_a_peer(prepared):
+def test_this_package_runs_as_a_peer(prepared):
   ready, *turns = _turns_of(
     "mnist_research_train", "--dataset=synthetic_digits/2000_500", f"--data_dir={prepared}",
     "--validation_examples=500", "--hidden_units=8", "--steps=4",

@@ -26,7 +26,7 @@ def _group(name, accuracies, **figures):
   return Group({"activation": name}, runs)
 
 
-def test_a_summary_of_three_values():
+def test_summary_of_three_values():
   summary = comparison.summarize([0.97, 0.98, 0.99])
   assert summary.num_seeds == 3
   assert summary.mean == pytest.approx(0.98)
@@ -36,11 +36,11 @@ def test_a_summary_of_three_values():
   assert summary.interval == pytest.approx((0.98 - margin, 0.98 + margin), abs=1e-5)
 
 
-def test_one_value_has_neither_deviation_nor_interval():
+def test_single_value_has_no_deviation_or_interval():
   assert comparison.summarize([0.5]) == (1, 0.5, None, None)
 
 
-def test_a_paired_test_of_three_seeds():
+def test_paired_test_of_three_seeds():
   # Differences 1, 2, 3: mean 2, deviation 1, t = 2 sqrt(3), two degrees of freedom, for which the
   # two-sided p of t is 1 - t / sqrt(t^2 + 2).
   tested = comparison.paired_test({0: 11, 1: 22, 2: 33, 9: 5}, {0: 10, 1: 20, 2: 30, 7: 5})
@@ -52,7 +52,7 @@ def test_a_paired_test_of_three_seeds():
   assert tested.reason == ""
 
 
-def test_pairing_finds_what_the_seeds_would_hide():
+def test_pairing_detects_effect_hidden_by_seed_variance():
   # Seeds differ by far more than configs.
   first = {seed: 0.9 + 0.02 * seed for seed in range(4)}
   second = {seed: value - 0.001 - 1e-5 * seed for seed, value in first.items()}
@@ -68,21 +68,21 @@ def test_pairing_finds_what_the_seeds_would_hide():
     ({0: 0.5, 1: 0.6, 2: 0.7}, {0: 0.5, 1: 0.6, 2: 0.7}, "every seed has the same difference"),
   ],
 )
-def test_where_the_test_does_not_apply_it_says_why(first, second, reason):
+def test_inapplicable_test_states_its_reason(first, second, reason):
   tested = comparison.paired_test(first, second)
   assert tested.p_value is None
   assert tested.interval is None
   assert tested.reason == reason
 
 
-def test_holm_multiplies_the_smallest_most():
+def test_holm_adjustment():
   # 0.01 x 3; 0.02 x 2 = 0.04; 0.03 x 1 must not fall below its predecessor.
   assert comparison.holm([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
   assert comparison.holm([0.6, 0.7]) == [1.0, 1.0]
   assert comparison.holm([]) == []
 
 
-def test_rows_go_from_the_best_to_the_worst_on_test():
+def test_rows_are_sorted_by_test_accuracy():
   rows = comparison.compare(
     [_group("relu", {0: 0.5, 1: 0.7}), _group("gelu", {0: 0.8}), _group("tanh", {0: 0.1})]
   ).rows
@@ -94,7 +94,7 @@ def test_rows_go_from_the_best_to_the_worst_on_test():
   assert rows[1].against_reference.difference == pytest.approx(-0.3)
 
 
-def test_validation_decides_where_every_run_has_it():
+def test_validation_decides_if_every_run_has_it():
   groups = [
     _group("relu", {0: 0.9}, validation_accuracy=0.7),
     _group("gelu", {0: 0.8}, validation_accuracy=0.75),
@@ -108,7 +108,7 @@ def test_validation_decides_where_every_run_has_it():
   assert comparison.compare(groups).rows[0].group.settings["activation"] == "tanh"
 
 
-def test_every_row_is_tested_against_the_first_and_adjusted_for_their_number():
+def test_rows_are_tested_against_the_first_with_adjustment():
   seeds = range(4)
   best = {seed: 0.9 + 0.01 * seed for seed in seeds}
   worse = {seed: best[seed] - 0.01 - 0.002 * (seed % 2) for seed in seeds}
@@ -128,7 +128,7 @@ def test_every_row_is_tested_against_the_first_and_adjusted_for_their_number():
   )
 
 
-def test_a_named_reference_may_stand_anywhere():
+def test_reference_may_be_any_row():
   groups = [_group(name, {seed: level + 0.01 * seed**2 for seed in range(4)})
             for name, level in (("relu", 0.5), ("gelu", 0.6), ("tanh", 0.7))]  # fmt: skip
   compared = comparison.compare(groups, comparison.find_reference(groups, "gelu/2"))
@@ -145,7 +145,7 @@ def _on(dataset, group):
   return Group({**group.settings, "dataset": dataset}, runs)
 
 
-def test_configs_judged_by_other_examples_are_not_tested_against_each_other():
+def test_configs_scored_on_different_examples_are_not_tested():
   first, second, third = (
     _group(str(n), {seed: 0.7 - 0.1 * n + 0.01 * (n + 1) * seed for seed in range(4)})
     for n in range(3)
@@ -212,11 +212,9 @@ def _simulated_rate(num_configs, num_seeds, *, correlation=None, named=False, ta
     (5, 5, {"named": True}),
   ],
 )
-def test_configs_that_are_alike_are_told_apart_in_one_table_of_twenty_at_most(
-  configs, seeds, options
-):
+def test_false_positive_rate_is_at_most_one_in_twenty(configs, seeds, options):
   assert _simulated_rate(configs, seeds, **options) <= 0.06
 
 
-def test_of_a_thousand_configs_that_are_alike_none_stands_out():
+def test_equal_configs_among_a_thousand_are_not_significant():
   assert _simulated_rate(1000, 5, tables=1) == 0

@@ -25,7 +25,7 @@ def _config(name, test, *, validation=None, losses=(), errors=()):
 # ---- Reliability ----
 
 
-def test_a_reliability_diagram_draws_accuracy_gap_and_counts():
+def test_reliability_diagram_draws_accuracy_gap_and_counts():
   # Confidences 0.62, 0.64 and 0.95: bins (9/15, 10/15] and (14/15, 1].
   probabilities = np.array([[0.62, 0.38], [0.64, 0.36], [0.95, 0.05]])
   bins = reliability(probabilities, np.array([0, 1, 0]))
@@ -48,7 +48,7 @@ def test_a_reliability_diagram_draws_accuracy_gap_and_counts():
 # ---- Several runs ----
 
 
-def test_the_accuracies_of_every_seed_are_drawn_with_their_mean():
+def test_each_seed_accuracy_is_drawn_with_the_mean():
   figure = figures.compared_accuracies(
     [_config("relu", [0.97, 0.99], validation=0.96), _config("gelu", [0.95])], title="Two"
   )
@@ -64,7 +64,7 @@ def test_the_accuracies_of_every_seed_are_drawn_with_their_mean():
   assert high > 0.99
 
 
-def test_an_interval_that_tells_nothing_does_not_stretch_the_axis():
+def test_uninformative_interval_does_not_stretch_the_axis():
   wide = figures.Compared("a", [0.90, 0.92], (-0.5, 2.0), None, (), ())
   (axes,) = figures.compared_accuracies([wide], title="x").axes
   assert axes.get_xlim() == pytest.approx(
@@ -72,7 +72,7 @@ def test_an_interval_that_tells_nothing_does_not_stretch_the_axis():
   )
 
 
-def test_a_line_is_the_mean_over_seeds_and_the_band_their_range():
+def test_line_is_mean_over_seeds_and_band_is_range():
   epochs = np.array([1.0, 2.0])
   losses = [(epochs, np.array([2.0, 1.0])), (epochs, np.array([4.0, 2.0]))]
   figure = figures.compared_curves([_config("relu", [0.9, 0.9], losses=losses)], title="One")
@@ -85,7 +85,7 @@ def test_a_line_is_the_mean_over_seeds_and_the_band_their_range():
   assert "1.5  relu" in _texts(figure)
 
 
-def test_seeds_that_were_stopped_are_compared_where_all_have_values():
+def test_stopped_seeds_are_compared_at_common_steps():
   losses = [
     (np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0])),
     (np.array([1.0, 1.5, 3.0]), np.array([5.0, 9.0, 3.0])),
@@ -96,7 +96,7 @@ def test_seeds_that_were_stopped_are_compared_where_all_have_values():
   np.testing.assert_array_equal(line.get_ydata(), [4.0, 2.0])
 
 
-def test_configs_after_the_first_eight_are_gray_and_have_no_names():
+def test_configs_beyond_eight_are_gray_and_unnamed():
   series = np.array([1.0, 2.0]), np.array([50.0, 40.0])
   configs = [_config(f"c{n}", [0.9], errors=[series]) for n in range(10)]
   figure = figures.compared_curves(configs, title="Ten")
@@ -107,7 +107,7 @@ def test_configs_after_the_first_eight_are_gray_and_have_no_names():
   assert not any("c8" in text for text in texts)
 
 
-def test_without_records_the_curves_say_so():
+def test_curves_without_records_say_so():
   assert "Nothing recorded" in _texts(figures.compared_curves([_config("a", [0.5])], title="x"))
 
 
@@ -121,7 +121,7 @@ def _heat_map(values):
   )  # fmt: skip
 
 
-def test_a_heat_map_writes_every_value_and_frames_the_best():
+def test_heat_map_writes_values_and_frames_the_best():
   figure = _heat_map([[0.9, 0.95], [0.8, np.nan]])
   (axes,) = figure.axes
   cells = {t.get_position(): t for t in axes.texts}
@@ -134,11 +134,11 @@ def test_a_heat_map_writes_every_value_and_frames_the_best():
   assert [label.get_text() for label in axes.get_xticklabels()] == ["adam", "sgd"]
 
 
-def test_a_heat_map_of_equal_values_is_drawn():
+def test_heat_map_of_equal_values_is_drawn():
   assert "90.00%" in _texts(_heat_map([[0.9, 0.9], [0.9, 0.9]]))
 
 
-def test_parallel_coordinates_lead_each_trial_to_its_error():
+def test_parallel_coordinates_connect_trials_to_errors():
   figure = figures.parallel_coordinates(
     [
       figures.Axis("learning_rate", [1e-4, 1e-3, 1e-2], log=True),
@@ -157,14 +157,14 @@ def test_parallel_coordinates_lead_each_trial_to_its_error():
   assert {"0.0001", "0.01", "relu", "gelu", "5%", "10%"} <= set(_texts(figure))
 
 
-def test_one_trial_alone_stands_in_the_middle():
+def test_single_trial_is_centered():
   axis = figures.Axis("dropout_rate", [0.2])
   (axes,) = figures.parallel_coordinates([axis], [0.9], title="x", summary="y").axes
   lines = {line.get_label(): line for line in axes.get_lines()}
   np.testing.assert_allclose(lines["trial 0"].get_ydata(), [0.5, 0.5])
 
 
-def test_importances_go_from_the_greatest_to_the_least():
+def test_importances_are_sorted_descending():
   figure = figures.importances({"a": 0.2, "b": 0.7, "c": 0.1}, title="x", summary="y")
   widths = {c.get_label(): c[0].get_width() for c in figure.axes[0].containers if len(c) == 1}
   assert {name: widths[name] for name in "abc"} == {"a": 0.2, "b": 0.7, "c": 0.1}

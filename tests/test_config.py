@@ -196,12 +196,12 @@ def _written(directory: Path, text: str) -> Path:
 # ---- Flag <-> Config <-> flagfile ----
 
 
-def test_every_field_has_values_to_try():
+def test_every_field_has_test_values():
   assert set(_VALUES) == set(FIELDS)
   assert set(_CHANGED) == set(_VALUES)
 
 
-def test_a_convolution_needs_every_size():
+def test_every_convolution_needs_its_sizes():
   with pytest.raises(
     UserError, match=r"--filters=8,16,32, --kernel_sizes=5,3 and --pool_sizes=2,2"
   ):
@@ -209,7 +209,7 @@ def test_a_convolution_needs_every_size():
 
 
 @pytest.mark.parametrize("filters", [7, 20])
-def test_whitening_takes_each_component_twice(filters):
+def test_whitening_uses_each_component_twice(filters):
   settings = {"filters": (filters, 8), "kernel_sizes": (3, 3), "whitening": True}
   with pytest.raises(UserError, match=rf"--whitening: --filters={filters},8 .* even .* up to 18"):
     Config(model="cnn", **settings)
@@ -217,12 +217,12 @@ def test_whitening_takes_each_component_twice(filters):
 
 
 @pytest.mark.parametrize("settings", [{"select": "best"}, {"early_stopping": 2}])
-def test_choosing_by_validation_needs_validation_examples(settings):
+def test_selecting_by_validation_needs_validation_examples(settings):
   with pytest.raises(UserError, match="--validation_examples must be more than 0"):
     Config(validation_examples=0, **settings)
 
 
-def test_no_flags_give_the_defaults():
+def test_no_flags_give_defaults():
   assert _parse() == Config()
 
 
@@ -230,7 +230,7 @@ def test_no_flags_give_the_defaults():
 @example(settings=_CHANGED)
 @example(settings={"hidden_units": (), "mirror": "# no comment", "data_dir": "a b=c --seed=1"})
 @example(settings={"learning_rate": 5e-324, "epochs": 2147483647.5})
-def test_settings_come_back_through_a_flagfile(tmp_path_factory, settings):
+def test_settings_round_trip_through_flagfile(tmp_path_factory, settings):
   config = Config(**settings)
   path = _written(tmp_path_factory.getbasetemp(), config.to_flagfile())
   expected = config.replace(workdir="")
@@ -240,30 +240,30 @@ def test_settings_come_back_through_a_flagfile(tmp_path_factory, settings):
 
 @given(settings=st.fixed_dictionaries(_VALUES))
 @example(settings=_CHANGED)
-def test_settings_come_back_through_flags(settings):
+def test_settings_round_trip_through_flags(settings):
   config = Config(**settings)
   assert _parse(*(f"--{name}={text}" for name, text in config.to_texts().items())) == config
 
 
 @pytest.mark.parametrize(("name", "value"), _CHANGED.items())
-def test_each_flag_sets_its_own_field(name, value):
+def test_each_flag_sets_only_its_field(name, value):
   text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
   assert _parse(f"--{name}={text}") == Config(**{name: value})
 
 
-def test_the_home_directory_may_be_written_short(monkeypatch):
+def test_tilde_expands_to_home_directory(monkeypatch):
   monkeypatch.setenv("HOME", "/home/me")
   assert _parse("--workdir=~/a", "--data_dir=~").run.workdir == "/home/me/a"
   assert Config(workdir="~/a", data_dir="~").data.data_dir == "/home/me"
 
 
-def test_more_layers_than_a_network_can_have_are_refused():
+def test_too_many_layers_are_rejected():
   Config(hidden_units=(1,) * 1000)
   with pytest.raises(UserError, match=r"^--hidden_units: 1,001 entries; 1,000 are the most$"):
     Config(hidden_units=(1,) * 1001)
 
 
-def test_a_flagfile_may_hold_comments_and_empty_lines(tmp_path):
+def test_flagfile_may_contain_comments_and_blank_lines(tmp_path):
   path = _written(tmp_path, "# a remark\n\n  \n--seed=3\n  # another\n")
   assert config_flags.from_flagfile(path) == Config(seed=3)
 
@@ -284,13 +284,13 @@ def test_a_flagfile_may_hold_comments_and_empty_lines(tmp_path):
     ("seed=3\n", "seed=3"),
   ],
 )
-def test_a_bad_line_of_a_flagfile_is_named(tmp_path, text, named):
+def test_bad_flagfile_line_is_named(tmp_path, text, named):
   with pytest.raises(UserError, match=named):
     config_flags.from_flagfile(_written(tmp_path, text))
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe--seed=1\n"])
-def test_an_unreadable_flagfile_is_named(tmp_path, content):
+def test_unreadable_flagfile_is_named(tmp_path, content):
   path = tmp_path / "config.cfg"
   if content is not None:
     path.write_bytes(content)
@@ -299,13 +299,13 @@ def test_an_unreadable_flagfile_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize("path", _CONFIGS, ids=lambda path: path.name)
-def test_the_configs_parse(path):
+def test_shipped_configs_parse(path):
   config = config_flags.from_flagfile(path)
   assert config == _parse(f"--flagfile={path}")
   assert config.optimization.total_steps(60_000) > config.optimization.warmup_steps
 
 
-def test_there_are_configs():
+def test_configs_exist():
   assert "dense.cfg" in [path.name for path in _CONFIGS]
 
 
@@ -371,13 +371,13 @@ def test_there_are_configs():
     ("device_count", -1, "at least 0"),
   ],
 )
-def test_a_value_out_of_range_is_refused(name, value, remedy):
+def test_out_of_range_value_is_rejected(name, value, remedy):
   with pytest.raises(UserError, match=rf"^--{name}=.*{remedy}"):
     Config(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["dataset", "data_dir", "manual_dir", "workdir"])
-def test_a_text_of_two_lines_is_refused(name):
+def test_multiline_text_is_rejected(name):
   with pytest.raises(UserError, match=f"^--{name}=.*printable"):
     Config(**{name: "mnist\n--seed=1"})
 
@@ -392,7 +392,7 @@ def test_a_text_of_two_lines_is_refused(name):
     {"hidden_units": (1,), "seed": 2**63 - 1},
   ],
 )
-def test_the_ends_of_the_ranges_are_allowed(settings):
+def test_range_endpoints_are_allowed(settings):
   config = Config(**settings)
   values = config.to_dict()
   assert {name: values[name] for name in settings} == settings
@@ -413,11 +413,11 @@ def test_the_ends_of_the_ranges_are_allowed(settings):
     ({"epochs": 8.3, "batch_size": 1}, 60_000, 498_000),
   ],
 )
-def test_the_run_has_the_steps_of_its_epochs(settings, num_examples, steps):
+def test_epochs_determine_total_steps(settings, num_examples, steps):
   assert Config(**settings).optimization.total_steps(num_examples) == steps
 
 
-def test_steps_are_counted_in_whole_numbers():
+def test_steps_are_counted_in_integers():
   """Compares with exact fractions, for every tenth of an epoch up to 30."""
   for tenths, num_examples, batch_size in itertools.product(
     range(1, 301), (54_999, 55_000, 60_000), (1, 7, 32, 100, 128)
@@ -427,7 +427,7 @@ def test_steps_are_counted_in_whole_numbers():
     assert config.optimization.total_steps(num_examples) == -(-examples // batch_size)
 
 
-def test_an_epoch_is_rounded_up():
+def test_partial_epoch_is_rounded_up():
   assert Config(batch_size=32).optimization.epoch_steps(65) == 3
 
 
@@ -435,14 +435,14 @@ def test_an_epoch_is_rounded_up():
 
 
 @pytest.mark.parametrize(("name", "value"), _CHANGED.items())
-def test_a_setting_differs_unless_it_may_change(name, value):
+def test_setting_differs_unless_it_may_change(name, value):
   differences = Config(**{name: value}).differences(Config())
   assert [line.partition("=")[0] for line in differences] == (
     [] if name in _MAY_CHANGE else [f"--{name}"]
   )
 
 
-def test_differences_are_listed_with_both_values():
+def test_differences_list_both_values():
   mine = Config(hidden_units=(64,), seed=2, deterministic=True, data_dir="/a")
   assert mine.differences(Config(hidden_units=(), data_dir="/b")) == [
     "--hidden_units=64, not ",
@@ -452,25 +452,25 @@ def test_differences_are_listed_with_both_values():
 
 
 @pytest.mark.parametrize(("name", "value"), _CHANGED.items())
-def test_the_default_workdir_tells_runs_apart(name, value):
+def test_default_workdir_depends_on_deciding_settings(name, value):
   same = Config(**{name: value}).default_workdir() == Config().default_workdir()
   assert same == (name in _MAY_CHANGE)
 
 
-def test_hyperparameters_are_the_settings_that_decide_the_result():
+def test_hyperparameters_are_the_deciding_settings():
   values = Config(hidden_units=(64, 32), deterministic=True, workdir="runs/a").hyperparameters()
   assert (values["hidden_units"], values["deterministic"]) == ("64,32", True)
   assert (values["augment"], values["epochs"]) == ("", 10.0)
   assert not {"workdir", "data_dir", "summaries", "device"} & values.keys()
 
 
-def test_the_default_workdir_is_stable():
+def test_default_workdir_is_stable():
   # 158cd6ad begins the SHA-256 of "dataset=emnist/digits\nseed=3\nxla=off".
   config = Config(dataset="emnist/digits", seed=3, xla="off")
   assert config.default_workdir() == "runs/emnist-digits-dense-seed3-67e0f108"
 
 
-def test_equal_settings_share_a_default_workdir():
+def test_equal_settings_share_default_workdir():
   assert Config(epochs=5) == Config(epochs=5.0)
   assert Config(epochs=5).default_workdir() == Config(epochs=5.0).default_workdir()
 
@@ -485,24 +485,24 @@ def _over(stored: Config, *arguments: str) -> Config:
   return config_flags.from_flags_over(stored, values)
 
 
-def test_flags_that_were_given_replace_stored_settings():
+def test_given_flags_replace_stored_settings():
   stored = Config(dataset="kmnist", seed=5, hidden_units=(3,))
   assert _over(stored, "--dataset=mnist", "--workdir=/w") == stored.replace(
     dataset="mnist", workdir="/w"
   )
 
 
-def test_flags_that_were_not_given_leave_stored_settings():
+def test_omitted_flags_keep_stored_settings():
   stored = Config(dataset="kmnist", device="cpu", seed=5)
   assert _over(stored) == stored
 
 
-def test_a_flag_of_training_is_refused_over_stored_settings():
+def test_training_flag_cannot_override_stored_settings():
   with pytest.raises(UserError, match="--seed belongs to training"):
     _over(Config(), "--seed=0")
 
 
-def test_settings_are_put_in_place_of_others_as_flags_take_them():
+def test_with_texts_parses_like_flags():
   config = Config(hidden_units=(5,), workdir="runs/x")
   changed = config_flags.with_texts(config, {"hidden_units": "64,32", "learning_rate": "1e-4"})
   assert changed == config.replace(hidden_units=(64, 32), learning_rate=1e-4)
@@ -517,12 +517,12 @@ def test_settings_are_put_in_place_of_others_as_flags_take_them():
     ({"activation": "relo"}, "--activation=relo"),
   ],
 )
-def test_settings_that_are_none_are_refused(texts, error):
+def test_with_texts_rejects_invalid_settings(texts, error):
   with pytest.raises(UserError, match=f"^{re.escape(error)}"):
     config_flags.with_texts(Config(), texts)
 
 
-def test_what_decides_a_result_is_told_without_the_rest():
+def test_deciding_texts_exclude_paths_and_devices():
   texts = Config(seed=3, data_dir="/data", workdir="w").deciding_texts()
   assert texts["seed"] == "3"
   assert not {"data_dir", "workdir", "device", "strategy"} & texts.keys()
@@ -530,12 +530,12 @@ def test_what_decides_a_result_is_told_without_the_rest():
 
 @pytest.mark.parametrize("name", ["data_dir", "manual_dir", "workdir"])
 @pytest.mark.parametrize("address", ["gs://bucket/x", "https://host/x", "s3:/bucket", "file:///x"])
-def test_a_directory_is_no_address(name, address):
+def test_directory_rejects_remote_address(name, address):
   with pytest.raises(UserError, match=f"--{name}={address}: must be a directory of this machine"):
     Config(**{name: address})
 
 
-def test_a_directory_with_a_colon_is_one():
+def test_directory_may_contain_a_colon():
   assert Config(data_dir="/a:b/c", workdir="run:1").data.data_dir == "/a:b/c"
 
 
@@ -558,7 +558,7 @@ def test_a_directory_with_a_colon_is_one():
     ("xla", "on", "on"),
   ],
 )
-def test_a_value_in_another_guise_is_taken(name, given, value):
+def test_equivalent_types_are_accepted(name, given, value):
   config = Config(**{name: given})
   assert config == Config(**{name: value})
   texts = config.to_texts()
@@ -578,6 +578,6 @@ def test_a_value_in_another_guise_is_taken(name, given, value):
     ("deterministic", "maybe", "true or false"),
   ],
 )
-def test_a_value_of_another_type_is_refused_by_its_name(name, given, wanted):
+def test_wrong_type_is_rejected_by_name(name, given, wanted):
   with pytest.raises(UserError, match=re.escape(f"--{name}={given!r}: must be {wanted}")):
     Config(**{name: given})

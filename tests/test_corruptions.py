@@ -34,7 +34,7 @@ def _dot(y: int, x: int, count: int = 30) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", KINDS | VALIDATION_KINDS)
-def test_a_corruption_changes_images_the_same_way_each_time(kind, digits):
+def test_corruption_is_deterministic(kind, digits):
   spoiled = corrupt(digits, kind)
   assert (spoiled.dtype, spoiled.shape) == (np.uint8, digits.shape)
   assert (spoiled != digits).any(axis=(1, 2, 3)).all()
@@ -45,18 +45,18 @@ def test_a_corruption_changes_images_the_same_way_each_time(kind, digits):
 
 
 @pytest.mark.parametrize("kind", KINDS | VALIDATION_KINDS)
-def test_images_of_any_size_can_be_spoiled(kind):
+def test_images_of_any_size_can_be_corrupted(kind):
   images = np.random.default_rng(0).integers(0, 256, (3, 12, 20, 1)).astype(np.uint8)
   assert corrupt(images, kind).shape == images.shape
   assert corrupt(images[:0], kind).shape == (0, 12, 20, 1)
 
 
-def test_more_images_than_are_spoiled_at_once_differ_from_each_other():
+def test_images_in_different_chunks_are_corrupted_differently():
   spoiled = corrupt(_dot(14, 14, count=1500), "impulse_noise")
   assert len(np.unique(spoiled.reshape(1500, -1), axis=0)) == 1500
 
 
-def test_what_needs_no_chance_by_hand(digits):
+def test_deterministic_kinds_match_hand_computation(digits):
   np.testing.assert_array_equal(
     corrupt(digits, "brightness")[0, [0, 12, 10], [0, 5, 12], 0], [153, 255, 255]
   )
@@ -69,7 +69,7 @@ def test_what_needs_no_chance_by_hand(digits):
   np.testing.assert_allclose(scaled.sum(axis=(1, 2, 3)) / 255, 12 * 8 * 0.36, rtol=0.05)
 
 
-def test_what_moves_goes_where_it_should():
+def test_geometric_kinds_move_ink_as_expected():
   def places(images):
     return {tuple(place) for place in np.argwhere(images[..., 0] > 200)[:, 1:].tolist()}
 
@@ -90,7 +90,7 @@ def test_what_moves_goes_where_it_should():
     assert abs(x - 13.5) == pytest.approx(10.5 * 0.5, abs=0.7)
 
 
-def test_noises_have_their_strength():
+def test_noise_has_expected_strength():
   gray = np.full((200, 28, 28, 1), 102, np.uint8)
   shot = corrupt(gray, "shot_noise") / 255
   # Two photons of five: steps of 1/5, cut off at 1; 0.4 +- sqrt(2) / 5.
@@ -104,7 +104,7 @@ def test_noises_have_their_strength():
   assert set(np.unique(drops)) == {64, 102}
 
 
-def test_blurs_keep_the_light(digits):
+def test_blur_preserves_brightness(digits):
   whole = digits.astype(float).mean()
   for kind in ("motion_blur", "glass_blur"):
     spoiled = corrupt(digits, kind).astype(float)
@@ -115,7 +115,7 @@ def test_blurs_keep_the_light(digits):
   assert center.min() == round(255 / 7) and center.max() < 2 * 255 / 7
 
 
-def test_fog_and_lines_by_their_bounds(digits):
+def test_fog_and_lines_stay_within_bounds(digits):
   fog = corrupt(digits, "fog") / 255
   black = digits == 0
   # (image + 1.5 clouds) / 2.5, and each image's clouds reach from 0 to 1.
@@ -127,7 +127,7 @@ def test_fog_and_lines_by_their_bounds(digits):
     np.testing.assert_array_equal(np.maximum(lines, digits), corrupt(digits, kind))
 
 
-def test_edges_are_the_outline():
+def test_canny_edges_are_the_outline():
   images = np.zeros((1, 28, 28, 1), np.uint8)
   images[:, 8:20, 8:20] = 255
   edges = corrupt(images, "canny_edges")[0, :, :, 0]
@@ -139,11 +139,11 @@ def test_edges_are_the_outline():
   assert not corrupt(np.full_like(images, 200), "canny_edges")[0, 4:24, 4:24].any()
 
 
-def test_those_to_choose_by_are_others():
+def test_validation_kinds_are_disjoint_from_test_kinds():
   assert not set(KINDS) & set(VALIDATION_KINDS)
 
 
-def test_those_to_choose_by_by_hand(digits):
+def test_validation_kinds_match_hand_computation(digits):
   np.testing.assert_array_equal(corrupt(digits, "inverse"), 255 - digits)
   np.testing.assert_array_equal(corrupt(digits, "quantize"), np.where(digits == 255, 255, 0))
   # The square is 12 x 8 pixels, the bar 2 x 6 of 0.4.
@@ -179,7 +179,7 @@ def scored(prepared, tmp_path_factory):
   return workdir, said
 
 
-def test_evaluate_says_the_error_of_each_kind_and_their_mean(scored, prepared):
+def test_evaluate_reports_error_per_kind_and_mean(scored, prepared):
   workdir, said = scored
   found = said["raw"].record["corruptions"]["raw"]
   run = Workdir(workdir)
@@ -196,7 +196,7 @@ def test_evaluate_says_the_error_of_each_kind_and_their_mean(scored, prepared):
   assert "mean error under corruptions" in said["raw"].stderr
 
 
-def test_validation_examples_are_spoiled_in_other_ways(scored, prepared):
+def test_validation_split_uses_validation_kinds(scored, prepared):
   workdir, _ = scored
   before = (workdir / "corruptions.json").read_bytes()
   arguments = [f"--workdir={workdir}", f"--data_dir={prepared}", "--split=validation"]
@@ -205,14 +205,14 @@ def test_validation_examples_are_spoiled_in_other_ways(scored, prepared):
   assert (workdir / "corruptions.json").read_bytes() == before
 
 
-def test_the_preparation_takes_brightness_away(scored):
+def test_preparation_removes_brightness_corruption(scored):
   _, said = scored
   raw, prepared = (said[mode].record["corruptions"][mode] for mode in ("raw", "prepared"))
   assert prepared["error_per_kind"]["brightness"] < raw["error_per_kind"]["brightness"] / 2
   assert prepared["error"] < raw["error"]
 
 
-def test_the_report_shows_what_was_found(scored, prepared, tmp_path):
+def test_report_shows_corruption_errors(scored, prepared, tmp_path):
   workdir, said = scored
   kept = json.loads((workdir / "corruptions.json").read_text())
   assert set(kept) == {"dataset", "step", "raw", "prepared", "sha256"}
@@ -232,7 +232,7 @@ def test_the_report_shows_what_was_found(scored, prepared, tmp_path):
     ('"fog": 0.', '"fog": 3.', "its raw has shares that are none"),
   ],
 )
-def test_damage_is_told_in_one_line(scored, tmp_path, before, after, reason):
+def test_corrupt_record_is_reported_in_one_line(scored, tmp_path, before, after, reason):
   text = (scored[0] / "corruptions.json").read_text().replace(before, after, 1)
   if "digest" not in reason:
     text = records.to_text(records.sealed(json.loads(text)))

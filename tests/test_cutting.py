@@ -36,7 +36,7 @@ def _touching(first, second):
   return (0.9 - 0.8 * np.maximum(canvas, beside) / 255).astype(np.float32)
 
 
-def test_a_bridge_is_cut_and_the_parts_have_their_places():
+def test_bridge_is_cut_and_parts_keep_their_positions():
   (whole,) = images.find_digits(_bars(2, pitch=60))
   assert images.propose_cuts(whole) == []  # Too narrow: half as wide as high.
   (whole,) = images.find_digits(_bars(3))
@@ -52,7 +52,7 @@ def test_a_bridge_is_cut_and_the_parts_have_their_places():
   assert {len(cut.parts) for cut in cuts} == {2, 3}
 
 
-def test_of_two_digits_that_touch_a_cut_gives_each():
+def test_touching_digits_are_separated_by_a_cut():
   block, labels = next(drawing.draw_examples("test", 60))
   digits = [block[np.flatnonzero(labels == label)[0], ..., 0] for label in (2, 3)]
   (whole,) = images.find_digits(_touching(*digits))
@@ -68,7 +68,7 @@ def test_of_two_digits_that_touch_a_cut_gives_each():
   assert min(differences) < 0.5
 
 
-def test_a_ring_is_cut_against_more_doubt_than_a_bridge():
+def test_cutting_a_ring_costs_more_than_a_bridge():
   ring = Image.new("L", (240, 240), 230)
   ImageDraw.Draw(ring).ellipse((40, 40, 200, 200), outline=20, width=16)
   (zero,) = images.find_digits(np.asarray(ring, np.float32) / 255)
@@ -78,7 +78,7 @@ def test_a_ring_is_cut_against_more_doubt_than_a_bridge():
   assert min(cut.doubt for cut in images.propose_cuts(zero)) > least + 1.5
 
 
-def test_what_was_in_mnists_style_is_not_cut():
+def test_picture_in_mnist_style_is_not_cut():
   image = np.zeros((28, 28), np.uint8)
   image[9:19, 4:24] = 255
   (digit,) = images.find_digits(image.astype(np.float32) / 255)
@@ -99,7 +99,7 @@ def _recognizer(wide, narrow):
 
 
 @pytest.mark.parametrize("count", [3, 4])
-def test_parts_are_read_where_they_are_surer(count):
+def test_parts_replace_whole_if_more_confident(count):
   digits = images.find_digits(_bars(count))
   assert len(digits) == 1
   read = readings.read(_recognizer(0.6, 0.999), digits)
@@ -112,13 +112,13 @@ def test_parts_are_read_where_they_are_surer(count):
 @pytest.mark.parametrize(
   ("wide", "narrow"), [(0.9999, 0.99999), (0.95, 0.96), (0.9, 0.5), (0.2, 0.6)]
 )
-def test_a_whole_that_is_about_as_sure_is_not_cut(wide, narrow):
+def test_whole_is_kept_if_about_as_confident(wide, narrow):
   (reading,) = readings.read(_recognizer(wide, narrow), images.find_digits(_bars(3)))
   assert reading.num_digits == 1
   assert reading.probability == pytest.approx(wide)
 
 
-def test_two_that_touch_are_refused_as_one(tmp_path):
+def test_touching_digits_are_rejected_without_digits_flag(tmp_path):
   """The ink is connected, so only the network can decide."""
   block, labels = next(drawing.draw_examples("test", 60))
   two, three = (block[np.flatnonzero(labels == label)[0], ..., 0] for label in (2, 3))

@@ -25,7 +25,7 @@ def _source(data_dir: str | Path, **settings) -> datasets.Source:
   return datasets.prepare(Config(dataset=_SMALL, data_dir=str(data_dir), **settings))
 
 
-def _nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def _block_network(monkeypatch: pytest.MonkeyPatch) -> None:
   """Redirects network traffic to a local port where nobody listens."""
   for name in ("no_proxy", "NO_PROXY"):
     monkeypatch.delenv(name, raising=False)
@@ -33,7 +33,7 @@ def _nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "http://127.0.0.1:9")
 
 
-def test_a_prepared_dataset_is_read_whole(prepared):
+def test_prepared_dataset_is_read_whole(prepared):
   source = _source(prepared)
   assert source.name == _SMALL
   assert source.label_names == list("0123456789")
@@ -56,23 +56,23 @@ def test_a_prepared_dataset_is_read_whole(prepared):
     ("synthetic_digits/many", "many"),
   ],
 )
-def test_a_dataset_that_does_not_fit_is_refused(tmp_path, monkeypatch, dataset, problem):
-  _nothing_answers(monkeypatch)
+def test_unusable_dataset_is_rejected(tmp_path, monkeypatch, dataset, problem):
+  _block_network(monkeypatch)
   with pytest.raises(UserError, match=problem):
     datasets.prepare(Config(dataset=dataset, data_dir=str(tmp_path)))
   assert not list(tmp_path.iterdir())
 
 
-def test_an_unreachable_dataset_has_three_remedies(tmp_path, monkeypatch):
-  _nothing_answers(monkeypatch)
+def test_unreachable_dataset_error_lists_three_remedies(tmp_path, monkeypatch):
+  _block_network(monkeypatch)
   with pytest.raises(UserError) as raised:
     datasets.prepare(Config(dataset="mnist", data_dir=str(tmp_path)))
   for remedy in ("--manual_dir", "--data_dir", "--dataset=synthetic_digits", "doesn't answer"):
     assert remedy in str(raised.value)
 
 
-def test_the_fallback_is_taken_with_a_warning(prepared, monkeypatch, caplog):
-  _nothing_answers(monkeypatch)
+def test_fallback_is_used_with_a_warning(prepared, monkeypatch, caplog):
+  _block_network(monkeypatch)
   config = Config(dataset="mnist", fallback_dataset=_SMALL, data_dir=prepared)
   assert datasets.prepare(config).name == _SMALL
   (record,) = [record for record in caplog.records if record.filename == "datasets.py"]
@@ -80,7 +80,7 @@ def test_the_fallback_is_taken_with_a_warning(prepared, monkeypatch, caplog):
   assert "TRAINING ON SYNTHETIC_DIGITS/2000_500 INSTEAD OF MNIST" in record.getMessage()
 
 
-def test_a_prepared_dataset_needs_no_fallback(prepared, caplog):
+def test_prepared_dataset_needs_no_fallback(prepared, caplog):
   assert _source(prepared, fallback_dataset="synthetic_digits").name == _SMALL
   assert "INSTEAD OF" not in caplog.text
 
@@ -90,7 +90,7 @@ def _original(directory: Path, name: str, header: int) -> np.ndarray:
   return np.frombuffer(raw, np.uint8, offset=header)
 
 
-def test_mnist_comes_through_tfds_unchanged(mnist_dir, mnist_data_dir):
+def test_mnist_is_unchanged_by_tfds(mnist_dir, mnist_data_dir):
   source = datasets.prepare(Config(dataset="mnist", data_dir=mnist_data_dir))
   for name, images_file, labels_file in (("train", *_MNIST_FILES[:2]), ("test", *_MNIST_FILES[2:])):
     images = _original(mnist_dir, images_file, 16).reshape(-1, 28, 28, 1)
@@ -109,7 +109,7 @@ def test_mnist_comes_through_tfds_unchanged(mnist_dir, mnist_data_dir):
 # ---- Datasets that a network supports ----
 
 
-def test_a_network_of_other_classes_or_images_does_not_fit(prepared):
+def test_network_must_match_classes_and_image_shape(prepared):
   source = _source(prepared)
   datasets.check_fits(source, list("abcdefghij"), (28, 28, 1))
   with pytest.raises(UserError, match="has 10 classes, and this network 26"):
@@ -134,7 +134,7 @@ def _own(name: str, data_dir: Path, file: Path = _OWN) -> datasets.Source:
     ("GreyBars", (20, 24, 1), ["flat", "upright", "slanted"]),
   ],
 )
-def test_a_builder_of_ones_own_is_prepared_and_read(tmp_path, name, shape, classes):
+def test_user_builder_is_prepared_and_read(tmp_path, name, shape, classes):
   source = _own(name, tmp_path)
   assert (source.name, source.short_name) == (f"{_OWN}:{name}", name)
   assert (source.image_shape, source.num_classes) == (shape, len(classes))
@@ -146,7 +146,7 @@ def test_a_builder_of_ones_own_is_prepared_and_read(tmp_path, name, shape, class
   assert again.num_examples("test") == 100
 
 
-def test_a_builder_in_a_module_is_found(tmp_path, monkeypatch):
+def test_builder_in_a_module_is_found(tmp_path, monkeypatch):
   shutil.copy(_OWN, tmp_path / "data_of_mine.py")
   monkeypatch.syspath_prepend(str(tmp_path))
   source = datasets.prepare(
@@ -155,7 +155,7 @@ def test_a_builder_in_a_module_is_found(tmp_path, monkeypatch):
   assert source.image_shape == (20, 24, 1)
 
 
-def test_classes_of_one_name_in_different_files_do_not_share_data(tmp_path):
+def test_builders_of_the_same_name_do_not_share_data(tmp_path):
   other = tmp_path / "other.py"
   other.write_text(_OWN.read_text().replace("(20, 24, 1)", "(22, 24, 1)"))
   first, second = _own("GreyBars", tmp_path), _own("GreyBars", tmp_path, other)
@@ -175,7 +175,7 @@ def test_classes_of_one_name_in_different_files_do_not_share_data(tmp_path):
     ("Missing", "defines no Missing"),
   ],
 )
-def test_a_builder_that_does_not_do_is_told(tmp_path, name, problem):
+def test_bad_builder_is_reported(tmp_path, name, problem):
   with pytest.raises(UserError, match=f"--dataset=.*my_data.py:{name}.* {problem}"):
     _own(name, tmp_path)
 
@@ -191,7 +191,7 @@ print(source.num_examples("train"), splits.read(source, "test").num_examples)
 """
 
 
-def test_processes_that_prepare_at_once_all_have_the_data(tmp_path):
+def test_concurrent_preparation_gives_every_process_the_data(tmp_path):
   processes = [
     subprocess.Popen(
       [sys.executable, "-c", _PREPARE, str(tmp_path)],

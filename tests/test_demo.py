@@ -50,7 +50,7 @@ _REBOUND = "rebound.example"
     ),
   ],
 )
-def test_the_page_says_what_the_network_was_judged_by(result, words):
+def test_page_states_how_the_network_was_evaluated(result, words):
   said = demo.describe(Config(), result, step=1200)
   assert said == f"Read by a network (dense, {words})."
 
@@ -144,7 +144,7 @@ def _draw(page, strokes, *, between=lambda: None):
     page.mouse.up()
 
 
-def test_a_three_is_read_while_it_is_drawn(page, tmp_path):
+def test_three_is_read_while_it_is_drawn(page, tmp_path):
   _expect_label(page, "?")
 
   def half_is_read():
@@ -165,7 +165,7 @@ def test_a_three_is_read_while_it_is_drawn(page, tmp_path):
     assert screenshot.size == (1080, 720)
 
 
-def test_strokes_are_taken_back_one_by_one_and_all_together(page):
+def test_undo_and_clear_remove_strokes(page):
   one = [(0.3, 0.2), (0.3, 0.8)]
   _draw(page, [one, [(x + 0.4, y) for x, y in one]])
   expect(_note(page)).to_have_text("A number with 2 digits; the bars show the tallest.")
@@ -178,7 +178,7 @@ def test_strokes_are_taken_back_one_by_one_and_all_together(page):
   expect(_answer(page).locator("img")).to_have_count(0)
 
 
-def test_the_keys_take_strokes_back_and_bring_them_again(page):
+def test_undo_and_redo_by_keyboard(page):
   undo, redo, clear = (page.get_by_role("button", name=name) for name in ("Undo", "Redo", "Clear"))
   for button in (undo, redo, clear):
     expect(button).to_be_disabled()
@@ -199,7 +199,7 @@ def test_the_keys_take_strokes_back_and_bring_them_again(page):
   expect(redo).to_be_disabled()
 
 
-def test_a_seven_before_the_camera_is_read_and_outlined(page):
+def test_seven_in_camera_view_is_read_and_outlined(page):
   page.get_by_role("tab", name="Camera").click()
   page.get_by_role("button", name="Start the camera").click()
   _expect_label(page, "7")
@@ -225,7 +225,7 @@ def test_a_seven_before_the_camera_is_read_and_outlined(page):
   assert page.locator("#camera video").evaluate("v => v.srcObject") is None
 
 
-def test_the_camera_stops_when_another_tab_is_opened(page):
+def test_camera_stops_when_another_tab_opens(page):
   page.get_by_role("tab", name="Camera").click()
   page.get_by_role("button", name="Start the camera").click()
   _expect_label(page, "7")
@@ -243,7 +243,7 @@ def _upload(page, file):
   page.locator("#upload input[type=file]").set_input_files(file)
 
 
-def test_an_uploaded_picture_is_read(upload_tab, tmp_path):
+def test_uploaded_picture_is_read(upload_tab, tmp_path):
   file = tmp_path / "seven.jpg"
   draw_seven().save(file)
   _upload(upload_tab, file)
@@ -263,26 +263,26 @@ def _copy(page, picture):
   )
 
 
-def test_a_pasted_picture_is_read(upload_tab):
+def test_pasted_picture_is_read(upload_tab):
   _copy(upload_tab, draw_seven())
   upload_tab.get_by_role("button", name="Paste from clipboard").click()
   _expect_label(upload_tab, "7")
 
 
-def test_ctrl_v_pastes_wherever_one_is(page):
+def test_ctrl_v_pastes_from_any_tab(page):
   _copy(page, draw_seven())
   page.keyboard.press("Control+V")
   expect(page.get_by_role("tab", name="Upload")).to_have_attribute("aria-selected", "true")
   _expect_label(page, "7")
 
 
-def test_a_clipboard_without_a_picture_is_told(upload_tab):
+def test_clipboard_without_picture_is_reported(upload_tab):
   upload_tab.evaluate("navigator.clipboard.writeText('Dear reader')")
   upload_tab.get_by_role("button", name="Paste from clipboard").click()
   expect(_note(upload_tab)).to_have_text("There is no picture in the clipboard.")
 
 
-def test_a_dropped_picture_is_read_and_outlined(page):
+def test_dropped_picture_is_read_and_outlined(page):
   """Anywhere on the page; otherwise the browser would leave the page."""
   page.evaluate(
     """(data) => {
@@ -301,7 +301,7 @@ def test_a_dropped_picture_is_read_and_outlined(page):
   expect(page.locator("#upload rect")).to_have_count(1)
 
 
-def test_a_file_that_is_no_picture_is_told_by_its_name(upload_tab, tmp_path):
+def test_non_picture_file_is_reported_by_name(upload_tab, tmp_path):
   file = tmp_path / "letter.png"
   file.write_text("Dear reader")
   _upload(upload_tab, file)
@@ -309,7 +309,7 @@ def test_a_file_that_is_no_picture_is_told_by_its_name(upload_tab, tmp_path):
   _expect_label(upload_tab, "?")
 
 
-def test_an_upload_over_the_limit_is_refused(upload_tab, tmp_path):
+def test_oversized_upload_is_rejected(upload_tab, tmp_path):
   file = tmp_path / "large.png"
   file.write_bytes(bytes(21_000_000))
   _upload(upload_tab, file)
@@ -318,7 +318,7 @@ def test_an_upload_over_the_limit_is_refused(upload_tab, tmp_path):
   _expect_label(upload_tab, "?")
 
 
-def test_a_picture_after_a_bad_file_is_read(upload_tab, tmp_path):
+def test_picture_after_a_bad_file_is_read(upload_tab, tmp_path):
   bad, good = tmp_path / "letter.png", tmp_path / "seven.png"
   bad.write_text("Dear reader")
   draw_seven().save(good)
@@ -334,7 +334,7 @@ def test_a_picture_after_a_bad_file_is_read(upload_tab, tmp_path):
 # Layout and accessibility.
 
 
-def test_the_tabs_are_moved_through_with_the_keys(page):
+def test_tabs_are_navigable_by_keyboard(page):
   for key, name in [("ArrowRight", "Camera"), ("ArrowRight", "Upload"), ("ArrowRight", "Draw")]:
     page.get_by_role("tab", selected=True).press(key)
     tab = page.get_by_role("tab", name=name, selected=True)
@@ -345,7 +345,7 @@ def test_the_tabs_are_moved_through_with_the_keys(page):
   expect(page.get_by_role("tab", name="Upload")).to_be_focused()
 
 
-def test_an_answer_is_announced_and_its_parts_have_names(page):
+def test_answer_is_announced_with_accessible_names(page):
   _draw(page, _THREE)
   _expect_label(page, "3")
   expect(_answer(page).get_by_role("status")).to_have_text("3")
@@ -354,7 +354,7 @@ def test_an_answer_is_announced_and_its_parts_have_names(page):
   expect(bars.get_by_role("listitem")).to_have_count(10)
 
 
-def test_on_a_phone_the_answer_is_beneath_the_sheet(page):
+def test_phone_layout_puts_answer_below_canvas(page):
   page.set_viewport_size({"width": 390, "height": 844})
   _draw(page, _THREE)
   _expect_label(page, "3")
@@ -365,7 +365,7 @@ def test_on_a_phone_the_answer_is_beneath_the_sheet(page):
   assert label["y"] + label["height"] < 844
 
 
-def test_it_is_dark_where_the_browser_is(page):
+def test_page_follows_dark_color_scheme(page):
   def lightness(selector):
     color = page.locator(selector).evaluate("e => getComputedStyle(e).backgroundColor")
     return sum(map(int, re.findall(r"\d+", color)[:3])) / 3
@@ -383,7 +383,7 @@ def test_it_is_dark_where_the_browser_is(page):
   _expect_label(page, "3")
 
 
-def test_a_one_is_drawn_by_the_keys(page):
+def test_one_can_be_drawn_by_keyboard(page):
   page.locator("#draw canvas").focus()
   for key in [*["ArrowUp"] * 8, "Space", *["ArrowDown"] * 16, "Space", "ArrowRight"]:
     page.keyboard.press(key)
@@ -392,14 +392,14 @@ def test_a_one_is_drawn_by_the_keys(page):
   _expect_label(page, "?")
 
 
-def test_two_digits_are_read_as_a_number_and_each_is_outlined(page):
+def test_two_digits_are_read_as_a_number_and_outlined(page):
   narrow = [[(x / 2, y) for x, y in stroke] for stroke in _THREE]
   _draw(page, [*narrow, [(0.8, 0.2), (0.8, 0.8)]])
   _expect_label(page, "31")
   expect(page.locator("#draw .outline rect")).to_have_count(2)
 
 
-def test_the_ink_that_spoke_stands_beside_what_the_network_saw(page):
+def test_why_button_shows_evidence_next_to_the_input(page):
   _draw(page, _THREE)
   _expect_label(page, "3")
   why = _answer(page).locator(".why img")
@@ -414,7 +414,7 @@ def test_the_ink_that_spoke_stands_beside_what_the_network_saw(page):
   expect(why).to_have_count(0)
 
 
-def test_for_a_projector_the_answer_is_large(page):
+def test_projector_mode_enlarges_the_answer(page):
   _draw(page, _THREE)
   _expect_label(page, "3")
   bar, label = _answer(page).locator(".bars i").first, _answer(page).locator("output")
@@ -425,7 +425,7 @@ def test_for_a_projector_the_answer_is_large(page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_fault_in_any_state(page, scheme, tmp_path):
+def test_axe_finds_no_violations_in_any_state(page, scheme, tmp_path):
   page.emulate_media(color_scheme=scheme)
   assert browser.faults(page) == []
   _draw(page, _THREE)
@@ -448,7 +448,7 @@ def test_axe_finds_no_fault_in_any_state(page, scheme, tmp_path):
   assert browser.faults(page) == []
 
 
-def test_axe_finds_a_fault_that_is_there(page):
+def test_axe_detects_a_seeded_violation(page):
   page.evaluate("document.querySelector('main').append(new Image())")
   assert [fault.split(": ")[:2] for fault in browser.faults(page)] == [["critical", "image-alt"]]
 
@@ -456,7 +456,7 @@ def test_axe_finds_a_fault_that_is_there(page):
 # What the page may load, and who may use it.
 
 
-def test_the_browser_is_told_to_load_nothing_from_elsewhere(page):
+def test_content_security_policy_blocks_external_resources(page):
   """`browser.opened` asserts this for everything that the page loads."""
   refused = page.evaluate(
     """() => new Promise((resolve) => {
@@ -501,7 +501,7 @@ def elsewhere(request, chromium, foreign_port):
 
 @pytest.mark.parametrize("mode", ["cors", "no-cors", "same-origin"])
 @pytest.mark.parametrize("media_type", ["image/png", "text/plain"])
-def test_another_page_can_send_no_picture(elsewhere, url, mode, media_type):
+def test_other_origin_cannot_post_a_picture(elsewhere, url, mode, media_type):
   page, answers = elsewhere
   got = page.evaluate(
     """async ([url, mode, type]) => {
@@ -520,7 +520,7 @@ def test_another_page_can_send_no_picture(elsewhere, url, mode, media_type):
 
 
 @pytest.mark.parametrize("mode", ["cors", "no-cors"])
-def test_another_page_can_read_nothing(elsewhere, url, mode):
+def test_other_origin_cannot_read_anything(elsewhere, url, mode):
   page, answers = elsewhere
   got = page.evaluate(
     """async ([url, mode]) => {
@@ -540,7 +540,7 @@ def test_another_page_can_read_nothing(elsewhere, url, mode):
   ("tag", "attribute", "path"),
   [("img", "src", "/"), ("script", "src", "/page.js"), ("link", "href", "/page.css")],
 )
-def test_another_page_can_embed_nothing(elsewhere, url, tag, attribute, path):
+def test_other_origin_cannot_embed_anything(elsewhere, url, tag, attribute, path):
   page, answers = elsewhere
   event = page.evaluate(
     """([tag, attribute, url]) => new Promise((resolve) => {
@@ -557,7 +557,7 @@ def test_another_page_can_embed_nothing(elsewhere, url, tag, attribute, path):
 
 
 @pytest.mark.parametrize("tag", ["iframe", "object", "embed"])
-def test_another_page_can_not_frame_it(elsewhere, url, tag):
+def test_other_origin_cannot_frame_the_page(elsewhere, url, tag):
   page, _ = elsewhere
   page.evaluate(
     """([tag, url]) => {
@@ -573,7 +573,7 @@ def test_another_page_can_not_frame_it(elsewhere, url, tag):
     assert frame.locator("[role=tab]").count() == 0
 
 
-def test_a_name_that_was_pointed_here_gets_nothing(chromium, url):
+def test_dns_rebinding_gets_nothing(chromium, url):
   """DNS rebinding: the browser attributes the page to the attacker's host."""
   with chromium.new_context() as context:
     page = context.new_page()
@@ -583,14 +583,14 @@ def test_a_name_that_was_pointed_here_gets_nothing(chromium, url):
     assert status == 421
 
 
-def test_it_listens_to_this_machine_alone(url):
+def test_page_listens_on_localhost_only(url):
   port = int(url.rpartition(":")[2])
   # A server that listens on all interfaces answers at every address of this machine.
   with pytest.raises(ConnectionRefusedError):
     socket.create_connection(("127.0.0.2", port), timeout=10)
 
 
-def test_a_port_in_use_is_refused_with_the_remedy():
+def test_port_in_use_is_reported_with_remedy():
   with socket.create_server(("127.0.0.1", 0)) as other:
     port = other.getsockname()[1]
     error = commands.run(f"--port={port}", module="demo").error
@@ -598,7 +598,7 @@ def test_a_port_in_use_is_refused_with_the_remedy():
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.9"])
-def test_an_address_that_is_none_of_this_machine_is_refused(host):
+def test_foreign_host_address_is_rejected(host):
   error = commands.run(f"--host={host}", "--port=0", module="demo").error
   reasons = {
     "0.0.0.0": " is not the address of a single machine: name the address of this machine that the "
@@ -608,7 +608,7 @@ def test_an_address_that_is_none_of_this_machine_is_refused(host):
   assert error == f"error: --host={host}{reasons[host]}"
 
 
-def test_a_class_opens_the_page_by_its_link(chromium):
+def test_shared_page_opens_by_its_token_link(chromium):
   """Uses another address of this machine in place of a network address."""
   with served_page.running("--host=127.0.0.2") as served:
     assert re.fullmatch(r"http://127\.0\.0\.2:\d+/\?token=[\w-]{22}", served.link)
@@ -640,7 +640,7 @@ def test_a_class_opens_the_page_by_its_link(chromium):
 @pytest.mark.parametrize(
   ("module", "extra"), [("starlette", "demo"), ("uvicorn", "demo"), ("cv2", "camera")]
 )
-def test_a_missing_extra_is_named_with_the_remedy(module, extra):
+def test_missing_extra_is_named_with_remedy(module, extra):
   finished = commands.run_python(
     "import runpy, sys\n"
     f"sys.modules[{module!r}] = None\n"
@@ -653,7 +653,7 @@ def test_a_missing_extra_is_named_with_the_remedy(module, extra):
   )
 
 
-def test_a_library_that_opencv_misses_is_named(tmp_path):
+def test_library_missing_for_opencv_is_named(tmp_path):
   missing = "libxcb.so.1: cannot open shared object file: No such file or directory"
   (tmp_path / "cv2.py").write_text(f"raise ImportError({missing!r})")
   error = commands.run(module="camera", environment={"PYTHONPATH": str(tmp_path)}).error
@@ -664,7 +664,7 @@ def test_a_library_that_opencv_misses_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_the_page_says_so(chromium, number):
+def test_signal_stops_the_server_and_page_says_so(chromium, number):
   """With an open page, whose connection stays alive."""
   served = served_page.start()
   with browser.opened(chromium, served.url) as page:
@@ -679,7 +679,7 @@ def test_a_signal_ends_it_and_the_page_says_so(chromium, number):
   assert "error" not in finished.stderr
 
 
-def test_a_busy_page_is_asked_again(chromium):
+def test_busy_server_is_retried(chromium):
   """While other requests use all of its capacity."""
   with served_page.running() as served, browser.opened(chromium, served.url) as page:
     expect(page.locator("#draw canvas")).to_be_visible()

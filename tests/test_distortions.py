@@ -31,7 +31,7 @@ def _distorted(images: np.ndarray, kind: str, probability: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_share_of_the_images_is_changed(kind):
+def test_probability_sets_share_of_changed_images(kind):
   images = np.repeat((_square() * 200).astype(np.uint8), 2000, axis=0)
   np.testing.assert_array_equal(_distorted(images, kind, 0.0), images)
   changed = (_distorted(images, kind, 0.25) != images).any(axis=(1, 2, 3))
@@ -42,7 +42,7 @@ def test_a_share_of_the_images_is_changed(kind):
   np.testing.assert_array_equal(_distorted(images, kind, 0.25)[changed], always[changed])
 
 
-def test_the_kinds_choose_their_images_apart():
+def test_kinds_choose_images_independently():
   images = np.repeat((_square() * 200).astype(np.uint8), 4000, axis=0)
   changed = [
     (_distorted(images, kind, 0.5) != images).any(axis=(1, 2, 3)) for kind in ("pen", "bands")
@@ -50,7 +50,7 @@ def test_the_kinds_choose_their_images_apart():
   assert np.corrcoef(changed)[0, 1] == pytest.approx(0, abs=0.05)
 
 
-def test_a_pen_is_wider_or_narrower():
+def test_pen_widens_or_narrows_strokes():
   square = _square()
   # The draw is 2.2 times, less 0.7: 1 and 0.
   wide, same = (_changed("pen", square, (pixels + 0.7) / 2.2) for pixels in (1.0, 0.0))
@@ -63,7 +63,7 @@ def test_a_pen_is_wider_or_narrower():
   assert narrow[0, 6, 6, 0] == 1
 
 
-def test_hollow_strokes_are_rims():
+def test_hollow_keeps_stroke_outlines():
   square = _square()[0, :, :, 0]
   inner, outer = np.zeros_like(square), np.zeros_like(square)
   inner[6:10, 6:10] = outer[4:12, 4:12] = 1
@@ -71,7 +71,7 @@ def test_hollow_strokes_are_rims():
     np.testing.assert_array_equal(_changed("hollow", _square(), draw)[0, :, :, 0], expected)
 
 
-def test_a_line_joins_its_corners():
+def test_line_joins_its_corners():
   blank = np.zeros((1, 16, 16, 1), np.float32)
   # Corners at the height of row 8, from the left edge to the right; not dashed, of half-width 0.9.
   level = (8 / 16 + 0.2) / 1.4
@@ -87,7 +87,7 @@ def test_a_line_joins_its_corners():
   assert (dashed[0, 8, :6, 0] == 0).tolist() == [False, False, False, True, True, False]
 
 
-def test_bands_are_in_negative():
+def test_bands_invert_the_image():
   images = np.full((1, 20, 20, 1), 0.25, np.float32)
   # Vertical; one wave with its crest in the middle, symmetric.
   bands = _changed("bands", images, 0.0, 0.1, 0.25, 0.0, 0.5)[0, :, :, 0]
@@ -96,7 +96,7 @@ def test_bands_are_in_negative():
   assert (bands[0, 6:15] == 0.75).all() and (bands[0, [0, 1, 2, 17, 18, 19]] == 0.25).all()
 
 
-def test_contrast_by_hand():
+def test_contrast_matches_hand_computation():
   square = _square()
   ends = [0.35, 0.35 + 0.625]  # 0.7 / 2, and 0.25 + 0.75 / 2 above.
   paler = _changed("contrast", square, 0.5, 0.5, 0.5)
@@ -105,20 +105,20 @@ def test_contrast_by_hand():
   np.testing.assert_allclose(negative[0, [7, 0], [7, 0], 0], ends, rtol=1e-6)
 
 
-def test_even_light_by_hand():
+def test_even_light_matches_hand_computation():
   # One half everywhere, at a strength of 1.5 * 0.4, and dimmed by 0.6 * 0.5.
   lit = _changed("light", _square(), 0.4, 0.5)
   np.testing.assert_allclose(lit, (_square() + 0.6 * 0.5) / 1.3, rtol=1e-5)
 
 
-def test_blur_keeps_the_light_of_what_is_within():
+def test_blur_preserves_total_brightness():
   for choice in (0.2, 0.6, 0.9):
     blurred = _changed("blur", _square(), choice, 1.0)
     assert blurred.sum() == pytest.approx(36, rel=1e-4)
     assert blurred.max() <= 1 and (blurred > 0).sum() > 36
 
 
-def test_noises_by_hand():
+def test_noise_matches_hand_computation():
   square = _square()
   specks = _changed("noise", square, 0.1, 1.0, pixels=0.2)
   assert not specks.any()  # 0.2 < 0.25: every pixel is a speck, and 0.2 rounds to black.

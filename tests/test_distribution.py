@@ -45,7 +45,7 @@ def _devices(strategy: tf.distribute.Strategy) -> list[str]:
     ({"strategy": "mirrored"}, tf.distribute.MirroredStrategy, ["CPU:0"]),
   ],
 )
-def test_a_strategy_has_the_devices_asked_for(settings, kind, devices):
+def test_strategy_has_the_requested_devices(settings, kind, devices):
   strategy = create_strategy(Config(**settings), Workers())
   assert type(strategy) is kind
   assert _devices(strategy) == devices
@@ -53,7 +53,7 @@ def test_a_strategy_has_the_devices_asked_for(settings, kind, devices):
 
 
 @pytest.mark.skipif(_HAS_GPU, reason="auto takes the GPU")
-def test_a_replica_without_an_example_is_refused():
+def test_replica_without_examples_is_rejected():
   with pytest.raises(UserError, match="--batch_size=3 leaves some of the 4 replicas without an ex"):
     create_strategy(Config(device_count=4, batch_size=3), Workers())
   strategy = create_strategy(Config(device_count=4, batch_size=4), Workers())
@@ -70,7 +70,7 @@ def test_a_replica_without_an_example_is_refused():
     (4, 4, [1, 1, 1, 1]),
   ],
 )
-def test_every_example_of_a_batch_is_that_of_one_replica(batch_size, replicas, sizes):
+def test_each_example_goes_to_exactly_one_replica(batch_size, replicas, sizes):
   strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
   slices = replica_slices(strategy, batch_size)
   examples = np.arange(batch_size)
@@ -100,7 +100,7 @@ _TWO = {"worker": ["a:1", "b:2"]}
     ("{}", Workers()),
   ],
 )
-def test_tf_config_names_the_workers(text, workers):
+def test_tf_config_is_parsed(text, workers):
   assert parse_tf_config(text) == workers
   assert parse_tf_config(text).is_chief == (workers.index == 0)
 
@@ -126,14 +126,14 @@ def test_tf_config_names_the_workers(text, workers):
     _tf_config({"chief": ["c:1", "d:1"], **_TWO}, "worker", 0),
   ],
 )
-def test_another_tf_config_is_refused(text):
+def test_invalid_tf_config_is_rejected(text):
   with pytest.raises(UserError, match="the environment variable TF_CONFIG, such as") as raised:
     parse_tf_config(text)
   assert repr(text) in str(raised.value)
 
 
 @pytest.mark.parametrize("task", ["master", "ps", "evaluator"])
-def test_a_task_that_does_not_train_is_named(task):
+def test_non_training_task_is_named(task):
   with pytest.raises(
     UserError, match=f'makes this process a {task!r} task.*start it as a "worker"'
   ):
@@ -148,7 +148,7 @@ def _free_ports(count: int) -> list[int]:
   return ports
 
 
-def test_workers_wait_until_all_are_there():
+def test_workers_wait_for_each_other():
   addresses = tuple(f"127.0.0.1:{port}" for port in _free_ports(3))
   with ThreadPoolExecutor() as threads:
     waits = [
@@ -163,7 +163,7 @@ def test_workers_wait_until_all_are_there():
       assert done == [None]
 
 
-def test_a_worker_that_does_not_answer_is_named():
+def test_unresponsive_worker_is_named():
   own, other = _free_ports(2)
   workers = Workers((f"127.0.0.1:{own}", f"127.0.0.1:{other}", "no-such-host.invalid:2222"), 0)
   began = time.monotonic()
@@ -175,7 +175,7 @@ def test_a_worker_that_does_not_answer_is_named():
   )
 
 
-def test_a_port_that_is_taken_is_named():
+def test_port_in_use_is_named():
   with socket.create_server(("", 0)) as other:
     port = other.getsockname()[1]
     with pytest.raises(UserError, match=f"can't listen on the port of 127.0.0.1:{port}"):
@@ -194,7 +194,7 @@ def test_a_port_that_is_taken_is_named():
     ("one_device", "nonsense", False),
   ],
 )
-def test_the_strategy_says_whether_tf_config_counts(monkeypatch, strategy, text, several):
+def test_strategy_decides_whether_tf_config_is_used(monkeypatch, strategy, text, several):
   monkeypatch.delenv("TF_CONFIG", raising=False)
   if text:
     monkeypatch.setenv("TF_CONFIG", text)
@@ -203,13 +203,13 @@ def test_the_strategy_says_whether_tf_config_counts(monkeypatch, strategy, text,
 
 
 @pytest.mark.parametrize("text", ["", _tf_config({"worker": ["a:1"]}, "worker", 0)])
-def test_multi_worker_needs_several(monkeypatch, text):
+def test_multi_worker_needs_several_workers(monkeypatch, text):
   monkeypatch.setenv("TF_CONFIG", text)
   with pytest.raises(UserError, match=r"--strategy=multi_worker needs several workers.*TF_CONFIG"):
     read_workers("multi_worker")
 
 
-def test_a_worker_on_a_cpu_is_one_replica(monkeypatch):
+def test_cpu_worker_is_one_replica(monkeypatch):
   monkeypatch.setenv("TF_CONFIG", _tf_config(_TWO, "worker", 0))
   with pytest.raises(UserError, match="--device_count=2: a worker on a CPU is one replica"):
     create_strategy(Config(device="cpu", device_count=2), Workers(("a:1", "b:2")))
@@ -222,13 +222,13 @@ def test_a_worker_on_a_cpu_is_one_replica(monkeypatch):
     (tf.errors.AbortedError, "/job:worker/task:0: aborted", "another worker"),
   ],
 )
-def test_a_lost_worker_is_named(kind, text, told):
+def test_lost_worker_is_named(kind, text, told):
   with pytest.raises(UserError) as raised, lost_worker_told(Workers(("a:1", "b:2"), 0)):
     raise kind(None, None, text)
   assert str(raised.value).startswith(f"{told} has ended or can't be reached; see its log, and")
 
 
-def test_other_errors_are_no_lost_workers():
+def test_other_errors_are_not_lost_workers():
   alone, pair = Workers(), Workers(("a:1", "b:2"), 0)
   for workers, kind in (
     (alone, tf.errors.UnavailableError),
@@ -238,20 +238,20 @@ def test_other_errors_are_no_lost_workers():
       raise kind(None, None, "text")
 
 
-def test_alone_an_exchange_returns_what_it_was_given():
+def test_single_worker_exchange_returns_its_input():
   for replicas in (1, 2):
     strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
     assert Exchange(strategy, Workers()).gather([15, 2]) == [(15, 2)]
 
 
 @pytest.mark.skipif(_HAS_GPU, reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused():
+def test_missing_gpu_is_rejected():
   with pytest.raises(UserError, match="--device=gpu: TensorFlow sees no GPU; use --device=auto"):
     create_strategy(Config(device="gpu"), Workers())
 
 
 @pytest.mark.skipif(_HAS_GPU, reason="auto takes the GPU")
-def test_more_devices_than_the_process_made_are_refused():
+def test_too_many_logical_devices_are_rejected():
   with pytest.raises(UserError, match="--device_count=9: this process already has 4 CPU devices"):
     create_strategy(Config(device_count=9, batch_size=9), Workers())
 
@@ -268,7 +268,7 @@ def test_more_devices_than_the_process_made_are_refused():
     ({"xla": "off"}, 2, False),
   ],
 )
-def test_xla_compiles_where_it_pays(settings, replicas, compiled):
+def test_xla_auto_compiles_where_it_pays(settings, replicas, compiled):
   if replicas == 1:
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
   else:
@@ -277,7 +277,7 @@ def test_xla_compiles_where_it_pays(settings, replicas, compiled):
   assert compiles_with_xla(DeviceConfig(**settings), strategy, pays=pays) == compiled
 
 
-def test_xla_refuses_several_replicas():
+def test_xla_on_rejects_several_replicas():
   strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
   with pytest.raises(UserError, match="--xla=on takes one replica: use --strategy=one_device"):
     compiles_with_xla(DeviceConfig(xla="on"), strategy, pays=True)

@@ -87,7 +87,7 @@ def test_this_machine_can_train(prepared):
   assert examined.said.endswith("Training can run here.\n")
 
 
-def test_what_auto_chooses_is_that_of_the_settings(prepared):
+def test_auto_choices_follow_the_settings(prepared):
   examined = _examine(
     _DATASET, f"--data_dir={prepared}", "--model=cnn", "--device=cpu", "--device_count=2",
     "--verbosity=-1",
@@ -98,7 +98,7 @@ def test_what_auto_chooses_is_that_of_the_settings(prepared):
   assert "     ok: " not in examined.said
 
 
-def test_it_speaks_before_tensorflow_is_loaded():
+def test_first_line_appears_before_tensorflow_loads():
   started = time.monotonic()
   process = commands.start(_DATASET, module="doctor")
   assert process.stderr.readline() == "mnist_research 0.1.0: can training run here?\n"
@@ -108,7 +108,7 @@ def test_it_speaks_before_tensorflow_is_loaded():
   assert seconds < 2  # 0.2 on an idle machine.
 
 
-def test_a_protobuf_that_tensorflow_does_not_take_is_named(tmp_path):
+def test_incompatible_protobuf_is_named(tmp_path):
   path = _installed(tmp_path / "site", "protobuf", "3.20.3")
   (path / "google" / "protobuf").mkdir(parents=True)
   (path / "google" / "__init__.py").write_text("")
@@ -126,14 +126,14 @@ def test_a_protobuf_that_tensorflow_does_not_take_is_named(tmp_path):
   assert "error: training can't run here: TensorFlow;" in examined.said
 
 
-def test_a_processor_that_tensorflow_is_not_built_for_is_told(tmp_path):
+def test_unsupported_processor_is_reported(tmp_path):
   (tmp_path / "tensorflow.py").write_text("import os; os.kill(os.getpid(), 4)\n")
   examined = _examine(_DATASET, path=[tmp_path])
   assert examined.returncode == 2
   assert "ended by SIGILL, which says that the processor lacks" in examined.of("TensorFlow")[1]
 
 
-def test_an_environment_for_another_keras_is_told_and_training_runs(prepared, tmp_path):
+def test_other_keras_environment_warns_but_training_runs(prepared, tmp_path):
   settings = {"backend": "torch", "image_data_format": "channels_first", "floatx": "float32"}
   (tmp_path / "keras.json").write_text(json.dumps(settings))
   path = _installed(tmp_path / "site", "tensorboard", "2.20.0")
@@ -151,14 +151,14 @@ def test_an_environment_for_another_keras_is_told_and_training_runs(prepared, tm
 
 
 @pytest.mark.parametrize("content", [b"[]", b"3", b"[" * 10_000, b"\xff", b""])
-def test_a_keras_json_that_is_none_is_passed_over(tmp_path, monkeypatch, content):
+def test_invalid_keras_json_is_ignored(tmp_path, monkeypatch, content):
   (tmp_path / "keras.json").write_bytes(content)
   monkeypatch.setenv("KERAS_HOME", str(tmp_path))
   monkeypatch.setattr(environment, "overridden", {})
   assert [finding.level for finding in machine.check_keras()] == ["ok"]
 
 
-def test_a_gpu_that_is_hidden_is_told(prepared, tmp_path):
+def test_hidden_gpu_is_reported(prepared, tmp_path):
   smi = _nvidia_smi(tmp_path / "bin", "NVIDIA H100 80GB HBM3, 9.0, 550.54.15, 81559 MiB")
   examined = _examine(
     _DATASET, f"--data_dir={prepared}", "--device=gpu", CUDA_VISIBLE_DEVICES="-1", **smi
@@ -174,7 +174,7 @@ def test_a_gpu_that_is_hidden_is_told(prepared, tmp_path):
   assert (level, text.partition(";")[0]) == ("problem", "--device=gpu: TensorFlow sees no GPU")
 
 
-def test_a_library_that_can_not_be_loaded_is_named_with_the_reason(prepared, tmp_path):
+def test_unloadable_library_is_named_with_its_reason(prepared, tmp_path):
   (tmp_path / "libcuda.so.1").write_bytes(b"")
   examined = _examine(
     _DATASET, f"--data_dir={prepared}", LD_LIBRARY_PATH=str(tmp_path),
@@ -188,7 +188,7 @@ def test_a_library_that_can_not_be_loaded_is_named_with_the_reason(prepared, tmp
   )  # fmt: skip
 
 
-def test_a_convolution_that_aborts_is_told_and_the_rest_tried(prepared, tmp_path):
+def test_crashing_convolution_is_reported_and_checks_continue(prepared, tmp_path):
   # Simulates a broken convolution library: the probe computes its expectation with it.
   (tmp_path / "sitecustomize.py").write_text(
     "import os, numpy\nnumpy.lib.stride_tricks.sliding_window_view = lambda *_, **__: os.abort()\n"
@@ -200,7 +200,7 @@ def test_a_convolution_that_aborts_is_told_and_the_rest_tried(prepared, tmp_path
   assert examined.of("CPU:0")[1] == "a matrix product, a loop compiled by XLA: right"
 
 
-def test_an_xla_that_ends_the_process_is_told(prepared):
+def test_crashing_xla_is_reported(prepared):
   examined = _examine(_DATASET, f"--data_dir={prepared}", XLA_FLAGS="--xla_no_such_flag=1")
   assert examined.returncode == 2
   level, text, remedy = examined.of("a loop compiled by XLA on CPU:0")
@@ -214,7 +214,7 @@ def test_an_xla_that_ends_the_process_is_told(prepared):
 
 
 @pytest.mark.parametrize("fallback", ["", "synthetic_digits/2000_500"])
-def test_a_host_that_does_not_answer_is_told(prepared, tmp_path, fallback):
+def test_unresponsive_host_is_reported(prepared, tmp_path, fallback):
   data_dir = prepared if fallback else tmp_path
   examined = _examine(
     f"--fallback_dataset={fallback}", f"--data_dir={data_dir}", **commands.NO_NETWORK
@@ -229,7 +229,7 @@ def test_a_host_that_does_not_answer_is_told(prepared, tmp_path, fallback):
     assert (examined.returncode, level) == (2, "problem")
 
 
-def test_files_of_the_user_need_no_network(mnist_dir, tmp_path):
+def test_manual_files_need_no_network(mnist_dir, tmp_path):
   examined = _examine(f"--manual_dir={mnist_dir}", f"--data_dir={tmp_path}", **commands.NO_NETWORK)
   assert examined.returncode == 0, examined.said
   assert examined.of("dataset")[1] == (
@@ -239,7 +239,7 @@ def test_files_of_the_user_need_no_network(mnist_dir, tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
-def test_disks_without_room_or_right_to_write_are_told(tmp_path):
+def test_full_or_read_only_disks_are_reported(tmp_path):
   (tmp_path / "sitecustomize.py").write_text(
     textwrap.dedent(f"""
       import collections, errno, shutil, tempfile
@@ -268,7 +268,7 @@ def test_disks_without_room_or_right_to_write_are_told(tmp_path):
   )  # fmt: skip
 
 
-def test_a_bad_setting_is_answered_at_once():
+def test_bad_setting_is_rejected_at_once():
   assert commands.run("--batch_size=0", module="doctor").error == (
     "error: --batch_size=0: must be at least 1"
   )
@@ -277,7 +277,7 @@ def test_a_bad_setting_is_answered_at_once():
 @pytest.mark.parametrize(
   ("mebibytes", "level"), [(500, "problem"), (2000, "warning"), (20_000, "ok")]
 )
-def test_memory_is_judged_by_what_is_free(monkeypatch, mebibytes, level):
+def test_memory_is_judged_by_free_memory(monkeypatch, mebibytes, level):
   memory = type("Memory", (), {"available": mebibytes << 20})
   monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: memory)
   monkeypatch.setattr(machine, "_CGROUPS", ())
@@ -285,7 +285,7 @@ def test_memory_is_judged_by_what_is_free(monkeypatch, mebibytes, level):
   assert (finding.level, finding.facts) == (level, {"free_memory_mib": mebibytes})
 
 
-def test_the_limit_of_a_container_counts(monkeypatch, tmp_path):
+def test_container_memory_limit_counts(monkeypatch, tmp_path):
   (tmp_path / "max").write_text(f"{900 << 20}\n")
   (tmp_path / "current").write_text(f"{100 << 20}\n")
   monkeypatch.setattr(machine, "_CGROUPS", [(tmp_path / "max", tmp_path / "current")])
@@ -294,7 +294,7 @@ def test_the_limit_of_a_container_counts(monkeypatch, tmp_path):
   assert machine.check_memory().facts != {"free_memory_mib": 800}
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch):
+def test_missing_package_is_named(monkeypatch):
   monkeypatch.setattr(packages, "_own_requirements", lambda: ["absent-package>=2", "numpy>=2.0"])
   findings = {each.subject: each for each in packages.check()}
   found = findings["absent-package"]
@@ -303,7 +303,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
   assert found.commands == ("python -m pip install 'absent-package>=2'",)
 
 
-def test_requirements_of_an_extra_count_where_it_is_asked_for(monkeypatch):
+def test_extra_requirements_count_only_if_selected(monkeypatch):
   requirements = ["tensorflow[and-cuda]"]
   monkeypatch.setattr(packages, "_own_requirements", lambda: requirements)
   names = {each.subject for each in packages.check() if each.level == "problem"}
@@ -313,14 +313,14 @@ def test_requirements_of_an_extra_count_where_it_is_asked_for(monkeypatch):
   assert not {each.subject for each in packages.check() if each.level == "problem"}
 
 
-def test_another_python_is_refused(monkeypatch):
+def test_unsupported_python_is_rejected(monkeypatch):
   monkeypatch.setattr(packages.platform, "python_version", lambda: "3.9.18")
   found = next(iter(packages.check()))
   assert (found.level, found.subject) == ("problem", "Python")
   assert found.text.startswith("3.9.18 (") and found.text.endswith(" is not <3.14,>=3.10")
 
 
-def test_libraries_are_read_from_the_log():
+def test_missing_libraries_are_read_from_the_log():
   log = (
     "I0000 x dso_loader.cc:144] Could not load dynamic library 'libcudnn.so.9'; dlerror: "
     "libcudnn.so.9: cannot open shared object file: No such file or directory\n"
@@ -333,7 +333,7 @@ def test_libraries_are_read_from_the_log():
   ]
 
 
-def test_a_driver_that_fails_is_told(monkeypatch, tmp_path):
+def test_failing_driver_is_reported(monkeypatch, tmp_path):
   text = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
   for name, value in _nvidia_smi(tmp_path, text, 9).items():
     monkeypatch.setenv(name, value)
@@ -344,7 +344,7 @@ def test_a_driver_that_fails_is_told(monkeypatch, tmp_path):
   )  # fmt: skip
 
 
-def test_a_gpu_that_is_newer_than_tensorflow_is_told():
+def test_gpu_newer_than_tensorflow_is_reported():
   gpus = [{"name": "NVIDIA B200", "capability": [10, 0], "newer": True}]
   tensorflow = {"gpus": gpus, "built_for": ["sm_89", "compute_90"]}
   (found,) = devices._about_gpus(tensorflow, "", {"device": "cpu"})

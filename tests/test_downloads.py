@@ -82,7 +82,7 @@ def _fetch(server, directory: Path) -> None:
   downloads.fetch("mnist", infos, server.url, directory / "fetched")
 
 
-def test_mnist_is_downloaded_from_a_mirror_and_prepared(server, tmp_path):
+def test_mnist_is_downloaded_from_a_mirror(server, tmp_path):
   test = splits.read(_prepare(f"{server.url}/", tmp_path), "test")
   with gzip.open(server.directory / "t10k-images-idx3-ubyte.gz") as file:
     images = file.read()[16:]
@@ -93,7 +93,7 @@ def test_mnist_is_downloaded_from_a_mirror_and_prepared(server, tmp_path):
   assert sorted(paths) == sorted(f"GET /mnist/{name}" for name in originals.NAMES)
 
 
-def test_a_cut_connection_is_tried_again(server, tmp_path):
+def test_dropped_connection_is_retried(server, tmp_path):
   server.trouble = "once"
   _fetch(server, tmp_path)
   for name in originals.NAMES:
@@ -115,7 +115,7 @@ def test_a_cut_connection_is_tried_again(server, tmp_path):
     ("bytes", 1, f"/{_IMAGES} has a wrong checksum.*--mirror=URL.*--manual_dir=DIR"),
   ],
 )
-def test_a_download_that_fails_is_told(server, tmp_path, monkeypatch, trouble, attempts, problem):
+def test_failed_download_is_reported(server, tmp_path, monkeypatch, trouble, attempts, problem):
   monkeypatch.setattr(downloads, "STALL_SECONDS", 0.3)
   server.trouble = trouble
   began = time.monotonic()
@@ -128,15 +128,13 @@ def test_a_download_that_fails_is_told(server, tmp_path, monkeypatch, trouble, a
   assert not list(tmp_path.rglob("*.tfrecord*"))
 
 
-def test_the_fallback_is_taken_where_the_host_refuses(server, prepared):
+def test_fallback_is_used_if_the_host_refuses(server, prepared):
   server.trouble = "403"
   source = _prepare(server.url, Path(prepared), fallback_dataset="synthetic_digits/2000_500")
   assert source.name == "synthetic_digits/2000_500"
 
 
-def test_tfds_addresses_are_fetched_through_the_proxy_of_the_environment(
-  server, tmp_path, monkeypatch
-):
+def test_tfds_downloads_use_the_environment_proxy(server, tmp_path, monkeypatch):
   for name in ("no_proxy", "NO_PROXY"):
     monkeypatch.delenv(name, raising=False)
   for name in ("http_proxy", "HTTP_PROXY"):
@@ -148,7 +146,7 @@ def test_tfds_addresses_are_fetched_through_the_proxy_of_the_environment(
   assert server.asked[1].startswith("GET http://fashion-mnist.s3-website.")
 
 
-def test_no_file_is_fetched_where_the_host_does_not_answer(tmp_path):
+def test_unresponsive_host_fetches_nothing(tmp_path):
   with pytest.raises(UserError, match=r"127\.0\.0\.1:9 doesn't answer.*--mirror=URL"):
     _prepare("http://127.0.0.1:9", tmp_path)
 
@@ -169,7 +167,7 @@ def certificate(tmp_path) -> Path:
   return path
 
 
-def test_a_certificate_of_the_environment_is_trusted(server, certificate, tmp_path, monkeypatch):
+def test_environment_certificate_is_trusted(server, certificate, tmp_path, monkeypatch):
   context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
   context.load_cert_chain(certificate)
   server.socket = context.wrap_socket(server.socket, server_side=True)

@@ -17,7 +17,7 @@ def trained(prepared, tmp_path_factory):
   return commands.trained(prepared, tmp_path_factory.getbasetemp())
 
 
-def test_no_variable_or_keras_json_changes_a_run(trained, prepared, tmp_path):
+def test_environment_and_keras_json_do_not_change_a_run(trained, prepared, tmp_path):
   settings = {
     "floatx": "float16", "epsilon": 0.1, "backend": "jax", "image_data_format": "channels_first"
   }  # fmt: skip
@@ -36,7 +36,7 @@ def test_no_variable_or_keras_json_changes_a_run(trained, prepared, tmp_path):
   commands.assert_same_run(tmp_path / "run", trained.workdir)
 
 
-def test_tensorflow_is_loaded_without_what_it_does_not_need_and_that_can_be_imported_later():
+def test_tensorflow_loads_lean_and_skipped_modules_still_import():
   finished = commands.run_python(
     "import sys\n"
     "from mnist_research.runtime import app, environment\n"
@@ -47,20 +47,20 @@ def test_tensorflow_is_loaded_without_what_it_does_not_need_and_that_can_be_impo
   assert finished.returncode == 0, finished.stderr
 
 
-def test_a_keras_json_that_keras_refuses_is_told_in_one_line(tmp_path):
+def test_invalid_keras_json_is_reported_in_one_line(tmp_path):
   (tmp_path / "keras.json").write_text('{"floatx": "float7"}')
   error = commands.run(module="evaluate", environment={"KERAS_HOME": str(tmp_path)}).error
   assert error.startswith("error: TensorFlow can't be loaded: AssertionError; check")
   assert "keras.json" in error
 
 
-def test_what_tensorflow_refuses_as_it_is_loaded_is_shown():
+def test_tensorflow_load_error_is_shown():
   finished = commands.run(module="evaluate", environment={"TF_XLA_FLAGS": "--no_such_flag=1"})
   assert finished.returncode == 1
   assert finished.stderr.splitlines()[-1].endswith("Unknown flag in TF_XLA_FLAGS: --no_such_flag=1")
 
 
-def test_too_little_memory_is_told_before_a_library_waits_for_it():
+def test_low_memory_limit_is_reported_before_loading():
   if not shutil.which("prlimit"):
     pytest.skip("prlimit isn't installed")
   finished = commands.run(module="evaluate", prefix=["prlimit", f"--as={1_200_000 * 1024}"])
@@ -70,7 +70,7 @@ def test_too_little_memory_is_told_before_a_library_waits_for_it():
   )
 
 
-def test_memory_without_a_limit_is_enough():
+def test_unlimited_memory_is_enough():
   environment.check_memory()
 
 
@@ -82,7 +82,7 @@ def _closing(descriptors: str) -> list[str]:
 
 
 @pytest.mark.parametrize("descriptors", ["2>&-", ">&- 2>&- <&-"])
-def test_closed_streams_change_nothing_else(trained, tmp_path, descriptors):
+def test_closed_streams_do_not_change_a_run(trained, tmp_path, descriptors):
   # Output must not end up in a file that reuses their numbers.
   workdir = shutil.copytree(trained.workdir, tmp_path / "run")
   (workdir / "result.json").unlink()
@@ -96,7 +96,7 @@ def test_closed_streams_change_nothing_else(trained, tmp_path, descriptors):
 
 
 @pytest.mark.parametrize("module", ["train", "report"])
-def test_an_error_that_nobody_hears_has_its_code(module):
+def test_error_with_closed_stderr_still_exits_2(module):
   finished = commands.run("--bogus=1", module=module, prefix=_closing("2>&-"))
   assert (finished.returncode, finished.stdout, finished.stderr) == (2, "", "")
 
@@ -116,7 +116,7 @@ def _without_rights(home):
   return prefix
 
 
-def test_a_home_directory_that_is_not_writable_is_told_with_the_remedy(tmp_path):
+def test_read_only_home_is_reported_with_remedy(tmp_path):
   prefix = _without_rights(tmp_path / "home")
   variables = {"HOME": str(tmp_path / "home")}
   finished = commands.run(
@@ -131,7 +131,7 @@ def test_a_home_directory_that_is_not_writable_is_told_with_the_remedy(tmp_path)
   )
 
 
-def test_a_home_directory_that_is_not_writable_is_no_hindrance(trained, tmp_path):
+def test_read_only_home_does_not_prevent_training(trained, tmp_path):
   prefix = _without_rights(tmp_path / "home")
   finished = commands.run(
     trained.workdir, f"--output={tmp_path / 'report'}", module="report",
@@ -157,7 +157,7 @@ def test_a_home_directory_that_is_not_writable_is_no_hindrance(trained, tmp_path
   ],
   ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_no_command_looks_anything_up_in_a_network(trained, prepared, tmp_path, module, flags):
+def test_commands_make_no_network_lookups(trained, prepared, tmp_path, module, flags):
   strace = shutil.which("strace")
   if strace is None:
     pytest.skip("strace isn't installed")
@@ -178,7 +178,7 @@ def test_no_command_looks_anything_up_in_a_network(trained, prepared, tmp_path, 
   assert not re.findall(r".*sa_family=AF_INET.*", calls.read_text())
 
 
-def test_tfds_data_dir_is_where_datasets_are(prepared, tmp_path):
+def test_tfds_data_dir_variable_is_used(prepared, tmp_path):
   program = (
     "import os\n"
     f"os.environ.update({{'TFDS_DATA_DIR': {prepared!r}, 'HOME': {str(tmp_path)!r}}})\n"

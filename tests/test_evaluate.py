@@ -24,7 +24,7 @@ def trained(prepared, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def on_test(trained):
+def scored_on_test(trained):
   return commands.run(f"--workdir={trained.workdir}", module="evaluate")
 
 
@@ -51,8 +51,8 @@ def _scores(workdir, images, labels):
   return -log_probabilities[np.arange(len(labels)), labels].mean(), right.mean(), per_class
 
 
-def test_the_test_split_gives_trains_own_figures_to_the_last_digit(trained, on_test):
-  record, result = on_test.record, trained.finished.record
+def test_test_split_metrics_match_train_exactly(trained, scored_on_test):
+  record, result = scored_on_test.record, trained.finished.record
   assert record["loss"] == result["test_loss"]
   assert record["accuracy"] == result["test_accuracy"]
   assert record["dataset"] == "synthetic_digits/2000_500"
@@ -60,26 +60,26 @@ def test_the_test_split_gives_trains_own_figures_to_the_last_digit(trained, on_t
   assert record["num_examples"] == 500
 
 
-def test_accuracy_is_that_of_the_classes_by_their_examples(on_test, prepared):
-  record = on_test.record
+def test_accuracy_is_the_weighted_per_class_accuracy(scored_on_test, prepared):
+  record = scored_on_test.record
   _, labels = _examples("synthetic_digits/2000_500", "test", prepared)
   shares = np.bincount(labels, minlength=10) / len(labels)
   assert len(record["accuracy_per_class"]) == 10
   assert np.dot(shares, record["accuracy_per_class"]) == pytest.approx(record["accuracy"], abs=1e-6)
   for label, accuracy in enumerate(record["accuracy_per_class"]):
-    assert f"accuracy of {label}: {accuracy:.4f}\n" in on_test.stderr
+    assert f"accuracy of {label}: {accuracy:.4f}\n" in scored_on_test.stderr
 
 
-def test_figures_are_those_of_the_averages_in_numpy(trained, on_test, prepared):
+def test_metrics_match_averaged_weights_in_numpy(trained, scored_on_test, prepared):
   examples = _examples("synthetic_digits/2000_500", "test", prepared)
   loss, accuracy, per_class = _scores(trained.workdir, *examples)
-  assert on_test.record["loss"] == pytest.approx(loss, rel=1e-5)
-  assert on_test.record["accuracy"] == pytest.approx(accuracy, abs=1e-12)
-  assert on_test.record["accuracy_per_class"] == pytest.approx(per_class)
+  assert scored_on_test.record["loss"] == pytest.approx(loss, rel=1e-5)
+  assert scored_on_test.record["accuracy"] == pytest.approx(accuracy, abs=1e-12)
+  assert scored_on_test.record["accuracy_per_class"] == pytest.approx(per_class)
 
 
 @pytest.mark.parametrize(("split", "num_examples"), [("validation", 500), ("train", 1500)])
-def test_other_splits_are_the_runs_own(trained, prepared, split, num_examples):
+def test_other_splits_match_those_of_the_run(trained, prepared, split, num_examples):
   before = commands.contents(trained.workdir)
   record = commands.run(
     f"--workdir={trained.workdir}", f"--split={split}", module="evaluate"
@@ -96,7 +96,7 @@ def test_other_splits_are_the_runs_own(trained, prepared, split, num_examples):
   assert commands.contents(trained.workdir) == before
 
 
-def test_another_dataset_is_prepared_and_scored(trained, tmp_path):
+def test_other_dataset_is_prepared_and_scored(trained, tmp_path):
   record = commands.run(
     f"--workdir={trained.workdir}",
     "--dataset=synthetic_digits/50_200",
@@ -111,7 +111,7 @@ def test_another_dataset_is_prepared_and_scored(trained, tmp_path):
   assert record["accuracy"] == pytest.approx(accuracy, abs=1e-12)
 
 
-def test_a_member_that_was_trained_on_the_validation_examples_is_named(trained, prepared, tmp_path):
+def test_member_trained_on_validation_examples_is_named(trained, prepared, tmp_path):
   commands.run(
     *commands.SMALL, "--validation_examples=0", "--steps=2", f"--data_dir={prepared}",
     f"--workdir={tmp_path}",
@@ -127,7 +127,7 @@ def test_a_member_that_was_trained_on_the_validation_examples_is_named(trained, 
   assert "--temperature=0 is fitted on the validation examples" in error
 
 
-def test_a_run_without_test_figures_is_scored_later_and_that_is_written_down(prepared, tmp_path):
+def test_unscored_run_is_scored_later_and_recorded(prepared, tmp_path):
   record = commands.run(
     *commands.SMALL, "--steps=20", "--score_test=false", f"--data_dir={prepared}",
     f"--workdir={tmp_path}",
@@ -170,7 +170,7 @@ def _logits(workdir, images) -> np.ndarray:
   return layer("logits", np.maximum(layer("hidden_0.Sdense", images), 0))
 
 
-def test_an_ensemble_scores_the_mean_of_the_probabilities(members, prepared):
+def test_ensemble_scores_mean_probabilities(members, prepared):
   record = commands.run(
     f"--workdir={members[0]}", f"--ensemble={members[1]}", module="evaluate"
   ).record
@@ -182,7 +182,7 @@ def test_an_ensemble_scores_the_mean_of_the_probabilities(members, prepared):
   assert record["temperatures"] == [1.0, 1.0]
 
 
-def test_the_fitted_temperature_is_that_of_the_validation_examples(members, prepared):
+def test_temperature_is_fitted_on_validation_examples(members, prepared):
   record = commands.run(f"--workdir={members[0]}", "--temperature=0", module="evaluate").record
   images, labels = _examples("synthetic_digits/2000_500", "train", prepared)
   images, labels = images[1500:], labels[1500:]
@@ -230,7 +230,7 @@ def test_augmented_copies_are_averaged(members):
     ("--ensemble=nowhere", "--workdir=nowhere holds no run"),
   ],
 )
-def test_what_can_not_be_scored_is_refused(trained, flag, message):
+def test_unscorable_input_is_rejected(trained, flag, message):
   assert message in commands.run(f"--workdir={trained.workdir}", flag, module="evaluate").error
 
 
@@ -244,7 +244,7 @@ _USES = {
 @pytest.mark.parametrize(
   ("module", "select"), [("evaluate", "last"), ("predict", "best"), ("export", "last")]
 )
-def test_a_damaged_network_is_refused_unless_asked_for(trained, tmp_path, module, select):
+def test_corrupt_network_is_rejected_unless_requested(trained, tmp_path, module, select):
   copy = shutil.copytree(trained.workdir, tmp_path / "copy")
   directory = copy / "checkpoints"
   if select == "best":
@@ -271,13 +271,13 @@ def test_a_damaged_network_is_refused_unless_asked_for(trained, tmp_path, module
   assert finished.record["step"] == (120 if select == "best" else 150)
 
 
-def test_the_network_of_any_step_that_is_there_can_be_asked_for(trained, on_test, tmp_path):
-  assert on_test.record["step"] == 180
-  assert on_test.record["steps"] == [180]
+def test_any_saved_step_can_be_evaluated(trained, scored_on_test, tmp_path):
+  assert scored_on_test.record["step"] == 180
+  assert scored_on_test.record["steps"] == [180]
   flags = (f"--workdir={trained.workdir}", "--split=test")
   earlier = commands.run(*flags, "--step=120", module="evaluate")
   assert earlier.record["step"] == 120
-  assert earlier.record["loss"] != on_test.record["loss"]
+  assert earlier.record["loss"] != scored_on_test.record["loss"]
   assert "no checkpoint of step 7" in commands.run(*flags, "--step=7", module="evaluate").error
   for bad in ("newest", "-1", "1e3", "9" * 40):
     error = commands.run(*flags, f"--step={bad}", module="evaluate").error
@@ -290,7 +290,7 @@ def test_the_network_of_any_step_that_is_there_can_be_asked_for(trained, on_test
   assert "choose one of 150, 120 by --step" in error
 
 
-def test_a_run_of_the_former_version_is_scored(trained, on_test, tmp_path):
+def test_run_of_previous_version_is_scored(trained, scored_on_test, tmp_path):
   # Records without digests, as in older versions.
   copy = shutil.copytree(trained.workdir, tmp_path / "copy")
   for name in ("result.json", "environment.json"):
@@ -300,7 +300,7 @@ def test_a_run_of_the_former_version_is_scored(trained, on_test, tmp_path):
     (copy / name).write_text(json.dumps(record, indent=1) + "\n")
   lines = (copy / "config.cfg").read_text().splitlines(keepends=True)
   (copy / "config.cfg").write_text("".join(lines[:-1]))
-  assert commands.run(f"--workdir={copy}", module="evaluate").record == on_test.record
+  assert commands.run(f"--workdir={copy}", module="evaluate").record == scored_on_test.record
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_a_run_of_the_former_version_is_scored(trained, on_test, tmp_path):
     "--manual_dir=https://example.com/x", "--workdir=s3://bucket/run", "--verbosity=1",
   ],
 )  # fmt: skip
-def test_what_a_foreign_config_may_not_hold_is_refused_unopened(trained, tmp_path, line):
+def test_unsafe_paths_in_foreign_config_are_never_opened(trained, tmp_path, line):
   copy = shutil.copytree(trained.workdir, tmp_path / "copy")
   (copy / "environment.json").unlink()
   lines = (copy / "config.cfg").read_text().splitlines(keepends=True)

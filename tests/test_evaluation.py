@@ -16,26 +16,26 @@ def _evaluation():
   return evaluate_logits(np.log(_WEIGHTS).astype(np.float32), _LABELS)
 
 
-def test_the_loss_is_the_mean_of_the_nats():
+def test_loss_is_mean_in_nats():
   nats = [math.log(8 / 5), math.log(8), math.log(8 / 6), math.log(8 / 3)]
   assert _evaluation().loss == pytest.approx(sum(nats) / 4, rel=1e-6)
 
 
-def test_the_accuracy_is_the_share_of_right_predictions():
+def test_accuracy_is_share_of_correct_predictions():
   # The first class wins a tie, so the last prediction is wrong.
   assert _evaluation().accuracy == 0.5
   assert _evaluation().num_examples == 4
 
 
-def test_the_confusion_has_a_row_for_each_label():
+def test_confusion_matrix_has_a_row_per_label():
   np.testing.assert_array_equal(_evaluation().confusion, [[0, 0, 0], [2, 1, 0], [0, 0, 1]])
 
 
-def test_a_class_without_examples_has_no_accuracy():
+def test_class_without_examples_has_no_accuracy():
   assert _evaluation().accuracy_per_class == [None, pytest.approx(1 / 3), 1.0]
 
 
-def test_the_probabilities_are_those_of_the_logits():
+def test_probabilities_are_the_softmax_of_logits():
   np.testing.assert_allclose(_evaluation().probabilities, _WEIGHTS / 8, rtol=1e-6)
 
 
@@ -47,12 +47,12 @@ def test_extreme_logits_give_finite_metrics():
   np.testing.assert_array_equal(evaluation.probabilities, [[1, 0], [1, 0]])
 
 
-def test_a_shift_of_the_logits_changes_nothing():
+def test_log_softmax_is_shift_invariant():
   logits = np.random.default_rng(0).normal(size=(5, 10))
   np.testing.assert_allclose(log_softmax(logits + 1e4), log_softmax(logits), atol=1e-9)
 
 
-def test_a_million_equal_losses_have_their_own_value_as_the_mean():
+def test_mean_of_a_million_equal_losses_is_exact():
   # A sum in float32 would be off in the third digit.
   logits = np.zeros((1_000_000, 10), np.float32)
   loss = evaluate_logits(logits, np.zeros(1_000_000, int)).loss
@@ -60,12 +60,12 @@ def test_a_million_equal_losses_have_their_own_value_as_the_mean():
 
 
 @pytest.mark.parametrize(("rows", "labels"), [(3, 2), (2, 3), (0, 0)])
-def test_logits_without_their_labels_are_refused(rows, labels):
+def test_mismatched_logits_and_labels_are_rejected(rows, labels):
   with pytest.raises(ValueError, match=f"{rows} rows of predictions for {labels} labels"):
     evaluate_logits(np.zeros((rows, 10)), np.zeros(labels, int))
 
 
-def test_the_wilson_interval_is_that_of_its_formula():
+def test_wilson_interval_matches_its_formula():
   # 8 of 10, by hand: z^2 = 3.8415; (0.8 + 0.19207 -+ 1.96 sqrt(0.016 + 0.0096036)) / 1.38415.
   low, high = wilson_interval(np.array([8, 10, 0]), np.array([10, 10, 10]))
   np.testing.assert_allclose(low[0], 0.4902, atol=5e-5)

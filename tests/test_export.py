@@ -58,7 +58,7 @@ def test_int8_is_calibrated_on_training_examples(trained, tmp_path):
     assert np.array_equal(answers, others) == same
 
 
-def test_a_network_of_bfloat16_is_exported_in_float32(prepared, tmp_path):
+def test_bfloat16_network_is_exported_in_float32(prepared, tmp_path):
   config = Config(
     dataset="synthetic_digits/2000_500", data_dir=prepared, validation_examples=0, steps=100,
     hidden_units=(32,), precision="bfloat16", workdir=str(tmp_path / "trained"),
@@ -77,7 +77,7 @@ def test_a_network_of_bfloat16_is_exported_in_float32(prepared, tmp_path):
 
 @pytest.mark.parametrize("kind", ["file", "directory"])
 @pytest.mark.parametrize("file_format", ["saved_model", "onnx"])
-def test_what_is_there_is_not_overwritten(trained, tmp_path, kind, file_format):
+def test_existing_output_is_not_overwritten(trained, tmp_path, kind, file_format):
   output = tmp_path / "mine"
   content = output if kind == "file" else output / "thesis.txt"
   content.parent.mkdir(exist_ok=True)
@@ -96,17 +96,17 @@ def test_what_is_there_is_not_overwritten(trained, tmp_path, kind, file_format):
     (("new",), "'new' is not a flag"),
   ],
 )
-def test_what_cannot_be_meant_is_refused(trained, tmp_path, flags, problem):
+def test_invalid_flags_are_rejected(trained, tmp_path, flags, problem):
   finished = commands.run(f"--workdir={trained.workdir}", *flags, module="export", cwd=tmp_path)
   assert problem in finished.error
   assert not [*tmp_path.iterdir()]
 
 
-def test_a_directory_without_a_run_is_refused(tmp_path):
+def test_directory_without_a_run_is_rejected(tmp_path):
   assert f"--workdir={tmp_path} holds no run" in _export(tmp_path, "onnx", tmp_path / "new").error
 
 
-def test_onnx_without_its_extra_names_it(trained, tmp_path):
+def test_onnx_without_its_extra_names_the_extra(trained, tmp_path):
   (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['tf2onnx'] = None")
   path = os.pathsep.join(
     [str(tmp_path), str(commands.REPOSITORY), os.environ.get("PYTHONPATH", "")]

@@ -55,7 +55,7 @@ def expected(trained, read_split):
   return trained.probabilities(read_split("test").images)
 
 
-def _answers_elsewhere(file_format, path, images, directory):
+def _run_exported(file_format, path, images, directory):
   """Returns the answers of an exported network in a separate process, without this package."""
   files = directory / "images.npy", directory / "probabilities.npy"
   np.save(files[0], images)
@@ -71,7 +71,7 @@ def _answers_elsewhere(file_format, path, images, directory):
 def test_float_formats_give_the_same_labels(trained, expected, read_split, file_format, tmp_path):
   path, model = tmp_path / "exported", trained.trained.model
   size = exporting.export(model, file_format, path, image_shape=(28, 28, 1))
-  answers = _answers_elsewhere(file_format, path, read_split("test").images, tmp_path)
+  answers = _run_exported(file_format, path, read_split("test").images, tmp_path)
   assert answers.dtype == np.float32
   np.testing.assert_allclose(answers, expected, atol=1e-5)
   np.testing.assert_array_equal(answers.argmax(axis=1), expected.argmax(axis=1))
@@ -79,13 +79,13 @@ def test_float_formats_give_the_same_labels(trained, expected, read_split, file_
   assert 0 < size - 4 * sum(map(tf.size, model.trainable_variables)) < 20_000
 
 
-def test_int8_makes_at_most_one_error_more_in_a_thousand(trained, expected, read_split, tmp_path):
+def test_int8_adds_at_most_one_error_in_a_thousand(trained, expected, read_split, tmp_path):
   path, test = tmp_path / "exported", read_split("test")
   images = read_split("train").images[:500]
   size = exporting.export(
     trained.trained.model, "tflite_int8", path, calibration_images=images, image_shape=(28, 28, 1)
   )
-  answers = _answers_elsewhere("tflite_int8", path, test.images, tmp_path)
+  answers = _run_exported("tflite_int8", path, test.images, tmp_path)
   errors, more = (
     np.count_nonzero(scores.argmax(axis=1) != test.labels) for scores in (expected, answers)
   )
@@ -132,7 +132,7 @@ _CONVOLUTIONS = {
   ],
   ids=[*ACTIVATIONS, *_CONVOLUTIONS],
 )
-def test_networks_of_all_kinds_are_translated(settings, noise, tmp_path):
+def test_all_kinds_of_networks_are_exported(settings, noise, tmp_path):
   model = _random_model(**settings)
   expected = tf.nn.softmax(model(noise))
   for file_format in ("tflite", "onnx"):
@@ -146,7 +146,7 @@ def test_networks_of_all_kinds_are_translated(settings, noise, tmp_path):
   np.testing.assert_allclose(answers, expected, atol=0.05)
 
 
-def test_weights_of_two_replicas_are_translated(noise, tmp_path):
+def test_weights_of_two_replicas_are_exported(noise, tmp_path):
   with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     model = _random_model(hidden_units=(16,))
   exporting.export(model, "onnx", tmp_path / "exported", image_shape=(28, 28, 1))
@@ -154,7 +154,7 @@ def test_weights_of_two_replicas_are_translated(noise, tmp_path):
   np.testing.assert_allclose(answers, tf.nn.softmax(model(noise)), atol=1e-5)
 
 
-def test_an_operation_that_onnx_lacks_is_named(tmp_path):
+def test_unsupported_onnx_operation_is_named(tmp_path):
   class Odd(tf.keras.Model):
     def call(self, images):
       return tf.math.bessel_i0(tf.cast(images[:, :2, 0, 0], tf.float32))
@@ -172,7 +172,7 @@ def test_an_operation_that_onnx_lacks_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("file_format", ["saved_model", "tflite"])
-def test_a_full_disk_leaves_nothing(file_format, tmp_path):
+def test_full_disk_leaves_no_files(file_format, tmp_path):
   model = create_model(Config(), num_classes=10)
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_nothing(file_format, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_what_another_wrote_meanwhile_stays(tmp_path):
+def test_concurrently_written_output_is_kept(tmp_path):
   model = create_model(Config(hidden_units=()), num_classes=10)
   other = tmp_path / "exported" / "other"
   other.parent.mkdir()

@@ -60,12 +60,12 @@ def trained(own, prepared, tmp_path_factory) -> Path:
   return workdir
 
 
-def test_it_learns(trained):
+def test_user_code_learns(trained):
   losses = [r["loss"] for r in commands.read_metrics(trained) if r["split"] == "train"]
   assert losses[-1] < 0.9 * losses[0]
 
 
-def test_a_killed_run_ends_with_the_same_bits(own, trained, prepared, tmp_path):
+def test_killed_run_resumes_bit_for_bit(own, trained, prepared, tmp_path):
   workdir = tmp_path / "killed"
   arguments = [*_flags(own), f"--data_dir={prepared}", f"--workdir={workdir}"]
   process = commands.start(*arguments)
@@ -78,7 +78,7 @@ def test_a_killed_run_ends_with_the_same_bits(own, trained, prepared, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_run_on_the_user_s_own_data_ends_with_the_same_bits(own, tmp_path):
+def test_killed_run_on_user_data_resumes_bit_for_bit(own, tmp_path):
   """Images of 32x32x3, from a builder in a file."""
   arguments = [
     *_flags(own), f"--dataset={own / 'my_data.py'}:ColoredShapes", "--validation_examples=100",
@@ -94,7 +94,7 @@ def test_a_killed_run_on_the_user_s_own_data_ends_with_the_same_bits(own, tmp_pa
   commands.assert_same_run(killed, whole)
 
 
-def test_it_is_used_without_the_user_s_files(trained, prepared, tmp_path, own):
+def test_workdir_works_without_the_user_files(trained, prepared, tmp_path, own):
   """The workdir keeps what it needs: the original may change, move or disappear."""
   workdir = Path(shutil.copytree(trained, tmp_path / "moved" / "run"))
   hidden = own.with_name("hidden")
@@ -123,7 +123,7 @@ def test_it_is_used_without_the_user_s_files(trained, prepared, tmp_path, own):
     hidden.rename(own)
 
 
-def test_a_changed_file_is_refused_on_resume_and_named(own, trained, prepared, tmp_path):
+def test_changed_file_is_rejected_on_resume_and_named(own, trained, prepared, tmp_path):
   workdir = Path(shutil.copytree(trained, tmp_path / "run"))
   (workdir / "result.json").unlink()
   changed = Path(shutil.copytree(own, tmp_path / "own"))
@@ -134,7 +134,7 @@ def test_a_changed_file_is_refused_on_resume_and_named(own, trained, prepared, t
   assert str(workdir / "source" / "my_net.py") in finished.error
 
 
-def test_it_is_swept_and_benchmarked(own, prepared, tmp_path):
+def test_user_code_is_swept_and_benchmarked(own, prepared, tmp_path):
   flags = [f"--model={own / 'my_net.py'}:MyNet", *_RUN, f"--data_dir={prepared}"]
   swept = commands.run(
     *flags, "--sweep=model_settings=width=4|width=8", f"--workdir={tmp_path / 'sweep'}",
@@ -145,7 +145,7 @@ def test_it_is_swept_and_benchmarked(own, prepared, tmp_path):
   assert measured["examples_per_second"] > 0
 
 
-def test_it_trains_on_two_replicas(own, prepared, tmp_path):
+def test_user_code_trains_on_two_replicas(own, prepared, tmp_path):
   flags = [*_flags(own), f"--data_dir={prepared}", "--device_count=2"]
   results = [
     commands.run(*flags, f"--workdir={tmp_path / name}").records[-1] for name in ("one", "two")
@@ -153,7 +153,7 @@ def test_it_trains_on_two_replicas(own, prepared, tmp_path):
   assert results[0]["test_loss"] == results[1]["test_loss"]
 
 
-def test_a_module_on_the_path_is_a_model_too(own, prepared, tmp_path):
+def test_model_can_come_from_an_importable_module(own, prepared, tmp_path):
   package = tmp_path / "lib" / "my_package"
   package.mkdir(parents=True)
   (package / "__init__.py").write_text("")
@@ -215,14 +215,14 @@ _FLAT = "return self.head(tf.reshape(tf.cast(images, tf.float32), [tf.shape(imag
   ],
   ids=["file", "name", "module", "import", "class", "syntax", "logits", "call"],
 )
-def test_a_mistake_is_named_in_a_line(prepared, tmp_path, source, flag, parts):
+def test_mistake_in_user_code_is_named_in_one_line(prepared, tmp_path, source, flag, parts):
   error = _error(tmp_path, source, flag, prepared)
   assert error.startswith(f"error: {flag.replace('HERE', str(tmp_path))}")
   for part in parts:
     assert part in error
 
 
-def test_an_unknown_setting_of_a_model_is_named(own, prepared, tmp_path):
+def test_unknown_model_setting_is_named(own, prepared, tmp_path):
   error = commands.run(
     f"--model={own / 'my_net.py'}:MyNet", "--model_settings=wide=3", *_RUN,
     f"--data_dir={prepared}", f"--workdir={tmp_path / 'run'}",
@@ -230,7 +230,7 @@ def test_an_unknown_setting_of_a_model_is_named(own, prepared, tmp_path):
   assert "unexpected keyword argument 'wide'" in error
 
 
-def test_the_same_file_is_run_once(tmp_path):
+def test_same_file_is_executed_once(tmp_path):
   path = tmp_path / "counted.py"
   path.write_text("from itertools import count\nnumbers = count()\n")
   first, second = (extensions.load("model", f"{path}:numbers") for _ in range(2))
@@ -246,11 +246,11 @@ def test_the_same_file_is_run_once(tmp_path):
     ("dense", False), ("mnist:3.0.1", False), ("a b.py:", False), ("emnist/digits", False),
   ],
 )  # fmt: skip
-def test_references_are_told_from_names(text, is_reference):
+def test_references_are_distinguished_from_names(text, is_reference):
   assert extensions.is_reference(text) == is_reference
 
 
-def test_a_dataset_of_a_community_is_no_builder():
+def test_community_dataset_is_not_a_builder_reference():
   assert not extensions.is_builder("huggingface:mnist")
   assert extensions.is_builder("mine.py:MyBuilder")
   with pytest.raises(UserError, match=r"--dataset=mine\.py:MyBuilder: there is no file"):
