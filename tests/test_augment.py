@@ -222,7 +222,7 @@ def _digest(*arrays) -> str:
   return hashlib.sha256(joined).hexdigest()[:16]
 
 
-def _former_key(seed: int, name: int) -> int:
+def _previous_key(seed: int, name: int) -> int:
   """The state of the streams when the digests were computed."""
   return (seed * 0x9E3779B97F4A7C15 + name * 0xD1B54A32D192ED03) % 2**64
 
@@ -237,7 +237,7 @@ _DIGESTS = {
 
 @pytest.mark.parametrize("kinds", _DIGESTS, ids="+".join)
 def test_augmented_bits_match_previous_release(kinds, monkeypatch):
-  monkeypatch.setattr(randomness, "key", _former_key)
+  monkeypatch.setattr(randomness, "key", _previous_key)
   images = np.random.default_rng(0).integers(0, 256, (16, 28, 28, 1), np.uint8)
   if kinds[0] in ("mixup", "cutmix"):
     config = Config(augment=kinds, **_MIXED)

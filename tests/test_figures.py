@@ -56,7 +56,7 @@ def _contains_picture(array, picture):
   return False
 
 
-def test_example_grid_writes_the_label_of_each_picture():
+def test_example_grid_labels_each_picture():
   images, labels = _pictures(12)
   figure = figures.example_grid(images, labels, label_names=NAMES, title="Some digits")
   texts = [text for text, _ in _texts(figure)]
@@ -65,7 +65,7 @@ def test_example_grid_writes_the_label_of_each_picture():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_example_grid_shows_every_pixel_unchanged(dtype):
+def test_example_grid_shows_pixels_unchanged(dtype):
   images, labels = _pictures(3)
   given = images if dtype == np.uint8 else images.astype(np.float32) / 255
   array = figures.to_array(figures.example_grid(given, labels, label_names=NAMES, title="x"))
@@ -79,7 +79,7 @@ def test_example_grid_shows_at_most_80_and_says_so():
   assert len(texts) == 80 + 2
 
 
-def test_names_with_dollar_signs_and_long_names_are_drawn_as_text():
+def test_dollar_signs_and_long_names_are_drawn_as_text():
   images, _ = _pictures(2)
   names = ["$a_b^$"] * 9 + ["x" * 60]
   figure = figures.example_grid(images, np.array([0, 9]), label_names=names, title="$x$")
@@ -96,7 +96,7 @@ def test_names_with_dollar_signs_and_long_names_are_drawn_as_text():
   # Small pictures are enlarged by an integer factor; large ones are scaled to a side of 224.
   [((32, 32, 3), 4), ((20, 24, 1), 4), ((8, 10, 3), 8), ((112, 56, 3), None)],
 )
-def test_grids_show_pictures_of_any_shape_in_their_colors(shape, scale):
+def test_grids_show_any_shape_in_color(shape, scale):
   images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
   if scale is None:  # Smooth, so that scaling doesn't change it.
     images[:] = (10, 20, 30)
@@ -120,14 +120,14 @@ def test_grids_show_pictures_of_any_shape_in_their_colors(shape, scale):
 
 
 @pytest.mark.parametrize("shape", [(2, 28, 28), (2, 28, 28, 2), (0, 28, 28, 1)])
-def test_what_is_no_pictures_is_refused(shape):
+def test_non_images_are_rejected(shape):
   with pytest.raises(ValueError, match=r"expected \(N, height, width, 1 or 3\)"):
     figures.example_grid(
       np.zeros(shape, np.uint8), np.zeros(shape[0], int), label_names=NAMES, title="x"
     )
 
 
-def test_prediction_grid_tells_right_from_wrong_by_mark_color_and_frame():
+def test_prediction_grid_marks_errors_by_symbol_color_and_frame():
   images, _ = _pictures(2)
   images[:] = 0
   probabilities = _probabilities([7, 3], [0.913, 0.62])
@@ -190,7 +190,7 @@ def test_confusion_matrix_colors_errors_on_their_own_scale():
   assert np.diff(brightness).min() > 0.15
 
 
-def test_large_confusion_matrix_has_a_scale_instead_of_numbers():
+def test_large_confusion_matrix_has_a_scale_instead_of_counts():
   matrix = np.diag(np.full(62, 3000))
   matrix[0, 1] = 250
   names = [chr(48 + index) for index in range(62)]
@@ -203,7 +203,7 @@ def test_large_confusion_matrix_has_a_scale_instead_of_numbers():
   assert max(width, height) < 1400
 
 
-def test_weights_are_drawn_on_one_scale_blue_below_zero_and_orange_above():
+def test_weights_share_a_blue_to_orange_scale():
   weights = np.zeros((70, 5, 5, 1))
   weights[0, 0, 1], weights[63, 4, 4], weights[64] = -2, 1, 9
   figure = figures.weight_grid(weights, title="Some weights")
@@ -220,7 +220,7 @@ def test_weights_are_drawn_on_one_scale_blue_below_zero_and_orange_above():
   assert colors == {-2: "#0072B2", 0: "#FFFFFF", 2: "#D55E00"}
 
 
-def test_weights_of_colors_are_drawn_in_them_gray_at_zero():
+def test_color_weights_are_drawn_in_color_around_gray():
   weights = np.zeros((2, 5, 4, 3))
   weights[0, 0, 0], weights[1, 0, 0] = (2, 0, -2), (-2, -2, -2)
   figure = figures.weight_grid(weights, title="x")
@@ -232,7 +232,7 @@ def test_weights_of_colors_are_drawn_in_them_gray_at_zero():
   assert "all, each 4 x 5" in [text for text, _ in _texts(figure)]
 
 
-def test_the_pixels_of_weights_are_equally_large():
+def test_weight_pixels_have_equal_size():
   weights = np.where(np.indices((5, 5)).sum(axis=0) % 2, 1.0, -1.0)[None, ..., None]
   array = figures.to_array(figures.weight_grid(weights, title="x"))
   rows = np.flatnonzero((array == (0, 114, 178)).all(axis=2).any(axis=1))
@@ -241,7 +241,7 @@ def test_the_pixels_of_weights_are_equally_large():
   assert (np.ptp(rows) + 1, np.ptp(columns) + 1, len(rows), len(columns)) == (50, 50, 50, 50)
 
 
-def test_the_reliability_diagram_draws_accuracy_and_counts_of_each_bin():
+def test_reliability_diagram_draws_accuracy_and_counts_per_bin():
   probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
   bins = reliability(probabilities, np.array([0, 0, 0, 1, 0]), bins=5)
   figure = figures.reliability_diagram(bins, title="Run")
@@ -277,7 +277,7 @@ def test_training_curves_draw_the_records():
   assert "test" not in loss
 
 
-def test_a_plain_loss_is_drawn_in_place_of_one_that_has_another_scale():
+def test_plain_loss_replaces_loss_on_another_scale():
   trained = [{**record, "plain_loss": record["loss"] / 4} for record in _records()]
   validation = {"step": 30, "split": "validation", "loss": 0.3, "accuracy": 0.8}
   lines = _lines(_panel(figures.training_curves([*trained, validation], title="Run"), "Loss"))
@@ -289,7 +289,7 @@ def test_a_plain_loss_is_drawn_in_place_of_one_that_has_another_scale():
   np.testing.assert_allclose(lines["train"].get_ydata(), [2, 1, 2 / 3, 0.5, 0.4])
 
 
-def test_training_curves_smooth_many_points_and_keep_them_faint():
+def test_training_curves_smooth_many_points_over_faint_originals():
   figure = figures.training_curves(_records(100), title="Run")
   lines = _lines(_panel(figure, "Loss"))
   values = 2.0 / np.arange(1, 101)
@@ -332,7 +332,7 @@ def test_training_curves_without_values_say_so():
     assert "Run" in texts
 
 
-def test_training_curves_leave_out_missing_keys_and_survive_odd_values():
+def test_training_curves_tolerate_missing_and_odd_values():
   records = [
     {"step": step, "split": "train", "loss": value, "accuracy": None}
     for step, value in enumerate([1.0, float("inf"), 0.5, float("nan")])
@@ -345,7 +345,7 @@ def test_training_curves_leave_out_missing_keys_and_survive_odd_values():
   figures.to_array(figures.training_curves(perfect, title="Run"))
 
 
-def test_values_of_zero_stay_inside_a_linear_panel():
+def test_zero_values_stay_inside_a_linear_panel():
   records = [
     {"step": step, "split": "validation", "accuracy": accuracy}
     for step, accuracy in enumerate([0.99, 1.0])
@@ -354,7 +354,7 @@ def test_values_of_zero_stay_inside_a_linear_panel():
   assert axes.get_ylim()[0] == 0
 
 
-def test_to_array_follows_changes_of_the_figure():
+def test_to_array_reflects_figure_changes():
   images, labels = _pictures(1)
   figure = figures.example_grid(images, labels, label_names=NAMES, title="x")
   first = figures.to_array(figure)
@@ -366,7 +366,7 @@ def test_to_array_follows_changes_of_the_figure():
   assert (first != second).any()
 
 
-def test_save_writes_what_to_array_returns_and_equal_bytes(tmp_path):
+def test_save_matches_to_array_and_is_deterministic(tmp_path):
   matrix = np.arange(9).reshape(3, 3)
   for name in ("first.png", "second.png"):
     figure = figures.confusion_matrix(matrix, label_names=["a", "b", "c"], title="x")
@@ -381,7 +381,7 @@ def test_save_writes_what_to_array_returns_and_equal_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["draw", "replace"])
-def test_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch, stage):
+def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch, stage):
   def fail(*_):
     raise OSError("no")
 
@@ -413,7 +413,7 @@ def test_wrong_shapes_are_named():
     figures.confusion_matrix(np.eye(9, dtype=int), **named)
 
 
-def test_wrong_values_are_refused():
+def test_wrong_values_are_rejected():
   images, labels = _pictures(4)
   named = {"label_names": NAMES, "title": "x"}
   with pytest.raises(ValueError, match=r"10.*10 names"):
@@ -437,7 +437,7 @@ def test_pyplot_is_never_imported():
   assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
-def test_scale_curves_draw_medians_ranges_and_proportion():
+def test_scale_curves_draw_medians_ranges_and_linear_scaling():
   line = figures.Line("training", [2.0, 3.0, 8.0], [1.0, 2.5, 7.0], [2.5, 4.0, 9.0])
   other = figures.Line("limit", [20.0, 30.0, 80.0], [19.0, 29.0, 79.0], [21.0, 31.0, 81.0])
   figure = figures.scale_curves(
@@ -471,17 +471,17 @@ def test_scale_curves_draw_medians_ranges_and_proportion():
 # The text on a page about the points.
 
 
-def _told(figure):
+def _tooltips(figure):
   return {text: (x, y) for x, y, text in figure.told()}
 
 
-def test_curves_tell_each_value_where_it_is_drawn():
+def test_curve_tooltips_are_placed_at_their_points():
   records = [
     {"step": step, "split": "validation", "loss": loss, "accuracy": 1 - loss}
     for step, loss in ((500, 0.5), (1000, 0.25))
   ]
   figure = figures.training_curves(records, title="Run")
-  told = _told(figure)
+  told = _tooltips(figure)
   assert list(told) == [
     "validation: 0.5 at step 500", "validation: 0.25 at step 1,000",
     "validation: 50% at step 500", "validation: 25% at step 1,000",
@@ -492,29 +492,31 @@ def test_curves_tell_each_value_where_it_is_drawn():
   np.testing.assert_allclose(told["validation: 25% at step 1,000"], shares[1] * (1, -1) + (0, 1))
 
 
-def test_values_that_are_not_drawn_are_not_told():
+def test_nonfinite_values_have_no_tooltips():
   records = [{"step": step, "split": "train", "loss": loss}
              for step, loss in enumerate((1.0, float("nan"), float("inf"), 0.5))]  # fmt: skip
-  assert list(_told(figures.training_curves(records, title="Run"))) == [
+  assert list(_tooltips(figures.training_curves(records, title="Run"))) == [
     "train: 1 at step 0", "train: 0.5 at step 3",
   ]  # fmt: skip
 
 
-def test_of_a_long_line_a_part_is_told():
+def test_long_line_has_a_subset_of_tooltips():
   records = [{"step": step, "split": "test", "loss": 0.1} for step in range(3000)]
-  told = list(_told(figures.training_curves(records, title="Run")))
+  told = list(_tooltips(figures.training_curves(records, title="Run")))
   assert len(told) == 400
   assert told[-1] == "test: 0.1 at step 2,999"
 
 
-def test_a_confusion_matrix_tells_its_counts():
-  told = _told(figures.confusion_matrix(np.array([[9, 2], [0, 7]]), label_names="ab", title="Run"))
+def test_confusion_matrix_tooltips_give_counts():
+  told = _tooltips(
+    figures.confusion_matrix(np.array([[9, 2], [0, 7]]), label_names="ab", title="Run")
+  )
   assert list(told) == ["a predicted as a: 9", "a predicted as b: 2", "b predicted as b: 7"]
   (x, y), (other_x, other_y) = told["a predicted as a: 9"], told["b predicted as b: 7"]
   assert (x < other_x, y < other_y) == (True, True)
 
 
-def test_a_chart_as_svg_has_the_colors_of_the_page():
+def test_svg_chart_uses_page_colors():
   records = [{"step": step, "split": "train", "loss": 0.1 * step} for step in (1, 2, 3)]
   first, second = (
     figures.to_svg(figures.training_curves(records, title="A < $B"), name, 'Loss & "rate"')

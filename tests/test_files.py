@@ -37,7 +37,7 @@ def _names(directory: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_killed_writer_leaves_the_old_file(tmp_path, shared):
+def test_killed_writer_leaves_the_old_file(tmp_path, shared):
   path = tmp_path / "file"
   path.write_text("old")
   flags = ["shared"] if shared else []
@@ -47,7 +47,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path, shared):
   assert not [name for name in _names(tmp_path) if name != "file" and name[0] != "."]
 
 
-def test_the_next_writer_removes_what_a_killed_one_left(tmp_path):
+def test_next_writer_removes_leftovers_of_a_killed_one(tmp_path):
   subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path / "file")])
   assert _names(tmp_path) == [".file.partial"]
   files.write_atomically(tmp_path / "file", "new")
@@ -65,7 +65,7 @@ def test_leftovers_of_any_name_are_removed(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_an_error_leaves_the_old_file_alone(tmp_path, error):
+def test_error_leaves_the_old_file(tmp_path, error):
   (tmp_path / "file").write_text("old")
   with pytest.raises(error), files.whole(tmp_path / "file") as partial:
     partial.write_text("half")
@@ -74,7 +74,7 @@ def test_an_error_leaves_the_old_file_alone(tmp_path, error):
   assert (tmp_path / "file").read_text() == "old"
 
 
-def test_several_writers_of_one_file_do_not_meet(tmp_path):
+def test_concurrent_writers_do_not_interfere(tmp_path):
   path = tmp_path / "file"
   barrier = threading.Barrier(2)
 
@@ -93,7 +93,7 @@ def test_several_writers_of_one_file_do_not_meet(tmp_path):
   assert _names(tmp_path) == ["file"]
 
 
-def test_a_directory_takes_the_place_of_another_only_where_that_is_asked_for(tmp_path):
+def test_directory_is_replaced_only_if_requested(tmp_path):
   path = tmp_path / "directory"
   path.mkdir()
   (path / "old").touch()
@@ -124,25 +124,25 @@ def holder(tmp_path):
 
 
 @pytest.mark.usefixtures("holder")
-def test_one_process_holds_a_lock(tmp_path):
+def test_lock_is_exclusive(tmp_path):
   with pytest.raises(BlockingIOError), files.locked(tmp_path / "lock", wait=False):
     pytest.fail("both hold it")
 
 
-def test_a_lock_ends_with_its_process(tmp_path, holder):
+def test_lock_is_released_when_its_process_dies(tmp_path, holder):
   holder.kill()
   holder.wait()
   with files.locked(tmp_path / "lock", wait=False):
     pass
 
 
-def test_a_lock_is_waited_for(tmp_path, holder):
+def test_lock_can_be_waited_for(tmp_path, holder):
   threading.Timer(0.3, holder.kill).start()
   with files.locked(tmp_path / "lock", wait=True):
     assert holder.wait() == -signal.SIGKILL
 
 
-def test_what_an_error_inside_says_is_kept(tmp_path):
+def test_error_inside_a_lock_keeps_its_message(tmp_path):
   with pytest.raises(BlockingIOError, match="mine"), files.locked(tmp_path / "lock", wait=False):
     raise BlockingIOError("mine")
   with files.locked(tmp_path / "lock", wait=False):
@@ -152,7 +152,7 @@ def test_what_an_error_inside_says_is_kept(tmp_path):
 # ---- Output ----
 
 
-def test_stderr_goes_to_a_file_and_comes_back(tmp_path, capfd):
+def test_stderr_is_redirected_and_restored(tmp_path, capfd):
   with (tmp_path / "log").open("wb") as file:
     with files.stderr_to(file):
       os.write(2, b"from below\n")

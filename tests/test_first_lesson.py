@@ -39,7 +39,7 @@ def finished(prepared, directory):
   return _run("\n".join(_BLOCKS), prepared, directory)
 
 
-def test_every_block_runs_and_prints_what_the_page_says(finished, directory):
+def test_every_block_runs_and_prints_the_documented_output(finished, directory):
   printed = finished.stdout
   assert finished.returncode == 0
   assert "(1500, 28, 28, 1) uint8 (1500,)" in printed
@@ -61,7 +61,7 @@ def test_every_block_runs_and_prints_what_the_page_says(finished, directory):
   assert "test_accuracy" not in mine
 
 
-def test_without_the_optimizer_the_checkpoint_resumes_to_other_weights(prepared, tmp_path):
+def test_checkpoint_without_optimizer_resumes_differently(prepared, tmp_path):
   resumed = next(index for index, block in enumerate(_BLOCKS) if "checkpoint.restore" in block)
   source = "\n".join(_BLOCKS[: resumed + 1])
   assert "optimizer=optimizer, steps_done" in source
@@ -73,7 +73,7 @@ def test_without_the_optimizer_the_checkpoint_resumes_to_other_weights(prepared,
   assert "equal to the last bit" not in finished.stdout
 
 
-def test_the_table_names_flags_and_files_that_exist():
+def test_table_names_existing_flags_and_files():
   (table,) = re.findall(r"\| Keras \|.*?\n\n", _PAGE, re.S)
   rows = [row.split("|")[2:4] for row in table.splitlines()[2:] if row]
   assert len(rows) == 10
@@ -84,7 +84,7 @@ def test_the_table_names_flags_and_files_that_exist():
       assert (commands.REPOSITORY / "mnist_research" / path).is_file()
 
 
-def test_the_notebook_is_the_page():
+def test_notebook_matches_the_page():
   assert lesson_notebook.NOTEBOOK.read_text(encoding="utf-8") == lesson_notebook.to_notebook(_PAGE)
   notebook = nbformat.read(lesson_notebook.NOTEBOOK, as_version=4)
   nbformat.validate(notebook)

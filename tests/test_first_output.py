@@ -16,7 +16,7 @@ _LOADING = {
 }  # fmt: skip
 
 
-def test_every_command_says_something_before_it_loads_what_is_large():
+def test_commands_print_before_loading_large_libraries():
   assert set(first_output.ARGUMENTS) == set(COMMANDS)
   finished = subprocess.run(
     [sys.executable, commands.REPOSITORY / "scripts" / "first_output.py", "--repeats=1"],

@@ -34,26 +34,26 @@ def write(tmp_path, monkeypatch):
 # ---- Order ----
 
 
-def test_the_command_line_wins_wherever_the_flagfile_stands(write):
+def test_command_line_overrides_flagfile_in_any_order(write):
   file = write("a", "--one=file\n--two=file\n")
   assert _values(file, "--one=line") == ("line", "file")
   assert _values("--one=line", file) == ("line", "file")
   assert _values("--one", "line", "--flagfile", "a") == ("line", "file")
 
 
-def test_later_flagfiles_win_over_earlier_ones(write):
+def test_later_flagfiles_override_earlier_ones(write):
   first, second = write("a", "--one=a\n--two=a\n"), write("b", "--one=b\n")
   assert _values(first, second) == ("b", "a")
   assert _values(second, first) == ("a", "a")
 
 
-def test_a_nested_flagfile_stands_where_its_line_is(write):
+def test_nested_flagfile_is_expanded_in_place(write):
   write("folder/inner", "--one=inner\n--two=inner\n")
   file = write("folder/outer", "--one=before\n--flagfile=inner\n--two=after\n")
   assert _values(file) == ("inner", "after")
 
 
-def test_the_home_directory_may_be_written_short(write, tmp_path, monkeypatch):
+def test_tilde_expands_to_home_directory(write, tmp_path, monkeypatch):
   monkeypatch.setenv("HOME", str(tmp_path))
   write("inner", "--one=home\n")
   write("folder/outer", "--flagfile=~/inner\n")
@@ -76,12 +76,12 @@ def test_the_home_directory_may_be_written_short(write, tmp_path, monkeypatch):
     ("--one=\u00e9".encode(), "\u00e9"),
   ],
 )
-def test_a_line_is_a_flag(write, content, expected):
+def test_each_line_is_a_flag(write, content, expected):
   assert _values(write("a", content))[0] == expected
 
 
 @given(st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" #\\")))
-def test_any_value_comes_back(tmp_path_factory, value):
+def test_any_value_round_trips(tmp_path_factory, value):
   path = tmp_path_factory.getbasetemp() / "value"
   path.write_text(f"--one={flagfiles.escaped(value.strip())}\n", encoding="utf-8")
   assert _values(f"--flagfile={path}")[0] == value.strip()
@@ -117,12 +117,12 @@ def _error(*arguments):
   ],
   ids=lambda value: repr(value[:20]),
 )  # fmt: skip
-def test_a_bad_line_is_named(write, content, error):
+def test_bad_line_is_named(write, content, error):
   assert _error(write("a", content)) == error
 
 
 @pytest.mark.usefixtures("write")
-def test_files_that_cannot_be_read_are_named(tmp_path):
+def test_unreadable_files_are_named(tmp_path):
   assert _error("--flagfile=none") == (
     "none can't be read: No such file or directory; name a file of flags"
   )
@@ -133,14 +133,14 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
   assert "'a\\x00b' can't be read" in _error("--flagfile=a\0b")
 
 
-def test_a_circle_of_files_is_named(write):
+def test_circular_flagfiles_are_reported(write):
   write("b", "--flagfile=./a\n")
   assert _error(write("a", "--flagfile=b\n")) == (
     "b, line 1: --flagfile=./a leads back to a: remove the line"
   )
 
 
-def test_files_that_are_nested_too_deep_are_named(write):
+def test_deeply_nested_flagfiles_are_reported(write):
   for number in range(30):
     write(f"f{number}", f"--flagfile=f{number + 1}\n")
   assert _error("--flagfile=f0") == (

@@ -39,7 +39,7 @@ def _answer(command, arguments, capsys) -> str:
 
 
 @pytest.mark.parametrize("number", range(_COUNT))
-def test_malformed_flags_are_refused(number, tmp_path, capsys):
+def test_malformed_flags_are_rejected(number, tmp_path, capsys):
   arguments = malformed.flags(number, random.Random(number))
   _answer(train, [*arguments, f"--workdir={tmp_path / 'run'}"], capsys)
   # Only loading Keras shows whether it has a class with this name.
@@ -52,13 +52,13 @@ def test_malformed_flags_are_refused(number, tmp_path, capsys):
    ["--unknown"], ["--unknown=1"], ["--se ed=1"], ["--nodataset"], ["--flagfile"]],
   ids=str,
 )  # fmt: skip
-def test_odd_command_lines_are_refused(arguments, tmp_path, capsys):
+def test_odd_command_lines_are_rejected(arguments, tmp_path, capsys):
   _answer(train, [f"--workdir={tmp_path / 'run'}", *arguments], capsys)
   assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("number", range(40))
-def test_malformed_flagfiles_are_refused(number, tmp_path, capsys):
+def test_malformed_flagfiles_are_rejected(number, tmp_path, capsys):
   values = random.Random(number)
   lines = ["--seed=1", "--epochs=2", "# a comment", "", "--optimizer=adam"]
   arguments = malformed.flags(values.randrange(1000), values)
@@ -86,28 +86,28 @@ _BUDGET = hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
 
 @_BUDGET
 @hypothesis.given(st.randoms(use_true_random=False))
-def test_flags_are_refused_or_read_the_same_again(tmp_path_factory, values):
-  _assert_refused_or_kept(malformed.any_flags(values), tmp_path_factory.getbasetemp())
+def test_flags_are_rejected_or_round_trip(tmp_path_factory, values):
+  _assert_rejected_or_round_trips(malformed.any_flags(values), tmp_path_factory.getbasetemp())
 
 
 @_BUDGET
 @hypothesis.given(st.randoms(use_true_random=False))
-def test_flagfiles_are_refused_or_read_the_same_again(tmp_path_factory, values):
+def test_flagfiles_are_rejected_or_round_trip(tmp_path_factory, values):
   directory = tmp_path_factory.getbasetemp()
   path = directory / "odd.cfg"
   path.write_bytes(malformed.flagfile(values))
-  _assert_refused_or_kept([f"--flagfile={path}"], directory)
+  _assert_rejected_or_round_trips([f"--flagfile={path}"], directory)
 
 
 @_BUDGET
 @hypothesis.given(st.randoms(use_true_random=False))
-def test_a_tf_config_is_refused_or_names_this_worker(values):
+def test_tf_config_is_rejected_or_names_this_worker(values):
   with contextlib.suppress(UserError):
     workers = parse_tf_config(malformed.tf_config(values))
     assert 0 <= workers.index < max(1, len(workers.addresses))
 
 
-def _assert_refused_or_kept(arguments: list[str], directory: Path) -> None:
+def _assert_rejected_or_round_trips(arguments: list[str], directory: Path) -> None:
   with contextlib.suppress(UserError):
     config = malformed.read_settings(arguments)
     path = directory / "written.cfg"
@@ -116,9 +116,9 @@ def _assert_refused_or_kept(arguments: list[str], directory: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def half_done(prepared, tmp_path_factory):
+def unfinished(prepared, tmp_path_factory):
   """A run with two checkpoints, stopped before its end."""
-  workdir = tmp_path_factory.mktemp("half_done") / "run"
+  workdir = tmp_path_factory.mktemp("unfinished") / "run"
   settings = Config(
     dataset="synthetic_digits/2000_500", data_dir=prepared, workdir=str(workdir), steps=40,
     checkpoint_every=10, evaluate_every=10, steps_per_loop=10, validation_examples=500,
@@ -141,18 +141,18 @@ def _tree(directory: Path) -> dict[str, bytes]:
   return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
-def _refused(half_done, tmp_path, capsys, break_it, commands=(train, evaluate)) -> None:
+def _assert_rejected(unfinished, tmp_path, capsys, break_it, commands=(train, evaluate)) -> None:
   """Corrupts a copy of the run; no command may accept or change it."""
   workdir = tmp_path / "run"
-  shutil.copytree(half_done, workdir)
-  settings = config_flags.from_flagfile(half_done / "config.cfg")
+  shutil.copytree(unfinished, workdir)
+  settings = config_flags.from_flagfile(unfinished / "config.cfg")
   break_it(workdir)
   before = _tree(workdir)
   for command in commands:
     arguments = [f"--workdir={workdir}"]
     if command is train:
       arguments += [
-        f"--flagfile={half_done / 'config.cfg'}",
+        f"--flagfile={unfinished / 'config.cfg'}",
         f"--data_dir={settings.data.data_dir}",
       ]
     _answer(command, arguments, capsys)
@@ -162,7 +162,7 @@ def _refused(half_done, tmp_path, capsys, break_it, commands=(train, evaluate)) 
 
 
 @pytest.mark.parametrize("number", range(40))
-def test_malformed_configs_of_a_run_are_refused(half_done, tmp_path, capsys, number):
+def test_malformed_run_configs_are_rejected(unfinished, tmp_path, capsys, number):
   values = random.Random(number)
 
   def break_it(workdir: Path) -> None:
@@ -179,7 +179,7 @@ def test_malformed_configs_of_a_run_are_refused(half_done, tmp_path, capsys, num
     ][number % 5]
     (workdir / "config.cfg").write_bytes(b"".join(content))
 
-  _refused(half_done, tmp_path, capsys, break_it)
+  _assert_rejected(unfinished, tmp_path, capsys, break_it)
 
 
 @pytest.mark.parametrize(
@@ -188,12 +188,12 @@ def test_malformed_configs_of_a_run_are_refused(half_done, tmp_path, capsys, num
    '{"step": "x", "split": "train"}', '{"step": null, "split": 3}', "\x00", "{'step': 1}", "[[[",
    '{"step": 1e999, "split": "train"}'],
 )  # fmt: skip
-def test_malformed_metrics_are_refused(half_done, tmp_path, capsys, line):
+def test_malformed_metrics_are_rejected(unfinished, tmp_path, capsys, line):
   def break_it(workdir: Path) -> None:
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     (workdir / "metrics.jsonl").write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
 
-  _refused(half_done, tmp_path, capsys, break_it, commands=(train,))
+  _assert_rejected(unfinished, tmp_path, capsys, break_it, commands=(train,))
 
 
 @pytest.mark.parametrize(
@@ -201,15 +201,15 @@ def test_malformed_metrics_are_refused(half_done, tmp_path, capsys, line):
   ["", "{", "[]", "null", "3", "{}", '{"step": "x"}', '{"step": null}', "\x00\xff", '"result"',
    '{"step": []}', '{"test_accuracy": 1}', '{"step": 1e999}'],
 )  # fmt: skip
-def test_malformed_results_are_refused(half_done, tmp_path, capsys, content):
+def test_malformed_results_are_rejected(unfinished, tmp_path, capsys, content):
   def break_it(workdir: Path) -> None:
     (workdir / "result.json").write_text(content, encoding="latin-1")
 
-  _refused(half_done, tmp_path, capsys, break_it, commands=(train,))
+  _assert_rejected(unfinished, tmp_path, capsys, break_it, commands=(train,))
 
 
 @pytest.mark.parametrize("number", range(40))
-def test_malformed_checkpoints_are_refused(half_done, tmp_path, capsys, number):
+def test_malformed_checkpoints_are_rejected(unfinished, tmp_path, capsys, number):
   values = random.Random(number)
 
   def break_it(workdir: Path) -> None:
@@ -240,7 +240,7 @@ def test_malformed_checkpoints_are_refused(half_done, tmp_path, capsys, number):
         manifest["step"] += 1
         (checkpoint / "manifest.json").write_text(json.dumps(manifest))
 
-  _refused(half_done, tmp_path, capsys, break_it)
+  _assert_rejected(unfinished, tmp_path, capsys, break_it)
 
 
 # The answers of predict for an intact run, by its workdir.
@@ -252,27 +252,29 @@ _ANSWERS: dict[Path, str] = {}
   suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @hypothesis.given(st.randoms(use_true_random=False))
-def test_a_damaged_run_is_refused_or_answers_as_before(half_done, tmp_path_factory, capsys, values):
-  arguments = [f"--workdir={half_done}", "--index=3"]
-  if half_done not in _ANSWERS:
+def test_corrupt_run_is_rejected_or_gives_the_same_answer(
+  unfinished, tmp_path_factory, capsys, values
+):
+  arguments = [f"--workdir={unfinished}", "--index=3"]
+  if unfinished not in _ANSWERS:
     assert app.call(predict.main, predict.define_flags, arguments) == 0
-    _ANSWERS[half_done] = capsys.readouterr().out
+    _ANSWERS[unfinished] = capsys.readouterr().out
   workdir = tmp_path_factory.mktemp("corrupt") / "run"
-  shutil.copytree(half_done, workdir)
+  shutil.copytree(unfinished, workdir)
   what = malformed.damage_run(workdir, values)
   arguments[0] = f"--workdir={workdir}"
   if app.call(predict.main, predict.define_flags, arguments) == 0:
-    assert capsys.readouterr().out == _ANSWERS[half_done], what
+    assert capsys.readouterr().out == _ANSWERS[unfinished], what
   else:
     assert "Traceback" not in capsys.readouterr().err, what
 
 
 @pytest.mark.parametrize("number", range(40))
-def test_malformed_pictures_are_refused(half_done, tmp_path, capsys, number):
+def test_malformed_pictures_are_rejected(unfinished, tmp_path, capsys, number):
   values = random.Random(number)
   kind = malformed.PICTURE_KINDS[number % len(malformed.PICTURE_KINDS)]
   path = tmp_path / f"picture.{kind.lower()}"
   path.write_bytes(malformed.picture(kind, values))
-  before = _tree(half_done)
-  assert path.name in _answer(predict, [f"--workdir={half_done}", path], capsys)
-  assert _tree(half_done) == before
+  before = _tree(unfinished)
+  assert path.name in _answer(predict, [f"--workdir={unfinished}", path], capsys)
+  assert _tree(unfinished) == before

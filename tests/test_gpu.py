@@ -50,7 +50,7 @@ def test_convolutions_learn(prepared, tmp_path):
 
 
 @pytest.mark.parametrize("xla", ["on", "off"])
-def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(prepared, tmp_path, xla):
+def test_resumed_run_matches_uninterrupted_run_bit_for_bit(prepared, tmp_path, xla):
   _train(prepared, tmp_path / "whole", f"--xla={xla}")
   stopped = commands.start(
     *_RUN, f"--xla={xla}", f"--data_dir={prepared}", f"--workdir={tmp_path / 'stopped'}"
@@ -61,7 +61,7 @@ def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(prepared, tmp_
   commands.assert_same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
-def test_a_run_leaves_the_rest_of_the_memory_to_others(prepared, tmp_path):
+def test_run_does_not_reserve_all_gpu_memory(prepared, tmp_path):
   first = commands.start(
     *_RUN, "--epochs=200", f"--data_dir={prepared}", f"--workdir={tmp_path / 'first'}"
   )
@@ -75,7 +75,7 @@ def test_a_run_leaves_the_rest_of_the_memory_to_others(prepared, tmp_path):
     first.communicate()
 
 
-def test_the_doctor_finds_the_gpu(prepared):
+def test_doctor_finds_the_gpu(prepared):
   finished = commands.run(*_RUN[:2], "--device=gpu", f"--data_dir={prepared}", module="doctor")
   record = json.loads(finished.stdout.splitlines()[-1])
   assert record["can_train"], finished.stderr

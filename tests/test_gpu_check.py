@@ -20,7 +20,7 @@ def _run(*arguments, timeout=280):
 
 
 @pytest.mark.slow
-def test_the_cases_are_measured_and_written(prepared, tmp_path):
+def test_cases_are_measured_and_written(prepared, tmp_path):
   output = tmp_path / "there" / "check.json"
   finished = _run(
     f"--output={output}", "--rounds=1", "--only", "placement",
@@ -46,7 +46,7 @@ def test_the_cases_are_measured_and_written(prepared, tmp_path):
   assert str(commands.REPOSITORY) not in table
 
 
-def test_a_case_that_fails_is_told_and_the_others_go_on(tmp_path):
+def test_failing_case_is_reported_and_others_continue(tmp_path):
   output = tmp_path / "check.json"
   finished = _run(
     f"--output={output}", "--only", "doctor", "placement", "--",
@@ -60,7 +60,7 @@ def test_a_case_that_fails_is_told_and_the_others_go_on(tmp_path):
   assert finished.stderr.endswith(f"error: doctor, placement failed; {output} says why\n")
 
 
-def test_where_no_time_is_left_cases_are_skipped(tmp_path):
+def test_cases_are_skipped_when_time_runs_out(tmp_path):
   output = tmp_path / "check.json"
   finished = _run(f"--output={output}", "--seconds=0.000001")
   cases = json.loads(output.read_text())["cases"]
@@ -71,13 +71,13 @@ def test_where_no_time_is_left_cases_are_skipped(tmp_path):
   assert finished.record["skipped"] == len(cases)
 
 
-def test_a_case_that_takes_too_long_is_ended():
+def test_slow_case_is_terminated():
   case = gpu_check.Case("sleep", [sys.executable, "-c", "import time; time.sleep(60)"])
   record = gpu_check.run(case, 0.3, {})
   assert (record["status"], record["reason"]) == ("failed", "took more than 0 s")
 
 
-def test_a_gpu_has_every_precision_with_xla_and_without(monkeypatch, tmp_path):
+def test_gpu_cases_cover_precisions_with_and_without_xla(monkeypatch, tmp_path):
   monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--", "--data_dir=d"])
   arguments = gpu_check.parse_arguments()
   cases = list(gpu_check.cases(arguments, True, tmp_path))
@@ -91,7 +91,7 @@ def test_a_gpu_has_every_precision_with_xla_and_without(monkeypatch, tmp_path):
   assert "--data_dir=d" in peers
 
 
-def test_a_directory_without_wheels_is_refused(tmp_path):
+def test_directory_without_wheels_is_rejected(tmp_path):
   finished = _run(f"--wheels={tmp_path}")
   assert finished.returncode == 1
   assert finished.stderr == (

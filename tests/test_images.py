@@ -95,7 +95,7 @@ def _ink_box(image):
   # WebP has no palettes.
   [(k, m) for k in sorted(LOSSLESS) for m in ("1", "L", "P", "RGB") if (k, m) != ("WEBP", "P")],
 )
-def test_lossless_formats_and_modes_keep_the_gray_values(kind, mode):
+def test_lossless_formats_keep_gray_values(kind, mode):
   gray = np.tile(np.arange(0, 256, 5, dtype=np.uint8), (7, 1))
   image = Image.fromarray(gray).convert(mode, dither=Image.Dither.NONE)
   expected = np.asarray(image.convert("L"), np.float32) / 255
@@ -105,13 +105,13 @@ def test_lossless_formats_and_modes_keep_the_gray_values(kind, mode):
   np.testing.assert_allclose(picture, expected, atol=1.01 / 255)
 
 
-def test_jpeg_is_near_the_gray_values():
+def test_jpeg_approximates_gray_values():
   gray = _on_paper(_five(100))
   picture = _read(_encode(Image.fromarray(_bytes(gray)), "JPEG", quality=95))
   np.testing.assert_allclose(picture, gray, atol=0.06)
 
 
-def test_colors_are_weighed_as_the_eye_does():
+def test_colors_are_weighted_by_luminance():
   image = Image.new("RGB", (3, 1))
   for x, color in enumerate([(255, 0, 0), (0, 255, 0), (0, 0, 255)]):
     image.putpixel((x, 0), color)
@@ -128,19 +128,19 @@ def test_cmyk_white_is_white(kind):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_sixteen_bits_are_scaled_and_not_clipped(kind):
+def test_sixteen_bit_images_are_scaled_not_clipped(kind):
   values = np.array([[0, 256, 1000, 32768, 65535]], np.uint16)
   picture = _read(_encode(Image.fromarray(values), kind))
   np.testing.assert_allclose(picture, values / 65535, atol=1e-6)
 
 
-def test_sixteen_bits_of_the_other_byte_order():
+def test_sixteen_bit_images_in_big_endian_order():
   values = np.array([[0, 256, 1000, 65535]], ">u2")
   image = Image.frombytes("I;16B", (4, 1), values.tobytes())
   np.testing.assert_allclose(_read(_encode(image, "TIFF")), values / 65535, atol=1e-6)
 
 
-def test_thirty_two_bits_are_refused():
+def test_thirty_two_bit_images_are_rejected():
   data = _encode(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")
   with pytest.raises(UserError, match="32 bits per pixel; save it"):
     _read(data)
@@ -148,7 +148,7 @@ def test_thirty_two_bits_are_refused():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_exif_orientation_gives_the_upright_picture(kind, orientation):
+def test_every_exif_orientation_is_applied(kind, orientation):
   upright = np.full((48, 64), 230, np.uint8)
   upright[8:40, 16:24] = 20
   upright[8:16, 16:56] = 90
@@ -171,7 +171,7 @@ def test_every_exif_orientation_gives_the_upright_picture(kind, orientation):
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 @pytest.mark.parametrize("pen", [0, 255])
-def test_strokes_on_nothing_get_the_opposite_paper(mode, pen):
+def test_transparent_background_becomes_contrasting_paper(mode, pen):
   ink = _five(60)
   if mode == "P":
     image = Image.fromarray((ink > 0.5).astype(np.uint8))
@@ -186,7 +186,7 @@ def test_strokes_on_nothing_get_the_opposite_paper(mode, pen):
 
 
 @pytest.mark.parametrize(("paper", "pen"), [(0.95, 0.1), (0.05, 0.9)])
-def test_transparent_corners_get_the_papers_side(paper, pen):
+def test_transparent_corners_become_paper(paper, pen):
   gray = _bytes(_on_paper(_five(80), paper=paper, pen=pen))
   opacity = np.full(gray.shape, 255, np.uint8)
   opacity[:10, :10] = 0
@@ -195,7 +195,7 @@ def test_transparent_corners_get_the_papers_side(paper, pen):
   np.testing.assert_allclose(picture[10:], gray[10:] / 255, atol=0.005)
 
 
-def test_a_fully_transparent_picture_is_blank():
+def test_fully_transparent_picture_is_blank():
   picture = _read(_encode(Image.new("RGBA", (40, 40), (255, 0, 0, 0))))
   assert images.find_digits(picture) == []
 
@@ -206,7 +206,7 @@ def test_only_the_first_frame_is_read():
   np.testing.assert_allclose(picture, 40 / 255, atol=0.005)
 
 
-def test_a_path_and_a_stream_give_the_same(tmp_path):
+def test_path_and_stream_give_the_same_picture(tmp_path):
   path = tmp_path / "five.png"
   path.write_bytes(_encode(Image.fromarray(_bytes(_on_paper(_five(40))))))
   with path.open("rb") as stream:
@@ -214,7 +214,7 @@ def test_a_path_and_a_stream_give_the_same(tmp_path):
   np.testing.assert_array_equal(images.read(str(path)), images.read(path))
 
 
-def test_a_pipe_is_read(tmp_path):
+def test_pipe_is_read(tmp_path):
   data = _encode(Image.fromarray(_bytes(_on_paper(_five(40)))))
   pipe = tmp_path / "pipe"
   os.mkfifo(pipe)
@@ -223,7 +223,7 @@ def test_a_pipe_is_read(tmp_path):
     np.testing.assert_array_equal(images.read(pipe), _read(data))
 
 
-def test_a_pipe_without_end_is_refused():
+def test_endless_pipe_is_rejected():
   class Endless(io.RawIOBase):
     name = "endless"
 
@@ -233,13 +233,13 @@ def test_a_pipe_without_end_is_refused():
     def read(self, size=-1):
       return bytes(size)
 
-  assert _refusal(Endless()) == "endless has more than 50 million pixels; scale it down"
+  assert _error(Endless()) == "endless has more than 50 million pixels; scale it down"
 
 
 # Refusals.
 
 
-def _refusal(source):
+def _error(source):
   with pytest.raises(UserError) as refusal:
     images.read(source)
   message = str(refusal.value)
@@ -247,34 +247,34 @@ def _refusal(source):
   return message
 
 
-def test_a_missing_file_is_named(tmp_path):
-  message = _refusal(tmp_path / "none.png")
+def test_missing_file_is_named(tmp_path):
+  message = _error(tmp_path / "none.png")
   assert message.startswith(f"{tmp_path / 'none.png'} can't be read: No such file")
 
 
-def test_a_directory_is_named(tmp_path):
-  assert _refusal(tmp_path).startswith(f"{tmp_path} can't be read: Is a directory")
+def test_directory_is_named(tmp_path):
+  assert _error(tmp_path).startswith(f"{tmp_path} can't be read: Is a directory")
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"%PDF-1.4\n", bytes(1000)])
-def test_what_is_no_picture_is_named(tmp_path, data):
+def test_non_picture_is_named(tmp_path, data):
   path = tmp_path / "letter.txt"
   path.write_bytes(data)
-  assert _refusal(path).startswith(f"{path} is not a picture; give a file of PNG, JPEG")
+  assert _error(path).startswith(f"{path} is not a picture; give a file of PNG, JPEG")
 
 
-def test_other_formats_of_pillow_are_refused(tmp_path):
+def test_other_pillow_formats_are_rejected(tmp_path):
   path = tmp_path / "five.ppm"
   Image.new("L", (8, 8)).save(path)
-  assert "is not a picture" in _refusal(path)
+  assert "is not a picture" in _error(path)
 
 
-def test_a_name_with_a_line_break_stays_on_one_line(tmp_path):
-  assert r"a\nb.png" in _refusal(tmp_path / "a\nb.png")
+def test_name_with_newline_stays_on_one_line(tmp_path):
+  assert r"a\nb.png" in _error(tmp_path / "a\nb.png")
 
 
-def test_a_nameless_stream_is_the_picture():
-  assert _refusal(io.BytesIO(b"hello")).startswith("the picture is not")
+def test_unnamed_stream_is_called_the_picture():
+  assert _error(io.BytesIO(b"hello")).startswith("the picture is not")
 
 
 def _samples():
@@ -288,18 +288,18 @@ def _samples():
 
 
 @pytest.mark.parametrize(("kind", "data"), _samples().items(), ids=list(_samples()))
-def test_files_cut_short_are_refused(kind, data, tmp_path, capfd):
+def test_truncated_files_are_rejected(kind, data, tmp_path, capfd):
   path = tmp_path / "cut"
   for length in np.linspace(0, len(data) * 0.8, 60).astype(int):
     path.write_bytes(data[:length])
     with warnings.catch_warnings():
       warnings.simplefilter("error")
-      assert str(path) in _refusal(path), (kind, length)
+      assert str(path) in _error(path), (kind, length)
   assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(("kind", "data"), _samples().items(), ids=list(_samples()))
-def test_broken_files_are_read_or_refused(kind, data, capfd):
+def test_corrupt_files_are_read_or_rejected(kind, data, capfd):
   generator = np.random.default_rng(sum(kind.encode()))
   for _ in range(150):
     broken = bytearray(data)
@@ -332,26 +332,26 @@ def _png(width, height):
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (7_072, 7_072), (50_000_001, 1)])
-def test_too_many_pixels_are_refused_by_the_header(size, tmp_path):
+def test_too_many_pixels_are_rejected_from_the_header(size, tmp_path):
   path = tmp_path / "bomb.png"
   path.write_bytes(_png(*size))
   images.read(io.BytesIO(_encode(Image.new("L", (1, 1)))))
   tracemalloc.start()
-  message = _refusal(path)
+  message = _error(path)
   _, peak = tracemalloc.get_traced_memory()
   tracemalloc.stop()
   assert message == f"{path} has more than 50 million pixels; scale it down"
   assert peak < 1e6
 
 
-def test_a_picture_without_pixels_is_refused():
-  assert "the picture" in _refusal(io.BytesIO(_png(0, 5)))
+def test_empty_picture_is_rejected():
+  assert "the picture" in _error(io.BytesIO(_png(0, 5)))
 
 
 # Preparing.
 
 
-def test_prepared_as_mnist_was():
+def test_digit_is_prepared_as_in_mnist():
   image = _image(_on_paper(_five(200)))
   assert image.dtype == np.uint8
   assert image.shape == (28, 28)
@@ -363,13 +363,13 @@ def test_prepared_as_mnist_was():
   assert np.abs(_center(image) - 14).max() <= 0.5
 
 
-def test_a_wide_digit_fits_by_its_width():
+def test_wide_digit_is_scaled_by_width():
   left, top, right, bottom = _ink_box(_image(_on_paper(_five(100)[:, ::-1].T)))
   assert right - left == 20
   assert bottom - top < 17
 
 
-def test_the_digit_is_neither_mirrored_nor_turned():
+def test_digit_is_neither_mirrored_nor_rotated():
   ink = _five(280)
   expected = Image.fromarray(_bytes(ink)).resize((28, 28), Image.Resampling.BOX)
   image = _image(_on_paper(ink)).astype(float)
@@ -387,12 +387,12 @@ def test_the_digit_is_neither_mirrored_nor_turned():
 
 
 @pytest.mark.parametrize("size", [28, 60, 300])
-def test_both_polarities_give_the_same(size):
+def test_both_polarities_give_the_same_image(size):
   picture = _on_paper(_five(size))
   assert _difference(_image(picture), _image(1 - picture)) < 0.01
 
 
-def test_size_and_place_do_not_matter():
+def test_size_and_position_do_not_matter():
   expected = _image(_on_paper(_five(400)))
   for size, place in [(40, (0, 0)), (90, (7, 100)), (250, (200, 40)), (1500, (500, 900))]:
     canvas = np.zeros((size + place[0] + 30, size + place[1] + 50), np.float32)
@@ -416,7 +416,7 @@ def test_uneven_light_does_not_matter(pen):
 
 
 @pytest.mark.parametrize("pen", [0.15, 0.85])
-def test_dark_corners_and_a_soft_shadow_are_no_ink(pen):
+def test_dark_corners_and_soft_shadow_are_not_ink(pen):
   """Paper photographed by a phone: the lens darkens the corners, a hand shades one side."""
   ink = np.pad(np.concatenate([_five(120), _seven(120)], axis=1), ((90, 90), (60, 60)))
   rows, columns = np.meshgrid(*(np.linspace(-1, 1, size) for size in ink.shape), indexing="ij")
@@ -438,7 +438,7 @@ def test_noise_and_jpeg_do_not_matter():
   assert _difference(_image(read), _image(_on_paper(ink))) < 0.1
 
 
-def test_a_hairline_on_a_large_picture_stays_visible():
+def test_hairline_on_large_picture_stays_visible():
   picture = np.ones((3000, 4000), np.float32)
   picture[500:2500, 2000] = 0
   picture[500, 1000:2000] = 0
@@ -462,7 +462,7 @@ def test_specks_are_ignored():
   np.testing.assert_allclose(digit.box, clean_digit.box, atol=4)
 
 
-def test_a_detached_bar_stays():
+def test_detached_stroke_is_kept():
   whole, broken = _on_paper(_five(300)), _on_paper(_five(300, gap=0.08))
   (digit,) = images.find_digits(broken)
   np.testing.assert_array_equal(digit.image, _image(broken))
@@ -470,7 +470,7 @@ def test_a_detached_bar_stays():
   assert digit.image[4:8, 14:18].max() > 200
 
 
-def test_the_desk_about_the_paper_is_left_out():
+def test_desk_around_the_paper_is_ignored():
   picture = _on_paper(_five(300))
   clean = _image(picture)
   rows, columns = np.mgrid[:300, :300]
@@ -478,7 +478,7 @@ def test_the_desk_about_the_paper_is_left_out():
     assert _difference(_image(np.where(desk, 0.2, picture).astype(np.float32)), clean) < 0.05
 
 
-def test_a_digit_cut_closely_is_read_by_its_border():
+def test_tightly_cropped_digit_is_read():
   ink = _five(200, pen=0.12)
   left, top, right, bottom = _ink_box(_bytes(ink))
   close = _on_paper(ink[top:bottom, left:right])
@@ -486,7 +486,7 @@ def test_a_digit_cut_closely_is_read_by_its_border():
 
 
 @pytest.mark.parametrize("negative", [False, True])
-def test_a_picture_in_mnists_style_is_unchanged(negative):
+def test_picture_in_mnist_style_is_unchanged(negative):
   image = _image(_on_paper(_five(200)))
   picture = image.astype(np.float32) / 255
   (digit,) = images.find_digits(1 - picture if negative else picture)
@@ -494,7 +494,7 @@ def test_a_picture_in_mnists_style_is_unchanged(negative):
   assert digit.box == _ink_box(image)
 
 
-def test_the_picture_is_left_as_it_is():
+def test_input_array_is_not_modified():
   picture = _on_paper(_five(100))
   before = picture.copy()
   images.find_digits(picture)
@@ -506,7 +506,7 @@ def test_the_picture_is_left_as_it_is():
   ("shape", "noise"),
   [((28, 28), 0), ((28, 28), 0.01), ((240, 320), 0), ((240, 320), 0.03), ((900, 700), 0.06)],
 )
-def test_blank_paper_is_told(level, slope, shape, noise):
+def test_blank_paper_is_reported(level, slope, shape, noise):
   generator = np.random.default_rng(0)
   picture = level + slope * np.linspace(-0.5, 0.5, shape[1]) + generator.normal(0, noise, shape)
   picture = np.clip(picture, 0, 1).astype(np.float32)
@@ -514,14 +514,14 @@ def test_blank_paper_is_told(level, slope, shape, noise):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (2, 3), (5, 2000)])
-def test_odd_shapes_are_taken(shape):
+def test_odd_shapes_are_accepted(shape):
   generator = np.random.default_rng(0)
   for picture in (np.zeros(shape, np.float32), generator.random(shape, np.float32)):
     for digit in images.find_digits(picture):
       assert digit.image.max() == 255
 
 
-def test_any_small_picture_is_taken():
+def test_any_small_picture_is_accepted():
   generator = np.random.default_rng(0)
   for _ in range(1000):
     picture = generator.random(generator.integers(1, 30, 2), np.float32)
@@ -531,7 +531,7 @@ def test_any_small_picture_is_taken():
       assert digit.image.max() == 255
 
 
-def test_digits_come_from_left_to_right_with_their_places():
+def test_digits_are_ordered_left_to_right_with_positions():
   canvas = np.zeros((300, 700), np.float32)
   canvas[60:260, 20:220] = _seven(200)
   canvas[20:220, 240:440] = _five(200, gap=0.06)
@@ -563,7 +563,7 @@ def _page(rows, *, side=100, slope=0.0):
 
 
 @pytest.mark.parametrize("slope", [-0.06, 0, 0.06])
-def test_rows_are_read_from_the_top(slope):
+def test_rows_are_read_top_to_bottom(slope):
   five, seven = _five(100), _seven(100)
   page = _page([[seven, five, five], [five, seven], [seven] * 5, [five]], slope=max(0, slope))
   digits = images.find_digits(_on_paper(page if slope >= 0 else page[::-1, ::-1]))
@@ -579,14 +579,14 @@ def test_rows_are_read_from_the_top(slope):
       assert _difference(digit.image, _image(_on_paper(kind))) < 0.25
 
 
-def test_one_digit_above_another_makes_two_rows():
+def test_stacked_digits_are_two_rows():
   page = np.concatenate([_five(200)[30:170, 50:150], _seven(200)[30:170, 50:150]])
   digits = images.find_digits(_on_paper(np.pad(page, 40)))
   assert [digit.row for digit in digits] == [0, 1]
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.5, 0.65])
-def test_a_digit_broken_across_is_one(cut):
+def test_broken_digit_stays_one_digit(cut):
   """As by a fold, or a pen that skips."""
   broken = _five(300)
   broken[round(cut * 300) : round(cut * 300) + 8] = 0
@@ -610,7 +610,7 @@ def _printed(kind, shape, pitch, angle, *, width=1.0):
   ("pitch", "angle", "noise"), [(24, 0, 0), (28, 1, 0), (40, -3, 0), (40, -3, 0.01), (60, 7, 0.01)]
 )
 @pytest.mark.parametrize("kind", ["ruled", "squared"])
-def test_printed_paper_is_blank_and_a_digit_on_it_is_read(kind, pitch, angle, noise):
+def test_ruled_paper_is_blank_and_digit_on_it_is_read(kind, pitch, angle, noise):
   lines = _printed(kind, (480, 640), pitch, angle)
   grain = np.random.default_rng(0).normal(0, noise, lines.shape) if noise else 0
   for depth in (0.25, 0.4) if noise else (0.1, 0.25, 0.4):
@@ -624,7 +624,7 @@ def test_printed_paper_is_blank_and_a_digit_on_it_is_read(kind, pitch, angle, no
       assert _difference(digit.image, _image(_on_paper(drawn))) < 0.35
 
 
-def test_digits_in_the_boxes_of_a_table_are_read_row_by_row():
+def test_digits_in_table_cells_are_read_by_row():
   table = np.zeros((300, 400), np.float32)
   table[np.r_[10:13, 100:103, 190:193, 280:283], 10:390] = 1
   table[10:283, np.r_[10:13, 103:106, 196:199, 290:293, 387:390]] = 1
@@ -639,7 +639,7 @@ def test_digits_in_the_boxes_of_a_table_are_read_row_by_row():
 
 
 @pytest.mark.parametrize("margin", [5, 12, 55])
-def test_a_frame_about_a_digit_is_left_out(margin):
+def test_frame_around_a_digit_is_ignored(margin):
   picture = np.zeros((300, 260), np.float32)
   picture[margin : 300 - margin, margin : 260 - margin] = 1
   picture[margin + 3 : 297 - margin, margin + 3 : 257 - margin] = 0
@@ -648,7 +648,7 @@ def test_a_frame_about_a_digit_is_left_out(margin):
   assert _difference(digit.image, _image(_on_paper(_five(150)))) < 0.2
 
 
-def test_straight_strokes_are_no_rules():
+def test_straight_strokes_are_not_ruling():
   one = np.zeros((200, 300), np.float32)
   one[10:190, 148:154] = 1
   assert images.find_digits(_on_paper(one))[0].box[1:4:2] == (10, 190)
@@ -658,7 +658,7 @@ def test_straight_strokes_are_no_rules():
   assert len(images.find_digits(_on_paper(tally))) == 6
 
 
-def test_places_on_a_large_picture_are_in_its_pixels():
+def test_boxes_on_large_pictures_are_in_original_pixels():
   canvas = np.zeros((2000, 3000), np.float32)
   canvas[800:1600, 100:900] = _five(800)
   canvas[700:1500, 1900:2700] = _seven(800)
@@ -668,7 +668,7 @@ def test_places_on_a_large_picture_are_in_its_pixels():
   np.testing.assert_allclose(second.box, expected, atol=8)
 
 
-def test_a_pale_thin_digit_beside_a_bold_one_is_as_white():
+def test_pale_thin_digit_next_to_bold_one_is_normalized():
   canvas = np.zeros((230, 460), np.float32)
   canvas[:230, :230] = _five(230)
   canvas[20:210, 350] = 0.5
@@ -681,14 +681,14 @@ def test_a_pale_thin_digit_beside_a_bold_one_is_as_white():
 
 
 @pytest.mark.parametrize(("paper", "pen"), [(1.0, 0.96), (0.0, 0.04), (0.5, 0.46)])
-def test_pale_strokes_of_a_drawing_are_read(paper, pen):
+def test_pale_strokes_are_read(paper, pen):
   expected = _image(_on_paper(_five(200)))
   assert _difference(_image(_on_paper(_five(200), paper=paper, pen=pen)), expected) < 0.05
   eight_bits = _bytes(_on_paper(_five(200), paper=paper, pen=pen)).astype(np.float32) / 255
   assert _difference(_image(eight_bits), expected) < 0.3
 
 
-def test_a_full_stop_is_no_digit():
+def test_period_is_not_a_digit():
   canvas = np.zeros((300, 400), np.float32)
   canvas[50:250, 50:250] = _seven(200)
   canvas[200:216, 300:316] = 1
@@ -696,7 +696,7 @@ def test_a_full_stop_is_no_digit():
   assert digit.box[2] < 250
 
 
-def test_mnist_itself_is_unchanged_and_survives_being_photographed(read_mnist):
+def test_mnist_is_unchanged_and_survives_photographing(read_mnist):
   digits = read_mnist("t10k-images-idx3-ubyte")[:300]
   for digit in digits:
     picture = digit.astype(np.float32) / 255
@@ -718,7 +718,7 @@ def _save_five(path):
   path.write_bytes(_encode(Image.fromarray(_bytes(_on_paper(_five(60))))))
 
 
-def test_a_folder_is_listed_by_name(tmp_path):
+def test_folder_is_listed_by_name(tmp_path):
   for name in ("b.JPG", "a.png", "c.webp", "notes.txt", ".hidden.png", "d.tif"):
     (tmp_path / name).write_bytes(b"")
   (tmp_path / "deeper.png").mkdir()
@@ -729,7 +729,7 @@ def test_a_folder_is_listed_by_name(tmp_path):
   assert problems == []
 
 
-def test_a_folder_without_pictures_is_told(tmp_path):
+def test_folder_without_pictures_is_reported(tmp_path):
   (tmp_path / "notes.txt").write_bytes(b"")
   files, problems = images.list_files([str(tmp_path), "other.png"])
   assert files == ["other.png"]
@@ -737,7 +737,7 @@ def test_a_folder_without_pictures_is_told(tmp_path):
   assert problem.startswith(f"{tmp_path} has no pictures; name a folder with PNG, JPEG")
 
 
-def test_files_are_read_one_after_the_other_and_problems_kept(tmp_path):
+def test_files_are_read_in_order_and_problems_collected(tmp_path):
   good, blank, two = (str(tmp_path / name) for name in ("good.png", "blank.png", "two.png"))
   _save_five(tmp_path / "good.png")
   Image.new("L", (60, 60), 255).save(blank)
@@ -762,7 +762,7 @@ def test_files_are_read_one_after_the_other_and_problems_kept(tmp_path):
   assert len(problems) == 4
 
 
-def test_a_page_is_refused_in_one_line_where_one_digit_is_asked_for(tmp_path):
+def test_page_is_rejected_if_one_digit_is_expected(tmp_path):
   page = str(tmp_path / "page.png")
   drawn = _on_paper(_page([[_five(100), _seven(100)], [_seven(100)]]))
   Image.fromarray(_bytes(drawn)).save(page)
@@ -771,7 +771,7 @@ def test_a_page_is_refused_in_one_line_where_one_digit_is_asked_for(tmp_path):
   assert problems == [f"{page} shows 3 digits in 2 rows; --digits reads a number in each"]
 
 
-def test_batches_hold_many_small_pictures_or_one_large():
+def test_batches_hold_many_small_or_one_large_picture():
   def sized(*shape):
     return images.Picture("a.png", np.zeros(shape, np.float32), [])
 
@@ -791,7 +791,7 @@ def test_batches_hold_many_small_pictures_or_one_large():
   assert list(images.in_batches([])) == []
 
 
-def test_an_image_stays_as_it_is():
+def test_dataset_image_is_unchanged():
   image = np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8)
   picture = images.as_picture("mnist/test[3]", image)
   assert picture.file == "mnist/test[3]"
@@ -804,7 +804,7 @@ def test_an_image_stays_as_it_is():
 # ---- For networks of other images ----
 
 
-def test_colors_are_read_upright_and_transparency_on_white():
+def test_color_pictures_are_upright_on_white():
   pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
   turned = Image.fromarray(np.rot90(pixels).copy())
   exif = Image.Exif()
@@ -816,7 +816,7 @@ def test_colors_are_read_upright_and_transparency_on_white():
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "CMYK"])
-def test_pictures_without_colors_are_gray_in_each(mode):
+def test_gray_pictures_have_equal_channels(mode):
   gray = Image.fromarray(np.linspace(0, 255, 48).reshape(6, 8).astype(np.uint8))
   kind = "TIFF" if mode == "CMYK" else "PNG"
   data = _encode(gray.convert("I").convert(mode) if mode == "I;16" else gray.convert(mode), kind)
@@ -836,7 +836,7 @@ def test_pictures_without_colors_are_gray_in_each(mode):
     ((1, 9), (20, 20), (4, 0, 5, 1)),
   ],
 )
-def test_the_middle_of_a_picture_is_cropped_and_scaled(size, shape, box):
+def test_center_is_cropped_and_scaled(size, shape, box):
   picture = np.full((*size, 3), 0.2, np.float32)
   picture[box[1] : box[3], box[0] : box[2]] = (0.4, 0.6, 1.0)
   prepared = images.crop_and_scale(picture, (*shape, 3))
@@ -847,13 +847,13 @@ def test_the_middle_of_a_picture_is_cropped_and_scaled(size, shape, box):
   np.testing.assert_array_equal(gray.image, prepared.image[..., 0])
 
 
-def test_an_image_of_the_size_stays_as_it_is():
+def test_image_of_target_size_is_unchanged():
   image = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
   prepared = images.crop_and_scale(image.astype(np.float32) / 255, (20, 24, 3))
   np.testing.assert_array_equal(prepared.image, image)
 
 
-def test_files_are_prepared_for_the_network_s_images(tmp_path):
+def test_files_are_prepared_for_the_network_input(tmp_path):
   pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
   Image.fromarray(pixels).save(tmp_path / "a.png")
   problems = []

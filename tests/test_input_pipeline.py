@@ -71,7 +71,7 @@ def test_each_epoch_is_a_permutation(num_examples, seed, epoch):
 @pytest.mark.parametrize("apart", [1, 2, 256, 65_536])
 @given(seed=st.integers(0, 2**31 - 65_537), epoch=st.integers(0, 10**6))
 @settings(max_examples=10)
-def test_epochs_and_seeds_differ(apart, seed, epoch):
+def test_orders_differ_by_epoch_and_seed(apart, seed, epoch):
   def order(seed: int, epoch: int) -> np.ndarray:
     return _indices(epoch * 300 + np.arange(300), num_examples=300, seed=seed)
 
@@ -80,7 +80,7 @@ def test_epochs_and_seeds_differ(apart, seed, epoch):
   assert (order(seed, epoch) == order(seed + apart, epoch)).sum() < 10
 
 
-def test_an_epoch_is_not_that_of_another_seed():
+def test_seeds_do_not_share_epochs():
   epochs = [
     _indices(epoch * 100 + np.arange(100), num_examples=100, seed=seed).tobytes()
     for seed in range(5)
@@ -90,13 +90,13 @@ def test_an_epoch_is_not_that_of_another_seed():
 
 
 @given(st.lists(st.integers(0, 2000), min_size=1, max_size=50), st.integers(50, 300), _SEEDS)
-def test_an_index_depends_on_its_position_alone(positions, num_examples, seed):
+def test_index_depends_only_on_position(positions, num_examples, seed):
   stream = _indices(np.arange(2001), num_examples=num_examples, seed=seed)
   indices = _indices(positions, num_examples=num_examples, seed=seed)
   np.testing.assert_array_equal(indices, stream[positions])
 
 
-def test_every_example_comes_first_as_often_as_any_other():
+def test_every_example_is_equally_likely_to_be_first():
   firsts = _indices(np.arange(4000) * 10, num_examples=10)
   counts = np.bincount(firsts, minlength=10)
   # Binomial with 4,000 and 1/10: the standard deviation is 19.
@@ -104,7 +104,7 @@ def test_every_example_comes_first_as_often_as_any_other():
 
 
 @pytest.mark.parametrize("num_examples", [2000, 60_000])
-def test_an_epoch_goes_by_no_stride(num_examples):
+def test_epoch_order_has_no_stride(num_examples):
   indices = _indices(np.arange(num_examples), num_examples=num_examples)
   strides = np.bincount(np.diff(indices) % num_examples)
   # By chance the most frequent of 60,000 occurs eight times.
@@ -112,14 +112,14 @@ def test_an_epoch_goes_by_no_stride(num_examples):
   assert abs(np.corrcoef(np.arange(num_examples), indices)[0, 1]) < 4 / np.sqrt(num_examples)
 
 
-def test_the_first_batch_is_that_of_the_stream():
+def test_first_batch_matches_the_stream():
   split = _split(50)
   first = input_pipeline.first_batch(split, Config(seed=4), 8)
   np.testing.assert_array_equal(first.labels, _indices(range(8), num_examples=50, seed=4))
   np.testing.assert_array_equal(first.images, split.images[first.labels])
 
 
-def test_the_first_batch_ends_with_the_examples():
+def test_first_batch_is_limited_to_the_split():
   assert sorted(input_pipeline.first_batch(_split(5), Config(), 40).labels) == [0, 1, 2, 3, 4]
 
 
@@ -134,7 +134,7 @@ def test_the_first_batch_ends_with_the_examples():
   steps_per_block=st.integers(1, 6),
   seed=_SEEDS,
 )
-def test_any_number_of_replicas_gets_the_batches_of_the_stream(
+def test_batches_are_the_same_for_any_number_of_replicas(
   num_examples, replica_batch, first_steps, steps_per_block, seed
 ):
   split, config = _split(num_examples), Config(batch_size=4 * replica_batch, seed=seed)
@@ -149,14 +149,14 @@ def test_any_number_of_replicas_gets_the_batches_of_the_stream(
       np.testing.assert_array_equal(images, split.images[labels])
 
 
-def test_a_batch_may_cross_into_the_next_epoch():
+def test_batch_may_span_two_epochs():
   ((_, labels),) = _blocks(_split(10), Config(batch_size=4), [2], steps_per_block=1)
   first, second = (_indices(epoch * 10 + np.arange(10), num_examples=10) for epoch in (0, 1))
   np.testing.assert_array_equal(labels, [[*first[8:], *second[:2]]])
 
 
 @pytest.mark.parametrize(("epochs", "times"), [(1.0, {1}), (2.0, {2}), (1.5, {1, 2})])
-def test_a_run_sees_every_example_as_often_as_its_epochs(epochs, times):
+def test_run_sees_each_example_once_per_epoch(epochs, times):
   split, config = _split(96), Config(batch_size=8, epochs=epochs, steps_per_loop=5)
   total_steps = config.optimization.total_steps(96)
   epoch = config.optimization.epoch_steps(96)
@@ -175,7 +175,7 @@ _MIXING = {"augment": ("cutmix",), "loss": "categorical_crossentropy"}
 @pytest.mark.parametrize(
   "settings", [{"augment": ("shift", "rotation", "elastic", "erasing")}, _MIXING]
 )
-def test_augmented_batches_are_the_same_however_they_are_reached(settings):
+def test_augmented_batches_do_not_depend_on_block_boundaries(settings):
   config, split = Config(batch_size=8, seed=2, **settings), _split(50)
   split.images[:] = np.random.default_rng(0).integers(0, 256, split.images.shape)
   whole = _blocks(split, config, [0], steps_per_block=12)[0]
@@ -185,7 +185,7 @@ def test_augmented_batches_are_the_same_however_they_are_reached(settings):
       np.testing.assert_array_equal(np.concatenate(values), expected[3:9])
 
 
-def test_the_first_examples_are_shown_as_they_are_trained_on():
+def test_first_examples_are_shown_as_trained():
   config, split = Config(batch_size=8, augment=("shift", "scale")), _split(50)
   split.images[:] = np.random.default_rng(0).integers(0, 256, split.images.shape)
   shown = input_pipeline.first_batch(split, config, 16)
@@ -196,7 +196,7 @@ def test_the_first_examples_are_shown_as_they_are_trained_on():
 
 
 @pytest.mark.parametrize("settings", [{}, _MIXING])
-def test_an_empty_block_is_like_the_others(settings):
+def test_empty_block_has_the_usual_spec(settings):
   config = Config(batch_size=8, **settings)
   for strategy in _STRATEGIES.values():
     blocks = input_pipeline.train_blocks(

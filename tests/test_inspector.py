@@ -9,7 +9,7 @@ from mnist_research.recording import inspector
 
 
 @pytest.mark.parametrize("hidden_units", [(), (5,)])
-def test_the_first_weights_of_a_dense_network_are_pictures_of_its_inputs(hidden_units):
+def test_first_dense_weights_are_input_shaped(hidden_units):
   model = create_model(Config(hidden_units=hidden_units), 10)
   kernel = model.get_weights()[0]
   weights = inspector.first_weights(model, (28, 28, 1))[..., 0]
@@ -18,7 +18,7 @@ def test_the_first_weights_of_a_dense_network_are_pictures_of_its_inputs(hidden_
   np.testing.assert_array_equal(weights[:, 2, 3], kernel[59])
 
 
-def test_the_first_weights_of_a_convolution_are_its_filters():
+def test_first_convolution_weights_are_its_filters():
   model = create_model(Config(model="cnn", filters=(4, 2)), 10)
   kernel = model.convolutions[0].convolution.kernel.numpy()
   weights = inspector.first_weights(model, (28, 28, 1))[..., 0]
@@ -37,7 +37,7 @@ def test_the_first_weights_of_a_convolution_are_its_filters():
     ),
   ],
 )
-def test_every_layer_has_its_outputs(settings, names):
+def test_layer_outputs_cover_every_layer(settings, names):
   model = create_model(Config(**settings, dropout_rate=0.5), 10)
   images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), dtype=np.uint8)
   outputs = inspector.layer_outputs(model, images)

@@ -47,7 +47,7 @@ def isolated(monkeypatch):
     yield isolated
 
 
-def test_a_function_returns_from_another_process(isolated):
+def test_function_returns_from_another_process(isolated):
   first, second = (isolated.call("test_isolated:add", number, 2) for number in (1, 5))
   assert (first.value["sum"], second.value["sum"]) == (3, 7)
   assert first.value["variable"] == "1"
@@ -65,14 +65,14 @@ def test_a_function_returns_from_another_process(isolated):
     ("absent", "AttributeError: module 'test_isolated' has no attribute 'absent'"),
   ],
 )
-def test_an_exception_is_told_and_the_process_goes_on(isolated, function, failure):
+def test_exception_is_reported_and_process_survives(isolated, function, failure):
   pid = isolated.call("test_isolated:add", 1, 2).value["pid"]
   assert isolated.call(f"test_isolated:{function}").failure == failure
   assert isolated.call("test_isolated:add", 1, 2).value["pid"] == pid
 
 
 @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGILL])
-def test_a_death_is_told_with_the_last_words_and_another_process_follows(isolated, number):
+def test_crash_is_reported_and_process_is_replaced(isolated, number):
   pid = isolated.call("test_isolated:add", 1, 2).value["pid"]
   outcome = isolated.call("test_isolated:die", int(number))
   assert outcome.value is None
@@ -82,11 +82,11 @@ def test_a_death_is_told_with_the_last_words_and_another_process_follows(isolate
   assert isolated.call("test_isolated:add", 1, 2).value["pid"] != pid
 
 
-def test_an_exit_is_told(isolated):
+def test_exit_is_reported(isolated):
   assert isolated.call("test_isolated:leave").failure == "the process ended with exit code 3"
 
 
-def test_a_call_that_takes_too_long_is_ended(isolated):
+def test_slow_call_is_terminated(isolated):
   isolated.call("test_isolated:add", 1, 2)
   assert isolated.call("test_isolated:wait", seconds=0.2).failure == "it took more than 0 s"
 
@@ -100,5 +100,5 @@ def test_a_call_that_takes_too_long_is_ended(isolated):
     ("terminate called after throwing\n  what(): y\n", "terminate called after throwing"),
   ],
 )
-def test_last_words_are_the_fatal_line_or_the_last(log, words):
+def test_crash_message_is_the_fatal_or_last_line(log, words):
   assert last_words(log) == words

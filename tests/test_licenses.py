@@ -33,11 +33,11 @@ def _about(*fields):
     ([], "unknown"),
   ],
 )  # fmt: skip
-def test_the_license_is_what_the_metadata_say(fields, expected):
+def test_license_is_read_from_metadata(fields, expected):
   assert licenses.license_of(_about(*fields)) == expected
 
 
-def test_the_licenses_of_the_pinned_packages_are_listed():
+def test_licenses_of_pinned_packages_are_listed():
   command = [sys.executable, _REPOSITORY / "scripts" / "licenses.py"]
   environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY)}
   finished = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
@@ -59,7 +59,7 @@ def _pins(text):
   return {line[0].strip(): len(line) - 1 for line in lines}
 
 
-def test_the_lock_has_the_hashes_of_exactly_the_pinned_packages():
+def test_lock_hashes_exactly_the_pinned_packages():
   locked = (_REPOSITORY / "requirements.lock").read_text()
   pins = _pins((_REPOSITORY / "constraints.txt").read_text())
   assert _pins(locked).keys() == pins.keys(), "constraints.txt has changed: make lock"

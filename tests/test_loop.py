@@ -63,7 +63,7 @@ def settings(prepared, tmp_path):
   )
 
 
-def test_every_choice_is_tried():
+def test_choices_cover_every_option():
   for index, names in enumerate(
     (config_lib.OPTIMIZERS, config_lib.ACTIVATIONS, config_lib.SCHEDULES, config_lib.LOSSES)
   ):
@@ -71,7 +71,7 @@ def test_every_choice_is_tried():
 
 
 @pytest.mark.parametrize(("optimizer", "activation", "schedule", "loss"), _CHOICES)
-def test_the_loss_falls_with(prepared, tmp_path, optimizer, activation, schedule, loss):
+def test_loss_falls_with(prepared, tmp_path, optimizer, activation, schedule, loss):
   config = Config(
     dataset="synthetic_digits/2000_500", data_dir=prepared, validation_examples=0,
     hidden_units=(32,), optimizer=optimizer, activation=activation, loss=loss,
@@ -87,7 +87,7 @@ def test_the_loss_falls_with(prepared, tmp_path, optimizer, activation, schedule
   assert result["test_accuracy"] > 0.4
 
 
-def test_train_returns_the_result_and_the_signals(settings):
+def test_train_returns_result_and_restores_signals(settings):
   handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
   result = train(settings)
   assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
@@ -96,7 +96,7 @@ def test_train_returns_the_result_and_the_signals(settings):
   assert train(settings) == result
 
 
-def test_train_runs_in_a_thread_that_gets_no_signals(settings):
+def test_train_runs_in_a_thread_without_signals(settings):
   results = []
   thread = threading.Thread(target=lambda: results.append(train(settings)))
   thread.start()
@@ -120,7 +120,7 @@ def _stop_at(monkeypatch, owner, name, is_time):
 _AT_STEP_25 = (Summaries, "scalars", lambda *_, step: step == 25)
 
 
-def _stop_and_go_on(
+def _stop_and_resume(
   settings, monkeypatch, tmp_path, *, moment=_AT_STEP_25, damage=lambda _: None
 ) -> int:
   """Trains without interruption, and again with a stop; returns the step of the stop.
@@ -154,8 +154,8 @@ def _stop_and_go_on(
   ],
   ids=["evaluates", "saves", "saves for the last time"],
 )
-def test_a_run_that_is_stopped_while_it(settings, monkeypatch, tmp_path, moment, step):
-  stopped = _stop_and_go_on(settings, monkeypatch, tmp_path, moment=moment)
+def test_run_stopped_while_it(settings, monkeypatch, tmp_path, moment, step):
+  stopped = _stop_and_resume(settings, monkeypatch, tmp_path, moment=moment)
   assert stopped in (step, step + 5)  # A thread receives the signal, maybe late.
 
 
@@ -176,12 +176,12 @@ def test_a_run_that_is_stopped_while_it(settings, monkeypatch, tmp_path, moment,
   ids=["without XLA", "on two devices", "on two devices in bfloat16", "convolutions, best",
        "whitening on two devices", "outliers"],
 )  # fmt: skip
-def test_a_stopped_run_ends_with_the_same_bits(settings, monkeypatch, tmp_path, changes):
+def test_stopped_run_resumes_bit_for_bit(settings, monkeypatch, tmp_path, changes):
   settings = settings.replace(**changes)
-  assert 25 <= _stop_and_go_on(settings, monkeypatch, tmp_path) < 60
+  assert 25 <= _stop_and_resume(settings, monkeypatch, tmp_path) < 60
 
 
-def test_outliers_are_trained_on_and_scored_apart(settings, tmp_path):
+def test_outliers_are_trained_on_and_scored_separately(settings, tmp_path):
   # Two passes over 1,500 digits and 100 outliers.
   settings = settings.replace(outliers="non_digits/100_10", steps=64, summaries="all")
   result = train(settings)
@@ -194,19 +194,19 @@ def test_outliers_are_trained_on_and_scored_apart(settings, tmp_path):
   assert (tmp_path / "run" / "figures" / "train_examples.png").is_file()
 
 
-def test_outliers_of_another_size_are_refused(settings):
+def test_outliers_of_another_size_are_rejected(settings):
   own = f"{commands.REPOSITORY}/tests/own/my_data.py:GreyBars"
   with pytest.raises(UserError, match=r"--outliers=non_digits/100_10 has images of \(28, 28, 1\)"):
     train(settings.replace(dataset=own, validation_examples=0, outliers="non_digits/100_10"))
 
 
-def test_a_damaged_checkpoint_costs_steps_and_no_bits(settings, monkeypatch, tmp_path, caplog):
+def test_corrupt_checkpoint_costs_steps_but_no_bits(settings, monkeypatch, tmp_path, caplog):
   def damage(checkpoint):
     (data,) = checkpoint.glob("state.data-*")
     data.write_bytes(data.read_bytes()[:-100])
     assert checkpoint.name not in ("00000000", "00000020")
 
-  _stop_and_go_on(settings, monkeypatch, tmp_path, damage=damage)
+  _stop_and_resume(settings, monkeypatch, tmp_path, damage=damage)
   assert "is corrupt and skipped" in caplog.text
 
 
@@ -218,7 +218,7 @@ def _validation_accuracies(workdir) -> dict[int, float]:
   return {r["step"]: r["accuracy"] for r in records if r["split"] == "validation"}
 
 
-def test_the_best_weights_on_validation_are_tested_and_used(settings, tmp_path):
+def test_best_validation_weights_are_tested_and_used(settings, tmp_path):
   # At this high rate the accuracy rises and falls.
   settings = settings.replace(
     select="best", evaluate_every=5, learning_rate=0.1, ema_decay=0.0, optimizer="adam",
@@ -244,7 +244,7 @@ def test_the_best_weights_on_validation_are_tested_and_used(settings, tmp_path):
 
 
 @pytest.mark.parametrize("directory", ["checkpoints", "best"])
-def test_a_run_that_dies_as_it_saves_its_best_ends_with_the_same_best(
+def test_crash_while_saving_best_resumes_to_the_same_best(
   settings, monkeypatch, tmp_path, directory
 ):
   settings = settings.replace(select="best", evaluate_every=5)
@@ -272,7 +272,7 @@ def test_a_run_that_dies_as_it_saves_its_best_ends_with_the_same_best(
     train(settings)
 
 
-def test_scorings_without_a_better_one_end_the_run(settings, tmp_path):
+def test_run_stops_early_without_improvement(settings, tmp_path):
   # Nothing changes, so the first scoring stays the best.
   settings = settings.replace(
     early_stopping=2, evaluate_every=10, learning_rate=1e-30, ema_decay=0.0
@@ -288,7 +288,7 @@ def test_scorings_without_a_better_one_end_the_run(settings, tmp_path):
   assert list(_validation_accuracies(tmp_path / "run")) == [10, 20, 30]
 
 
-def test_the_length_of_blocks_changes_no_result(settings, tmp_path):
+def test_block_length_does_not_change_the_result(settings, tmp_path):
   results = [
     train(settings.replace(steps_per_loop=steps, workdir=str(tmp_path / str(steps))))
     for steps in (1, 7, 1000)
@@ -298,7 +298,7 @@ def test_the_length_of_blocks_changes_no_result(settings, tmp_path):
     assert result["test_accuracy"] == results[0]["test_accuracy"]
 
 
-def test_the_seed_changes_the_result(settings, tmp_path):
+def test_seed_changes_the_result(settings, tmp_path):
   losses = {
     train(settings.replace(seed=seed, workdir=str(tmp_path / str(seed))))["test_loss"]
     for seed in (0, 1)
@@ -306,7 +306,7 @@ def test_the_seed_changes_the_result(settings, tmp_path):
   assert len(losses) == 2
 
 
-def test_a_whitened_layer_is_made_of_the_training_examples_and_stays(settings):
+def test_whitened_layer_is_computed_from_train_and_frozen(settings):
   changes = {"model": "cnn", "filters": (4, 8), "whitening": True}
   settings = settings.replace(**changes)
   train(settings)
@@ -318,7 +318,7 @@ def test_a_whitened_layer_is_made_of_the_training_examples_and_stays(settings):
   np.testing.assert_array_equal(*kernels)
 
 
-def test_the_averages_are_what_is_scored(settings, tmp_path):
+def test_averaged_weights_are_scored(settings, tmp_path):
   train(settings)
   arrays = commands.checkpoint_arrays(tmp_path / "run")
   for name in ("hidden_0.Sdense.Skernel", "logits.Sbias"):
@@ -326,13 +326,13 @@ def test_the_averages_are_what_is_scored(settings, tmp_path):
   assert arrays["step"] == 60
 
 
-def test_the_newest_three_checkpoints_are_kept(settings, tmp_path):
+def test_newest_three_checkpoints_are_kept(settings, tmp_path):
   train(settings.replace(checkpoint_every=10))
   checkpoints = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
   assert checkpoints == {"00000040", "00000050", "00000060"}
 
 
-def test_without_validation_examples_there_are_no_figures_of_them(settings, tmp_path):
+def test_no_validation_examples_give_no_validation_metrics(settings, tmp_path):
   result = train(settings.replace(validation_examples=0))
   assert result["train_examples"] == 2000
   assert not {"validation_loss", "validation_accuracy"} & result.keys()
@@ -342,7 +342,7 @@ def test_without_validation_examples_there_are_no_figures_of_them(settings, tmp_
   }
 
 
-def test_each_scoring_of_validation_is_told_and_may_end_the_run(settings, tmp_path):
+def test_validation_callback_may_stop_the_run(settings, tmp_path):
   told = []
 
   def stop_at_the_second(step, accuracy):
@@ -359,7 +359,7 @@ def test_each_scoring_of_validation_is_told_and_may_end_the_run(settings, tmp_pa
   assert train(settings)["step"] == 60  # It resumes like any stopped run.
 
 
-def test_the_predictions_of_the_test_examples_are_left(settings, tmp_path):
+def test_test_predictions_are_saved(settings, tmp_path):
   result = train(settings)
   labels, probabilities, names = Workdir(tmp_path / "run").read_predictions()
   assert (probabilities.argmax(axis=1) == labels).mean() == result["test_accuracy"]
@@ -368,7 +368,7 @@ def test_the_predictions_of_the_test_examples_are_left(settings, tmp_path):
   assert names == tuple("0123456789")
 
 
-def test_when_the_result_is_written_all_that_was_recorded_is_on_the_disk(settings, monkeypatch):
+def test_records_are_flushed_before_the_result_is_written(settings, monkeypatch):
   # A run that dies immediately afterwards is finished, and writes nothing more.
   written = []
 
@@ -384,7 +384,7 @@ def test_when_the_result_is_written_all_that_was_recorded_is_on_the_disk(setting
   assert written == [(60, "test/loss"), (60, "train/curves"), (60, "_hparams_/session_end_info")]
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(settings, tmp_path):
+def test_nonfinite_loss_ends_the_run_unsaved(settings, tmp_path):
   diverging = settings.replace(
     optimizer="sgd", learning_rate=1e30, learning_rate_schedule="constant"
   )

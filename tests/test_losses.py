@@ -24,7 +24,7 @@ def _gradient(name: str, smoothing: float, labels, logits) -> np.ndarray:
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("label", [0, 1, 2])
-def test_the_loss_is_the_negative_logarithm_of_the_probability(name, label):
+def test_loss_is_negative_log_probability(name, label):
   loss = create_loss(name)(tf.constant([label]), tf.constant(_LOGITS))
   np.testing.assert_allclose(loss, [_NATS[label]], rtol=1e-6)
 
@@ -60,7 +60,7 @@ def test_both_losses_are_equal(smoothing):
 @pytest.mark.parametrize(
   ("smoothing", "target"), [(0.0, [0, 1, 0]), (0.3, [0.1, 0.8, 0.1])], ids=["hard", "smooth"]
 )
-def test_the_gradient_is_probability_less_target(name, smoothing, target):
+def test_gradient_is_probability_minus_target(name, smoothing, target):
   gradient = _gradient(name, smoothing, [1], _LOGITS)
   np.testing.assert_allclose(gradient, [np.array([0.125, 0.25, 0.625]) - target], atol=1e-6)
 
@@ -124,7 +124,7 @@ def own(tmp_path):
   [("power", "", _SQUARE), ("power", "exponent=3", _CUBE), ("Power", "exponent=3", _CUBE)],
 )
 @pytest.mark.parametrize("labels", [[0, 0], [[1.0, 0, 0]] * 2], ids=["labels", "targets"])
-def test_an_own_loss_is_called_with_its_settings(own, name, settings, expected, labels):
+def test_user_loss_is_called_with_its_settings(own, name, settings, expected, labels):
   loss = create_loss(own(name), settings=settings)
   logits = tf.constant(np.repeat(_LOGITS, 2, axis=0), tf.float32)
   for function in (loss, tf.function(loss, autograph=False)):
@@ -132,12 +132,12 @@ def test_an_own_loss_is_called_with_its_settings(own, name, settings, expected, 
     np.testing.assert_allclose(found, [expected] * 2, rtol=1e-6)
 
 
-def test_an_own_loss_gets_logits_in_float32(own):
+def test_user_loss_gets_float32_logits(own):
   logits = tf.constant(_LOGITS, tf.bfloat16)
   assert create_loss(own("power"))(tf.constant([0]), logits).dtype == tf.float32
 
 
-def test_a_loss_of_keras_is_a_loss_of_the_user():
+def test_keras_loss_is_used_like_a_user_loss():
   loss = create_loss(
     "keras.losses:SparseCategoricalCrossentropy", settings="from_logits=true,reduction=None"
   )
@@ -152,14 +152,14 @@ def test_a_loss_of_keras_is_a_loss_of_the_user():
     ("broken", r"ValueError: a line and another \(line 22 of .*mine\.py\)"),
   ],
 )
-def test_a_loss_that_is_none_is_told_when_it_is_traced(own, name, message):
+def test_invalid_loss_is_reported_when_traced(own, name, message):
   loss = tf.function(create_loss(own(name)), autograph=False)
   with pytest.raises(UserError, match=message) as told:
     loss(tf.constant([0, 1]), tf.constant(np.repeat(_LOGITS, 2, axis=0)))
   assert "\n" not in str(told.value)
 
 
-def test_a_mean_over_the_batch_is_refused_with_the_remedy():
+def test_batch_mean_is_rejected_with_remedy():
   loss = create_loss("keras.losses:SparseCategoricalCrossentropy", settings="from_logits=true")
   with pytest.raises(UserError, match="reduction=None"):
     loss(tf.constant([1]), tf.constant(_LOGITS))
@@ -174,27 +174,27 @@ def test_a_mean_over_the_batch_is_refused_with_the_remedy():
     ("absent", {}, "defines no absent"),
   ],
 )
-def test_what_is_wrong_with_an_own_loss_is_told_at_once(own, name, arguments, message):
+def test_bad_user_loss_is_reported_at_once(own, name, arguments, message):
   with pytest.raises(UserError, match=message):
     create_loss(own(name), **arguments)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_of_this_package_take_no_settings(name):
+def test_built_in_losses_take_no_settings(name):
   with pytest.raises(UserError, match=f"--loss_settings=gamma=2: --loss={name} takes none"):
     create_loss(name, settings="gamma=2")
 
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize(("label", "share"), [(0, 1), (2, 5), (NO_CLASS, 1)])
-def test_with_outliers_there_is_a_class_more_whose_logit_is_zero(name, label, share):
+def test_outliers_add_a_class_with_zero_logit(name, label, share):
   loss = loss_of(Config(loss=name, outliers="non_digits"))
   # exp(0) = 1 is the share of no class, next to 1, 2 and 5.
   found = loss(tf.constant([label]), tf.constant(_LOGITS))
   np.testing.assert_allclose(found, [-np.log(share / 9)], rtol=1e-6)
 
 
-def test_with_outliers_smoothing_reaches_their_class_too():
+def test_smoothing_includes_the_outlier_class():
   loss = loss_of(Config(label_smoothing=0.4, outliers="non_digits"))
   found = loss(tf.constant([NO_CLASS]), tf.constant(_LOGITS))
   targets = np.array([0.1, 0.1, 0.1, 0.7])

@@ -14,7 +14,7 @@ many_pictures = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(many_pictures)
 
 
-def test_each_picture_shows_one_digit_and_has_its_size(tmp_path):
+def test_each_picture_has_one_digit_and_its_stated_size(tmp_path):
   many_pictures.draw_pictures(tmp_path, 12, 0.04)
   files = sorted(tmp_path.iterdir())
   assert len(files) == 12

@@ -10,13 +10,13 @@ _PROBABILITIES = np.array(
 )
 
 
-def test_the_most_confident_mistakes_come_first():
+def test_most_confident_mistakes_come_first():
   labels = np.array([1, 1, 0, 2, 2])
   found = confident_mistakes(_PROBABILITIES, labels)
   np.testing.assert_array_equal(found, [2, 0, 3])
 
 
-def test_the_least_confident_hits_come_first():
+def test_least_confident_hits_come_first():
   labels = np.array([0, 1, 0, 0, 2])
   found = doubtful_hits(_PROBABILITIES, labels)
   np.testing.assert_array_equal(found, [3, 0, 4, 1])

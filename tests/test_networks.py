@@ -75,7 +75,7 @@ def _pooled(maps: np.ndarray, size: int) -> np.ndarray:
 
 @pytest.mark.parametrize("global_pooling", [False, True])
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_the_logits_of_a_convolutional_network_are_those_by_hand(batch_norm, global_pooling):
+def test_convolutional_logits_match_numpy(batch_norm, global_pooling):
   config = Config(
     model="cnn", filters=(3, 4), kernel_sizes=(5, 3), pool_sizes=(3, 1), hidden_units=(6,),
     batch_norm=batch_norm, global_pooling=global_pooling,
@@ -123,11 +123,11 @@ def test_the_logits_of_a_convolutional_network_are_those_by_hand(batch_norm, glo
     ),
   ],
 )  # fmt: skip
-def test_a_convolutional_network_has_its_parameters(settings, parameters):
+def test_convolutional_parameter_count(settings, parameters):
   assert create_model(Config(model="cnn", **settings), 10).count_params() == parameters
 
 
-def test_convolutions_that_leave_nothing_are_refused():
+def test_convolutions_that_leave_no_pixels_are_rejected():
   config = Config(
     model="cnn", filters=(4,) * 3, kernel_sizes=(5,) * 3, pool_sizes=(2,) * 3
   )  # fmt: skip
@@ -140,7 +140,7 @@ def test_convolutions_that_leave_nothing_are_refused():
 
 
 @pytest.mark.parametrize("units", [4, 16])  # With Keras's operations, and with the fused one.
-def test_batch_norm_scales_by_the_batch_in_training_and_by_its_averages_after(units):
+def test_batch_norm_uses_batch_then_moving_averages(units):
   config = Config(hidden_units=(units,), batch_norm=True)
   model, images = create_model(config, 10), _images(8)
   kernel = model.hidden[0].dense.kernel.numpy()
@@ -186,7 +186,7 @@ def _kernels_by_hand(images: np.ndarray, pairs: int) -> np.ndarray:
   return components[:pairs] / np.sqrt(variances[:pairs, None] + 1e-3)
 
 
-def test_the_whitened_kernels_are_the_principal_components_and_their_negatives():
+def test_whitened_kernels_are_signed_principal_components():
   model, images = create_model(Config(**_WHITENED), 10), _waves(30)
   whiten(model, images)
   kernel = model.convolutions[0].convolution.kernel.numpy()
@@ -203,7 +203,7 @@ def test_the_whitened_kernels_are_the_principal_components_and_their_negatives()
   assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 0.01
 
 
-def test_a_whitened_layer_has_neither_bias_nor_norm():
+def test_whitened_layer_has_no_bias_or_norm():
   model = create_model(Config(**_WHITENED, batch_norm=True), 10)
   whiten(model, _waves(30))
   kernel = model.convolutions[0].convolution.kernel.numpy()
@@ -213,14 +213,14 @@ def test_a_whitened_layer_has_neither_bias_nor_norm():
   np.testing.assert_allclose(found, np.maximum(_pooled(maps, 3), 0), rtol=1e-3, atol=1e-4)
 
 
-def test_a_whitened_layer_is_not_trained():
+def test_whitened_layer_is_not_trained():
   model = create_model(Config(**_WHITENED), 10)
   assert [variable.path.partition("/")[2] for variable in model.non_trainable_variables] == [
     "convolution_0/convolution/kernel"
   ]
 
 
-def test_the_pixels_are_dropped_by_their_own_rate():
+def test_input_dropout_rate_applies_to_pixels():
   config = Config(hidden_units=(), input_dropout_rate=0.25)
   model = create_model(config, 1)
   model.set_weights([np.ones((784, 1)), np.zeros(1)])
@@ -230,7 +230,7 @@ def test_the_pixels_are_dropped_by_their_own_rate():
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_the_logits_are_those_of_the_layers_by_hand(activation):
+def test_dense_logits_match_numpy(activation):
   model = create_model(Config(hidden_units=(7, 5), activation=activation), 10)
   generator = np.random.default_rng(1)
   weights = [generator.normal(0, 0.3, w.shape).astype(np.float32) for w in model.get_weights()]
@@ -242,7 +242,7 @@ def test_the_logits_are_those_of_the_layers_by_hand(activation):
   np.testing.assert_allclose(model(images), x @ weights[4] + weights[5], rtol=1e-4, atol=1e-5)
 
 
-def test_a_network_without_hidden_layers_is_linear():
+def test_network_without_hidden_layers_is_linear():
   model = create_model(Config(hidden_units=()), 10)
   kernel, bias = model.get_weights()
   images = _images(2)
@@ -255,16 +255,16 @@ def test_bytes_and_floats_give_the_same_logits():
   np.testing.assert_array_equal(model(images), model(images.astype(np.float32)))
 
 
-def test_the_number_of_classes_is_the_number_of_logits():
+def test_number_of_logits_is_number_of_classes():
   assert create_model(Config(), 26)(_images(1)).shape == (1, 26)
 
 
-def test_the_seeds_network_has_its_parameters():
+def test_dense_parameter_count():
   # 784 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10
   assert create_model(Config(hidden_units=(128, 128)), 10).count_params() == 118_282
 
 
-def test_bfloat16_rounds_the_layers_and_keeps_the_weights_and_logits():
+def test_bfloat16_keeps_float32_weights_and_logits():
   settings = {"hidden_units": (16,), "seed": 3}
   exact = create_model(Config(**settings), 10)
   rounded = create_model(Config(precision="bfloat16", **settings), 10)
@@ -279,18 +279,18 @@ def test_bfloat16_rounds_the_layers_and_keeps_the_weights_and_logits():
 # ---- Initial weights ----
 
 
-def test_the_first_weights_depend_on_the_seed_alone():
+def test_initial_weights_depend_only_on_the_seed():
   for mine, same, other in zip(_kernels(seed=5), _kernels(seed=5), _kernels(seed=6), strict=True):
     np.testing.assert_array_equal(mine, same)
     assert (mine != other).mean() > 0.99
 
 
-def test_layers_of_one_shape_begin_differently():
+def test_layers_of_the_same_shape_start_differently():
   _, first, second, _ = _kernels(hidden_units=(64, 64, 64))
   assert (first != second).mean() > 0.99
 
 
-def test_neighboring_seeds_share_no_layer():
+def test_adjacent_seeds_share_no_layer():
   kernels = [k for seed in range(3) for k in _kernels(hidden_units=(64, 64, 64), seed=seed)[1:3]]
   values = {kernel.tobytes() for kernel in kernels}
   assert len(values) == len(kernels) == 6
@@ -306,14 +306,14 @@ def test_neighboring_seeds_share_no_layer():
     ("sigmoid", 2 / (784 + 400)),
   ],
 )
-def test_the_hidden_kernels_have_the_variance_of_their_activation(activation, variance):
+def test_hidden_kernel_variance_suits_the_activation(activation, variance):
   kernel = _kernels(hidden_units=(400,), activation=activation)[0]
   # With 313,600 draws, the variance is accurate to half a percent.
   assert kernel.var() == pytest.approx(variance, rel=0.02)
   assert abs(kernel.mean()) < 5 * np.sqrt(variance / kernel.size)
 
 
-def test_the_biases_begin_at_zero():
+def test_biases_start_at_zero():
   model = create_model(Config(), 10)
   for variable in model.variables:
     assert (variable.name == "kernel") == bool(np.any(variable.numpy()))
@@ -330,7 +330,7 @@ def _drawn(layer, *, stream=5, count=8, **drawn_for) -> np.ndarray:
   return in_training(made, tf.ones([count, 1000]), **drawn_for).numpy()
 
 
-def test_dropout_drops_its_share_and_keeps_the_mean():
+def test_dropout_drops_its_rate_and_keeps_the_mean():
   layer = Dropout(0.3, stream=5, name="layer")
   dropped = in_training(layer, tf.ones([100, 1000])).numpy()
   np.testing.assert_allclose(np.unique(dropped), [0, 1 / 0.7], rtol=1e-6)
@@ -339,7 +339,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
   assert dropped.mean() == pytest.approx(1, abs=0.01)
 
 
-def test_nearly_everything_may_be_dropped():
+def test_dropout_rate_near_one_is_finite():
   layer = Dropout(np.nextafter(1, 0), stream=5, name="layer")
   assert not in_training(layer, tf.ones([8, 1000])).numpy().any()
 
@@ -353,7 +353,7 @@ def test_noise_is_normal():
 
 
 @_RANDOM_LAYERS
-def test_a_layer_draws_the_same_twice(layer):
+def test_layer_draws_are_repeatable(layer):
   np.testing.assert_array_equal(_drawn(layer), _drawn(layer))
 
 
@@ -361,19 +361,19 @@ def test_a_layer_draws_the_same_twice(layer):
 @pytest.mark.parametrize(
   "other", [{"stream": 6}, {"first": 8}, {"seed": 2}], ids=["layer", "step", "run"]
 )
-def test_a_layer_draws_something_else_for_another(layer, other):
+def test_layer_draws_differ_by(layer, other):
   correlation = np.corrcoef(_drawn(layer).ravel(), _drawn(layer, **other).ravel())[0, 1]
   assert abs(correlation) < 0.05  # 8,000 draws: four and a half standard deviations.
 
 
 @_RANDOM_LAYERS
-def test_a_layer_draws_something_else_for_each_example(layer):
+def test_layer_draws_differ_by_example(layer):
   assert len({row.tobytes() for row in _drawn(layer)}) == 8
 
 
 @_RANDOM_LAYERS
 @pytest.mark.parametrize("replicas", [2, 4])
-def test_replicas_draw_what_one_device_draws(layer, replicas):
+def test_replica_draws_match_one_device(layer, replicas):
   size = 8 // replicas
   parts = [_drawn(layer, first=first, count=size) for first in range(0, 8, size)]
   np.testing.assert_array_equal(np.concatenate(parts), _drawn(layer))
@@ -381,7 +381,7 @@ def test_replicas_draw_what_one_device_draws(layer, replicas):
 
 @_RANDOM_LAYERS
 @pytest.mark.parametrize("xla", [False, True])
-def test_a_compiled_layer_draws_the_same(layer, xla):
+def test_compiled_layer_draws_the_same(layer, xla):
   # For constants, TensorFlow computes the numbers itself and passes XLA the result.
   positions = tf.Variable(tf.range(8, dtype=tf.int64))
 
@@ -396,14 +396,14 @@ def test_a_compiled_layer_draws_the_same(layer, xla):
 
 @pytest.mark.parametrize("settings", [{}, {"model": "cnn", "batch_norm": True}])
 @pytest.mark.parametrize("random", [{"dropout_rate": 0.9}, {"noise": 0.5}], ids=["drop", "noise"])
-def test_nothing_is_drawn_but_in_training(settings, random):
+def test_layers_draw_only_in_training(settings, random):
   model, plain = (create_model(Config(**settings, **more), 10) for more in (random, {}))
   np.testing.assert_array_equal(model(_images(8)), plain(_images(8)))
   differences = in_training(model, _images(8)) - in_training(plain, _images(8))
   assert np.abs(differences).min() > 0
 
 
-def test_every_hidden_layer_drops_by_its_own_mask():
+def test_hidden_layers_have_independent_dropout_masks():
   # The first layers output ones, so the logits count the units left in the second hidden layer.
   model = create_model(Config(hidden_units=(50, 50), dropout_rate=0.5, seed=1), 10)
   zeros = [np.zeros_like(w) for w in model.get_weights()]
@@ -415,7 +415,7 @@ def test_every_hidden_layer_drops_by_its_own_mask():
   np.testing.assert_array_equal(logits, in_training(mask, tf.ones([8, 50]))[:, :10])
 
 
-def test_noise_comes_before_each_activation():
+def test_noise_is_added_before_each_activation():
   # With zero kernels, the hidden layer sees only its bias and noise.
   model = create_model(Config(hidden_units=(50,), noise=0.5, activation="tanh", seed=1), 10)
   zeros = [np.zeros_like(w) for w in model.get_weights()]
@@ -427,7 +427,7 @@ def test_noise_comes_before_each_activation():
   np.testing.assert_allclose(hidden, np.tanh(0.1 + noise), rtol=1e-5)
 
 
-def test_noise_comes_to_the_pixels():
+def test_noise_is_added_to_the_pixels():
   # The last layer outputs the first ten of them.
   model = create_model(Config(hidden_units=(), noise=0.5, seed=1), 10)
   model.set_weights([np.eye(784, 10, dtype=np.float32), np.zeros(10, np.float32)])
@@ -450,7 +450,7 @@ def test_noise_comes_to_the_pixels():
      "padding": "same", "global_pooling": True, "hidden_units": (7,)},
   ],
 )  # fmt: skip
-def test_multiplications_are_those_of_the_products(settings):
+def test_multiplications_match_the_counted_products(settings):
   config = Config(**settings)
   products = network_products(create_model(config, 10))
   counted = create_recipe(config.model).multiplications(IMAGE_SHAPE, 10)
@@ -468,7 +468,7 @@ def test_multiplications_are_those_of_the_products(settings):
     ),
   ],
 )  # fmt: skip
-def test_the_summary_shows_the_shape_after_each_layer(settings, shapes):
+def test_summary_shows_the_shape_after_each_layer(settings, shapes):
   lines = []
   create_model(Config(**settings), 10).summary(print_fn=lambda text: lines.extend(text.split("\n")))
   found = [re.search(r"\((\d+, )+\d+\)|\?", line) for line in lines if "│" in line]

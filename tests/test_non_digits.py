@@ -14,7 +14,7 @@ def _draw(kind: str, count: int = 8) -> list[np.ndarray]:
   return [drawing.draw_example(kind, np.random.default_rng(seed)) for seed in range(count)]
 
 
-def test_an_example_depends_on_its_split_and_index_alone():
+def test_example_depends_only_on_split_and_index():
   few, many = (list(drawing.draw_examples("train", count)) for count in (5, 30))
   for (image, kind), (again, kind_again) in zip(few, many, strict=False):
     np.testing.assert_array_equal(image, again)
@@ -26,7 +26,7 @@ def test_an_example_depends_on_its_split_and_index_alone():
   assert not others & {image.tobytes() for image, _ in many}
 
 
-def test_another_split_is_refused():
+def test_unknown_split_is_rejected():
   with pytest.raises(ValueError, match="split must be one of"):
     next(drawing.draw_examples("validation", 1))
 
@@ -42,7 +42,7 @@ def test_each_picture_is_gray_and_has_ink(kind):
 
 
 @pytest.mark.parametrize("kind", _FRAMED)
-def test_ink_is_framed_as_that_of_mnist(kind):
+def test_ink_is_framed_as_in_mnist(kind):
   for image in _draw(kind):
     rows, columns = np.nonzero(image)
     assert max(np.ptp(rows), np.ptp(columns)) + 1 <= 20
@@ -51,7 +51,7 @@ def test_ink_is_framed_as_that_of_mnist(kind):
     assert np.abs(np.subtract(center, 14)).max() <= 4.01  # It may touch the edge of the frame.
 
 
-def test_every_sign_is_in_every_font():
+def test_every_font_has_every_sign():
   for name in drawing._FONTS:
     font = drawing._font(name)
     missing = font.getmask("\uffff")
@@ -60,7 +60,7 @@ def test_every_sign_is_in_every_font():
       assert bytes(mask) != bytes(missing), (name, character)
 
 
-def test_what_is_prepared_is_what_is_drawn(tmp_path):
+def test_prepared_examples_are_those_drawn(tmp_path):
   builder = non_digits.NonDigits(data_dir=tmp_path, num_train_examples=33, num_test_examples=11)
   builder.download_and_prepare()
   assert builder.info.features["label"].names == list(drawing.KINDS)

@@ -81,7 +81,7 @@ def executed(prepared, tmp_path_factory):
   return notebook, left
 
 
-def test_it_runs_from_top_to_bottom(executed):
+def test_notebook_runs_from_top_to_bottom(executed):
   outputs = _outputs(executed[0])
   assert "synthetic_digits/2000_500: 1,500 training and 500 test examples" in _text(outputs["load"])
   accuracy = float(re.search(r"'test_accuracy': ([\d.]+)", _text(outputs["train"])).group(1))
@@ -94,7 +94,7 @@ def test_it_runs_from_top_to_bottom(executed):
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
 
 
-def test_tensorboard_is_shown_and_ended(executed):
+def test_tensorboard_is_shown_and_stopped(executed):
   notebook, left = executed
   shown = _text(_outputs(notebook)["tensorboard"])
   assert "<iframe" in shown
@@ -102,7 +102,7 @@ def test_tensorboard_is_shown_and_ended(executed):
   assert not left
 
 
-def test_the_kept_outputs_are_those_of_one_run():
+def test_stored_outputs_come_from_one_run():
   notebook = nbformat.read(_NOTEBOOK, as_version=4)
   cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
   assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
@@ -160,7 +160,7 @@ def install(monkeypatch, tmp_path):
   return run
 
 
-def test_in_a_clone_the_clone_is_installed(install, tmp_path):
+def test_clone_installs_itself(install, tmp_path):
   (tmp_path / "setup.cfg").touch()
   assert install() == [("pip", "install --quiet ..")]
 
@@ -180,7 +180,7 @@ def test_in_a_clone_the_clone_is_installed(install, tmp_path):
     ("fileId=1aBcD", None),
   ],
 )
-def test_colab_installs_what_the_notebook_was_opened_from(install, monkeypatch, opened, source):
+def test_colab_installs_the_repository_it_was_opened_from(install, monkeypatch, opened, source):
   monkeypatch.setattr(_Colab, "opened", opened)
   with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Colab) as server:
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -194,12 +194,12 @@ def test_colab_installs_what_the_notebook_was_opened_from(install, monkeypatch, 
     server.shutdown()
 
 
-def test_where_it_is_installed_nothing_is_asked(install, monkeypatch):
+def test_installed_package_is_not_reinstalled(install, monkeypatch):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
   assert install() == []
 
 
-def test_no_notebook_asks_anything():
+def test_notebooks_ask_for_no_input():
   for path in (_NOTEBOOK, lesson_notebook.NOTEBOOK):
     for cell in nbformat.read(path, as_version=4).cells:
       assert cell.cell_type != "code" or "input(" not in cell.source

@@ -20,7 +20,7 @@ def _recognizer():
   return types.SimpleNamespace(image_shape=(28, 28, 1), answer=answer)
 
 
-def test_ink_speaks_for_what_falls_without_it():
+def test_ink_counts_for_the_label_its_removal_lowers():
   image = np.zeros((28, 28), np.uint8)
   image[5:7, 10:12] = image[20:22, 10:12] = 255
   for label, sign in ((1, 1), (0, -1)):
@@ -30,7 +30,7 @@ def test_ink_speaks_for_what_falls_without_it():
     assert not found[image == 0].any()
 
 
-def test_blue_is_for_and_red_against_and_paper_stays_black():
+def test_evidence_is_blue_for_and_red_against():
   image = np.array([[255, 255, 255, 0]], np.uint8)
   evidence = np.array([[9.0, -9.0, 0.0, 0.0]])
   assert occlusion.colored(image, evidence).tolist() == [
@@ -38,6 +38,6 @@ def test_blue_is_for_and_red_against_and_paper_stays_black():
   ]
 
 
-def test_an_answer_that_is_certain_has_finite_odds():
+def test_certain_answer_has_finite_log_odds():
   log_probabilities = np.array([[0.0, -800.0, -900.0]])
   np.testing.assert_allclose(occlusion._log_odds(log_probabilities, 0), [800.0])

@@ -58,7 +58,7 @@ def _train(state: TrainState, steps: range) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_a_restored_optimizer_takes_the_same_steps(tmp_path, optimizer, precision):
+def test_restored_optimizer_takes_the_same_steps(tmp_path, optimizer, precision):
   config = Config(
     model="cnn", filters=(2, 4), kernel_sizes=(3, 3), pool_sizes=(1, 1), hidden_units=(5,),
     optimizer=optimizer, precision=precision,
@@ -83,7 +83,7 @@ def test_a_restored_optimizer_takes_the_same_steps(tmp_path, optimizer, precisio
     ("own", 0.1, "keep=0.8"),
   ],
 )
-def test_the_loss_falls(tmp_path, prepared, name, rate, settings):
+def test_loss_falls(tmp_path, prepared, name, rate, settings):
   (tmp_path / "mine.py").write_text(_OWN)
   config = Config(
     dataset="synthetic_digits/2000_500", data_dir=prepared, validation_examples=0, steps=60,

@@ -101,7 +101,7 @@ def _expected(direction, variables: _Variables, name: str, weight_decay: float) 
 
 @pytest.mark.parametrize("weight_decay", [0.0, _DECAY])
 @pytest.mark.parametrize("optimizer", _DIRECTIONS)
-def test_three_steps_are_those_of_the_formula(optimizer, weight_decay):
+def test_three_steps_match_the_formula(optimizer, weight_decay):
   variables = _Variables(optimizer, weight_decay)
   for name in variables.names:
     expected = _expected(_DIRECTIONS[optimizer], variables, name, weight_decay)
@@ -120,7 +120,7 @@ def test_weight_decay_shrinks_kernels_and_leaves_biases(optimizer):
     )
 
 
-def test_muon_orthogonalizes_the_update_of_a_hidden_kernel():
+def test_muon_orthogonalizes_hidden_kernel_update():
   variables = _Variables("muon", steps=1)
   gradient = variables.gradients["hidden_0/kernel"][0]
   update = variables.before["hidden_0/kernel"] - variables.after["hidden_0/kernel"]
@@ -137,7 +137,7 @@ def test_muon_orthogonalizes_the_update_of_a_hidden_kernel():
   not hasattr(tf.keras.optimizers.Muon, "lr_adjust"), reason="the Muon of Keras 3.12 doesn't run"
 )
 @pytest.mark.parametrize("shape", [(4, 7), (7, 4)])
-def test_muon_steps_as_that_of_keras(shape):
+def test_muon_matches_keras(shape):
   generator = np.random.default_rng(0)
   first = generator.normal(size=shape)
   gradients = [tf.constant(generator.normal(size=shape), tf.float32) for _ in range(3)]
@@ -179,7 +179,7 @@ def _stepped(shape: tuple[int, ...], kernel: np.ndarray, gradients: list[np.ndar
 
 # Height, width, channels and filters, with fewer filters than rows and with more.
 @pytest.mark.parametrize("shape", [(3, 3, 2, 4), (2, 2, 1, 6)])
-def test_muon_orthogonalizes_the_update_of_a_convolution(shape):
+def test_muon_orthogonalizes_convolution_update(shape):
   generator = np.random.default_rng(0)
   kernel, gradient = generator.normal(size=(2, *shape))
   rows, filters = np.prod(shape[:3]), shape[3]
@@ -191,7 +191,7 @@ def test_muon_orthogonalizes_the_update_of_a_convolution(shape):
   assert ((np.diag(singular_values) > 0.65) & (np.diag(singular_values) < 1.25)).all()
 
 
-def test_muon_takes_a_convolution_for_a_matrix():
+def test_muon_treats_a_convolution_as_a_matrix():
   generator = np.random.default_rng(0)
   kernel, *gradients = generator.normal(size=(4, 3, 3, 2, 4))
   after = _stepped((3, 3, 2, 4), kernel, gradients)
@@ -248,7 +248,7 @@ def _after(optimizer: tf.keras.optimizers.Optimizer, steps: int = 3) -> np.ndarr
   return variable.numpy()
 
 
-def test_a_class_of_keras_is_what_keras_makes():
+def test_keras_class_matches_keras():
   config = Config(
     optimizer="Lion", optimizer_settings="beta_1=0.5", learning_rate=0.1,
     learning_rate_schedule="constant", weight_decay=0.25,
@@ -258,7 +258,7 @@ def test_a_class_of_keras_is_what_keras_makes():
 
 
 @pytest.mark.parametrize("name", ["AdamW", "Muon"])
-def test_a_class_of_keras_decays_only_as_it_is_told(name):
+def test_keras_class_decays_only_if_requested(name):
   kernel = tf.keras.Variable([[1.0, 2.0]], name="kernel")
   bias = tf.keras.Variable([1.0, 2.0], name="offset")
   optimizer = create_optimizer(Config(optimizer=name), 4)
@@ -268,7 +268,7 @@ def test_a_class_of_keras_decays_only_as_it_is_told(name):
   np.testing.assert_array_equal(bias, [1.0, 2.0])
 
 
-def test_settings_change_the_optimizers_of_this_package():
+def test_settings_change_built_in_optimizers():
   config = Config(
     optimizer="momentum", optimizer_settings="momentum=0.5", learning_rate=0.1,
     learning_rate_schedule="constant",
@@ -277,7 +277,7 @@ def test_settings_change_the_optimizers_of_this_package():
   np.testing.assert_array_equal(_after(create_optimizer(config, 4)), _after(theirs))
 
 
-def test_an_own_optimizer_gets_the_rate_the_decay_and_its_settings(own):
+def test_user_optimizer_gets_rate_decay_and_settings(own):
   config = Config(
     optimizer=own("Heavy"), optimizer_settings="keep=0.25", learning_rate=0.5,
     learning_rate_schedule="constant", weight_decay=0.5,
@@ -288,7 +288,7 @@ def test_an_own_optimizer_gets_the_rate_the_decay_and_its_settings(own):
   assert learning_rate(optimizer, 3) == 0.5
 
 
-def test_an_own_optimizer_keeps_everything_that_it_made(own):
+def test_user_optimizer_keeps_all_its_variables(own):
   optimizer = create_optimizer(Config(optimizer=own("Heavy")), 4)
   _after(optimizer)
   # Keras's count of steps, its own count, and 3 + (2 + 1 / 2) / 2.
@@ -297,7 +297,7 @@ def test_an_own_optimizer_keeps_everything_that_it_made(own):
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon", "Lion"])
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_an_optimizer_that_registers_everything_has_nothing_else(optimizer, precision):
+def test_variables_are_those_the_optimizer_registered(optimizer, precision):
   made = create_optimizer(Config(optimizer=optimizer, precision=precision), 4)
   made.build([tf.keras.Variable([[1.0, 2.0]], name="kernel")])
   assert [id(v) for v in variables(made)] == [id(v) for v in made.variables]
@@ -314,7 +314,7 @@ def test_an_optimizer_that_registers_everything_has_nothing_else(optimizer, prec
     ({"optimizer": "Lion", "optimizer_settings": "learning_rate=1"}, "use --learning_rate, which"),
   ],
 )
-def test_what_keras_has_not_is_told_in_one_line(settings, message):
+def test_unknown_keras_optimizer_is_reported_in_one_line(settings, message):
   with pytest.raises(UserError, match=message) as told:
     create_optimizer(Config(**settings), 4)
   assert "\n" not in str(told.value)
@@ -331,7 +331,7 @@ def test_what_keras_has_not_is_told_in_one_line(settings, message):
     ("broken", {}, r"RuntimeError: a line and another \(line 29 of .*mine\.py\)"),
   ],
 )
-def test_what_is_wrong_with_an_own_optimizer_is_told_in_one_line(own, name, settings, message):
+def test_bad_user_optimizer_is_reported_in_one_line(own, name, settings, message):
   with pytest.raises(UserError, match=message) as told:
     create_optimizer(Config(optimizer=own(name), **settings), 4)
   assert "\n" not in str(told.value)

@@ -34,7 +34,7 @@ def _write_stand_ins(directory: Path) -> Path:
   return directory
 
 
-def test_files_in_every_form_are_known_by_their_content(mnist_dir, tmp_path):
+def test_files_are_recognized_by_content_in_any_form(mnist_dir, tmp_path):
   manual = tmp_path / "manual"
   manual.mkdir()
   content = {name: gzip.decompress((mnist_dir / f"{name}.gz").read_bytes()) for name in _NAMES}
@@ -58,7 +58,7 @@ def test_files_in_every_form_are_known_by_their_content(mnist_dir, tmp_path):
   assert not (tmp_path / "staging").exists()
 
 
-def test_debians_files_of_fashion_mnist_are_known(tmp_path):
+def test_fashion_mnist_files_of_debian_are_recognized(tmp_path):
   if not _DEBIAN.is_dir():
     pytest.skip("Debian's package dataset-fashion-mnist isn't installed")
   source = _prepare(_DEBIAN, tmp_path, "fashion_mnist")
@@ -70,7 +70,7 @@ def test_debians_files_of_fashion_mnist_are_known(tmp_path):
   assert source.label_names[9] == "Ankle boot"
 
 
-def test_files_of_another_dataset_are_named_with_its_name(mnist_dir, tmp_path):
+def test_files_of_another_dataset_are_named_as_such(mnist_dir, tmp_path):
   shutil.copytree(mnist_dir, tmp_path / "manual")
   with pytest.raises(UserError, match=r"gz isn't the t.* of --dataset=fashion_mnist: its content "
                      r"is of --dataset=mnist once unpacked"):  # fmt: skip
@@ -97,14 +97,14 @@ def test_missing_files_are_named(tmp_path):
   # The bytes contain a timestamp, so processes would give the tests different names.
   ids=["other", "cut", "too long", "bzip2", "empty"],
 )
-def test_a_wrong_file_is_named(tmp_path, name, content, problem):
+def test_wrong_file_is_named(tmp_path, name, content, problem):
   manual = _write_stand_ins(tmp_path / "manual")
   (manual / name).write_bytes(content)
   with pytest.raises(UserError, match=f"--manual_dir=.*: {name} isn't the {_NAMES[0]} .*{problem}"):
     _prepare(manual, tmp_path / "data")
 
 
-def test_of_other_datasets_tfds_verifies_the_packed_files(tmp_path):
+def test_tfds_verifies_archives_of_other_datasets(tmp_path):
   manual = _write_stand_ins(tmp_path / "manual")
   with pytest.raises(UserError, match=r"a file of .*manual has a wrong checksum"):
     _prepare(manual, tmp_path / "data", "kmnist")

@@ -50,7 +50,7 @@ def network(run):
   return load_recognizer(workdir, config), splits.read(datasets.prepare(config), "test")
 
 
-def test_it_learns_and_is_drawn(run):
+def test_other_images_are_learned_and_drawn(run):
   name, workdir, result = run
   assert result["test_accuracy"] > 0.9
   assert result["train_examples"] == 300
@@ -62,7 +62,7 @@ def test_it_learns_and_is_drawn(run):
   assert (sprite.size, len(sprite.getbands())) == ((10 * width, 10 * height), channels)
 
 
-def test_it_is_evaluated_and_reported(run, tmp_path):
+def test_other_images_are_evaluated_and_reported(run, tmp_path):
   _, workdir, result = run
   record = commands.run(f"--workdir={workdir}", module="evaluate").record
   assert record["accuracy"] == result["test_accuracy"]
@@ -90,7 +90,7 @@ def test_examples_and_files_are_predicted(run, network, tmp_path):
   assert file["label"] == record["label"]
 
 
-def test_what_takes_digits_alone_refuses_it(run, tmp_path):
+def test_digit_only_features_reject_other_images(run, tmp_path):
   name, workdir, _ = run
   Image.new("L", (60, 60)).save(tmp_path / "picture.png")
   finished = commands.run(
@@ -106,7 +106,7 @@ def test_what_takes_digits_alone_refuses_it(run, tmp_path):
 
 
 @pytest.mark.parametrize("file_format", ["saved_model", "tflite", "tflite_int8", "onnx"])
-def test_it_answers_elsewhere_as_here(run, network, tmp_path, file_format):
+def test_exported_network_answers_alike(run, network, tmp_path, file_format):
   _, workdir, _ = run
   recognizer, test = network
   if file_format == "onnx":
@@ -120,7 +120,7 @@ def test_it_answers_elsewhere_as_here(run, network, tmp_path, file_format):
   np.testing.assert_allclose(answers, recognizer.probabilities(test.images[:20]), atol=tolerance)
 
 
-def test_a_network_does_not_take_examples_of_another_shape(run, data_dir):
+def test_examples_of_another_shape_are_rejected(run, data_dir):
   name, workdir, _ = run
   other = "GreyBars" if name == "colors" else "ColoredShapes"
   finished = commands.run(
@@ -130,7 +130,7 @@ def test_a_network_does_not_take_examples_of_another_shape(run, data_dir):
   assert "classes, and this network" in finished.error
 
 
-def test_an_augmentation_that_fails_ends_the_run_in_a_line(data_dir, tmp_path):
+def test_failing_augmentation_ends_the_run_in_one_line(data_dir, tmp_path):
   finished = commands.run(
     *_RUNS["colors"], f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}",
     f"--augment={_OWN}/my_augmentations.py:fail", "--augment_settings=", "--validation_examples=9",

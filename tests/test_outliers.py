@@ -19,20 +19,20 @@ from mnist_research.workdir import Workdir
 _OUTLIERS = "non_digits/660_110"
 
 
-def test_the_score_is_the_share_of_the_classes_beside_none():
+def test_score_is_total_probability_of_known_classes():
   # exp(0) = 1 is the share of no class, next to 1, 2 and 5.
   scores = class_scores(np.log([[1.0, 2.0, 5.0], [0.25, 0.25, 0.5]]).astype(np.float32))
   np.testing.assert_allclose(scores, [8 / 9, 1 / 2], rtol=1e-6)
 
 
-def test_the_area_under_the_curve_is_the_share_of_pairs_in_order():
+def test_auroc_is_share_of_correctly_ordered_pairs():
   scores, outliers = np.array([0.9, 0.4, 0.6]), np.array([0.5, 0.4, 0.1, 0.1])
   # 0.9 and 0.6 are above all four; 0.4 is above two and ties with one.
   assert auroc(scores, outliers) == pytest.approx((4 + 4 + 2.5) / 12)
   assert auroc(outliers, scores) == pytest.approx(1.5 / 12)
 
 
-def test_outliers_are_refused_by_the_score_that_a_share_of_the_examples_is_below():
+def test_rejection_threshold_is_a_quantile_of_inlier_scores():
   scores = np.linspace(0, 1, 101)
   outliers = np.array([0.01, 0.019, 0.021, 0.5])
   assert refused_where(scores, outliers, 0.02) == 0.5
@@ -71,7 +71,7 @@ def _scores(recognizer, images):
   return special.expit(special.logsumexp(recognizer.score(images).astype(np.float64), axis=1))
 
 
-def test_evaluate_says_what_is_refused(trained, prepared, recognizer, digits, outliers):
+def test_evaluate_reports_rejection_rates(trained, prepared, recognizer, digits, outliers):
   arguments = [f"--workdir={trained}", f"--data_dir={prepared}"]
   record = commands.run(*arguments, f"--outliers={_OUTLIERS}", module="evaluate").record
   inside, outside = (_scores(recognizer, split.images) for split in (digits, outliers))
@@ -93,7 +93,7 @@ def test_evaluate_says_what_is_refused(trained, prepared, recognizer, digits, ou
   assert alone == record
 
 
-def test_an_ensemble_refuses_by_the_mean_of_its_members(recognizer, digits):
+def test_ensemble_rejects_by_mean_score(recognizer, digits):
   images = digits.images[:50]
   with_noise = with_copies(recognizer, 2)
   first, second = (each.answer(images).class_scores for each in (recognizer, with_noise))
@@ -102,7 +102,7 @@ def test_an_ensemble_refuses_by_the_mean_of_its_members(recognizer, digits):
   )
 
 
-def test_without_outliers_nothing_is_refused(prepared, tmp_path_factory):
+def test_network_without_outliers_rejects_nothing(prepared, tmp_path_factory):
   workdir = commands.trained(prepared, tmp_path_factory.getbasetemp()).workdir
   arguments = [f"--workdir={workdir}", f"--data_dir={prepared}"]
   assert "refused" not in commands.run(*arguments, module="evaluate").record
@@ -115,7 +115,7 @@ def test_without_outliers_nothing_is_refused(prepared, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def refused(recognizer, outliers):
+def rejected(recognizer, outliers):
   """A letter that the network rejects."""
   letters = outliers.images[outliers.labels == list(drawing.KINDS).index("letter")]
   return letters[_scores(recognizer, letters).argmin()]
@@ -128,9 +128,9 @@ def _save(image, path):
   return path
 
 
-def test_predict_says_that_it_is_no_digit(trained, recognizer, refused, digits, tmp_path):
+def test_predict_says_if_it_is_not_a_digit(trained, recognizer, rejected, digits, tmp_path):
   digit = digits.images[_scores(recognizer, digits.images).argmax()]
-  files = [str(_save(digit, tmp_path / "0.png")), str(_save(refused, tmp_path / "1.png"))]
+  files = [str(_save(digit, tmp_path / "0.png")), str(_save(rejected, tmp_path / "1.png"))]
   arguments = [f"--workdir={trained}", *files]
   records = commands.run(*arguments, module="predict").records
   assert [record["is_digit"] for record in records] == [True, False]
@@ -141,9 +141,9 @@ def test_predict_says_that_it_is_no_digit(trained, recognizer, refused, digits, 
   assert accepted == records
 
 
-def test_in_a_number_it_is_a_question_mark(recognizer, refused, digits):
+def test_rejected_digit_is_a_question_mark_in_a_number(recognizer, rejected, digits):
   seen = [readings.images.Prepared(image[..., 0], readings.images.Box(0, 0, 9, 9))
-          for image in (digits.images[0], refused)]  # fmt: skip
+          for image in (digits.images[0], rejected)]  # fmt: skip
   read = readings.read(recognizer, seen)
   number = readings.number(read, recognizer.label_names)
   assert number["number"] == f"{recognizer.label_names[read[0].label]}?"
@@ -152,9 +152,7 @@ def test_in_a_number_it_is_a_question_mark(recognizer, refused, digits):
 
 
 @pytest.mark.parametrize("file_format", ["saved_model", "tflite", "onnx"])
-def test_an_export_has_the_score_too(
-  file_format, trained, prepared, recognizer, outliers, tmp_path
-):
+def test_export_includes_the_score(file_format, trained, prepared, recognizer, outliers, tmp_path):
   output = tmp_path / "exported"
   commands.run(
     f"--workdir={trained}", f"--data_dir={prepared}", f"--format={file_format}",

@@ -41,14 +41,14 @@ def test_floats_are_rounded_and_clipped():
   assert (brightened == 255).any()
 
 
-def test_each_place_in_the_list_has_a_stream_and_each_call_other_numbers():
+def test_each_list_position_has_its_own_random_stream():
   images = _images()
   for kinds, place in ((["show_draws"], 0), (["shift", "invert", "show_draws"], 1)):
     shown = _augmented(images, *kinds)[:, 0, :3, 0]
     np.testing.assert_allclose(shown, 255 * _drawn(6, place), atol=0.51)
 
 
-def test_they_follow_the_built_in_ones_in_the_order_of_the_list():
+def test_user_and_built_in_augmentations_run_in_list_order():
   images = _images()
   both = _augmented(images, "invert", "shift")
   shifted = _augmented(images, "shift")
@@ -56,7 +56,7 @@ def test_they_follow_the_built_in_ones_in_the_order_of_the_list():
   assert (both != shifted).any()
 
 
-def test_a_change_is_a_function_of_seed_and_position():
+def test_augmentation_depends_only_on_seed_and_position():
   images = np.repeat(_images(1), 6, axis=0)
   whole = _augmented(images, "brighten", seed=5)
   np.testing.assert_array_equal(_augmented(images[:2], "brighten", start=4, seed=5), whole[4:])
@@ -73,7 +73,7 @@ def test_a_change_is_a_function_of_seed_and_position():
     ("missing", "", "defines no missing"),
   ],
 )
-def test_what_goes_wrong_is_told(kind, settings, problem):
+def test_failure_is_reported(kind, settings, problem):
   with pytest.raises(UserError, match=f"--augment=.*my_augmentations.py:{kind}.* {problem}"):
     _augmented(_images(), kind, settings=settings)
 
@@ -87,7 +87,7 @@ def _blocks(*kinds: str, steps_per_block: int, first_steps: list[int]):
   )  # fmt: skip
 
 
-def test_the_pipeline_has_the_same_ones_however_a_batch_is_reached():
+def test_pipeline_does_not_depend_on_block_boundaries():
   kinds = ("brighten", "invert")
   ((whole, _),) = _blocks(*kinds, steps_per_block=4, first_steps=[0])
   parts = [images for images, _ in _blocks(*kinds, steps_per_block=2, first_steps=[0, 2])]
@@ -103,7 +103,7 @@ def test_the_pipeline_has_the_same_ones_however_a_batch_is_reached():
     ("fail_later", "InvalidArgumentError: .*too bright"),
   ],
 )
-def test_what_goes_wrong_in_the_pipeline_is_told_in_a_line(kind, problem):
+def test_failure_in_the_pipeline_is_reported_in_one_line(kind, problem):
   with pytest.raises(UserError, match=f"^--augment=.*{kind}.*{problem}") as raised:
     next(_blocks(kind, steps_per_block=1, first_steps=[0]))
   assert len(str(raised.value).splitlines()) == 1

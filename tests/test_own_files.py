@@ -58,7 +58,7 @@ def _pairs(split) -> list[tuple[bytes, int]]:
 # ---- Reading ----
 
 
-def test_a_folder_of_classes_is_read_and_one_in_six_is_for_the_test(tmp_path):
+def test_folder_of_classes_holds_out_one_in_six_for_test(tmp_path):
   source = _prepare(_folder(tmp_path / "bars"), tmp_path / "data")
   assert source.label_names == ["2", "9", "10"]
   assert (source.short_name, source.image_shape) == ("bars", (8, 9, 1))
@@ -69,7 +69,7 @@ def test_a_folder_of_classes_is_read_and_one_in_six_is_for_the_test(tmp_path):
   assert sorted(_pairs(train) + _pairs(test)) == sorted(drawn)
 
 
-def test_what_is_held_out_depends_on_the_pixels_and_not_on_the_names(tmp_path):
+def test_held_out_examples_depend_on_pixels_not_names(tmp_path):
   folder = _folder(tmp_path / "bars")
   before = own_files.read("dataset", folder).splits["test"]
   for path in folder.glob("*/*.png"):
@@ -78,7 +78,7 @@ def test_what_is_held_out_depends_on_the_pixels_and_not_on_the_names(tmp_path):
   assert _pairs(before) == _pairs(after)
 
 
-def test_a_folder_with_train_and_test_is_read_as_it_is(tmp_path, caplog):
+def test_folder_with_train_and_test_is_read_as_is(tmp_path, caplog):
   _folder(tmp_path / "train", ("a", "b"), 5)
   _folder(tmp_path / "test", ("a", "b"), 2)
   _folder(tmp_path / "val", ("a", "b"), 2)
@@ -91,7 +91,7 @@ def test_a_folder_with_train_and_test_is_read_as_it_is(tmp_path, caplog):
   assert "only train and test are read, and not val" in caplog.text
 
 
-def test_one_picture_in_color_makes_all_of_three_channels(tmp_path):
+def test_one_color_picture_gives_all_three_channels(tmp_path):
   folder = _folder(tmp_path, ("a", "b"), 6)
   _save(folder / "a" / "0.png", np.stack([_picture(0, 0), _picture(1, 0), _picture(2, 0)], -1))
   examples = own_files.read("dataset", folder)
@@ -103,7 +103,7 @@ def test_one_picture_in_color_makes_all_of_three_channels(tmp_path):
   "names", [("x_train", "y_train", "x_test", "y_test"),
             ("train_images", "train_labels", "test_images", "test_labels")],
 )  # fmt: skip
-def test_arrays_in_kerass_names_are_read(tmp_path, names):
+def test_arrays_with_keras_names_are_read(tmp_path, names):
   with np.load(_npz(tmp_path / "keras.npz")) as file:
     arrays = [file[name] for name in ("x_train", "y_train", "x_test", "y_test")]
   arrays[1] = arrays[1][:, None]  # In the shape of Keras's cifar10.
@@ -116,7 +116,7 @@ def test_arrays_in_kerass_names_are_read(tmp_path, names):
     assert _pairs(splits.read(source, name)) == _pairs(expected)
 
 
-def test_images_and_labels_alone_are_divided(tmp_path):
+def test_images_and_labels_alone_are_split(tmp_path):
   labels = np.arange(24) % 2
   pictures = np.stack([_picture(label, index) for index, label in enumerate(labels)])
   np.savez(tmp_path / "both.npz", images=pictures, labels=labels)
@@ -155,7 +155,7 @@ _BAD_FOLDERS = {
 
 
 @pytest.mark.parametrize("case", _BAD_FOLDERS)
-def test_a_folder_that_is_no_dataset_is_refused(tmp_path, case):
+def test_invalid_folder_is_rejected(tmp_path, case):
   spoil, problem = _BAD_FOLDERS[case]
   folder = _folder(tmp_path / "bars")
   spoil(folder)
@@ -166,7 +166,7 @@ def test_a_folder_that_is_no_dataset_is_refused(tmp_path, case):
   assert "\n" not in str(raised.value)
 
 
-def test_classes_of_train_and_test_that_differ_are_refused(tmp_path):
+def test_mismatched_train_and_test_classes_are_rejected(tmp_path):
   _folder(tmp_path / "train", ("a", "b"), 2)
   _folder(tmp_path / "test", ("a", "c"), 2)
   with pytest.raises(UserError, match="train has a class b, and test has none"):
@@ -196,7 +196,7 @@ _BAD_ARRAYS = {
 
 
 @pytest.mark.parametrize("case", _BAD_ARRAYS)
-def test_arrays_that_are_no_dataset_are_refused(tmp_path, case):
+def test_invalid_arrays_are_rejected(tmp_path, case):
   changes, problem = _BAD_ARRAYS[case]
   path = _npz(tmp_path / "bars.npz", **changes)
   with pytest.raises(UserError, match=f"^--dataset={path}: .*{problem}"):
@@ -204,14 +204,14 @@ def test_arrays_that_are_no_dataset_are_refused(tmp_path, case):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"\x93NUMPY\x01\x00"])
-def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
+def test_invalid_npz_is_rejected(tmp_path, content):
   path = tmp_path / "bars.npz"
   path.write_bytes(content)
   with pytest.raises(UserError, match=r"can't be read as an .npz file: .*; write it by np.savez"):
     own_files.read("dataset", path)
 
 
-def test_a_path_that_is_not_there_is_refused_before_tensorflow(tmp_path):
+def test_missing_path_is_rejected_before_tensorflow_loads(tmp_path):
   finished = commands.run("--dataset=./letters", f"--workdir={tmp_path / 'run'}", cwd=tmp_path)
   assert finished.error == (
     f"error: --dataset={tmp_path / 'letters'}: there is no such folder or .npz file"
@@ -219,7 +219,7 @@ def test_a_path_that_is_not_there_is_refused_before_tensorflow(tmp_path):
   assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_without_a_slash_is_pointed_out(tmp_path, monkeypatch):
+def test_folder_named_without_a_slash_is_pointed_out(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   _folder(tmp_path / "bars")
   with pytest.raises(UserError, match=r"for the folder of that name write --dataset=\./bars$"):
@@ -230,7 +230,7 @@ def test_a_folder_without_a_slash_is_pointed_out(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["./a", "../a", "/a/b", "~/a", "a/", "a/b.npz", "B.NPZ"])
-def test_a_path_is_told_by_its_form(text):
+def test_path_is_recognized_by_its_form(text):
   assert own_data.is_path(text)
   assert own_data.is_path(f"{text}@{'0' * 16}")
   assert Config(dataset=text).data.dataset == text
@@ -239,11 +239,11 @@ def test_a_path_is_told_by_its_form(text):
 @pytest.mark.parametrize(
   "text", ["mnist", "emnist/digits:3.1.0", "a.py:B", "/a/b.py:B", "..", "https://a/b.npz"]
 )
-def test_a_name_is_no_path(text):
+def test_dataset_name_is_not_a_path(text):
   assert not own_data.is_path(text)
 
 
-def test_the_digest_follows_the_content_and_the_names(tmp_path):
+def test_digest_depends_on_content_and_names(tmp_path):
   first, second = _folder(tmp_path / "first"), _folder(tmp_path / "second")
   assert own_data.content_digest("dataset", first) == own_data.content_digest("dataset", second)
   assert protocol.cut_of(Config(dataset=f"{first}/")) == protocol.cut_of(
@@ -258,7 +258,7 @@ def test_the_digest_follows_the_content_and_the_names(tmp_path):
   assert own_data.content_digest("dataset", second) != changed
 
 
-def test_a_changed_folder_is_read_anew_and_the_old_content_is_kept(tmp_path):
+def test_changed_folder_is_reread_and_old_content_kept(tmp_path):
   folder, data = _folder(tmp_path / "bars"), tmp_path / "data"
   first = _prepare(folder, data)
   _save(folder / "9" / "new.png", _picture(1, 77))
@@ -272,7 +272,7 @@ def test_a_changed_folder_is_read_anew_and_the_old_content_is_kept(tmp_path):
   assert datasets.prepared(Config(dataset=first.name, data_dir=str(tmp_path))) is None
 
 
-def test_other_content_than_was_named_is_refused(tmp_path):
+def test_content_with_another_digest_is_rejected(tmp_path):
   folder = _folder(tmp_path / "bars")
   name = own_data.pinned("dataset", str(folder))
   (folder / "9" / "0.png").unlink()
@@ -283,7 +283,7 @@ def test_other_content_than_was_named_is_refused(tmp_path):
 # ---- Runs ----
 
 
-def test_a_run_on_a_folder_resumes_on_the_same_files_alone_and_names_its_classes(tmp_path):
+def test_run_on_a_folder_resumes_only_on_the_same_files(tmp_path):
   folder = _folder(tmp_path / "bars", ("dot", "dash", "gap"), 30)
   config = Config(
     dataset=str(folder), data_dir=str(tmp_path / "data"), workdir=str(tmp_path / "run"),
@@ -309,7 +309,7 @@ def test_a_run_on_a_folder_resumes_on_the_same_files_alone_and_names_its_classes
   assert (predicted["label"], predicted["label_name"]) == (1, "dot")
 
 
-def test_titles_have_the_name_of_the_folder_alone():
+def test_titles_show_only_the_folder_name():
   assert own_data.short_name(f"/home/me/bars@{'0' * 16}") == "bars"
   config = Config(dataset=f"/home/me/bars@{'0' * 16}")
   assert config.default_workdir().startswith("runs/bars-dense-seed0-")

@@ -38,7 +38,7 @@ def _bars(figure, color):
   ]
 
 
-def test_each_panel_shows_what_the_network_saw_pixel_by_pixel():
+def test_panel_shows_network_input_pixel_by_pixel():
   shown = [_panel(seed=1), _panel(seed=2)]
   array = figures.to_array(_draw(*shown))
   for place, panel in enumerate(shown):
@@ -50,7 +50,7 @@ def test_each_panel_shows_what_the_network_saw_pixel_by_pixel():
     np.testing.assert_array_equal(drawn[2:-2, 2:-2], large[2:-2, 2:-2, None].repeat(3, axis=2))
 
 
-def test_a_panel_of_colors_keeps_its_proportions():
+def test_color_panel_keeps_its_aspect_ratio():
   panel = _panel()._replace(
     image=np.random.default_rng(0).integers(0, 256, (21, 42, 3), np.uint8),
     picture=np.full((84, 112, 3), (0.2, 0.4, 0.6), np.float32),
@@ -65,7 +65,7 @@ def test_a_panel_of_colors_keeps_its_proportions():
   np.testing.assert_array_equal(array[24 + 40 + 30 + 22 + 10, 24 + 10], (51, 102, 153))
 
 
-def test_bars_are_as_long_as_the_probabilities():
+def test_bar_lengths_are_proportional_to_probabilities():
   figure = _draw(_panel(label=7, share=0.6))
   ((width, middle),) = _bars(figure, figures.RIGHT_COLOR)
   assert width == pytest.approx(0.6 * 200)
@@ -78,7 +78,7 @@ def test_bars_are_as_long_as_the_probabilities():
   assert [text for text in texts if text.endswith("%")] == ["4%"] * 7 + ["60%"] + ["4%"] * 2
 
 
-def test_the_likeliest_of_many_classes_are_drawn():
+def test_most_likely_classes_are_drawn():
   names = [f"class {index}" for index in range(62)]
   panel = _panel(label=40, share=0.5, classes=62)
   panel.probabilities[[60, 3]] = 0.04
@@ -89,7 +89,7 @@ def test_the_likeliest_of_many_classes_are_drawn():
   assert drawn == sorted(drawn, key=names.index)
 
 
-def test_the_box_is_about_the_digit():
+def test_box_surrounds_the_digit():
   figure = _draw(_panel())
   box = next(
     patch for patch in figure.axes[0].patches if to_hex(patch.get_edgecolor()) == "#d55e00"
@@ -99,7 +99,7 @@ def test_the_box_is_about_the_digit():
   assert box.get_y() == 24 + 40 + 30 + 22 + 2 * 21
 
 
-def test_more_panels_than_fit_are_told():
+def test_panels_that_do_not_fit_are_counted():
   figure = _draw(*[_panel(f"{index}.png") for index in range(30)], count=1234)
   texts = _texts(figure)
   assert "the first 24 of 1,234 digits" in texts
@@ -115,14 +115,14 @@ def test_odd_names_are_drawn_as_text():
   assert any(text.startswith("xxx") and text.endswith("…") for text in texts)
 
 
-def test_letters_without_a_glyph_are_drawn_as_question_marks(recwarn):
+def test_missing_glyphs_are_drawn_as_question_marks(recwarn):
   figure = _draw(_panel("é 7\n\udcff\N{SLIGHTLY SMILING FACE}.png"))
   figures.to_array(figure)
   assert "é 7???.png" in _texts(figure)
   assert not recwarn.list
 
 
-def test_nothing_to_draw_and_other_classes_are_refused():
+def test_no_panels_or_other_classes_are_rejected():
   with pytest.raises(ValueError, match="0 panels"):
     _draw()
   with pytest.raises(ValueError, match="other classes"):

@@ -39,7 +39,7 @@ with signals.ended_by_signals():
 """
 
 
-def test_train_evaluate_and_predict_need_nothing_of_posix(prepared, tmp_path):
+def test_commands_run_without_posix_modules(prepared, tmp_path):
   commands.copy_digits(prepared, tmp_path)
   # Without fcntl, a lock is an existing file, and the tests' dataset has some.
   for lock in tmp_path.rglob(".preparing"):

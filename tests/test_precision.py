@@ -51,7 +51,7 @@ def _chosen(settings: dict, device: str) -> str:
     ({**_NARROW, "precision": "float16"}, "avx2", "float16"),
   ],
 )
-def test_a_processor_is_given(settings, flags, expected, processor):
+def test_precision_follows_the_processor(settings, flags, expected, processor):
   processor(flags)
   assert _chosen(settings, "/job:localhost/device:CPU:0") == expected
 
@@ -60,7 +60,7 @@ def test_a_processor_is_given(settings, flags, expected, processor):
   ("capability", "expected"),
   [((9, 0), "bfloat16"), ((8, 0), "bfloat16"), ((7, 5), "float16"), ((6, 1), "float32")],
 )
-def test_a_gpu_is_given(capability, expected, monkeypatch):
+def test_precision_follows_the_gpu(capability, expected, monkeypatch):
   monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["other", "this"])
   details = {"this": {"compute_capability": capability}, "other": {}}
   monkeypatch.setattr(tf.config.experimental, "get_device_details", details.__getitem__)

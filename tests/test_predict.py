@@ -75,7 +75,7 @@ def test_each_picture_gets_one_line(predicted, pictures):
     _assert_whole(record)
 
 
-def test_probabilities_are_those_of_the_averages_in_numpy(predicted, trained, test_split, indices):
+def test_probabilities_match_averaged_weights_in_numpy(predicted, trained, test_split, indices):
   weights = commands.checkpoint_arrays(trained.workdir)
 
   def layer(name, x):
@@ -87,11 +87,11 @@ def test_probabilities_are_those_of_the_averages_in_numpy(predicted, trained, te
     assert record["probabilities"] == pytest.approx(expected / expected.sum(), abs=1e-5)
 
 
-def test_a_scan_of_an_example_gets_its_label(predicted):
+def test_scanned_example_gets_its_label(predicted):
   assert predicted[-1]["label"] == predicted[0]["label"]
 
 
-def test_an_index_gives_what_the_picture_of_it_does(predicted, trained, indices):
+def test_index_matches_the_picture_of_the_example(predicted, trained, indices):
   before = commands.contents(trained.workdir)
   record = commands.run(
     f"--workdir={trained.workdir}", f"--index={indices[1]}", module="predict"
@@ -104,7 +104,7 @@ def test_an_index_gives_what_the_picture_of_it_does(predicted, trained, indices)
   assert commands.contents(trained.workdir) == before
 
 
-def test_an_index_past_the_end_is_refused(trained):
+def test_index_past_the_end_is_rejected(trained):
   error = commands.run(f"--workdir={trained.workdir}", "--index=500", module="predict").error
   assert error == "error: --index=500: the test split has 500 examples, from 0"
 
@@ -139,7 +139,7 @@ def _cut(path):
   path.write_bytes(path.read_bytes()[:3000])
 
 
-_NO_DIGITS = {
+_NOT_ONE_DIGIT = {
   "missing": (lambda _: None, "No such file"),
   "empty folder": (lambda path: path.mkdir(), "has no pictures"),
   "empty": (lambda path: path.write_bytes(b""), "is not a picture"),
@@ -151,8 +151,8 @@ _NO_DIGITS = {
 }
 
 
-@pytest.mark.parametrize(("make", "problem"), _NO_DIGITS.values(), ids=_NO_DIGITS)
-def test_a_file_that_shows_no_digit_is_refused_by_name(trained, tmp_path, make, problem):
+@pytest.mark.parametrize(("make", "problem"), _NOT_ONE_DIGIT.values(), ids=_NOT_ONE_DIGIT)
+def test_file_without_one_digit_is_rejected_by_name(trained, tmp_path, make, problem):
   file = tmp_path / "3.png"
   make(file)
   finished = commands.run(f"--workdir={trained.workdir}", file, module="predict")
@@ -161,7 +161,7 @@ def test_a_file_that_shows_no_digit_is_refused_by_name(trained, tmp_path, make, 
   assert len(finished.stderr.splitlines()) == 1
 
 
-def test_good_pictures_are_predicted_beside_bad_ones(trained, predicted, pictures, tmp_path):
+def test_good_pictures_are_predicted_despite_bad_ones(trained, predicted, pictures, tmp_path):
   bad = tmp_path / "bad.png", tmp_path / "worse.png"
   finished = commands.run(
     f"--workdir={trained.workdir}", bad[0], pictures[0], bad[1], module="predict"
@@ -178,14 +178,12 @@ def test_good_pictures_are_predicted_beside_bad_ones(trained, predicted, picture
 
 
 @pytest.mark.parametrize("arguments", [(), ("--index=3", "3.png")], ids=["neither", "both"])
-def test_either_pictures_or_an_index_is_asked_for(trained, arguments):
+def test_pictures_or_index_but_not_both(trained, arguments):
   error = commands.run(f"--workdir={trained.workdir}", *arguments, module="predict").error
   assert "either pictures or --index" in error
 
 
-def test_a_folder_gives_its_pictures_by_name_and_standard_input_one(
-  trained, predicted, pictures, tmp_path
-):
+def test_folder_and_standard_input_are_read(trained, predicted, pictures, tmp_path):
   folder = tmp_path / "scans"
   (folder / "older.png").mkdir(parents=True)
   (folder / "notes.txt").write_text("no picture")
@@ -201,9 +199,7 @@ def test_a_folder_gives_its_pictures_by_name_and_standard_input_one(
   assert records == [{**answer, "file": name} for answer, name in zip(answers, files, strict=True)]
 
 
-def test_a_number_is_read_from_left_to_right_with_boxes(
-  trained, predicted, test_split, indices, tmp_path
-):
+def test_number_is_read_left_to_right_with_boxes(trained, predicted, test_split, indices, tmp_path):
   digits = [test_split.images[index, ..., 0] for index in indices]
   # MNIST's 28 x 28 pixels, enlarged ten times, on a dark background.
   ground = np.zeros((400, 1000), np.uint8)
@@ -233,7 +229,7 @@ def test_a_number_is_read_from_left_to_right_with_boxes(
   assert Image.open(figure).height == 94 + 3 * 218
 
 
-_NO_FIGURES = {
+_UNUSABLE_FIGURES = {
   "no PNG": ("figure.jpg", "must end in .png"),
   "a folder": ("folder.png", "must end in .png"),
   "no folder": ("none/figure.png", "create it first"),
@@ -241,8 +237,8 @@ _NO_FIGURES = {
 }
 
 
-@pytest.mark.parametrize(("name", "problem"), _NO_FIGURES.values(), ids=_NO_FIGURES)
-def test_a_place_that_takes_no_figure_is_refused(trained, tmp_path, name, problem):
+@pytest.mark.parametrize(("name", "problem"), _UNUSABLE_FIGURES.values(), ids=_UNUSABLE_FIGURES)
+def test_unusable_figure_path_is_rejected(trained, tmp_path, name, problem):
   (tmp_path / "folder.png").mkdir()
   _two_digits(tmp_path / "3.png")
   before = commands.contents(tmp_path)
@@ -253,12 +249,12 @@ def test_a_place_that_takes_no_figure_is_refused(trained, tmp_path, name, proble
   assert commands.contents(tmp_path) == before
 
 
-def test_a_test_example_is_no_number(trained):
+def test_digits_flag_rejects_a_test_example(trained):
   finished = commands.run(f"--workdir={trained.workdir}", "--index=3", "--digits", module="predict")
   assert "--digits can't be combined with --index" in finished.error
 
 
-def test_without_a_workdir_the_shipped_network_answers(pictures, tmp_path):
+def test_shipped_network_answers_without_workdir(pictures, tmp_path):
   shutil.copy(pictures[0], tmp_path / "digit.png")
   shipped, named = (
     commands.run(*flags, "digit.png", module="predict", cwd=tmp_path)

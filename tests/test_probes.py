@@ -12,14 +12,14 @@ _BUILT_FOR = ["sm_60", "sm_89", "compute_90"]
 
 
 @pytest.mark.parametrize("probe", [probes.multiply, probes.convolve, probes.compile_block])
-def test_a_device_that_works_passes(probe):
+def test_working_device_passes(probe):
   probe("CPU:0")
 
 
 @pytest.mark.parametrize(
   ("probe", "function"), [(probes.multiply, "matmul"), (probes.convolve, "nn.conv2d")]
 )
-def test_a_device_that_computes_something_else_is_found(monkeypatch, probe, function):
+def test_wrong_results_are_detected(monkeypatch, probe, function):
   *path, name = function.split(".")
   module = getattr(tf, path[0]) if path else tf
   right = getattr(module, name)
@@ -28,7 +28,7 @@ def test_a_device_that_computes_something_else_is_found(monkeypatch, probe, func
     probe("CPU:0")
 
 
-def test_a_result_that_is_no_number_is_found(monkeypatch):
+def test_nonfinite_result_is_detected(monkeypatch):
   monkeypatch.setattr(tf, "matmul", lambda *_: tf.constant(np.nan))
   with pytest.raises(ArithmeticError):
     probes.multiply("CPU:0")
@@ -44,7 +44,7 @@ def test_a_result_that_is_no_number_is_found(monkeypatch):
     ((12, 0), [], False),
   ],
 )
-def test_a_gpu_newer_than_each_built_for_is_known(capability, built_for, newer):
+def test_gpu_newer_than_built_for_is_recognized(capability, built_for, newer):
   assert probes.is_newer(capability, built_for) is newer
 
 
@@ -79,19 +79,19 @@ def _with_gpus(monkeypatch, capability, failure):
   ("capability", "failure", "tried"),
   [((8, 0), "", False), ((99, 0), "", True), ((99, 0), "ended by SIGABRT", True)],
 )
-def test_xla_is_tried_on_a_gpu_that_is_newer_alone(monkeypatch, capability, failure, tried):
+def test_xla_is_probed_only_on_newer_gpus(monkeypatch, capability, failure, tried):
   isolated = _with_gpus(monkeypatch, capability, failure)
   assert probes.xla_fails("/replica:0/task:0/device:GPU:1") == failure
   probe = ("mnist_research.probes:compile_block", "GPU:1")
   assert isolated.calls == ((probe,) if tried else ())
 
 
-def test_a_cpu_needs_no_try():
+def test_cpu_needs_no_probe():
   assert probes.xla_fails("/device:CPU:0") == ""
 
 
 @pytest.mark.parametrize(("failure", "compiled"), [("", True), ("ended by SIGABRT", False)])
-def test_auto_leaves_xla_out_where_it_fails(monkeypatch, caplog, failure, compiled):
+def test_auto_disables_xla_where_it_fails(monkeypatch, caplog, failure, compiled):
   monkeypatch.setattr(probes, "xla_fails", lambda _: failure)
   strategy = tf.distribute.OneDeviceStrategy("CPU:0")
   for xla, expected in (("auto", compiled), ("on", True), ("off", False)):

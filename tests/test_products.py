@@ -16,7 +16,7 @@ def _built(*stack, shape=(28, 28, 1)):
   return network_products(model)
 
 
-def test_dense_network():
+def test_products_of_dense_network():
   hidden_0, hidden_1, logits = network_products(create_model(Config(), 10))
   assert [product.name for product in (hidden_0, hidden_1, logits)] == [
     "hidden_0/dense",
@@ -36,7 +36,7 @@ def test_dense_network():
   assert sum(p.training_flops for p in (hidden_0, hidden_1, logits)) == 507_392
 
 
-def test_convolutional_network():
+def test_products_of_convolutional_network():
   config = Config(model="cnn", filters=(24, 32), kernel_sizes=(5, 3), hidden_units=(256,))
   products = network_products(create_model(config, 10))
   assert [product.forward_flops for product in products] == [
@@ -49,7 +49,7 @@ def test_convolutional_network():
   assert [p.is_convolution for p in products] == [True, True, False, False]
 
 
-def test_a_layer_that_is_not_trained_has_no_gradients():
+def test_frozen_layer_has_no_gradients():
   config = Config(model="cnn", filters=(24, 32), hidden_units=(256,), whitening=True)
   products = network_products(create_model(config, 10))
   # Inference for the first; the second needs no gradient of its input.
@@ -81,6 +81,6 @@ def test_precision_of_each_layer():
   "layer",
   [layers.DepthwiseConv2D(3), layers.Conv2D(4, 3, dilation_rate=2), layers.Conv2DTranspose(4, 3)],
 )
-def test_layers_that_are_not_known_are_refused_by_name(layer):
+def test_unknown_layers_are_rejected_by_name(layer):
   with pytest.raises(UserError, match=rf"the operations of .*{layer.name}.* can't be counted"):
     _built(layer)

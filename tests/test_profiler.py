@@ -56,7 +56,7 @@ def test_whole_blocks_after_the_first_are_traced(tmp_path, calls, plan, num_step
   assert [call[1] for call in calls if isinstance(call, tuple)] == traced[1:]
 
 
-def test_a_run_that_fails_ends_its_trace(tmp_path, calls):
+def test_failing_run_ends_its_trace(tmp_path, calls):
   with pytest.raises(ZeroDivisionError), Profiler(tmp_path, _STARTS, 100) as profiler:
     profiler.block(20)
     raise ZeroDivisionError

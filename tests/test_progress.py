@@ -58,20 +58,20 @@ def _messages(caplog) -> list[str]:
   return [record.getMessage() for record in caplog.records]
 
 
-def test_a_log_gets_a_line_for_what_stays(caplog):
+def test_log_gets_a_line_for_permanent_messages(caplog):
   with Progress(first=0, total=1000) as progress:
     progress.line("validation  loss 0.5")
   assert _messages(caplog) == ["validation  loss 0.5"]
 
 
-def test_a_log_gets_no_line_for_each_block(caplog):
+def test_log_gets_no_line_per_block(caplog):
   with Progress(first=0, total=1000) as progress:
     for step in range(100):
       progress.update(step, "loss 0.5")
   assert _messages(caplog) == []
 
 
-def test_a_log_gets_a_line_after_some_time(caplog, monkeypatch):
+def test_log_gets_a_line_after_some_time(caplog, monkeypatch):
   progress = Progress(first=0, total=10)
   progress.update(1, "early")
   monkeypatch.setattr(progress_lib, "_SECONDS_BETWEEN_LINES", 0.0)
@@ -81,7 +81,7 @@ def test_a_log_gets_a_line_after_some_time(caplog, monkeypatch):
   assert _messages(caplog) == ["step  2/10  late  later"]
 
 
-def test_a_terminal_gets_a_bar(caplog):
+def test_terminal_gets_a_bar(caplog):
   with _Terminal() as terminal:
     with Progress(first=250, total=1000) as progress:
       progress.update(500, "loss 0.5")
@@ -95,7 +95,7 @@ _FIELDS = ("loss 0.3596", "accuracy 0.9825", "36.0k examples/s", "epoch 2.0")
 
 
 @pytest.mark.parametrize(("columns", "count"), [(120, 4), (100, 4), (80, 3), (60, 1), (40, 0)])
-def test_the_fields_that_fit_stand_beside_a_bar(columns, count):
+def test_fields_that_fit_are_shown_next_to_the_bar(columns, count):
   with _Terminal(columns) as terminal:
     with Progress(total=17188) as progress:
       progress.update(17188, *_FIELDS)
@@ -106,7 +106,7 @@ def test_the_fields_that_fit_stand_beside_a_bar(columns, count):
   assert len(last) <= columns
 
 
-def test_a_terminal_keeps_a_line_above_its_bar():
+def test_terminal_prints_lines_above_the_bar():
   with _Terminal() as terminal:
     with Progress(first=0, total=1000) as progress:
       progress.line("validation  loss 0.5")
@@ -116,7 +116,7 @@ def test_a_terminal_keeps_a_line_above_its_bar():
   assert "0/1000" in after
 
 
-def test_a_note_has_a_line_of_its_own_above_a_bar():
+def test_note_is_printed_above_the_bar():
   with _Terminal() as terminal:
     handler = notes.NoteHandler(sys.stderr)
     with Progress(first=0, total=1000) as progress:
@@ -127,7 +127,7 @@ def test_a_note_has_a_line_of_its_own_above_a_bar():
   assert "10/1000" in after
 
 
-def test_a_terminal_that_wants_no_notes_gets_no_bar():
+def test_quiet_terminal_gets_no_bar():
   logging.set_verbosity(logging.WARNING)
   with _Terminal() as terminal:
     with Progress(first=0, total=1000) as progress:
@@ -136,21 +136,21 @@ def test_a_terminal_that_wants_no_notes_gets_no_bar():
     assert terminal.shown() == ""
 
 
-def test_other_things_than_steps_are_counted(caplog, monkeypatch):
+def test_other_units_are_counted(caplog, monkeypatch):
   monkeypatch.setattr(progress_lib, "_SECONDS_BETWEEN_LINES", 0.0)
   with Progress(total=50, unit="trial") as progress:
     progress.update(3, "accuracy 0.98")
   assert _messages(caplog) == ["trial  3/50  accuracy 0.98"]
 
 
-def test_a_brief_task_leaves_nothing_on_a_terminal():
+def test_brief_task_leaves_nothing_on_terminal():
   with _Terminal() as terminal:
     with Progress(total=10_000, unit="image", task="scoring", brief=True) as progress:
       progress.update(10_000)
     assert terminal.shown() == ""
 
 
-def test_a_brief_task_that_takes_longer_has_a_bar_until_it_ends(monkeypatch):
+def test_slow_brief_task_shows_a_bar_until_it_ends(monkeypatch):
   monkeypatch.setattr(progress_lib, "_SECONDS_BEFORE_BAR", 1e-9)
   with _Terminal() as terminal:
     with Progress(total=10_000, unit="image", task="scoring", brief=True) as progress:
@@ -161,7 +161,7 @@ def test_a_brief_task_that_takes_longer_has_a_bar_until_it_ends(monkeypatch):
     assert terminal.shown().rsplit("\r", 2)[1].strip() == ""
 
 
-def test_a_log_is_told_that_something_goes_on(caplog, monkeypatch):
+def test_log_gets_a_line_while_waiting(caplog, monkeypatch):
   monkeypatch.setattr(progress_lib, "_SECONDS_BETWEEN_LINES", 0.01)
   with progress_lib.waiting("preparing mnist"):
     while not caplog.records:
@@ -172,7 +172,7 @@ def test_a_log_is_told_that_something_goes_on(caplog, monkeypatch):
   assert len(caplog.records) == count
 
 
-def test_a_terminal_is_not_told_beside_the_bar(caplog, monkeypatch):
+def test_terminal_gets_no_waiting_lines(caplog, monkeypatch):
   monkeypatch.setattr(progress_lib, "_SECONDS_BETWEEN_LINES", 0.01)
   with _Terminal() as terminal:
     with progress_lib.waiting("preparing mnist"):
@@ -181,7 +181,7 @@ def test_a_terminal_is_not_told_beside_the_bar(caplog, monkeypatch):
   assert _messages(caplog) == []
 
 
-def test_a_terminal_is_told_what_is_loaded_until_it_is():
+def test_terminal_shows_what_is_being_loaded():
   with _Terminal() as terminal:
     with progress_lib.loading("TensorFlow"):
       assert terminal.shown() == "loading TensorFlow ..."
@@ -192,7 +192,7 @@ def test_a_terminal_is_told_what_is_loaded_until_it_is():
     assert terminal.shown() == ""
 
 
-def test_a_log_is_not_told_what_is_loaded(capsys):
+def test_log_does_not_show_what_is_being_loaded(capsys):
   with progress_lib.loading("TensorFlow"):
     pass
   assert capsys.readouterr().err == ""

@@ -30,7 +30,7 @@ def _write(directory):
   return embedding
 
 
-def test_the_named_files_hold_vectors_and_labels(tmp_path):
+def test_projector_files_hold_vectors_and_labels(tmp_path):
   embedding = _write(tmp_path)
   assert (embedding.tensor_name, [*embedding.tensor_shape]) == ("test/embedding/hidden_0", [3, 2])
   np.testing.assert_allclose(np.loadtxt(tmp_path / embedding.tensor_path), _VECTORS)
@@ -44,7 +44,7 @@ def test_the_named_files_hold_vectors_and_labels(tmp_path):
   )
 
 
-def test_digits_are_no_numbers_to_the_projector_which_would_not_label_by_them(tmp_path):
+def test_digit_labels_are_quoted_for_the_projector(tmp_path):
   projector.write(
     tmp_path, "test", _VECTORS, _SPLIT, np.array([0, 0, 1]), label_names=["0", "1"]
   )  # fmt: skip
@@ -52,7 +52,7 @@ def test_digits_are_no_numbers_to_the_projector_which_would_not_label_by_them(tm
   assert rows[1] == "“0”\t“0”\tright"
 
 
-def test_the_sprite_holds_each_picture_in_its_order(tmp_path):
+def test_sprite_holds_pictures_in_order(tmp_path):
   embedding = _write(tmp_path)
   assert [*embedding.sprite.single_image_dim] == [28, 28]
   sprite = np.asarray(Image.open(tmp_path / embedding.sprite.image_path))
@@ -63,7 +63,7 @@ def test_the_sprite_holds_each_picture_in_its_order(tmp_path):
   assert not sprite[28:, 28:].any()
 
 
-def test_the_sprite_of_colors_has_colors_and_names_width_before_height(tmp_path):
+def test_color_sprite_is_in_color_with_width_first(tmp_path):
   pictures = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 3), np.uint8)
   sprite = projector.sprite(pictures)
   assert sprite.shape == (40, 48, 3)
@@ -76,6 +76,6 @@ def test_the_sprite_of_colors_has_colors_and_names_width_before_height(tmp_path)
   assert [*embedding.sprite.single_image_dim] == [24, 20]
 
 
-def test_a_directory_that_is_gone_is_told(tmp_path):
+def test_missing_directory_is_reported(tmp_path):
   with pytest.raises(UserError, match="gone can't be written"):
     _write(tmp_path / "gone")

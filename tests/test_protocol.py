@@ -25,9 +25,7 @@ def _config(dataset="mnist", held_out=5000):
     ("own.py:Mine", 5000, "runs/b was trained on"),
   ],
 )
-def test_validation_is_what_every_member_held_out(
-  dataset, held_out, problem, tmp_path, monkeypatch
-):
+def test_validation_is_held_out_by_every_member(dataset, held_out, problem, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   Path("own.py").write_text("class Mine: pass\n")
   members = [(Path("runs/a"), _config()), (Path("runs/b"), _config(dataset, held_out))]
@@ -38,12 +36,12 @@ def test_validation_is_what_every_member_held_out(
     protocol.check_held_out(_config(), members)
 
 
-def test_a_run_that_held_nothing_out_is_not_asked_for_it():
+def test_run_without_held_out_examples_is_rejected():
   with pytest.raises(UserError, match="--temperature=0: this run held out no validation examples"):
     protocol.check_held_out(_config(held_out=0), [], purpose="--temperature=0")
 
 
-def test_the_same_code_is_the_same_dataset_wherever_it_is(tmp_path):
+def test_same_code_elsewhere_is_the_same_dataset(tmp_path):
   for name in ("a", "b"):
     (tmp_path / name).mkdir()
     (tmp_path / name / "own.py").write_text("class Mine: pass\n")
@@ -52,7 +50,7 @@ def test_the_same_code_is_the_same_dataset_wherever_it_is(tmp_path):
   assert not protocol.same_cut([_config(), _config(held_out=500)])
 
 
-def test_every_scoring_of_a_test_split_is_counted_by_its_dataset(tmp_path):
+def test_test_scorings_are_counted_per_dataset(tmp_path):
   assert protocol.count_test_scorings(tmp_path, "mnist") is None
   protocol.record_test_scoring(tmp_path, "train", dataset="mnist", step=7)
   protocol.record_test_scoring(tmp_path, "evaluate", dataset="mnist", step=7, members=3)
@@ -63,17 +61,17 @@ def test_every_scoring_of_a_test_split_is_counted_by_its_dataset(tmp_path):
   assert protocol.count_test_scorings(tmp_path, "mnist") == 2
 
 
-_FORMER = (
+_PREVIOUS_LOG = (
   '{"time": "2026-01-01", "command": "train", "dataset": "mnist", "step": 7, "members": 1}\n'
 )
 
 
-def test_the_log_of_a_former_version_is_read(tmp_path):
-  (tmp_path / protocol.TEST_SCORES).write_text(_FORMER)
+def test_log_of_previous_version_is_read(tmp_path):
+  (tmp_path / protocol.TEST_SCORES).write_text(_PREVIOUS_LOG)
   assert protocol.count_test_scorings(tmp_path, "mnist") == 1
 
 
-def test_a_flipped_bit_in_any_byte_of_the_log_is_told(tmp_path):
+def test_flipped_bit_in_any_log_byte_is_reported(tmp_path):
   protocol.record_test_scoring(tmp_path, "train", dataset="mnist", step=7)
   path = tmp_path / protocol.TEST_SCORES
   whole = path.read_bytes()
@@ -85,11 +83,11 @@ def test_a_flipped_bit_in_any_byte_of_the_log_is_told(tmp_path):
 
 @pytest.mark.parametrize(
   "line",
-  ["{", "[]", "{}", '{"time": 1}', "[" * 10_000, _FORMER.strip().replace("7", "1e308"),
-   _FORMER.strip().replace("7", "9" * 40), _FORMER.strip().replace("7", '"7"')],
+  ["{", "[]", "{}", '{"time": 1}', "[" * 10_000, _PREVIOUS_LOG.strip().replace("7", "1e308"),
+   _PREVIOUS_LOG.strip().replace("7", "9" * 40), _PREVIOUS_LOG.strip().replace("7", '"7"')],
   ids=lambda line: line[:20],
 )  # fmt: skip
-def test_a_damaged_log_names_its_line(tmp_path, line):
+def test_corrupt_log_line_is_named(tmp_path, line):
   protocol.record_test_scoring(tmp_path, "train", dataset="mnist", step=7)
   with (tmp_path / protocol.TEST_SCORES).open("a") as file:
     file.write(line + "\n")

@@ -15,37 +15,37 @@ def _uniform(positions, count: int = 1, *, seed: int = 0, name: int = 1) -> np.n
   return randomness.uniform(positions, count, seed=seed, name=name).numpy()
 
 
-def test_mixing_is_that_of_splitmix64():
+def test_mixing_matches_splitmix64():
   # The first numbers of the reference generator with seed 1234567.
   states = [(1234567 + i * _GAMMA) % 2**64 for i in (1, 2, 3)]
   mixed = randomness.mix(tf.constant(states, tf.uint64)).numpy()
   assert mixed.tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 
-def test_numbers_are_spread_evenly():
+def test_numbers_are_uniform():
   assert stats.kstest(_uniform(range(50_000))[:, 0], "uniform").pvalue > 0.001
 
 
-def test_numbers_lie_from_zero_to_below_one():
+def test_numbers_are_in_the_unit_interval():
   numbers = _uniform(range(200_000), 5)
   assert numbers.min() >= 0
   assert numbers.max() < 1
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"name": 2}, {"seed": 256}])
-def test_another_seed_or_name_gives_unrelated_numbers(other):
+def test_numbers_of_other_seeds_and_names_are_uncorrelated(other):
   first, second = _uniform(range(20_000))[:, 0], _uniform(range(20_000), **other)[:, 0]
   assert abs(np.corrcoef(first, second)[0, 1]) < 0.03
   assert not np.isin(first[:100], second).all()
 
 
-def test_neighboring_positions_and_columns_are_unrelated():
+def test_adjacent_positions_and_columns_are_uncorrelated():
   numbers = _uniform(range(20_000), 3)
   for a, b in ((numbers[:-1, 0], numbers[1:, 0]), (numbers[:, 0], numbers[:, 1])):
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.03
 
 
-def test_a_number_depends_on_its_position_alone():
+def test_number_depends_only_on_position():
   np.testing.assert_array_equal(_uniform([7, 3])[0], _uniform([7])[0])
   np.testing.assert_array_equal(_uniform([7], 5)[:, :2], _uniform([7], 2))
 
@@ -65,14 +65,14 @@ def _mixed(value: int, added: int = 0) -> int:
   return value ^ value >> 16
 
 
-def test_bits_are_those_of_their_definition():
+def test_bits_match_their_definition():
   start = int(randomness.mix(tf.constant([(_GAMMA + randomness.key(3, 7)) % 2**64], tf.uint64))[0])
   low, high, step = start % 2**32, start >> 32, _GAMMA >> 33
   expected = [_mixed((low + _mixed(step * i % 2**32)) % 2**32, high) for i in (1, 2, 3)]
   assert _bits([1], 3, seed=3, name=7).tolist() == [expected]
 
 
-def test_every_bit_is_set_half_the_time_whatever_the_others_are():
+def test_bits_are_balanced_and_pairwise_independent():
   bits = np.unpackbits(_bits(range(500), 500).view(np.uint8).reshape(-1, 4), axis=1)
   # 250,000 draws: five standard deviations of each share and each correlation.
   assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.005
@@ -80,25 +80,25 @@ def test_every_bit_is_set_half_the_time_whatever_the_others_are():
   assert np.abs(correlations).max() < 0.01
 
 
-def test_bits_fill_their_range_evenly():
+def test_bits_are_uniform_over_their_range():
   counts, _ = np.histogram(_bits(range(500), 500), bins=1000, range=(0, 2**32))
   assert stats.chisquare(counts).pvalue > 0.001
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_bits_of_neighbors_are_unrelated(axis):
+def test_adjacent_bits_are_uncorrelated(axis):
   shares = _bits(range(500), 500) / 2**32
   here, next_ = np.delete(shares, -1, axis), np.delete(shares, 0, axis)
   assert abs(np.corrcoef(here.ravel(), next_.ravel())[0, 1]) < 0.01
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"name": 2}, {"seed": 256}])
-def test_another_seed_or_name_gives_unrelated_bits(other):
+def test_bits_of_other_seeds_and_names_are_uncorrelated(other):
   first, second = _bits(range(500), 100) / 2**32, _bits(range(500), 100, **other) / 2**32
   assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.02
 
 
-def test_bits_depend_on_their_position_alone():
+def test_bits_depend_only_on_position():
   np.testing.assert_array_equal(_bits([7, 3])[0], _bits([7])[0])
   np.testing.assert_array_equal(_bits([7], 5)[:, :2], _bits([7], 2))
 
@@ -111,7 +111,7 @@ _NAMES = (0, 1, 2, 5, 1000, 1001, 2000, 4000)
 
 @pytest.mark.parametrize("draw", [_bits, _uniform], ids=["bits", "uniform"])
 @pytest.mark.parametrize("other", [{"seed": 1}, {"seed": 2}, {"name": 2}, {"seed": 2**32}])
-def test_no_stream_is_another_one_shifted(draw, other):
+def test_no_stream_is_a_shifted_copy_of_another(draw, other):
   first, second = draw(range(3000), 2), draw(range(3000), 2, **other)
   for shift in range(-200, 201):
     here = first[max(0, shift) : 3000 + min(0, shift)]
@@ -120,7 +120,7 @@ def test_no_stream_is_another_one_shifted(draw, other):
     assert (here == there).sum() <= 2
 
 
-def test_no_two_seeds_or_names_share_a_start():
+def test_seeds_and_names_start_far_apart():
   keys = [randomness.key(seed, name) for seed in _SEEDS for name in _NAMES]
   assert len(set(keys)) == len(keys)
   # No two are close: within 2**40 positions with a probability below one in a thousand.
@@ -130,7 +130,7 @@ def test_no_two_seeds_or_names_share_a_start():
 
 
 @pytest.mark.parametrize("bit", range(64))
-def test_every_bit_of_a_seed_changes_half_the_bits_of_its_keys(bit):
+def test_each_seed_bit_flips_half_the_key_bits(bit):
   changed = [
     (randomness.key(seed, name) ^ randomness.key(seed ^ 1 << bit, name)).bit_count()
     for seed in range(20)
@@ -139,13 +139,13 @@ def test_every_bit_of_a_seed_changes_half_the_bits_of_its_keys(bit):
   assert 31 < np.mean(changed) < 33  # 400 means of 64 coins: the standard deviation is 0.2.
 
 
-def test_positions_of_a_long_run_share_no_numbers():
+def test_long_run_repeats_no_numbers():
   numbers = _bits(range(300_000), 2).astype(np.uint64)
   joined = numbers[:, 0] << np.uint64(32) | numbers[:, 1]
   assert len(np.unique(joined)) == 300_000
 
 
-def test_the_draws_of_a_batch_are_unrelated_between_seeds_and_steps():
+def test_batch_means_are_uncorrelated_across_seeds_and_steps():
   """The mean of each column over a batch of 128, for 400 steps: the shift of a whole batch."""
   means = np.array([_uniform(range(400 * 128), 6, seed=seed).reshape(400, 128, 6).mean(1)
                     for seed in range(4)])  # fmt: skip
@@ -156,7 +156,7 @@ def test_the_draws_of_a_batch_are_unrelated_between_seeds_and_steps():
   assert np.abs(lagged).max() < 0.22
 
 
-def test_the_order_of_examples_keeps_its_keys():
+def test_epoch_keys_match_previous_releases():
   # As in all earlier runs: the first epochs of seeds 0 and 3, by SplitMix64.
   keys = randomness.epoch_keys(tf.constant([0, 1], tf.int64), seed=3).numpy().tolist()
   states = [(epoch + 3 * _GAMMA) % 2**64 for epoch in (0, 1)]

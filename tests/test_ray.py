@@ -33,9 +33,9 @@ def flagfile(prepared, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(flagfile) -> Path:
+def uninterrupted(flagfile) -> Path:
   """The workdir of an uninterrupted run on two devices of one process, like two workers."""
-  workdir = flagfile.parent / "undisturbed"
+  workdir = flagfile.parent / "uninterrupted"
   train(config_flags.from_flagfile(flagfile).replace(device_count=2, workdir=str(workdir)))
   return workdir
 
@@ -86,9 +86,7 @@ def _parent(process: int) -> int:
 
 
 @pytest.mark.timeout(900)
-def test_a_lost_actor_is_started_again_and_the_run_ends_with_the_same_bits(
-  flagfile, undisturbed, tmp_path
-):
+def test_lost_actor_is_restarted_and_run_ends_bit_for_bit(flagfile, uninterrupted, tmp_path):
   job = _Job(flagfile, tmp_path / "run", "--workers=2")
   job.train_to(100)
   assert len(_workers(job.workdir)) == 2
@@ -96,14 +94,12 @@ def test_a_lost_actor_is_started_again_and_the_run_ends_with_the_same_bits(
   finished = job.finish()
   assert finished.returncode == 0, finished.stderr
   assert "resuming: step" in finished.stdout + finished.stderr
-  commands.assert_same_run(job.workdir, undisturbed)
+  commands.assert_same_run(job.workdir, uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_machine_that_stops_saves_and_another_number_of_workers_resumes(
-  flagfile, undisturbed, tmp_path
-):
+def test_stopped_job_resumes_with_another_number_of_workers(flagfile, uninterrupted, tmp_path):
   workdir = tmp_path / "run"
   job = _Job(flagfile, workdir, "--workers=3", "--restarts=0")
   job.train_to(100)
@@ -114,13 +110,13 @@ def test_a_machine_that_stops_saves_and_another_number_of_workers_resumes(
   stopped = commands.last_step(workdir)
   assert max(path.name for path in (workdir / "checkpoints").iterdir()) == f"{stopped:08d}"
   assert _Job(flagfile, workdir, "--workers=1").finish().returncode == 0
-  records, expected = commands.read_metrics(workdir), commands.read_metrics(undisturbed)
+  records, expected = commands.read_metrics(workdir), commands.read_metrics(uninterrupted)
   assert [(r["step"], r["split"]) for r in records] == [(r["step"], r["split"]) for r in expected]
   for record, other in zip(records, expected, strict=True):
     assert record["loss"] == pytest.approx(other["loss"], rel=5e-3)
 
 
-def test_a_workdir_must_be_named(tmp_path):
+def test_workdir_is_required(tmp_path):
   finished = subprocess.run(
     [sys.executable, _TRAIN, "--", "--flagfile=configs/dense.cfg"],
     capture_output=True, text=True, cwd=tmp_path, check=False,
@@ -140,7 +136,7 @@ def _ended(*arguments: str | Path) -> subprocess.CompletedProcess:
   )  # fmt: skip
 
 
-def test_flags_that_train_refuses_are_told_before_ray_starts(tmp_path):
+def test_bad_flags_are_reported_before_ray_starts(tmp_path):
   finished = _ended("--", f"--workdir={tmp_path / 'run'}", "--epochs=x")
   assert (finished.returncode, finished.stdout) == (2, "")
   assert finished.stderr.startswith("error: --epochs=x")
@@ -149,7 +145,7 @@ def test_flags_that_train_refuses_are_told_before_ray_starts(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_train_refuses_is_not_tried_again_by_ray(tmp_path):
+def test_user_errors_are_not_retried_by_ray(tmp_path):
   finished = _ended(
     "--workers=1", "--restarts=3", "--", f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path}",
     "--dataset=mnist", "--mirror=http://127.0.0.1:9",
@@ -180,7 +176,7 @@ def ray_train():
     (143, "stopped", False),
   ],
 )
-def test_a_worker_that_is_refused_is_not_started_again(
+def test_worker_with_a_user_error_is_not_restarted(
   ray_train, tmp_path, capfd, code, said, is_refusal
 ):
   program = (
@@ -199,6 +195,6 @@ def test_a_worker_that_is_refused_is_not_started_again(
     assert Path(config["refusal"]).read_text() == said.removeprefix("error: ")
 
 
-def test_what_ray_repairs_is_no_refusal(ray_train):
+def test_lost_worker_messages_are_recognized(ray_train):
   source = (commands.REPOSITORY / "mnist_research" / "workers.py").read_text()
   assert all(words in source for words in ray_train.OTHERS_MISSED)

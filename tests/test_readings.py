@@ -37,7 +37,7 @@ def two_digits():
   return block
 
 
-def test_the_tallest_digit_is_read(recognizer, two_digits):
+def test_tallest_digit_is_read(recognizer, two_digits):
   small, large = two_digits
   reading = readings.read_digit(recognizer, _paper((small, 20, 2), (large, 160, 3)))
   assert reading.num_digits == 2
@@ -53,7 +53,7 @@ def test_the_tallest_digit_is_read(recognizer, two_digits):
   assert reading.probability == expected.max()
 
 
-def test_it_sees_what_predict_would(recognizer, two_digits):
+def test_reading_prepares_images_like_predict(recognizer, two_digits):
   paper = _paper((two_digits[0], 100, 3))
   reading = readings.read_digit(recognizer, paper)
   (digit,) = images.find_digits(paper)
@@ -64,14 +64,14 @@ def test_blank_paper_has_no_reading(recognizer):
   assert readings.read_digit(recognizer, _paper()) is None
 
 
-def test_the_outline_keeps_off_the_ink_by_a_share_of_the_longer_side(recognizer, two_digits):
+def test_outline_margin_is_a_share_of_the_longer_side(recognizer, two_digits):
   reading = readings.read_digit(recognizer, _paper((two_digits[0], 100, 3)))
   placed = reading._replace(box=images.Box(100, 40, 140, 120))
   assert readings.outline(placed) == (88, 28, 152, 132)  # 0.15 * 80 = 12.
   assert readings.outline(reading._replace(box=images.Box(0, 0, 5, 6))) == (-2, -2, 7, 8)
 
 
-def test_all_that_was_prepared_is_read_in_its_order(recognizer, two_digits):
+def test_prepared_digits_are_read_in_order(recognizer, two_digits):
   prepared = images.find_digits(_paper((two_digits[0], 20, 3), (two_digits[1], 160, 3)))
   read = readings.read(recognizer, prepared)
   assert [reading.box for reading in read] == [digit.box for digit in prepared]
@@ -81,7 +81,7 @@ def test_all_that_was_prepared_is_read_in_its_order(recognizer, two_digits):
     assert (reading.num_digits, alone.num_digits) == (2, 1)
 
 
-def test_several_pictures_are_read_together_as_alone(recognizer, two_digits):
+def test_batch_reading_matches_single_readings(recognizer, two_digits):
   first, second = two_digits
   pictures = [
     images.find_digits(_paper((first, 20, 3), (second, 160, 3))),
@@ -106,7 +106,7 @@ class _ColorNetwork:
     return Answers(np.log(strengths / strengths.sum(axis=1, keepdims=True)), None)
 
 
-def test_colors_are_read_whole():
+def test_color_pictures_are_read_whole():
   image = np.zeros((4, 6, 3), np.uint8)
   image[:, 2:, 1] = 200
   picture = images.as_picture("cifar10/test[3]", image)
@@ -116,7 +116,7 @@ def test_colors_are_read_whole():
   assert panel.picture.shape == panel.image.shape == (4, 6, 3)
 
 
-def test_a_network_of_other_images_reads_no_digits(recognizer):
+def test_network_for_other_images_is_rejected(recognizer):
   readings.check_reads_digits(recognizer, "--digits")
   with pytest.raises(UserError, match=r"^--digits prepares digits .*\(28, 28, 1\), .*\(4, 6, 3\)"):
     readings.check_reads_digits(_ColorNetwork(), "--digits")
@@ -138,7 +138,7 @@ def _readings(*probabilities):
   ]
 
 
-def test_one_digit_as_json_takes_it():
+def test_single_digit_record_is_plain_json():
   _, (reading,) = _readings([0.2, 0.1, 0.7])
   record = reading.record(NAMES)
   assert record == {
@@ -150,7 +150,7 @@ def test_one_digit_as_json_takes_it():
   assert json.loads(json.dumps(record)) == record
 
 
-def test_a_number_of_several_digits():
+def test_number_of_several_digits():
   _, read = _readings([0.9, 0.1, 0.0], [0.25, 0.5, 0.25])
   record = readings.number(read, NAMES)
   assert (record["number"], record["rows"]) == ("zeroone", ["zeroone"])
@@ -167,7 +167,7 @@ def test_a_number_of_several_digits():
   assert json.loads(json.dumps(record)) == record
 
 
-def test_a_number_in_each_row():
+def test_number_per_row():
   _, read = _readings([0.9, 0.1, 0.0], [0.25, 0.5, 0.25], [0.1, 0.0, 0.9])
   read = [each._replace(row=row) for each, row in zip(read, (0, 0, 1), strict=True)]
   record = readings.number(read, NAMES)
@@ -175,7 +175,7 @@ def test_a_number_in_each_row():
   assert [digit["row"] for digit in record["digits"]] == [0, 0, 1]
 
 
-def test_panels_show_a_reduced_picture_with_the_box_on_it():
+def test_panels_show_downscaled_picture_with_box():
   first, second = readings.panels(*_readings([0.9, 0.1, 0.0], [0.25, 0.5, 0.25]))
   assert (first.caption, second.caption) == ("a/b.png: 1 of 2", "a/b.png: 2 of 2")
   # 700 pixels exceed the limit: 2 x 2 become one.

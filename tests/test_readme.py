@@ -23,11 +23,11 @@ def _snippet(defined: str) -> str:
   return found
 
 
-def test_the_readme_is_short():
+def test_readme_is_short():
   assert len(_README.splitlines()) <= 200
 
 
-def test_the_snippets_are_files_that_train(prepared, tmp_path):
+def test_snippets_train(prepared, tmp_path):
   (tmp_path / "my_net.py").write_text(_snippet("MyNet"))
   parts = set(map(_snippet, ("focal", "SignSGD", "darken")))
   (tmp_path / "my_parts.py").write_text("\n".join(parts))
@@ -41,7 +41,7 @@ def test_the_snippets_are_files_that_train(prepared, tmp_path):
   assert len(shlex.split(shown)) == 7
 
 
-def test_the_call_from_python_trains(prepared, tmp_path):
+def test_python_snippet_trains(prepared, tmp_path):
   (source,) = [text for text in _PYTHON if "train(Config(" in text]
   source = source.replace("epochs=2", f"epochs=1, data_dir={str(prepared)!r}")
   program = f"import os; os.chdir({str(tmp_path)!r})\n{source}\nprint(result['step'])"
@@ -49,7 +49,7 @@ def test_the_call_from_python_trains(prepared, tmp_path):
   assert finished.stdout.splitlines()[-1] == "47"
 
 
-def test_the_loop_shown_is_the_loop():
+def test_loop_snippet_matches_the_source():
   """Every event of the README's loop occurs in `run_blocks`, in the same order."""
   (shown,) = [text for text in _PYTHON if "session.blocks" in text]
   source = (commands.REPOSITORY / "mnist_research" / "training" / "loop.py").read_text()
@@ -59,7 +59,7 @@ def test_the_loop_shown_is_the_loop():
     place = source.index(event, place) + 1
 
 
-def test_the_step_shown_is_the_step():
+def test_step_snippet_matches_the_source():
   """Line by line, without the source's indentation."""
   (shown,) = [text for text in _PYTHON if "tf.GradientTape()" in text]
   assert "optimizer.apply(" in shown
@@ -78,7 +78,7 @@ def _links() -> list[tuple[Path, str]]:
 
 
 @pytest.mark.parametrize(("path", "target"), _links(), ids=str)
-def test_a_link_leads_to_a_file(path, target):
+def test_link_targets_exist(path, target):
   assert (path.parent / target).exists()
 
 
@@ -94,12 +94,12 @@ def _command_lines() -> list[str]:
   return lines
 
 
-def test_there_are_commands():
+def test_documents_contain_commands():
   assert len(_command_lines()) > 12
 
 
 @pytest.mark.parametrize("line", _command_lines())
-def test_the_flags_of_a_command_are_its_own(line):
+def test_documented_flags_exist(line):
   """The command's --help lists each of the flags."""
   _, _, module, *arguments = shlex.split(line)
   text = commands.run("--help", module=module.rpartition(".")[2]).stdout

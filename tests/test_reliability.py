@@ -38,7 +38,7 @@ _KILLED = (
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("at", ["times", pytest.param("system_calls", marks=pytest.mark.slow)])
-def test_kills_change_no_bit(prepared, tmp_path, at):
+def test_kills_change_no_bits(prepared, tmp_path, at):
   flags = [*_KILLED, "--select=best", f"--data_dir={prepared}"]
   if at == "system_calls" and not system_calls.is_available():
     pytest.skip("this system has no seccomp filters that ask a program")
@@ -101,9 +101,7 @@ def _is_drawing_the_results(data_dir: Path, workdir: Path) -> bool:
 
 
 @pytest.mark.timeout(900)
-def test_a_stop_at_any_moment_takes_seconds_and_changes_no_bit(
-  steps_flags, uninterrupted, tmp_path
-):
+def test_stop_at_any_moment_is_quick_and_changes_no_bits(steps_flags, uninterrupted, tmp_path):
   data_dir, workdir = tmp_path / "data", tmp_path / "run"
   flags = (*steps_flags, f"--data_dir={data_dir}", f"--workdir={workdir}")
   for moment, number in (
@@ -125,7 +123,7 @@ def test_a_stop_at_any_moment_takes_seconds_and_changes_no_bit(
   commands.assert_same_run(workdir, uninterrupted)
 
 
-def test_a_second_ctrl_c_loses_nothing_that_was_saved(prepared, tmp_path):
+def test_second_ctrl_c_keeps_what_was_saved(prepared, tmp_path):
   # Blocks of one second, each with a checkpoint at its end.
   flags = (
     *commands.SMALL, f"--data_dir={prepared}", "--hidden_units=128,128", "--steps=20000",
@@ -177,7 +175,7 @@ def whole(prepared, tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["manifest.json", "state.index", "state.data-00000-of-00001"])
 @pytest.mark.parametrize("damage", [_cut, _empty, Path.unlink, _flip])
-def test_any_damage_to_the_newest_checkpoint_changes_no_bit(whole, tmp_path, caplog, damage, name):
+def test_corrupt_newest_checkpoint_changes_no_bits(whole, tmp_path, caplog, damage, name):
   config, directory = whole
   expected = commands.checkpoint_arrays(directory)
   workdir = tmp_path / "damaged"
@@ -199,7 +197,7 @@ def test_any_damage_to_the_newest_checkpoint_changes_no_bit(whole, tmp_path, cap
 
 
 @pytest.mark.timeout(600)
-def test_a_workdir_of_any_name_is_trained_stopped_and_used(steps_flags, uninterrupted, tmp_path):
+def test_workdir_may_have_any_name(steps_flags, uninterrupted, tmp_path):
   name = "run [v2] a\\b*c?"
   workdir = tmp_path / name
   flags = (*steps_flags, f"--workdir={workdir}")
@@ -225,7 +223,7 @@ def test_a_workdir_of_any_name_is_trained_stopped_and_used(steps_flags, uninterr
   assert commands.run(workdir, module="report").record["runs"] == 1
 
 
-def test_the_best_weights_and_a_trace_are_kept_in_a_workdir_of_any_name(prepared, tmp_path):
+def test_best_weights_and_trace_work_in_any_workdir_name(prepared, tmp_path):
   workdir = tmp_path / "run [v2]"
   flags = (
     *commands.SMALL, f"--data_dir={prepared}", "--epochs=3", "--select=best", "--profile_steps=20",
@@ -269,7 +267,7 @@ _ROOM = {
 
 
 @pytest.mark.parametrize("name", _ROOM)
-def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
+def test_full_disk_is_reported_and_run_resumes_later(
   mount, steps_flags, uninterrupted, tmp_path, name
 ):
   workdir = tmp_path / "run"
@@ -294,7 +292,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(
   commands.assert_same_run(workdir, uninterrupted)
 
 
-def test_a_workdir_that_goes_or_turns_read_only_is_told_and_the_run_goes_on_later(
+def test_lost_or_read_only_workdir_is_reported_and_run_resumes(
   mount, steps_flags, uninterrupted, tmp_path
 ):
   disk, workdir = tmp_path / "disk", tmp_path / "disk" / "run"
@@ -316,7 +314,7 @@ def test_a_workdir_that_goes_or_turns_read_only_is_told_and_the_run_goes_on_late
   commands.assert_same_run(workdir, uninterrupted)
 
 
-def test_a_full_temporary_directory_is_no_hindrance(mount, prepared, tmp_path):
+def test_full_temporary_directory_does_not_stop_training(mount, prepared, tmp_path):
   mount(tmp_path / "tmp", "size=4k")
   (tmp_path / "tmp" / "full").write_bytes(bytes(4096))
   finished = commands.run(
@@ -333,7 +331,7 @@ def test_a_full_temporary_directory_is_no_hindrance(mount, prepared, tmp_path):
   assert scored.returncode == 0 or "No space left on device" in scored.error
 
 
-def test_event_files_that_can_not_be_opened_are_told_in_one_line(mount, prepared, tmp_path):
+def test_unwritable_event_files_are_reported_in_one_line(mount, prepared, tmp_path):
   workdir = tmp_path / "run"
   workdir.mkdir()
   mount(workdir / "tensorboard", "size=1m,ro")
@@ -344,7 +342,7 @@ def test_event_files_that_can_not_be_opened_are_told_in_one_line(mount, prepared
 
 
 @pytest.mark.parametrize("stream", [1, 2])
-def test_an_output_on_a_full_disk_ends_with_2(tmp_path, stream):
+def test_output_to_full_disk_exits_2(tmp_path, stream):
   with open("/dev/full", "wb") as full:
     command = [sys.executable, "-m", "mnist_research.evaluate"]
     arguments = ["--help"] if stream == 1 else [f"--workdir={tmp_path}"]
@@ -357,7 +355,7 @@ def test_an_output_on_a_full_disk_ends_with_2(tmp_path, stream):
     assert process.stderr.decode().startswith("error: the output: No space left on device")
 
 
-def test_a_data_directory_that_goes_changes_nothing(prepared, steps_flags, uninterrupted, tmp_path):
+def test_deleted_data_directory_changes_nothing(prepared, steps_flags, uninterrupted, tmp_path):
   data_dir, workdir = tmp_path / "data", tmp_path / "run"
   commands.copy_digits(prepared, data_dir)
   process = commands.start(*steps_flags, f"--data_dir={data_dir}", f"--workdir={workdir}")
@@ -370,7 +368,7 @@ def test_a_data_directory_that_goes_changes_nothing(prepared, steps_flags, unint
 # ---- Non-finite values ----
 
 
-def test_a_loss_that_is_no_number_costs_no_checkpoint(whole, tmp_path):
+def test_nonfinite_loss_keeps_good_checkpoints(whole, tmp_path):
   # With a decay of three times the rate, each step doubles the weights and flips their sign.
   config = whole[0].replace(
     steps=400, optimizer="sgd", learning_rate=0.01, weight_decay=300.0,
@@ -416,7 +414,7 @@ def _names(node: ast.AST) -> set[str]:
   return set()
 
 
-def test_nothing_is_unpickled_evaluated_or_extracted():
+def test_code_never_unpickles_evaluates_or_extracts():
   sources = sorted((commands.REPOSITORY / "mnist_research").rglob("*.py"))
   assert len(sources) > 20
   for source in sources:
@@ -435,7 +433,7 @@ class _Intruder:
     return os.mkdir, (str(self._directory),)
 
 
-def test_a_pickle_in_the_kept_arrays_is_not_run(prepared, tmp_path):
+def test_pickle_in_cached_arrays_is_not_executed(prepared, tmp_path):
   data_dir, marker = tmp_path / "data", tmp_path / "unpickled"
   commands.copy_digits(prepared, data_dir)
   source = datasets.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=str(data_dir)))
@@ -446,7 +444,7 @@ def test_a_pickle_in_the_kept_arrays_is_not_run(prepared, tmp_path):
   assert not marker.exists()
 
 
-def test_nothing_is_written_outside_the_workdir_and_the_data_directory(prepared, tmp_path):
+def test_training_writes_only_to_workdir_and_data_directory(prepared, tmp_path):
   # Keras stores its settings, and Matplotlib its font cache, for all of a user's programs.
   libraries = ("KERAS_HOME", "MPLCONFIGDIR")
   places = {name: tmp_path / name for name in ("HOME", "TMPDIR", "here", *libraries)}

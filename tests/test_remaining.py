@@ -25,7 +25,7 @@ def found(tmp_path):
   return runs.read([tmp_path])[0]
 
 
-def test_the_mean_decides_and_a_label_is_suspect_where_all_agree_on_another(found):
+def test_label_is_suspect_if_all_networks_agree_on_another(found):
   wrong = remaining.find(found)
   # The means of "no": 0.8, 0.47, 0.1, 0.95, 0.3.
   np.testing.assert_allclose(wrong.probabilities[:, 0], [0.8, 0.47, 0.1, 0.95, 0.3], rtol=1e-6)
@@ -35,7 +35,7 @@ def test_the_mean_decides_and_a_label_is_suspect_where_all_agree_on_another(foun
   assert wrong.networks == 2
 
 
-def test_the_page_and_its_table_list_them(found, tmp_path):
+def test_page_and_csv_list_remaining_errors(found, tmp_path):
   wrong = remaining.find(found)
   images = np.full((5, 4, 4, 1), 200, np.uint8)
   page = remaining.write_page(wrong, images, tmp_path / "report").read_text()
@@ -52,14 +52,14 @@ def test_the_page_and_its_table_list_them(found, tmp_path):
   }  # fmt: skip
 
 
-def test_runs_that_were_tested_on_other_examples_are_left_out(found):
+def test_runs_tested_on_other_examples_are_excluded(found):
   workdir = found[1].workdir
   digest = workdir.write_predictions(Predictions(_LABELS[::-1].copy(), _SECOND, ("no", "yes")))
   finished_runs.change_result(workdir, predictions_sha256=digest)
   assert remaining.find(found) is None
 
 
-def test_labels_that_are_known_to_be_wrong_check_the_suspicions(found, tmp_path, monkeypatch):
+def test_suspects_are_compared_with_known_label_errors(found, tmp_path, monkeypatch):
   wrong = remaining.find(found)
   images = np.zeros((5, 28, 28, 1), np.uint8)
   images[:, 0, 0, 0] = range(5)
@@ -77,7 +77,7 @@ def test_labels_that_are_known_to_be_wrong_check_the_suspicions(found, tmp_path,
   assert known_errors.find(images[:, :27]) == {}
 
 
-def test_the_known_errors_are_found_in_any_order_of_mnist(read_mnist):
+def test_known_label_errors_are_found_in_any_order(read_mnist):
   images = read_mnist("t10k-images-idx3-ubyte")[..., np.newaxis]
   found = known_errors.find(images)
   assert len(found) == 15

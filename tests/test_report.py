@@ -18,7 +18,7 @@ def _report(*arguments, **options):
   return commands.run(*arguments, module="report", **options)
 
 
-def test_a_trained_run_has_a_page_with_the_pictures_of_its_mistakes(trained, tmp_path):
+def test_page_of_a_run_shows_its_mistakes(trained, tmp_path):
   record = _report(trained.workdir, f"--output={tmp_path / 'out'}").record
   assert record == {
     "report": str(tmp_path / "out" / "report.html"), "runs": 1, "configs": 1, "left_out": 0
@@ -35,7 +35,7 @@ def test_a_trained_run_has_a_page_with_the_pictures_of_its_mistakes(trained, tmp
     assert len(arrays["labels"]) == 500
 
 
-def test_a_dataset_that_is_not_there_costs_the_pictures_alone(trained, tmp_path):
+def test_missing_dataset_omits_only_the_pictures(trained, tmp_path):
   workdir = shutil.copytree(trained.workdir, tmp_path / "run")
   finished = _report(workdir, f"--data_dir={tmp_path / 'empty'}")
   assert finished.record["report"] == str(workdir / "report" / "report.html")
@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
   return root
 
 
-def test_a_folder_is_compared_without_tensorflow(folder, tmp_path):
+def test_comparison_needs_no_tensorflow(folder, tmp_path):
   # A broken module with this name shadows the real one.
   (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
   finished = _report(folder, environment={"PYTHONPATH": f"{commands.REPOSITORY}:{tmp_path}"})
@@ -72,7 +72,7 @@ def test_a_folder_is_compared_without_tensorflow(folder, tmp_path):
   assert "bad, corrupt: " in finished.stderr
 
 
-def test_several_directories_are_reported_on_here(folder, tmp_path):
+def test_report_on_several_directories_is_written_here(folder, tmp_path):
   record = _report(folder / "r0", folder / "g0", cwd=tmp_path).record
   assert record["report"] == "report/report.html"
   assert (tmp_path / "report" / "configs.csv").exists()
@@ -88,7 +88,7 @@ def test_several_directories_are_reported_on_here(folder, tmp_path):
     (["stopped", "--output=file/report"], "file/report can't be written"),
   ],
 )
-def test_what_can_not_be_reported_on_is_told(tmp_path, arguments, error):
+def test_unreportable_input_is_rejected(tmp_path, arguments, error):
   finished_runs.write(tmp_path / "stopped", accuracy=None)
   finished_runs.write(tmp_path / "stopped2", accuracy=None, seed=1)
   (tmp_path / "empty").mkdir()

@@ -63,7 +63,7 @@ def _report(tmp_path, images=_IMAGES):
   return _Page(write_run_page(run, images, tmp_path / "report"))
 
 
-def test_a_page_shows_the_figures_of_its_run(tmp_path):
+def test_page_shows_the_metrics_of_its_run(tmp_path):
   finished_runs.write(tmp_path / "run", accuracy=0.5, validation=0.625, learning_rate=0.02)
   shown = _report(tmp_path)
   assert "dense on synthetic_digits/2000_500" in shown.texts
@@ -79,7 +79,7 @@ def test_a_page_shows_the_figures_of_its_run(tmp_path):
   assert any(row[0] == "tensorflow" for row in shown.rows)
 
 
-def test_mistakes_come_with_the_most_confident_first(tmp_path):
+def test_most_confident_mistakes_come_first(tmp_path):
   finished_runs.write(tmp_path / "run", accuracy=0.5)
   shown = _report(tmp_path)
   assert [row for row in shown.rows if row[0] in ("2", "3")] == [
@@ -92,7 +92,7 @@ def test_mistakes_come_with_the_most_confident_first(tmp_path):
   assert float(rows[0]["its probability"]) == pytest.approx(0.9)
 
 
-def test_the_pictures_of_a_page_are_the_files_beside_it(tmp_path):
+def test_page_images_are_the_files_next_to_it(tmp_path):
   finished_runs.write(tmp_path / "run", accuracy=0.5)
   shown = _report(tmp_path)
   files = {path.name: path.read_bytes() for path in (tmp_path / "report").glob("*.png")}
@@ -109,7 +109,7 @@ def test_the_pictures_of_a_page_are_the_files_beside_it(tmp_path):
   assert [link for link in shown.links if not link.startswith("#")] == []
 
 
-def test_without_images_the_mistakes_are_told_in_words(tmp_path):
+def test_mistakes_without_images_are_described(tmp_path):
   finished_runs.write(tmp_path / "run", accuracy=0.5)
   shown = _report(tmp_path, images="mnist is not prepared here")
   assert "Pictures are missing: mnist is not prepared here." in shown.texts
@@ -117,7 +117,7 @@ def test_without_images_the_mistakes_are_told_in_words(tmp_path):
   assert ["2", "7", "2", "90.0%", "0.1"] in shown.rows
 
 
-def test_an_unfinished_run_has_a_page_of_what_there_is(tmp_path):
+def test_unfinished_run_has_a_partial_page(tmp_path):
   finished_runs.write(tmp_path / "run", accuracy=None, validation=0.25)
   shown = _report(tmp_path)
   assert "This run is not finished: its last line is step 200." in shown.texts
@@ -125,7 +125,7 @@ def test_an_unfinished_run_has_a_page_of_what_there_is(tmp_path):
   assert (tmp_path / "report" / "report.html").read_text().count("<svg") == 1
 
 
-def test_a_run_of_an_earlier_version_has_no_predictions(tmp_path):
+def test_run_of_previous_version_has_no_predictions(tmp_path):
   workdir = finished_runs.write(tmp_path / "run", accuracy=0.5)
   (workdir.path / "predictions-test.npz").unlink()
   (workdir.path / "environment.json").write_text("{")
@@ -134,13 +134,13 @@ def test_a_run_of_an_earlier_version_has_no_predictions(tmp_path):
   assert "environment.json can't be read" in shown.text
 
 
-def test_a_finished_run_without_metrics_says_why_there_are_no_curves(tmp_path):
+def test_missing_metrics_explain_missing_curves(tmp_path):
   workdir = finished_runs.write(tmp_path / "run", accuracy=0.9)
   (workdir.path / "metrics.jsonl").unlink()
   assert "metrics.jsonl is missing or empty: there are no curves." in _report(tmp_path).text
 
 
-def test_a_corrupt_count_of_test_scorings_is_explained(tmp_path):
+def test_corrupt_count_of_test_scorings_is_explained(tmp_path):
   workdir = finished_runs.write(tmp_path / "run", accuracy=0.9)
   (workdir.path / "test_scores.jsonl").write_text("{}\n")
   shown = _report(tmp_path)
@@ -148,7 +148,7 @@ def test_a_corrupt_count_of_test_scorings_is_explained(tmp_path):
   assert "50.00%" in shown.texts
 
 
-def test_a_network_without_mistakes_says_so(tmp_path):
+def test_network_without_mistakes_says_so(tmp_path):
   workdir = finished_runs.write(tmp_path / "run", accuracy=1.0)
   right = finished_runs.PROBABILITIES.argmax(axis=1).astype(np.int32)
   workdir.write_predictions(workdir.read_predictions()._replace(labels=right))
@@ -183,7 +183,7 @@ def compared(tmp_path):
   return tmp_path / "report", _Page(path), table
 
 
-def test_the_table_goes_from_the_best_to_the_worst(compared):
+def test_table_is_sorted_by_accuracy(compared):
   _, shown, table = compared
   # gelu: mean 0.77, deviation sqrt((0.02^2 + 0.01^2 + 0.03^2) / 2); t of 2 degrees is 4.3027.
   deviation = np.sqrt((0.0004 + 0.0001 + 0.0009) / 2)
@@ -200,7 +200,7 @@ def test_the_table_goes_from_the_best_to_the_worst(compared):
   assert "never by test" in shown.text
 
 
-def test_the_table_is_there_as_markdown_and_csv(compared):
+def test_table_is_written_as_markdown_and_csv(compared):
   directory, _, table = compared
   lines = (directory / "table.md").read_text().splitlines()
   cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -220,7 +220,7 @@ def test_the_table_is_there_as_markdown_and_csv(compared):
   assert float(runs_[0]["test_accuracy"]) == 0.75
 
 
-def test_configs_are_called_by_their_folders_with_the_settings_last(tmp_path):
+def test_configs_are_named_after_folders_then_settings(tmp_path):
   for seed in (0, 1):
     root = tmp_path / "runs"
     finished_runs.write(root / "plain" / f"seed{seed}", accuracy=0.5, seed=seed)
@@ -239,7 +239,7 @@ def test_configs_are_called_by_their_folders_with_the_settings_last(tmp_path):
   assert comparison.find_reference(groups, "plain").folder == "plain"
 
 
-def test_the_heads_of_a_table_sort_it(compared):
+def test_table_headers_sort_the_table(compared):
   directory, *_ = compared
   page_file = directory / "report.html"
   with browser.started() as chromium, chromium.new_context() as context:
@@ -258,7 +258,7 @@ def test_the_heads_of_a_table_sort_it(compared):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_accuracy_is_in_view_and_the_page_as_wide_as_the_screen(tmp_path, width):
+def test_accuracy_is_visible_without_horizontal_scrolling(tmp_path, width):
   for name, changes in (
     ("one", {}),
     ("two", {"activation": "gelu", "noise": 0.1, "dropout_rate": 0.1, "batch_size": 64}),
@@ -277,7 +277,7 @@ def test_the_accuracy_is_in_view_and_the_page_as_wide_as_the_screen(tmp_path, wi
     assert box["x"] + box["width"] <= width
 
 
-def test_a_page_has_dark_colors_for_those_who_ask(compared):
+def test_page_supports_dark_color_scheme(compared):
   directory, *_ = compared
   with browser.started() as chromium:
     for scheme, ground in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 25, 31)")):
@@ -287,7 +287,7 @@ def test_a_page_has_dark_colors_for_those_who_ask(compared):
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
 
 
-def test_a_chart_tells_its_values_to_the_pointer_and_the_keys(tmp_path):
+def test_chart_values_are_reachable_by_pointer_and_keyboard(tmp_path):
   finished_runs.write(tmp_path / "run", accuracy=0.5, validation=0.625)
   _report(tmp_path)
   with browser.started() as chromium, chromium.new_context(color_scheme="dark") as context:
@@ -321,7 +321,7 @@ def test_a_chart_tells_its_values_to_the_pointer_and_the_keys(tmp_path):
     assert tip.is_hidden()
 
 
-def test_the_charts_of_a_page_share_no_ids(tmp_path, compared):
+def test_chart_ids_are_unique(tmp_path, compared):
   directory, *_ = compared
   finished_runs.write(tmp_path / "run", accuracy=0.5)
   _report(tmp_path)
@@ -334,7 +334,7 @@ def test_the_charts_of_a_page_share_no_ids(tmp_path, compared):
     }
 
 
-def test_axe_finds_no_fault(tmp_path, compared):
+def test_axe_finds_no_violations(tmp_path, compared):
   directory, *_ = compared
   found, _ = runs.read([tmp_path / "runs"])
   write_run_page(found[0], _IMAGES, tmp_path / "run")
@@ -354,7 +354,7 @@ def test_axe_finds_no_fault(tmp_path, compared):
           assert browser.faults(page) == []
 
 
-def test_pictures_are_told_in_words(tmp_path, compared):
+def test_pictures_have_alternative_text(tmp_path, compared):
   directory, *_ = compared
   text = (directory / "report.html").read_text()
   assert (
@@ -370,14 +370,14 @@ def test_pictures_are_told_in_words(tmp_path, compared):
   assert alts[2].startswith("The most confident mistakes: ")
 
 
-def test_what_was_left_out_is_listed(compared):
+def test_excluded_runs_are_listed(compared):
   _, shown, _ = compared
   (row,) = [row for row in shown.rows if "unfinished" in row]
   assert row[0].endswith("stopped")
   assert row[2] == "at step 200"
 
 
-def test_a_comparison_of_two_single_runs_says_why_there_is_no_test(tmp_path):
+def test_single_runs_explain_missing_significance_test(tmp_path):
   finished_runs.write(tmp_path / "runs" / "a", accuracy=0.9, dataset="mnist")
   finished_runs.write(tmp_path / "runs" / "b", accuracy=0.8, dataset="kmnist")
   path, table = _compare(tmp_path)
@@ -389,7 +389,7 @@ def test_a_comparison_of_two_single_runs_says_why_there_is_no_test(tmp_path):
   assert table.rows[0][0] == "dataset=mnist"
 
 
-def test_runs_of_several_machines_are_told(tmp_path):
+def test_runs_on_several_machines_are_mentioned(tmp_path):
   for seed, processor in enumerate(("A", "B")):
     workdir = finished_runs.write(tmp_path / "runs" / str(seed), accuracy=0.9, seed=seed)
     workdir.write_environment({**workdir.read_environment(), "processor": processor})
@@ -397,7 +397,7 @@ def test_runs_of_several_machines_are_told(tmp_path):
   assert "2 different machines or versions of TensorFlow" in _Page(path).text
 
 
-def test_a_damaged_environment_is_told_above_the_table(tmp_path):
+def test_corrupt_environment_is_reported_above_the_table(tmp_path):
   for seed in range(2):
     workdir = finished_runs.write(tmp_path / "runs" / str(seed), accuracy=0.9, seed=seed)
   (workdir.path / "environment.json").write_text("{")
@@ -405,7 +405,7 @@ def test_a_damaged_environment_is_told_above_the_table(tmp_path):
   assert "the machine of 1 can't be read: times may not be comparable" in _Page(path).text
 
 
-def test_more_configs_than_a_picture_holds(tmp_path):
+def test_many_configs_fit_in_the_report(tmp_path):
   for number in range(42):
     finished_runs.write(
       tmp_path / "runs" / f"{number}", accuracy=number / 100, learning_rate=(number + 1) / 1000
@@ -416,14 +416,14 @@ def test_more_configs_than_a_picture_holds(tmp_path):
   assert path.exists()
 
 
-def test_markdown_keeps_bars_within_a_cell():
+def test_markdown_escapes_bars_in_cells():
   table = Table(["a", "b"], [["x|y", "1"], ["z", "22"]], texts=1)
   assert table.to_markdown() == (
     "| a    |   b |\n| ---- | --: |\n| x\\|y |   1 |\n| z    |  22 |\n"
   )
 
 
-def test_a_page_fetches_nothing(tmp_path):
+def test_page_fetches_nothing(tmp_path):
   finished_runs.write(tmp_path / "run", accuracy=0.5)
   _report(tmp_path)
   text = (tmp_path / "report" / "report.html").read_text()
@@ -434,14 +434,14 @@ def test_a_page_fetches_nothing(tmp_path):
   assert text.startswith("<!DOCTYPE html>")
 
 
-def test_predictions_come_back(tmp_path):
+def test_predictions_round_trip(tmp_path):
   workdir = finished_runs.write(tmp_path / "run", accuracy=0.5)
   found = Workdir(workdir.path).read_predictions()
   assert found.label_names == finished_runs.NAMES
   np.testing.assert_array_equal(found.probabilities, finished_runs.PROBABILITIES)
 
 
-def test_no_cell_of_a_csv_is_a_formula(tmp_path):
+def test_csv_cells_are_never_formulas(tmp_path):
   cells = ["=cmd|'/c calc'!A1", "@SUM(1)", "+1+1", "-2+3", "\tx", "\rx", "-", "a=b", "-0.5",
            "+1e-3", -0.5, 3, None, "-inf", "1 2"]  # fmt: skip
   write_csv(tmp_path / "cells.csv", ["=header", "@x"], [[cell] for cell in cells])

@@ -12,7 +12,7 @@ def _kinds(set_aside):
   return {aside.path.name: aside.kind for aside in set_aside}
 
 
-def test_runs_are_found_in_workdirs_and_in_folders_of_them(tmp_path):
+def test_runs_are_found_in_workdirs_and_parent_folders(tmp_path):
   finished_runs.write(tmp_path / "one", accuracy=0.9)
   finished_runs.write(tmp_path / "sweep" / "a", accuracy=0.8, seed=1)
   finished_runs.write(tmp_path / "sweep" / "b", accuracy=0.7, seed=2)
@@ -25,14 +25,14 @@ def test_runs_are_found_in_workdirs_and_in_folders_of_them(tmp_path):
   assert run.last_step == 200
 
 
-def test_a_run_that_is_named_twice_counts_once(tmp_path):
+def test_run_named_twice_counts_once(tmp_path):
   finished_runs.write(tmp_path / "one", accuracy=0.9)
   (tmp_path / "link").symlink_to(tmp_path / "one")
   found, _ = runs.read([tmp_path / "one", tmp_path, tmp_path / "link"])
   assert len(found) == 1
 
 
-def test_what_holds_no_run_is_told_and_reports_are_passed_over(tmp_path):
+def test_folders_without_runs_are_listed_and_reports_skipped(tmp_path):
   finished_runs.write(tmp_path / "one", accuracy=0.9)
   (tmp_path / "photos" / "2024").mkdir(parents=True)
   (tmp_path / ".git").mkdir()
@@ -43,7 +43,7 @@ def test_what_holds_no_run_is_told_and_reports_are_passed_over(tmp_path):
   assert [(aside.path.name, aside.kind) for aside in set_aside] == [("photos", "foreign")]
 
 
-def test_a_directory_that_is_not_there_is_a_mistake(tmp_path):
+def test_missing_directory_is_rejected(tmp_path):
   with pytest.raises(UserError, match=r"absent is no directory: name a workdir"):
     runs.read([tmp_path / "absent"])
 
@@ -63,7 +63,7 @@ def test_a_directory_that_is_not_there_is_a_mistake(tmp_path):
     ("result.json", '{"step": 3, "validation_accuracy": "high"}', "validation_accuracy is 'high'"),
   ],
 )
-def test_a_damaged_workdir_is_told_and_the_others_are_read(tmp_path, file, content, reason):
+def test_corrupt_workdir_is_reported_and_others_are_read(tmp_path, file, content, reason):
   finished_runs.write(tmp_path / "good", accuracy=0.9)
   bad = finished_runs.write(tmp_path / "bad", accuracy=0.8)
   if content is None:
@@ -77,14 +77,14 @@ def test_a_damaged_workdir_is_told_and_the_others_are_read(tmp_path, file, conte
   assert reason in aside.reason
 
 
-def test_a_workdir_without_settings_is_damaged(tmp_path):
+def test_workdir_without_settings_is_corrupt(tmp_path):
   workdir = finished_runs.write(tmp_path / "bad", accuracy=0.8)
   (workdir.path / "config.cfg").unlink()
   found, set_aside = runs.read([tmp_path])
   assert (found, _kinds(set_aside)) == ([], {"bad": "corrupt"})
 
 
-def test_a_directory_that_may_not_be_read_is_foreign(tmp_path):
+def test_unreadable_directory_is_foreign(tmp_path):
   finished_runs.write(tmp_path / "good", accuracy=0.9)
   closed = tmp_path / "closed"
   closed.mkdir(mode=0o000)
@@ -97,7 +97,7 @@ def test_a_directory_that_may_not_be_read_is_foreign(tmp_path):
   assert finished.stdout == "['good'] [('closed', 'foreign')]\n", finished.stderr
 
 
-def test_seeds_of_one_config_are_one_group_wherever_they_ran(tmp_path):
+def test_seeds_of_a_config_form_one_group(tmp_path):
   for seed in (2, 0, 1):
     finished_runs.write(
       tmp_path / f"relu{seed}", accuracy=0.9 + seed / 100, seed=seed, data_dir=f"/data{seed}"
@@ -115,13 +115,13 @@ def test_seeds_of_one_config_are_one_group_wherever_they_ran(tmp_path):
   assert relu.values("validation_accuracy") == {}
 
 
-def test_groups_that_differ_in_nothing_are_called_after_model_and_dataset(tmp_path):
+def test_single_group_is_named_after_model_and_dataset(tmp_path):
   finished_runs.write(tmp_path / "one", accuracy=0.9)
   ((group,), _) = runs.group(runs.read([tmp_path])[0])
   assert group.name == "dense on synthetic_digits/2000_500"
 
 
-def test_unfinished_and_copied_runs_are_left_out(tmp_path):
+def test_unfinished_and_copied_runs_are_excluded(tmp_path):
   finished_runs.write(tmp_path / "a", accuracy=0.9)
   finished_runs.write(tmp_path / "copy", accuracy=0.9)
   finished_runs.write(tmp_path / "stopped", accuracy=None, seed=1)
@@ -133,7 +133,7 @@ def test_unfinished_and_copied_runs_are_left_out(tmp_path):
   assert reasons["copy"] == f"the same settings and seed as {tmp_path / 'a'}"
 
 
-def test_metrics_without_end_are_thinned_in_a_stream(tmp_path):
+def test_long_metrics_are_thinned_while_reading(tmp_path):
   workdir = finished_runs.write(tmp_path / "one", accuracy=0.9, validation=0.8)
   (workdir.path / "metrics.jsonl").unlink()
   workdir.append_metrics(
@@ -150,7 +150,7 @@ def test_metrics_without_end_are_thinned_in_a_stream(tmp_path):
   assert [r["step"] for r in run.metrics] == sorted(r["step"] for r in run.metrics)
 
 
-def test_metrics_of_usual_length_are_kept_as_they_are(tmp_path):
+def test_short_metrics_are_kept_unchanged(tmp_path):
   workdir = finished_runs.write(tmp_path / "one", accuracy=0.9, validation=0.8)
   ((run,), _) = runs.read([tmp_path])
   assert run.metrics == workdir.read_metrics()

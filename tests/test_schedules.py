@@ -28,14 +28,14 @@ from mnist_research.training.schedules import Schedule, create_schedule
     ("cosine", 10, 5, {0: 0.01, 4: 0.05}),
   ],
 )
-def test_a_schedule_has_the_rates_worked_by_hand(name, warmup, total, rates):
+def test_schedules_match_hand_computed_rates(name, warmup, total, rates):
   schedule = Schedule(name, peak=0.1, warmup_steps=warmup, total_steps=total)
   found = [float(schedule(tf.constant(step, tf.int64))) for step in rates]
   np.testing.assert_allclose(found, list(rates.values()), rtol=1e-4, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "exponential", "one_cycle"])
-def test_a_schedule_only_falls_after_its_warm_up(name):
+def test_schedules_only_decrease_after_warmup(name):
   schedule = Schedule(name, peak=1.0, warmup_steps=10, total_steps=100)
   rates = np.array([float(schedule(step)) for step in range(100)])
   assert (np.diff(rates[:10]) > 0).all()
@@ -43,7 +43,7 @@ def test_a_schedule_only_falls_after_its_warm_up(name):
   assert rates.min() > 0
 
 
-def test_the_learning_rate_is_that_of_the_optimizer():
+def test_optimizer_uses_the_scheduled_rate():
   config = Config(learning_rate=0.1, learning_rate_schedule="linear")
   optimizer = create_optimizer(config, 10)
   assert [learning_rate(optimizer, step) for step in (0, 4, 10)] == pytest.approx([0.1, 0.06, 0])
@@ -99,21 +99,21 @@ def _rates(total_steps: int, steps, **settings) -> list[float]:
     ("CosineDecayRestarts", "first_decay_steps=10", [0.1, 0.05, 0.1, 0.05]),
   ],
 )
-def test_a_schedule_of_keras_spans_the_run(name, settings, rates):
+def test_keras_schedule_spans_the_run(name, settings, rates):
   found = _rates(
     10, (0, 5, 10, 20), learning_rate_schedule=name, learning_rate_schedule_settings=settings
   )
   np.testing.assert_allclose(found, rates, rtol=1e-5, atol=1e-8)
 
 
-def test_the_warm_up_multiplies_a_schedule_of_keras():
+def test_warmup_multiplies_a_keras_schedule():
   settings = {"learning_rate_schedule": "PolynomialDecay", "warmup_steps": 4}
   settings["learning_rate_schedule_settings"] = "end_learning_rate=0"
   found = _rates(10, (0, 1, 3, 4, 5), **settings)
   np.testing.assert_allclose(found, [0.025, 0.045, 0.07, 0.06, 0.05], rtol=1e-5)
 
 
-def test_an_own_schedule_gets_the_rate_the_length_and_its_settings(own):
+def test_user_schedule_gets_rate_length_and_settings(own):
   settings = {"learning_rate_schedule": own("Halving"), "warmup_steps": 2}
   found = _rates(8, (0, 1, 3, 4), **settings)
   np.testing.assert_allclose(found, [0.05, 0.1, 0.1, 0.05])
@@ -121,7 +121,7 @@ def test_an_own_schedule_gets_the_rate_the_length_and_its_settings(own):
   np.testing.assert_allclose(found, [0.05, 0.01])
 
 
-def test_an_optimizer_follows_a_schedule_from_elsewhere(own):
+def test_optimizer_follows_a_user_schedule(own):
   config = Config(optimizer="sgd", learning_rate=0.5, learning_rate_schedule=own("Halving"))
   optimizer = create_optimizer(config, 4)
   variable = tf.keras.Variable([0.0], name="kernel")
@@ -147,7 +147,7 @@ def test_an_optimizer_follows_a_schedule_from_elsewhere(own):
     ("own:number", "", "can't be called with a step"),
   ],
 )
-def test_what_is_wrong_with_a_schedule_is_told_in_one_line(own, name, settings, message):
+def test_bad_schedule_is_reported_in_one_line(own, name, settings, message):
   name = own(name.removeprefix("own:")) if name.startswith("own:") else name
   config = Config(learning_rate_schedule=name, learning_rate_schedule_settings=settings)
   with pytest.raises(UserError, match=message) as told:

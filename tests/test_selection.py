@@ -16,11 +16,11 @@ _METRICS = [
 _SCORED = [Scoring(10, 0.90), Scoring(20, 0.95), Scoring(30, 0.95), Scoring(40, 0.94)]
 
 
-def test_only_lines_of_validation_are_scorings():
+def test_only_validation_lines_are_scorings():
   assert selection.scorings(_METRICS) == _SCORED
 
 
-def test_of_equals_the_first_step_is_the_best():
+def test_earliest_step_wins_ties():
   assert selection.best_step(_SCORED) == 20
 
 
@@ -28,11 +28,11 @@ def test_of_equals_the_first_step_is_the_best():
   ("scorings", "patience", "exhausted"),
   [(4, 0, False), (0, 1, False), (2, 1, False), (3, 1, True), (3, 2, False), (4, 2, True)],
 )
-def test_patience_counts_the_scorings_after_the_best(scorings, patience, exhausted):
+def test_patience_counts_scorings_after_the_best(scorings, patience, exhausted):
   assert selection.is_exhausted(_SCORED[:scorings], patience) is exhausted
 
 
-def test_a_result_tells_of_the_selected_step():
+def test_result_names_the_selected_step():
   last = {"validation_accuracy": 0.94, "validation_loss": 0.2}
   best = {"best_step": 20, "validation_accuracy": 0.95, "validation_loss": 0.4}
   assert selection.selected(_METRICS, "last") == last

@@ -137,7 +137,7 @@ class _Process:
     time.sleep(0.3)
     self._process.send_signal(number)
 
-  def go_on(self) -> None:
+  def proceed(self) -> None:
     """Lets the program continue."""
     self._process.stdin.write("\n")
     self._process.stdin.flush()
@@ -152,32 +152,32 @@ class _Process:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
-def test_a_signal_is_noted_and_the_program_goes_on(number):
+def test_signal_is_recorded_and_program_continues(number):
   process = _Process(_LOOP.format(signals=1))
   process.send(number)
-  process.go_on()
+  process.proceed()
   returncode, output, errors = process.finish()
   assert (returncode, output) == (0, f"{int(number)}\ninterrupted by {int(number)}")
   assert "stopping after this block of steps; Ctrl-C again stops at once" in errors
 
 
-def test_without_a_signal_nothing_is_noted():
+def test_no_signal_is_recorded_without_one():
   process = _Process(_LOOP.format(signals=0))
   assert process.finish() == (0, "None\ndone", "")
 
 
-def test_a_second_sigterm_changes_nothing():
+def test_second_sigterm_is_ignored():
   process = _Process(_LOOP.format(signals=2))
   process.send(signal.SIGINT)
-  process.go_on()
+  process.proceed()
   process.send(signal.SIGTERM)
-  process.go_on()
+  process.proceed()
   returncode, output, _ = process.finish()
   assert (returncode, output) == (0, "2\ninterrupted by 2")
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_sigint_stops_at_once_inside_a_long_call(first):
+def test_second_sigint_stops_a_long_call_at_once(first):
   process = _Process(_BUSY)
   process.send(first)
   process.send_again(signal.SIGINT)
@@ -187,13 +187,13 @@ def test_a_second_sigint_stops_at_once_inside_a_long_call(first):
   assert time.monotonic() - began < 10
 
 
-def test_afterwards_a_signal_does_what_it_did_before():
+def test_previous_handler_is_restored():
   process = _Process(_AFTERWARDS)
   process.send(signal.SIGINT)
   assert process.finish()[:2] == (0, "interrupted")
 
 
-def test_handlers_threads_and_files_are_left_as_they_were():
+def test_handlers_threads_and_files_are_restored():
   def situation():
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     return handlers, threading.active_count(), len(os.listdir("/proc/self/fd"))
@@ -205,7 +205,7 @@ def test_handlers_threads_and_files_are_left_as_they_were():
   assert situation() == before
 
 
-def test_another_thread_of_a_program_has_no_signals():
+def test_other_threads_receive_no_signals():
   received = []
 
   def enter():
@@ -222,32 +222,32 @@ def test_another_thread_of_a_program_has_no_signals():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
-def test_a_command_is_interrupted_wherever_it_is(number):
+def test_command_is_interrupted_anywhere(number):
   process = _Process(_COMMAND)
   process.send(number)
   assert process.finish() == (0, f"interrupted by {int(number)}", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_command_is_interrupted_where_python_drops_what_is_raised(number):
+def test_command_is_interrupted_where_python_drops_exceptions(number):
   process = _Process(_DROPPED)
   process.send(number)
   assert process.finish() == (0, f"interrupted by {int(number)}", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
-def test_a_command_ends_even_inside_a_long_call(number):
+def test_command_ends_even_inside_a_long_call(number):
   process = _Process(_LONG_CALL.format(seconds=0.5))
   process.send(number)
   assert process.finish()[0] == 128 + number
 
 
-def test_a_second_signal_ends_a_command_at_once():
+def test_second_signal_ends_a_command_at_once():
   process = _Process(_LONG_CALL.format(seconds=1000))
   process.send(signal.SIGTERM)
   process.send_again(signal.SIGTERM)
   assert process.finish()[0] == 143
 
 
-def test_a_signal_does_not_disturb_the_end_of_a_command():
+def test_signal_at_exit_is_harmless():
   assert _Process(_END).finish() == (0, "done", "")

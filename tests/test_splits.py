@@ -32,7 +32,7 @@ def _one(directory: Path, pattern: str) -> Path:
   return path
 
 
-def test_what_is_read_again_is_what_was_decoded(copied):
+def test_cached_arrays_match_decoded_images(copied):
   source = _source(copied)
   decoded = splits.read(source, "test")
   assert _one(copied, "arrays-test.npz").is_file()
@@ -59,7 +59,7 @@ def _encrypted(whole: bytes) -> bytes:
   ],
   ids=["empty", "cut", "flipped", "other", "encrypted"],
 )
-def test_damaged_arrays_are_decoded_anew(copied, damage):
+def test_corrupt_arrays_are_decoded_again(copied, damage):
   source = _source(copied)
   decoded = splits.read(source, "test")
   kept = _one(copied, "arrays-test.npz")
@@ -73,14 +73,14 @@ def test_damaged_arrays_are_decoded_anew(copied, damage):
     np.testing.assert_array_equal(arrays["images"], decoded.images)
 
 
-def test_arrays_of_another_size_are_decoded_anew(copied):
+def test_arrays_of_another_size_are_decoded_again(copied):
   source = _source(copied)
   splits.read(source, "train")
   shutil.copy(_one(copied, "arrays-train.npz"), _one(copied, "1.*") / "arrays-test.npz")
   assert splits.read(source, "test").num_examples == 500
 
 
-def test_a_dataset_is_read_where_no_arrays_can_be_kept(copied):
+def test_dataset_is_readable_without_a_writable_cache(copied):
   source = _source(copied)
   directory = Path(source.builder.data_dir)
   (directory / "arrays-test.npz").mkdir()
@@ -97,7 +97,7 @@ def test_a_dataset_is_read_where_no_arrays_can_be_kept(copied):
   ],
   ids=["missing", "cut", "altered"],
 )
-def test_damaged_prepared_files_are_told_with_the_remedy(copied, damage):
+def test_corrupt_prepared_files_are_reported_with_remedy(copied, damage):
   source = _source(copied)
   damage(_one(copied, "*test.tfrecord*"))
   with pytest.raises(UserError, match=r"2000_500.*can't be read.*delete that directory"):
@@ -107,7 +107,7 @@ def test_damaged_prepared_files_are_told_with_the_remedy(copied, damage):
 # ---- Splits ----
 
 
-def test_validation_is_the_last_of_train(prepared):
+def test_validation_is_the_end_of_train(prepared):
   source, config = _source(prepared), Config(dataset=_SMALL, validation_examples=300)
   whole = splits.read(source, "train")
   train, validation = (splits.read_split(source, config, name) for name in ("train", "validation"))
@@ -116,26 +116,26 @@ def test_validation_is_the_last_of_train(prepared):
   np.testing.assert_array_equal(np.concatenate([train.labels, validation.labels]), whole.labels)
 
 
-def test_test_is_left_whole(prepared):
+def test_test_split_is_left_whole(prepared):
   config = Config(dataset=_SMALL, validation_examples=300)
   assert splits.read_split(_source(prepared), config, "test").num_examples == 500
 
 
-def test_without_validation_examples_there_is_no_validation_split(prepared):
+def test_no_validation_examples_give_no_validation_split(prepared):
   source, config = _source(prepared), Config(dataset=_SMALL, validation_examples=0)
   assert splits.read_split(source, config, "train").num_examples == 2000
   with pytest.raises(UserError, match="--split=validation: this run held out no"):
     splits.read_split(source, config, "validation")
 
 
-def test_an_example_is_named_by_its_place(prepared):
+def test_example_is_named_by_its_index(prepared):
   source = _source(prepared)
   name, image = splits.read_test_example(source, 499)
   assert name == f"{_SMALL}/test[499]"
   np.testing.assert_array_equal(image, splits.read(source, "test").images[-1])
 
 
-def test_an_example_past_the_split_is_refused(prepared):
+def test_example_past_the_split_is_rejected(prepared):
   with pytest.raises(UserError, match="--index=500: the test split has 500 examples, from 0"):
     splits.read_test_example(_source(prepared), 500)
 
@@ -148,17 +148,17 @@ def test_an_example_past_the_split_is_refused(prepared):
     ({"validation_examples": 1900, "batch_size": 101}, "--batch_size=101 is more than the 100"),
   ],
 )
-def test_settings_that_leave_no_batch_are_refused(prepared, settings, problem):
+def test_settings_that_leave_no_batch_are_rejected(prepared, settings, problem):
   with pytest.raises(UserError, match=problem):
     splits.num_train_examples(_source(prepared), Config(**settings))
 
 
-def test_a_batch_may_take_all_examples(prepared):
+def test_batch_may_take_all_examples(prepared):
   config = Config(validation_examples=1900, batch_size=100)
   assert splits.num_train_examples(_source(prepared), config) == 100
 
 
-def test_examples_without_labels_are_told(tmp_path):
+def test_examples_without_labels_are_reported(tmp_path):
   own = Path(__file__).parent / "own" / "my_data.py"
   source = datasets.prepare(Config(dataset=f"{own}:Unlabeled", data_dir=str(tmp_path)))
   assert splits.read(source, "train").num_examples == 400
@@ -168,7 +168,7 @@ def test_examples_without_labels_are_told(tmp_path):
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
 @pytest.mark.parametrize("content", [b"", b"{}", b"[", b"[" * 10_000, b"\xff", b"null", None])
-def test_damaged_descriptions_of_a_dataset_are_told_with_the_remedy(copied, name, content):
+def test_corrupt_dataset_description_is_reported_with_remedy(copied, name, content):
   path = _one(copied, name)
   if content is None:  # A flipped bit in its first key.
     content = path.read_bytes().replace(b'"', b'"#', 1)

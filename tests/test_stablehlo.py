@@ -42,7 +42,7 @@ def exported(prepared, tmp_path_factory):
   return output, finished.record
 
 
-def test_the_step_is_stablehlo_with_its_names(exported):
+def test_step_is_exported_as_named_stablehlo(exported):
   output, record = exported
   assert record["steps"] == 30
   content = (output / "block.stablehlo").read_bytes()
@@ -61,7 +61,7 @@ def test_the_step_is_stablehlo_with_its_names(exported):
   assert set(manifest["returns"][3:]) == set(manifest["takes"][3:])
 
 
-def test_jax_trains_with_the_losses_of_tensorflow(exported):
+def test_jax_reproduces_tensorflow_losses(exported):
   output, record = exported
   finished = _run("run_stablehlo.py", output, "--rounds=2")
   result = finished.record
@@ -77,7 +77,7 @@ def test_jax_trains_with_the_losses_of_tensorflow(exported):
     assert losses[2, 9] < losses[0, 0] - 0.5
 
 
-def test_other_losses_are_refused(exported, tmp_path):
+def test_other_losses_are_rejected(exported, tmp_path):
   output, _ = exported
   for name in ("block.stablehlo", "manifest.json", "blocks.npz"):
     (tmp_path / name).write_bytes((output / name).read_bytes())
@@ -91,7 +91,7 @@ def test_other_losses_are_refused(exported, tmp_path):
   assert finished.stderr.startswith("error: losses differ from TensorFlow's by ")
 
 
-def test_a_convolutional_step_in_16_bits_is_exported(prepared, tmp_path):
+def test_convolutional_bfloat16_step_is_exported(prepared, tmp_path):
   settings = ("--model=cnn", "--filters=4", "--kernel_sizes=5", "--pool_sizes=2")
   finished = _export(
     prepared, tmp_path / "step", *settings, "--precision=bfloat16", "--optimizer=muon",
@@ -103,7 +103,7 @@ def test_a_convolutional_step_in_16_bits_is_exported(prepared, tmp_path):
   assert 0 < result["largest_difference"] < result["tolerance"] == 1e-2
 
 
-def test_what_can_not_be_exported_is_told(prepared, tmp_path):
+def test_unexportable_settings_are_reported(prepared, tmp_path):
   for settings, message in (
     ("--device_count=2", "2 replicas: the exported block is that of one"),
     ("--blocks=1000", "--blocks=1000: the run has 9; "),

@@ -134,7 +134,7 @@ def deterministic():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("xla", [False, True])
-def test_steps_of_a_linear_network_are_those_worked_by_hand(smoothing, xla):
+def test_linear_network_steps_match_numpy(smoothing, xla):
   run = _begin(hidden_units=(), label_smoothing=smoothing, xla=xla)
   kernel, bias = (np.asarray(w, np.float64) for w in run.state.model.get_weights())
   step_losses, correct, *plain_losses = run.blocks(3, steps_per_block=3)
@@ -159,7 +159,7 @@ def test_steps_of_a_linear_network_are_those_worked_by_hand(smoothing, xla):
 
 
 @pytest.mark.parametrize(("replicas", "xla"), [(1, False), (1, True), (2, False)])
-def test_outliers_are_a_class_whose_logit_is_zero_worked_by_hand(replicas, xla):
+def test_outlier_steps_match_numpy(replicas, xla):
   run = _begin(replicas=replicas, xla=xla, hidden_units=(), outliers="non_digits")
   noise = np.random.default_rng(1).integers(0, 256, (100, 28, 28, 1)).astype(np.uint8)
   split = _SPLIT + splits.Split(noise, np.full(100, splits.NO_CLASS, np.int32))
@@ -189,7 +189,7 @@ def test_outliers_are_a_class_whose_logit_is_zero_worked_by_hand(replicas, xla):
 
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 @pytest.mark.parametrize("norm", [0.3, 1e6])
-def test_a_gradient_is_clipped_to_its_norm_over_all_weights_and_replicas(replicas, norm):
+def test_gradient_is_clipped_by_global_norm(replicas, norm):
   run = _begin(replicas=replicas, hidden_units=(), clip_norm=norm)
   kernel, bias = (np.asarray(w, np.float64) for w in run.state.model.get_weights())
   images, labels = _batch(run.config, 0)
@@ -211,7 +211,7 @@ def _copies(variable: tf.keras.Variable, run: _Run) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 4])
-def test_steps_over_replicas_are_those_worked_by_hand(replicas):
+def test_replica_steps_match_numpy(replicas):
   # Seven examples: parts of 3 and 4, or of 1, 2, 2 and 2.
   run = _begin(replicas=replicas, hidden_units=(), batch_size=7, clip_norm=0.3, ema_decay=0.3)
   weights = [np.asarray(w, np.float64) for w in run.state.model.get_weights()]
@@ -252,7 +252,7 @@ def test_steps_over_replicas_are_those_worked_by_hand(replicas):
     (16, {"replicas": 2}),
   ],
 )
-def test_batch_norm_is_that_of_the_global_batch_worked_by_hand(units, settings):
+def test_batch_norm_over_global_batch_matches_numpy(units, settings):
   """Sixteen units of one replica use the fused operation."""
   run = _begin(
     hidden_units=(units,), batch_size=7, batch_norm=True, activation="tanh", ema_decay=0.5,
@@ -294,7 +294,7 @@ def test_batch_norm_is_that_of_the_global_batch_worked_by_hand(units, settings):
       np.testing.assert_array_equal(copy, copies[0])
 
 
-def test_a_step_on_mixed_examples_is_that_of_their_targets_by_hand():
+def test_step_on_mixed_examples_matches_numpy():
   mixed = {"augment": ("mixup",), "loss": "categorical_crossentropy"}
   run = _begin(hidden_units=(), **mixed)
   kernel, bias = (np.asarray(w, np.float64) for w in run.state.model.get_weights())
@@ -310,13 +310,13 @@ def test_a_step_on_mixed_examples_is_that_of_their_targets_by_hand():
   assert correct[0] == (logits.argmax(axis=1) == targets.argmax(axis=1)).sum()
 
 
-def test_the_step_counts_and_the_optimizer_with_it():
+def test_step_and_optimizer_iterations_advance_together():
   run = _begin()
   run.blocks(2, 3, steps_per_block=4)
   assert run.state.step.numpy() == run.state.optimizer.iterations.numpy() == 5
 
 
-def test_the_learning_rate_follows_its_schedule():
+def test_learning_rate_follows_its_schedule():
   # Without hidden layers and with a constant input, the step is the rate times a known gradient.
   run = _begin(hidden_units=(), learning_rate_schedule="linear", warmup_steps=4, learning_rate=1.0)
   for step in range(4):
@@ -327,7 +327,7 @@ def test_the_learning_rate_follows_its_schedule():
     np.testing.assert_allclose(change, (step + 1) / 4 * gradient, rtol=1e-3, atol=1e-6)
 
 
-def test_the_averages_are_those_of_the_recursion():
+def test_averages_match_the_recursion():
   run = _begin(ema_decay=0.3, learning_rate=0.5)
   expected = [weights.astype(np.float64) for weights in run.state.model.get_weights()]
   for step in range(6):
@@ -345,7 +345,7 @@ def test_the_averages_are_those_of_the_recursion():
 
 @pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize(("optimizer", "xla"), [("adamw", False), ("adamw", True), ("muon", False)])
-def test_any_cut_into_blocks_gives_the_same_bits(optimizer, xla):
+def test_block_boundaries_do_not_change_bits(optimizer, xla):
   settings = {
     "hidden_units": (16, 16),
     "dropout_rate": 0.3,
@@ -368,7 +368,7 @@ def test_any_cut_into_blocks_gives_the_same_bits(optimizer, xla):
 
 @pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("xla", [False, True])
-def test_a_restored_run_goes_on_bit_for_bit(tmp_path, xla):
+def test_restored_run_continues_bit_for_bit(tmp_path, xla):
   settings = {"dropout_rate": 0.3, "ema_decay": 0.9, "optimizer": "adam", "learning_rate": 0.01}
   whole = _begin(xla=xla, **settings)
   whole_losses, _ = whole.blocks(5, 5, steps_per_block=5)
@@ -386,7 +386,7 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, xla):
 
 
 @pytest.mark.parametrize("xla", [False, True])
-def test_entries_past_the_steps_done_are_zero(xla):
+def test_outputs_past_the_last_step_are_zero(xla):
   run = _begin(xla=xla)
   (block,) = train_blocks(
     _SPLIT, run.config, first_steps=[0], steps_per_block=5, strategy=run.strategy, num_classes=10
@@ -398,7 +398,7 @@ def test_entries_past_the_steps_done_are_zero(xla):
 
 
 @pytest.mark.parametrize("xla", [False, True])
-def test_no_step_changes_nothing(xla):
+def test_zero_steps_change_nothing(xla):
   run = _begin(xla=xla, ema_decay=0.9, optimizer="adam")
   before = run.values()
   run.compile(3)
@@ -407,7 +407,7 @@ def test_no_step_changes_nothing(xla):
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_any_number_of_steps_is_one_compilation(replicas):
+def test_any_number_of_steps_compiles_once(replicas):
   run = _begin(replicas=replicas)
   run.compile(4)
   run.blocks(1, 4, 2, 3, steps_per_block=4)
@@ -457,7 +457,7 @@ def test_xla_agrees_on_the_losses_of_a_hundred_steps():
   ],
   ids=["sgd", "adamw", "muon", "dropout", "clipping", "batch_norm", "cnn"],
 )  # fmt: skip
-def test_two_replicas_train_as_one_device_does(settings):
+def test_two_replicas_match_one_device(settings):
   one, several = (_begin(replicas=count, **settings) for count in (1, 2))
   one_losses, one_correct, *one_plain = one.blocks(50, steps_per_block=50)
   losses_, correct, *plain = several.blocks(50, steps_per_block=50)
@@ -481,11 +481,11 @@ def test_each_step_draws_its_own_mask():
   assert len(set(_still().tolist())) == 4
 
 
-def test_another_run_of_the_seed_draws_the_same_masks():
+def test_same_seed_draws_the_same_masks():
   np.testing.assert_array_equal(_still(), _still())
 
 
-def test_another_seed_draws_other_masks():
+def test_other_seed_draws_other_masks():
   # The same weights for both: those of seed 0.
   runs = [_begin(dropout_rate=0.5, learning_rate=1e-30, seed=seed) for seed in (0, 1)]
   runs[1].state.model.set_weights(runs[0].state.model.get_weights())
@@ -495,7 +495,7 @@ def test_another_seed_draws_other_masks():
   assert not np.intersect1d(first, second).size
 
 
-def test_dropout_is_used_in_training_and_not_in_scoring():
+def test_dropout_is_used_only_in_training():
   dropped, plain = (_begin(dropout_rate=rate) for rate in (0.5, 0.0))
   np.testing.assert_array_equal(
     create_scorer(dropped.state.model)(_SPLIT.images),
@@ -527,7 +527,7 @@ def test_every_optimizer_halves_the_loss(optimizer, learning_rate):
   assert correct[-5:].mean() > 0.8 * 32
 
 
-def test_every_optimizer_is_tried():
+def test_optimizer_rates_cover_every_optimizer():
   (mark,) = test_every_optimizer_halves_the_loss.pytestmark
   assert [name for name, _ in mark.args[1]] == list(OPTIMIZERS)
 
@@ -541,7 +541,7 @@ def test_half_precision_learns_and_keeps_float32_weights(precision):
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.3])
-def test_the_scale_of_the_loss_in_float16_changes_no_step(clip_norm):
+def test_float16_loss_scale_does_not_change_steps(clip_norm):
   settings = {"hidden_units": (16,), "clip_norm": clip_norm}
   half, full = (_begin(precision=name, **settings) for name in ("float16", "float32"))
   for run in (half, full):
@@ -554,7 +554,7 @@ def test_the_scale_of_the_loss_in_float16_changes_no_step(clip_norm):
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_a_step_in_float16_that_overflows_is_left_out_and_the_scale_halved(replicas):
+def test_float16_overflow_skips_step_and_halves_loss_scale(replicas):
   run = _begin(precision="float16", hidden_units=(16,), replicas=replicas)
   run.state.optimizer.dynamic_scale.assign(2.0**60)
   before = run.state.model.get_weights()
@@ -564,7 +564,7 @@ def test_a_step_in_float16_that_overflows_is_left_out_and_the_scale_halved(repli
     np.testing.assert_array_equal(weights, expected)
 
 
-def test_an_overflow_in_one_of_two_replicas_leaves_the_step_out_in_both():
+def test_overflow_in_one_replica_skips_the_step_in_both():
   run = _begin(replicas=2, precision="float16")
   # The network is sure of class 0, the label on the first replica, whose gradient is 0.
   run.state.model.logits.bias.assign([100.0] + [0.0] * 9)
@@ -584,7 +584,7 @@ def test_an_overflow_in_one_of_two_replicas_leaves_the_step_out_in_both():
 
 
 @pytest.mark.parametrize("count", [1, 1999, 2000, 2001, 4003])
-def test_every_example_is_scored_once_in_order(count):
+def test_each_example_is_scored_once_in_order(count):
   model = create_model(Config(hidden_units=(8,)), 10)
   images = np.random.default_rng(count).integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
   logits = create_scorer(model)(images)
@@ -594,7 +594,7 @@ def test_every_example_is_scored_once_in_order(count):
   np.testing.assert_allclose(logits, hidden @ last_kernel + last_bias, rtol=1e-4, atol=1e-4)
 
 
-def test_the_scorer_follows_the_weights():
+def test_scorer_follows_weight_updates():
   run = _begin()
   score = create_scorer(run.state.model)
   before = score(_SPLIT.images[:3])
@@ -602,13 +602,13 @@ def test_the_scorer_follows_the_weights():
   assert np.abs(score(_SPLIT.images[:3]) - before).max() > 1e-4
 
 
-def test_bfloat16_logits_come_as_float32():
+def test_bfloat16_logits_are_returned_as_float32():
   logits = create_scorer(create_model(Config(precision="bfloat16"), 10))(_SPLIT.images[:3])
   assert logits.dtype == np.float32
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_gradients_to_look_at_are_those_worked_by_hand(loss):
+def test_inspected_gradients_match_numpy(loss):
   config = Config(hidden_units=(), input_dropout_rate=0.5)
   model = create_model(config, 10)
   before = model.get_weights()

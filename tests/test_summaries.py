@@ -31,7 +31,7 @@ def _scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
   }
 
 
-def test_scalars_are_read_back_under_split_and_name(tmp_path):
+def test_scalars_round_trip_by_split_and_name(tmp_path):
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.scalars("train", {"loss": 2.5, "accuracy": 0.25}, step=10)
     summaries.scalars("train", {"loss": 1.5, "accuracy": 0.75}, step=20)
@@ -43,13 +43,13 @@ def test_scalars_are_read_back_under_split_and_name(tmp_path):
   }
 
 
-def test_tensorboard_shows_them_as_scalars(tmp_path):
+def test_tensorboard_recognizes_scalars(tmp_path):
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.scalars("train", {"loss": 2.5}, step=10)
   assert list(_accumulated(tmp_path).of_plugin("scalars")) == ["train/loss"]
 
 
-def test_a_picture_is_decoded_as_it_was(tmp_path):
+def test_image_round_trips(tmp_path):
   picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.image("test/confusion_matrix", picture, step=7)
@@ -59,7 +59,7 @@ def test_a_picture_is_decoded_as_it_was(tmp_path):
   np.testing.assert_array_equal(tf.io.decode_png(png), picture)
 
 
-def test_a_histogram_counts_the_values_of_each_bin(tmp_path):
+def test_histogram_counts_values_per_bin(tmp_path):
   # From 0 to 30 in 30 bins of width 1. Non-finite values are in none.
   values = np.array([[0, 0.5, 1.5], [1.75, 1.25, 30], [29.5, np.nan, np.inf]])
   with Summaries(tmp_path, first_step=0) as summaries:
@@ -72,7 +72,7 @@ def test_a_histogram_counts_the_values_of_each_bin(tmp_path):
   assert [*_accumulated(tmp_path).of_plugin("histograms")] == ["train/weights/logits/kernel"]
 
 
-def test_a_pr_curve_has_the_counts_worked_by_hand(tmp_path):
+def test_pr_curve_matches_hand_computed_counts(tmp_path):
   labels = np.array([True, False, True, False])
   probabilities = np.array([0.9, 0.8, 0.4, 0.1])
   with Summaries(tmp_path, first_step=0) as summaries:
@@ -90,7 +90,7 @@ def test_a_pr_curve_has_the_counts_worked_by_hand(tmp_path):
   assert list(accumulator.of_plugin("pr_curves")) == ["test/pr_curve/7"]
 
 
-def test_hyperparameters_keep_their_names_and_kinds(tmp_path):
+def test_hyperparameters_keep_names_and_types(tmp_path):
   values = {"learning_rate": 0.01, "batch_size": 50, "hidden_units": "64,32", "batch_norm": True}
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.hyperparameters(values, name="a", step=0)
@@ -104,7 +104,7 @@ def test_hyperparameters_keep_their_names_and_kinds(tmp_path):
   assert (start.group_name, end.status) == ("a", api_pb2.STATUS_SUCCESS)
 
 
-def test_a_split_is_a_run_of_its_own_with_the_metrics_of_the_others(tmp_path):
+def test_splits_are_separate_runs_with_common_tags(tmp_path):
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.scalars("train", {"epoch": 1.0, "loss": 2.5, "plain_loss": 1.5}, step=10)
     summaries.scalars("validation", {"loss": 1.25}, step=10)
@@ -118,7 +118,7 @@ def test_a_split_is_a_run_of_its_own_with_the_metrics_of_the_others(tmp_path):
   assert _scalars(tmp_path / "validation") == {"loss": [(10, 1.25)]}
 
 
-def test_a_run_of_a_former_version_goes_on_as_it_began(tmp_path):
+def test_run_of_previous_version_keeps_its_layout(tmp_path):
   file = EventFile(tmp_path, first_step=0)
   for step in range(1, 11):
     file.add(scalar_pb("train/loss", step).SerializeToString(), step=step)
@@ -136,21 +136,21 @@ def test_a_run_of_a_former_version_goes_on_as_it_began(tmp_path):
   assert _scalars(tmp_path / "train") == {"loss": [(1, 2.5)]}
 
 
-def test_a_text_is_read_back(tmp_path):
+def test_text_round_trips(tmp_path):
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.text("run/config", "    --seed=3\n", step=4)
   (event,) = _accumulated(tmp_path).tensors("run/config")
   assert (event.step, tf.make_ndarray(event.tensor_proto).item()) == (4, b"    --seed=3\n")
 
 
-def test_a_graph_is_read_back(tmp_path):
+def test_graph_round_trips(tmp_path):
   double = tf.function(lambda x: x * 2).get_concrete_function(tf.TensorSpec([], tf.float32, "x"))
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.graph(double.graph)
   assert {"x", "mul"} <= {node.name for node in _accumulated(tmp_path).graph().node}
 
 
-def test_disabled_they_write_no_file(tmp_path):
+def test_disabled_summaries_write_no_file(tmp_path):
   with Summaries(tmp_path / "tensorboard", first_step=0, enabled=False) as summaries:
     summaries.scalars("train", {"loss": 2.5}, step=10)
     summaries.image("test/predictions", np.zeros((2, 2, 3), np.uint8), step=10)
@@ -158,7 +158,7 @@ def test_disabled_they_write_no_file(tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_flushed_can_be_read_while_the_run_goes_on(tmp_path):
+def test_flushed_events_are_readable_during_the_run(tmp_path):
   with Summaries(tmp_path, first_step=0) as summaries:
     summaries.scalars("train", {"loss": 2.5}, step=10)
     summaries.flush()
@@ -166,7 +166,7 @@ def test_what_is_flushed_can_be_read_while_the_run_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("set_back", [-5, 0, 0.1, 60, 86_400])
-def test_a_restart_disowns_the_later_steps(tmp_path, monkeypatch, set_back):
+def test_restart_discards_later_steps(tmp_path, monkeypatch, set_back):
   now = time.time()
   # Also within the same second, which names event files, and with a clock that is set back.
   for run, (first, last) in enumerate([(0, 5), (3, 6), (4, 7)]):
@@ -180,13 +180,13 @@ def test_a_restart_disowns_the_later_steps(tmp_path, monkeypatch, set_back):
   }
 
 
-def test_a_directory_that_can_not_be_written_is_told(tmp_path):
+def test_unwritable_directory_is_reported(tmp_path):
   (tmp_path / "tensorboard").write_text("a file")
   with pytest.raises(UserError, match="tensorboard can't be written"):
     Summaries(tmp_path / "tensorboard", first_step=0)
 
 
-def test_a_start_from_the_beginning_disowns_everything(tmp_path):
+def test_restart_from_zero_discards_everything(tmp_path):
   for run in (1, 2):
     with Summaries(tmp_path, first_step=0) as summaries:
       summaries.hyperparameters({"seed": run}, name="a", step=0)
@@ -198,7 +198,7 @@ def test_a_start_from_the_beginning_disowns_everything(tmp_path):
     assert tf.make_ndarray(event.tensor_proto).item() == value
 
 
-def test_what_counts_is_not_written_twice(tmp_path):
+def test_events_are_not_written_twice(tmp_path):
   picture = np.zeros((2, 2, 3), np.uint8)
   for first in (0, 10, 10, 4, 10):
     with Summaries(tmp_path, first_step=first) as summaries:
@@ -220,7 +220,7 @@ def test_what_counts_is_not_written_twice(tmp_path):
 _ONCE = ("train/examples", "_hparams_/session_start_info")
 
 
-def test_a_file_that_was_cut_off_is_gone_on_from(tmp_path):
+def test_truncated_file_can_be_continued(tmp_path):
   with Summaries(tmp_path, first_step=0) as summaries:
     for step in range(1, 11):
       summaries.scalars("train", {"loss": step}, step=step)
@@ -232,7 +232,7 @@ def test_a_file_that_was_cut_off_is_gone_on_from(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["run [v2]", "a*b", "a?b", "a\\b"])
-def test_any_name_of_a_directory_is_written(tmp_path, name):
+def test_directory_may_have_any_name(tmp_path, name):
   for first in (0, 1):
     with Summaries(tmp_path / name, first_step=first) as summaries:
       summaries.scalars("train", {"loss": 2.5}, step=first + 1)

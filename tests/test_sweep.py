@@ -52,7 +52,7 @@ def _trials(workdir):
   return optuna.load_study(study_name="sweep", storage=storage).trials
 
 
-def test_a_killed_sweep_goes_on_and_repeats_no_finished_trial(prepared, tmp_path):
+def test_killed_sweep_resumes_without_repeating_trials(prepared, tmp_path):
   workdir = tmp_path / "sweep"
   jobs = f"--jobs={min(2, len(os.sched_getaffinity(0)))}"
   options = {"data_dir": prepared, "workdir": workdir}
@@ -118,7 +118,7 @@ def test_a_killed_sweep_goes_on_and_repeats_no_finished_trial(prepared, tmp_path
   assert (report / "table.md").read_text().count("\n") == 2 + 4
 
 
-def test_a_trial_that_fails_is_recorded_and_the_others_go_on(prepared, tmp_path):
+def test_failing_trial_is_recorded_and_others_continue(prepared, tmp_path):
   workdir = tmp_path / "sweep"
   finished = _sweep("--sweep=learning_rate=1e30,0.01", data_dir=prepared, workdir=workdir)
   record = finished.record
@@ -133,7 +133,7 @@ def test_a_trial_that_fails_is_recorded_and_the_others_go_on(prepared, tmp_path)
   assert "the loss of step" in (workdir / "sweep-report" / "report.html").read_text()
 
 
-def test_a_search_prunes_by_validation_and_ends_with_its_pictures(prepared, tmp_path):
+def test_search_prunes_by_validation_and_draws_figures(prepared, tmp_path):
   workdir = tmp_path / "search"
   record = _sweep(
     # The sixth rate is by far the lowest so far.
@@ -165,7 +165,7 @@ def test_a_search_prunes_by_validation_and_ends_with_its_pictures(prepared, tmp_
   }
 
 
-def test_a_stopped_sweep_saves_its_trainings(prepared, tmp_path):
+def test_stopped_sweep_saves_its_running_trials(prepared, tmp_path):
   workdir = tmp_path / "sweep"
   options = ("--epochs=4000", "--sweep=seed=0", "--evaluate_every=30")
   process = _sweep(*options, data_dir=prepared, workdir=workdir, start=commands.start)
@@ -200,12 +200,12 @@ def test_a_stopped_sweep_saves_its_trainings(prepared, tmp_path):
     (["--sweep=seed=0..1", "--strategy=multi_worker"], "a trial takes one machine"),
   ],
 )
-def test_a_sweep_that_can_not_be_is_refused(tmp_path, arguments, error):
+def test_invalid_sweep_is_rejected(tmp_path, arguments, error):
   finished = commands.run(f"--workdir={tmp_path / 'sweep'}", *arguments, module="sweep")
   assert error in finished.error
 
 
-def test_a_workdir_of_a_run_is_no_place_for_a_sweep(tmp_path):
+def test_workdir_of_a_run_is_rejected(tmp_path):
   (tmp_path / "config.cfg").write_text("--seed=1\n")
   finished = commands.run(f"--workdir={tmp_path}", "--sweep=seed=0", module="sweep")
   assert "holds a run; a sweep needs a directory of its own" in finished.error

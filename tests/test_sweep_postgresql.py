@@ -87,7 +87,7 @@ def _finished(workdir: Path) -> set[str]:
 
 
 @pytest.mark.timeout(600)
-def test_two_processes_share_a_sweep_and_one_may_be_killed(storage, prepared, tmp_path):
+def test_two_processes_share_a_sweep_and_survive_a_kill(storage, prepared, tmp_path):
   flags = [*_SWEEP, f"--storage={storage}", f"--data_dir={prepared}"]
   workdirs = [tmp_path / name for name in ("one", "other")]
   sweeps = [commands.start(*flags, f"--workdir={workdir}", module="sweep") for workdir in workdirs]
@@ -107,7 +107,7 @@ def test_two_processes_share_a_sweep_and_one_may_be_killed(storage, prepared, tm
   assert not [path for path in kept if _PASSWORD.encode() in path.read_bytes()]
 
 
-def test_a_wrong_password_is_one_line_without_it(storage, prepared, tmp_path):
+def test_wrong_password_is_reported_without_revealing_it(storage, prepared, tmp_path):
   wrong = storage.replace(_PASSWORD, "WRONGSECRET")
   finished = commands.run(
     *_SWEEP, f"--storage={wrong}", f"--data_dir={prepared}", f"--workdir={tmp_path}",

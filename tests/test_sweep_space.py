@@ -12,14 +12,14 @@ from mnist_research.sweeps.space import Range, Values
 _BASE = Config(workdir="runs/sweep")
 
 
-def test_values_and_whole_numbers_are_parsed():
+def test_values_and_integer_ranges_are_parsed():
   assert space.parse_sweep(" activation = relu, gelu ; seed=0..3;", _BASE) == [
     Values("activation", ("relu", "gelu")),
     Values("seed", ("0", "1", "2", "3")),
   ]
 
 
-def test_a_bar_separates_values_with_commas():
+def test_bar_separates_values_that_contain_commas():
   (axis,) = space.parse_sweep("hidden_units=64|128,64|512,512", _BASE)
   assert axis.texts == ("64", "128,64", "512,512")
 
@@ -34,7 +34,7 @@ def test_ranges_are_parsed():
   ]
 
 
-def test_every_combination_is_a_point():
+def test_points_are_all_combinations():
   axes = [Values("activation", ("relu", "gelu")), Values("seed", ("0", "1"))]
   assert space.points(axes) == [
     {"activation": "relu", "seed": "0"},
@@ -44,7 +44,7 @@ def test_every_combination_is_a_point():
   ]
 
 
-def test_fractions_have_four_digits_and_stay_in_their_range():
+def test_rounded_fractions_stay_in_range():
   axes = [
     Range("learning_rate", 1e-4, 1e-2, log=True, whole=False),
     Range("dropout_rate", 0.0, 0.99999, log=False, whole=False),
@@ -83,7 +83,7 @@ def test_fractions_have_four_digits_and_stay_in_their_range():
     ("learning_rate=log(1e-4,1e-2)", "is a range, for --search"),
   ],
 )
-def test_a_sweep_that_is_written_wrongly_is_refused(text, error):
+def test_malformed_sweep_is_rejected(text, error):
   with pytest.raises(UserError, match=re.escape(error)):
     space.parse_sweep(text, _BASE)
 
@@ -104,6 +104,6 @@ def test_a_sweep_that_is_written_wrongly_is_refused(text, error):
     ("seed=0,1", "the seed can't be searched"),
   ],
 )
-def test_a_search_that_is_written_wrongly_is_refused(text, error):
+def test_malformed_search_is_rejected(text, error):
   with pytest.raises(UserError, match=re.escape(error)):
     space.parse_search(text, _BASE)

@@ -58,13 +58,13 @@ def _states(study):
   return [record.state for record in study.records()]
 
 
-def test_every_combination_is_tried_once(opened):
+def test_each_combination_is_tried_once(opened):
   study = opened(_plan())
   assert _rest(study) == [("relu", "0"), ("relu", "1"), ("gelu", "0"), ("gelu", "1")]
   assert study.next() is None
 
 
-def test_what_came_of_the_trials_is_recorded(opened):
+def test_trial_outcomes_are_recorded(opened):
   study = opened(_plan())
   finished, failed, pruned = study.next(), study.next(), study.next()
   study.finish(finished, 0.75)
@@ -78,7 +78,7 @@ def test_what_came_of_the_trials_is_recorded(opened):
   assert records[0].owner.endswith("/here")
 
 
-def test_a_killed_sweep_goes_on_with_what_it_had_begun_and_repeats_nothing(opened):
+def test_killed_sweep_resumes_its_trial_and_repeats_none(opened):
   study = opened(_plan())
   study.finish(study.next(), 0.5)
   begun = study.next().number
@@ -87,7 +87,7 @@ def test_a_killed_sweep_goes_on_with_what_it_had_begun_and_repeats_nothing(opene
   assert _rest(after) == [("gelu", "0"), ("gelu", "1")]
 
 
-def test_a_trial_that_was_claimed_and_never_named_is_not_lost(opened, monkeypatch):
+def test_claimed_but_unnamed_trial_is_not_lost(opened, monkeypatch):
   study = opened(_plan())
   with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
     patch.setattr(SweepStudy, "_named", _killed)
@@ -99,7 +99,7 @@ def _killed(*_):
   raise KeyboardInterrupt
 
 
-def test_machines_share_the_trials_and_leave_each_other_theirs(opened):
+def test_machines_share_trials_and_keep_their_own(opened):
   here, there = opened(_plan()), opened(_plan(), "there")
   begun_here = here.next().number
   assert [begun_here, there.next().number] == [0, 1]
@@ -109,7 +109,7 @@ def test_machines_share_the_trials_and_leave_each_other_theirs(opened):
   assert len(here.records()) == 4
 
 
-def test_of_a_combination_that_two_machines_wrote_down_the_first_counts(opened, monkeypatch):
+def test_duplicate_combination_counts_once(opened, monkeypatch):
   with monkeypatch.context() as patch:
     # Both read before either has written.
     patch.setattr(SweepStudy, "_trials", lambda _: [])
@@ -121,14 +121,14 @@ def test_of_a_combination_that_two_machines_wrote_down_the_first_counts(opened, 
   assert len(there.records()) == 4
 
 
-def test_more_values_may_come_later_and_fewer_be_asked_for(opened):
+def test_values_can_be_added_or_removed_later(opened):
   study = opened(_plan())
   study.finish(study.next(), 0.5)
   more = _plan((Values("activation", ("relu",)), Values("seed", ("0", "1", "2"))))
   assert _rest(opened(more)) == [("relu", "1"), ("relu", "2")]
 
 
-def test_failed_trials_are_tried_again_only_when_asked(opened):
+def test_failed_trials_are_retried_only_if_requested(opened):
   study = opened(_plan())
   study.fail(study.next(), "the disk is full")
   for trial in iter(study.next, None):
@@ -149,18 +149,18 @@ def test_failed_trials_are_tried_again_only_when_asked(opened):
     (_plan(_RANGES, num_trials=3), 'and not {"learning_rate": "log'),
   ],
 )
-def test_another_sweep_in_the_same_study_is_refused(opened, plan, error):
+def test_different_sweep_in_the_same_study_is_rejected(opened, plan, error):
   opened(_plan())
   with pytest.raises(UserError, match=error.replace("(", r"\(").replace("{", r"\{")):
     opened(plan)
 
 
-def test_what_does_not_change_the_result_may_differ(opened):
+def test_settings_that_do_not_affect_results_may_differ(opened):
   opened(_plan())
   opened(_plan(base=Config(dataset="synthetic_digits/2000_500", data_dir="/elsewhere", seed=0)))
 
 
-def test_a_study_of_somebody_else_is_refused(opened, tmp_path):
+def test_foreign_study_is_rejected(opened, tmp_path):
   storage = f"sqlite:///{tmp_path / 'study.db'}"
   other = optuna.create_study(storage=storage, study_name="sweep", direction="maximize")
   other.add_trial(optuna.create_trial(value=1.0))
@@ -169,7 +169,7 @@ def test_a_study_of_somebody_else_is_refused(opened, tmp_path):
 
 
 @pytest.mark.parametrize("url", ["nosuch://x", "sqlite:///{}/missing/study.db"])
-def test_a_storage_that_can_not_be_used_is_named(url, monkeypatch, tmp_path):
+def test_unusable_storage_is_named(url, monkeypatch, tmp_path):
   url = url.format(tmp_path)
   monkeypatch.setattr("mnist_research.sweeps.storage._OPENINGS", 1)
   with pytest.raises(UserError, match=f"--storage={url} can't be used"):
@@ -179,7 +179,7 @@ def test_a_storage_that_can_not_be_used_is_named(url, monkeypatch, tmp_path):
 # ---- Search ----
 
 
-def test_a_search_proposes_settings_in_their_ranges_and_stops(opened):
+def test_search_proposes_settings_in_range_and_stops(opened):
   study = opened(_plan(_RANGES, num_trials=12))
   rates, activations = set(), set()
   while (trial := study.next()) is not None:
@@ -193,7 +193,7 @@ def test_a_search_proposes_settings_in_their_ranges_and_stops(opened):
   assert _states(study) == ["finished"] * 12
 
 
-def test_a_search_that_goes_on_repeats_no_proposal(opened):
+def test_resumed_search_repeats_no_proposal(opened):
   found = set()
   for _ in range(6):
     study = opened(_plan(_RANGES, num_trials=6))  # Killed after every trial.
@@ -204,7 +204,7 @@ def test_a_search_that_goes_on_repeats_no_proposal(opened):
   assert study.next() is None
 
 
-def test_a_proposal_that_was_cut_off_is_completed(opened):
+def test_interrupted_proposal_is_completed(opened):
   study = opened(_plan(_RANGES, num_trials=2))
   trial = study.next()
   rate = trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)  # Killed here.
@@ -214,7 +214,7 @@ def test_a_proposal_that_was_cut_off_is_completed(opened):
   assert texts["activation"] in ("relu", "gelu")
 
 
-def test_a_trial_below_the_median_is_pruned(opened):
+def test_trial_below_the_median_is_pruned(opened):
   study = opened(_plan(_RANGES, num_trials=10, pruning=True))
   for accuracy in (0.5, 0.6, 0.7, 0.8, 0.9):
     trial = study.next()
@@ -225,7 +225,7 @@ def test_a_trial_below_the_median_is_pruned(opened):
   assert study.report(bad, scoring=0, accuracy=0.69)
 
 
-def test_nothing_is_pruned_where_that_was_not_asked_for(opened):
+def test_nothing_is_pruned_unless_requested(opened):
   study = opened(_plan(_RANGES, num_trials=10))
   for _ in range(6):
     trial = study.next()
@@ -234,7 +234,7 @@ def test_nothing_is_pruned_where_that_was_not_asked_for(opened):
   assert not study.report(study.next(), scoring=0, accuracy=0.1)
 
 
-def test_a_scoring_that_is_done_again_counts_once(opened, recwarn):
+def test_repeated_scoring_counts_once(opened, recwarn):
   study = opened(_plan(_RANGES, num_trials=2))
   study.report(study.next(), scoring=0, accuracy=0.5)
   after = opened(_plan(_RANGES, num_trials=2))
@@ -254,7 +254,7 @@ def test_importances_find_the_setting_that_matters(opened):
   assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_a_few_trials_have_no_importances(opened):
+def test_too_few_trials_have_no_importances(opened):
   study = opened(_plan(_RANGES, num_trials=30))
   study.finish(study.next(), 0.5)
   assert study.importances() == {}
@@ -289,7 +289,7 @@ _EDITS = {
 
 
 @pytest.mark.parametrize("edit", _EDITS.values(), ids=_EDITS)
-def test_edited_rows_are_told_in_one_line(opened, tmp_path, edit):
+def test_edited_rows_are_reported_in_one_line(opened, tmp_path, edit):
   study = opened(_plan())
   study.finish(study.next(), 0.5)
   _edit(tmp_path / "study.db", edit)
@@ -298,7 +298,7 @@ def test_edited_rows_are_told_in_one_line(opened, tmp_path, edit):
   assert "\n" not in str(refused.value)
 
 
-def test_edited_rows_of_a_search_are_told(opened, tmp_path):
+def test_edited_rows_of_a_search_are_reported(opened, tmp_path):
   plan = _plan(_RANGES, num_trials=3)
   study = opened(plan)
   trial = study.next()
@@ -310,7 +310,7 @@ def test_edited_rows_of_a_search_are_told(opened, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0" + bytes(100)])
-def test_another_file_in_the_place_of_the_study_is_told(tmp_path, content):
+def test_other_file_in_place_of_the_study_is_reported(tmp_path, content):
   path = tmp_path / "study.db"
   path.write_bytes(content)
   if not content:  # SQLite turns it into a database.
@@ -320,7 +320,7 @@ def test_another_file_in_the_place_of_the_study_is_told(tmp_path, content):
     open_storage(f"sqlite:///{path}")
 
 
-def test_flipped_bits_are_told_or_harmless(opened, tmp_path):
+def test_flipped_bits_are_reported_or_harmless(opened, tmp_path):
   study = opened(_plan())
   study.finish(study.next(), 0.5)
   path = tmp_path / "study.db"

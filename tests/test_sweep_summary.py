@@ -18,7 +18,7 @@ def _record(number: int, accuracy: float | None, **texts: str) -> Record:
   return Record(number, state, texts, accuracy, "", "here")
 
 
-def test_each_cell_is_the_best_mean_over_seeds_of_the_other_settings(tmp_path, monkeypatch):
+def test_cell_is_best_seed_mean_over_other_settings(tmp_path, monkeypatch):
   """relu: rate 0.1 has 0.8 and 0.6, mean 0.7; rate 0.2 has 0.75: the better one."""
   text = "activation=relu,tanh;optimizer=adam,sgd;learning_rate=0.1,0.2;seed=0..1"
   plan = SweepPlan(_BASE, parse_sweep(text, _BASE), 0, pruning=False, retry_failed=False)
@@ -55,7 +55,7 @@ def test_each_cell_is_the_best_mean_over_seeds_of_the_other_settings(tmp_path, m
   ]
 
 
-def test_settings_with_which_a_trial_failed_are_not_the_best():
+def test_settings_with_a_failed_trial_are_not_the_best():
   def record(number, accuracy, rate, seed):
     return _record(number, accuracy, learning_rate=rate, seed=seed)
 
@@ -70,7 +70,7 @@ def test_settings_with_which_a_trial_failed_are_not_the_best():
   assert summary._best(["learning_rate"], records[:2]) == ({"learning_rate": "0.1"}, 0.9)
 
 
-def test_a_cell_tells_mean_and_deviation_over_its_seeds():
+def test_cell_shows_mean_and_deviation_over_seeds():
   found = {("relu", "adam"): [0.8, 0.6], ("relu", "sgd"): [0.5]}
   assert summary._best_cell(found, "relu", "adam", []).text == "70.00% ± 14.14%"
   assert summary._best_cell(found, "relu", "sgd", []).text == "50.00%"

@@ -74,12 +74,12 @@ def test_labels_are_balanced(train, held_out):
     assert np.all(np.abs(shares - 0.1) < 0.025)
 
 
-def test_no_two_images_of_a_split_or_of_both_are_alike(train, held_out):
+def test_images_are_unique_within_and_across_splits(train, held_out):
   images = np.concatenate([train[0], held_out[0]])
   assert len({image.tobytes() for image in images}) == len(images)
 
 
-def test_drawing_is_the_same_in_another_process():
+def test_drawing_is_deterministic_across_processes():
   images, labels = _draw("train", 200)
   here = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
   path = os.pathsep.join([str(_REPOSITORY), os.environ.get("PYTHONPATH", "")])
@@ -94,13 +94,13 @@ def test_drawing_is_the_same_in_another_process():
 
 
 @pytest.mark.parametrize("size", [1, 37, drawing.BLOCK_SIZE, drawing.BLOCK_SIZE + 1])
-def test_fewer_examples_are_a_prefix_of_more(train, size):
+def test_smaller_split_is_a_prefix_of_a_larger_one(train, size):
   images, labels = _draw("train", size)
   np.testing.assert_array_equal(images, train[0][:size])
   np.testing.assert_array_equal(labels, train[1][:size])
 
 
-def test_no_examples_and_bad_arguments():
+def test_zero_examples_and_bad_arguments():
   assert list(drawing.draw_examples("train", 0)) == []
   with pytest.raises(ValueError, match="validation"):
     next(drawing.draw_examples("validation", 1))
@@ -148,7 +148,7 @@ def test_off_center_ink_stays_in_the_image():
   assert images[1, 14, 14] == 1.0
 
 
-def test_a_straight_stroke_is_inked_where_the_pen_went():
+def test_straight_stroke_is_drawn_where_the_pen_went():
   line = np.stack([np.zeros(128), np.linspace(0.0, 1.0, 128)], axis=-1)[np.newaxis]
   box = drawing.ink_box(line, np.random.default_rng(0))[0]
   inked = np.flatnonzero(box.max(axis=0) > 0.0)
@@ -165,7 +165,7 @@ def test_classes_are_separable(train, held_out):
   assert np.mean(_nearest_label(train, images) == labels) > 0.87
 
 
-def test_prepares_with_tfds_and_no_network(tmp_path, monkeypatch):
+def test_preparation_with_tfds_needs_no_network(tmp_path, monkeypatch):
   def refuse(*_, **__):
     raise AssertionError("the dataset used the network")
 
@@ -191,7 +191,7 @@ def test_prepares_with_tfds_and_no_network(tmp_path, monkeypatch):
   assert again.info.splits["train"].num_examples == 120
 
 
-def test_sizes_are_kept_apart_in_one_directory(tmp_path):
+def test_sizes_are_stored_separately(tmp_path):
   def prepare(num_train_examples: int) -> tfds.core.DatasetBuilder:
     builder = synthetic_digits.SyntheticDigits(
       data_dir=tmp_path, num_train_examples=num_train_examples, num_test_examples=5
@@ -214,7 +214,7 @@ def test_sizes_are_kept_apart_in_one_directory(tmp_path):
   assert small_images == [image for image in large_images if image in set(small_images)]
 
 
-def test_the_default_size_is_that_of_mnist(tmp_path):
+def test_default_size_is_that_of_mnist(tmp_path):
   builder = synthetic_digits.SyntheticDigits(data_dir=tmp_path)
   assert builder.builder_config.name == "60000_10000"
   assert builder.builder_config.num_train_examples == 60_000
@@ -223,14 +223,14 @@ def test_the_default_size_is_that_of_mnist(tmp_path):
 
 
 @pytest.mark.parametrize("sizes", [(0, 1), (1, 0), (-5, 10)])
-def test_empty_splits_are_refused(tmp_path, sizes):
+def test_empty_splits_are_rejected(tmp_path, sizes):
   with pytest.raises(ValueError, match="at least one example"):
     synthetic_digits.SyntheticDigits(
       data_dir=tmp_path, num_train_examples=sizes[0], num_test_examples=sizes[1]
     )
 
 
-def test_a_classifier_of_synthetic_digits_reads_mnist(train, read_mnist):
+def test_classifier_of_synthetic_digits_reads_mnist(train, read_mnist):
   images = read_mnist("train-images-idx3-ubyte")[-3000:]
   labels = read_mnist("train-labels-idx1-ubyte")[-3000:]
   assert np.mean(_nearest_label(train, images) == labels) > 0.85

@@ -53,7 +53,7 @@ def _watch(directory, **options):
   return system_calls.watch(command, directory, **options)
 
 
-def test_the_calls_that_change_a_directory_are_seen_in_their_order(directory):
+def test_directory_changes_are_seen_in_order(directory):
   watched = _watch(directory)
   assert watched.calls == _CALLS
   assert (watched.returncode, watched.errors) == (0, "done\n")
@@ -62,7 +62,7 @@ def test_the_calls_that_change_a_directory_are_seen_in_their_order(directory):
 
 
 @pytest.mark.parametrize("index", range(len(_CALLS)))
-def test_a_kill_at_a_call_leaves_what_the_calls_before_it_did(directory, index):
+def test_kill_at_a_call_leaves_the_effects_of_earlier_calls(directory, index):
   occurrence = Counter(call.kind for call in _CALLS[: index + 1])[_CALLS[index].kind]
   watched = _watch(directory, kill_at=_CALLS[index].kind, occurrence=occurrence)
   assert watched.calls == _CALLS[: index + 1]
@@ -74,12 +74,12 @@ def test_a_kill_at_a_call_leaves_what_the_calls_before_it_did(directory, index):
   assert left == _CONTENTS[index]
 
 
-def test_a_call_that_never_comes_changes_nothing(directory):
+def test_unreached_call_changes_nothing(directory):
   watched = _watch(directory, kill_at=Call("write", "a#"), occurrence=3)
   assert (watched.calls, watched.returncode) == (_CALLS, 0)
 
 
-def test_the_kind_of_a_call_has_no_numbers():
+def test_call_kind_has_no_numbers():
   call = Call("write", "checkpoints/00000050/part-00000-of-00001.tempstate123")
   assert call.kind == Call("write", "checkpoints/#/part-#-of-#.tempstate#")
   assert Call("write", "events.out.tfevents.1.a.2.v2").kind == Call(

@@ -24,7 +24,7 @@ _SHARED = {
 
 
 @pytest.fixture(scope="module")
-def taught(prepared, tmp_path_factory):
+def student_config(prepared, tmp_path_factory):
   """Two teachers, and the settings of a student of both."""
   directory = tmp_path_factory.mktemp("teachers")
   for name, units, seed in (("a", (32,), 1), ("b", (24, 24), 2)):
@@ -40,7 +40,7 @@ def _load(config: Config):
   return teachers.load(config, label_names=source.label_names, image_shape=source.image_shape)
 
 
-def test_the_loss_is_the_one_worked_by_hand():
+def test_distillation_loss_matches_numpy():
   config = Config(teacher=["t"], distillation_weight=0.75, distillation_temperature=2.0)
   answers = tf.constant([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]])
   objective = objective_of(config, lambda _: answers)
@@ -51,7 +51,7 @@ def test_the_loss_is_the_one_worked_by_hand():
   np.testing.assert_allclose(found, 0.25 * hard + 0.75 * 4 * soft, rtol=1e-6)
 
 
-def test_an_outlier_is_learned_without_a_teacher():
+def test_outliers_are_learned_without_teachers():
   config = Config(teacher=["t"], outliers="non_digits")
   objective = objective_of(config, lambda _: tf.ones([2, 3]) / 3)
   images, logits = tf.zeros([2, 28, 28, 1], tf.uint8), tf.constant([[2.0, 0.0, -2.0]] * 2)
@@ -60,9 +60,9 @@ def test_an_outlier_is_learned_without_a_teacher():
   np.testing.assert_array_equal(objective(images, labels, logits), alone)
 
 
-def test_teachers_answer_with_the_mean_of_their_softened_probabilities(taught):
+def test_teachers_answer_with_mean_softened_probabilities(student_config):
   images = np.random.default_rng(0).integers(0, 256, [4, 28, 28, 1], np.uint8)
-  config = taught.replace(distillation_temperature=3.0)
+  config = student_config.replace(distillation_temperature=3.0)
   expected = []
   for name in config.optimization.teacher:
     workdir = Workdir(name)
@@ -73,14 +73,14 @@ def test_teachers_answer_with_the_mean_of_their_softened_probabilities(taught):
   np.testing.assert_allclose(_load(config)(tf.constant(images)), np.mean(expected, 0), rtol=1e-5)
 
 
-def test_a_student_comes_nearer_to_its_teachers(taught, tmp_path):
+def test_student_approaches_its_teachers(student_config, tmp_path):
   """The plain cross-entropy is recorded next to the loss."""
-  source = datasets.prepare(taught)
+  source = datasets.prepare(student_config)
   images = splits.read(source, "test").images
-  answers = _load(taught)(tf.constant(images)).numpy()
+  answers = _load(student_config)(tf.constant(images)).numpy()
 
   def distance(name, **changes):
-    config = taught.replace(workdir=str(tmp_path / name), **changes)
+    config = student_config.replace(workdir=str(tmp_path / name), **changes)
     train(config)
     model = load_trained(config, Workdir(tmp_path / name).checkpoints).model
     softened = tf.nn.softmax(model(images, training=False) / 2.0).numpy()
@@ -95,14 +95,14 @@ def test_a_student_comes_nearer_to_its_teachers(taught, tmp_path):
   assert line["loss"] != line["plain_loss"]
 
 
-def test_a_stopped_student_ends_with_the_same_bits(taught, tmp_path):
+def test_stopped_student_resumes_bit_for_bit(student_config, tmp_path):
   def stop(step, accuracy):
     del accuracy
     if step == 60:
       raise KeyboardInterrupt
 
-  whole = train(taught.replace(workdir=str(tmp_path / "whole")))
-  stopped = taught.replace(workdir=str(tmp_path / "stopped"))
+  whole = train(student_config.replace(workdir=str(tmp_path / "whole")))
+  stopped = student_config.replace(workdir=str(tmp_path / "stopped"))
   with pytest.raises(KeyboardInterrupt):
     train(stopped, on_validation=stop)
   resumed = train(stopped)
@@ -112,16 +112,18 @@ def test_a_stopped_student_ends_with_the_same_bits(taught, tmp_path):
     np.testing.assert_array_equal(kept[name], array, err_msg=name)
 
 
-def test_what_was_taught_is_used_without_the_teachers(taught, tmp_path):
+def test_student_works_without_its_teachers(student_config, tmp_path):
   kept = tmp_path / "teachers"
-  shutil.copytree(taught.optimization.teacher[0], kept)
+  shutil.copytree(student_config.optimization.teacher[0], kept)
   workdir = tmp_path / "student"
-  train(taught.replace(teacher=(str(kept),), workdir=str(workdir), steps=30, score_test=True))
+  train(
+    student_config.replace(teacher=(str(kept),), workdir=str(workdir), steps=30, score_test=True)
+  )
   stored = (workdir / "config.cfg").read_text()
   assert f"--teacher={kept}@" in stored
   shutil.rmtree(kept)
   finished = commands.run(
-    f"--workdir={workdir}", f"--data_dir={taught.data.data_dir}", module="evaluate"
+    f"--workdir={workdir}", f"--data_dir={student_config.data.data_dir}", module="evaluate"
   )
   assert finished.record["num_examples"] == 500
 
@@ -132,38 +134,38 @@ def _refused(config: Config, tmp_path) -> str:
   return str(refused.value)
 
 
-def test_a_teacher_that_knows_the_validation_examples_is_refused(taught, tmp_path):
-  line = _refused(taught.replace(validation_examples=600), tmp_path)
+def test_teacher_trained_on_validation_examples_is_rejected(student_config, tmp_path):
+  line = _refused(student_config.replace(validation_examples=600), tmp_path)
   assert "--teacher: " in line
   assert "was trained on 100 of the 600 validation examples" in line
 
 
-def test_a_teacher_that_is_unfinished_is_refused(taught, tmp_path):
+def test_unfinished_teacher_is_rejected(student_config, tmp_path):
   unfinished = tmp_path / "unfinished"
-  shutil.copytree(taught.optimization.teacher[0], unfinished)
+  shutil.copytree(student_config.optimization.teacher[0], unfinished)
   (unfinished / "result.json").unlink()
-  line = _refused(taught.replace(teacher=(str(unfinished),)), tmp_path)
+  line = _refused(student_config.replace(teacher=(str(unfinished),)), tmp_path)
   assert line == f"--teacher={unfinished} is not finished: run its train command to the end"
 
 
-def test_a_teacher_that_is_no_run_is_refused(taught, tmp_path):
-  line = _refused(taught.replace(teacher=(str(tmp_path / "none"),)), tmp_path)
+def test_teacher_that_is_not_a_run_is_rejected(student_config, tmp_path):
+  line = _refused(student_config.replace(teacher=(str(tmp_path / "none"),)), tmp_path)
   assert line.startswith(f"--teacher={tmp_path / 'none'} holds no run")
 
 
-def test_a_teacher_that_has_changed_is_named_on_resume(taught, tmp_path):
+def test_changed_teacher_is_named_on_resume(student_config, tmp_path):
   teacher = tmp_path / "teacher"
-  shutil.copytree(taught.optimization.teacher[0], teacher)
-  student = taught.replace(teacher=(str(teacher),), workdir=str(tmp_path / "run"))
+  shutil.copytree(student_config.optimization.teacher[0], teacher)
+  student = student_config.replace(teacher=(str(teacher),), workdir=str(tmp_path / "run"))
   train(student)
   shutil.rmtree(teacher)
-  shutil.copytree(taught.optimization.teacher[1], teacher)
+  shutil.copytree(student_config.optimization.teacher[1], teacher)
   with pytest.raises(UserError, match=r"--teacher=.*, not "):
     train(student)
   with pytest.raises(UserError, match="has changed since the run began with"):
     train(Workdir(tmp_path / "run").read_config().replace(workdir=str(tmp_path / "again")))
 
 
-def test_a_teacher_of_other_classes_is_refused(taught):
+def test_teacher_with_other_classes_is_rejected(student_config):
   with pytest.raises(UserError, match="tells 10 classes of synthetic_digits/2000_500 apart"):
-    teachers.load(taught, label_names=list("abc"), image_shape=(28, 28, 1))
+    teachers.load(student_config, label_names=list("abc"), image_shape=(28, 28, 1))

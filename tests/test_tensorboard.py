@@ -75,7 +75,7 @@ def trained(run) -> Recognizer:
   return load_recognizer(run.workdir, run.config)
 
 
-def test_every_tag_is_there(run):
+def test_every_tag_is_present(run):
   digits = range(10)
   curves = {f"{split}/pr_curve/{digit}" for split in ("validation", "test") for digit in digits}
   kinds = {
@@ -101,7 +101,7 @@ def test_every_tag_is_there(run):
   assert set(run.events.tags) == set.union({"__run_graph__"}, *kinds.values())
 
 
-def test_each_picture_is_the_one_of_the_workdir_or_a_card_with_large_letters(run):
+def test_images_match_workdir_figures_or_large_text_cards(run):
   cards = {"train/examples", "test/predictions", "test/confusion_matrix",
            "test/confident_mistakes", "test/doubtful_hits"}  # fmt: skip
   for tag in run.events.of_plugin("images"):
@@ -116,7 +116,7 @@ def test_each_picture_is_the_one_of_the_workdir_or_a_card_with_large_letters(run
       np.testing.assert_array_equal(shown, expected, err_msg=tag)
 
 
-def test_the_histograms_count_the_weights_gradients_and_activations(run, trained):
+def test_histograms_count_weights_gradients_and_activations(run, trained):
   source = datasets.prepare(run.config)
   examples = splits.read_split(source, run.config, "train")[:256]
   model = trained.trained.model
@@ -135,7 +135,7 @@ def test_the_histograms_count_the_weights_gradients_and_activations(run, trained
       assert np.abs(shown[60][:, 2] - counts).sum() <= 2e-3 * values.size, name
 
 
-def test_accuracy_and_curve_of_each_class_are_those_of_the_network(run, trained):
+def test_per_class_accuracy_and_pr_curves_match_the_network(run, trained):
   test = splits.read(datasets.prepare(run.config), "test")
   result = evaluation.evaluate_logits(trained.score(test.images), test.labels)
   table = run.tensors("test/accuracy_per_class")[60].item().decode()
@@ -148,7 +148,7 @@ def test_accuracy_and_curve_of_each_class_are_those_of_the_network(run, trained)
     np.testing.assert_array_equal(run.tensors(f"test/pr_curve/{digit}")[60][:2, 100], counts)
 
 
-def test_the_settings_stand_beside_the_result(run):
+def test_hparams_show_the_settings(run):
   contents = run.events.of_plugin("hparams")
   start = hparams_metadata.parse_session_start_info_plugin_data(
     contents["_hparams_/session_start_info"]
@@ -163,14 +163,14 @@ def test_the_settings_stand_beside_the_result(run):
   )
 
 
-def test_the_texts_are_the_files_of_the_workdir(run):
+def test_texts_are_the_workdir_files(run):
   text = run.tensors("run/config")[0].item().decode()
   assert "".join(f"    {line}\n" for line in run.config.to_flagfile().splitlines()) == text
   environment = run.tensors("run/environment")[0].item().decode()
   assert json.loads(environment) == run.workdir.read_environment()
 
 
-def test_the_graph_is_that_of_the_network(run):
+def test_graph_is_that_of_the_network(run):
   operations = [node.op for node in run.events.graph().node]
   assert operations.count("MatMul") == 2
   assert operations.count("Relu") == 1
@@ -179,7 +179,7 @@ def test_the_graph_is_that_of_the_network(run):
   assert stored == run.events.graph().SerializeToString(deterministic=True)
 
 
-def test_the_embedding_is_the_last_hidden_layer(run, trained):
+def test_embedding_is_the_last_hidden_layer(run, trained):
   test = splits.read(datasets.prepare(run.config), "test")
   vectors = np.loadtxt(run.workdir.tensorboard / "embedding.tsv")
   outputs = inspector.layer_outputs(trained.trained.model, test.images)
@@ -188,12 +188,12 @@ def test_the_embedding_is_the_last_hidden_layer(run, trained):
   assert [int(row.split("\t")[0].strip("“”")) for row in rows] == test.labels.tolist()
 
 
-def test_the_profiler_left_a_trace(run):
+def test_profiler_leaves_a_trace(run):
   (trace,) = run.workdir.tensorboard.glob("plugins/profile/*/*.xplane.pb")
   assert b"train_block" in trace.read_bytes()
 
 
-def test_a_run_that_goes_on_shows_the_same(run, tmp_path):
+def test_resumed_run_shows_the_same(run, tmp_path):
   # As if it had been killed after the checkpoint of step 40.
   workdir = tmp_path / "run"
   shutil.copytree(run.workdir.path, workdir)
@@ -209,7 +209,7 @@ def test_a_run_that_goes_on_shows_the_same(run, tmp_path):
         np.testing.assert_array_equal(shown[step], expected[step], err_msg=tag)
 
 
-def test_without_summaries_the_run_is_the_same_and_writes_no_event(run, tmp_path):
+def test_disabling_summaries_does_not_change_the_run(run, tmp_path):
   quiet = run.config.replace(summaries="none", profile_steps=0, workdir=str(tmp_path / "run"))
   result = train(quiet)
   expected = run.workdir.read_result()
@@ -247,9 +247,7 @@ def _asked(address: str, path: str, **query: str):
 
 # TensorBoard reads event files by a Rust program if possible, otherwise in Python.
 @pytest.mark.parametrize("load_fast", ["true", "false"])
-def test_tensorboard_shows_every_step_once_though_the_clock_was_set_back(
-  tmp_path, monkeypatch, load_fast
-):
+def test_steps_are_shown_once_even_if_the_clock_goes_back(tmp_path, monkeypatch, load_fast):
   now = time.time()
   # 24 steps; resumed from 9 with a clock that is a day behind, and from 16 with one two behind.
   for run, (first, last) in enumerate([(0, 12), (9, 18), (16, 24)]):
@@ -276,7 +274,7 @@ def test_tensorboard_shows_every_step_once_though_the_clock_was_set_back(
   assert times == sorted(times)
 
 
-def test_a_browser_shows_scalars_pictures_and_settings(run):
+def test_browser_shows_scalars_images_and_hparams(run):
   other = run.config.replace(
     activation="tanh", steps=10, profile_steps=0, summaries="basic",
     workdir=str(run.workdir.path.with_name("tanh")),

@@ -14,7 +14,7 @@ from mnist_research.benchmarks.report import (
 from mnist_research.benchmarks.timing import ratios, spread, take_turns
 
 
-def test_spread():
+def test_spread_is_median_and_range():
   assert spread([4.0, 1.0, 3.0]) == (3.0, 1.0, 4.0)
   assert spread([4.0, 1.0]) == (2.5, 1.0, 4.0)
   assert spread([3.0, 1.0, 2.0]).record("ratio") == {
@@ -25,7 +25,7 @@ def test_spread():
   assert spread([0.3, 0.1, 0.2]).text(write_share) == "20.0% (10.0% to 30.0%)"
 
 
-def test_ratios_are_taken_pair_by_pair():
+def test_ratios_are_computed_pairwise():
   # The median of the ratios isn't the ratio of the medians, 2.
   assert ratios([2.0, 10.0, 6.0], [2.0, 2.0, 3.0]) == [1.0, 5.0, 2.0]
   assert ratios([1.0, 8.0, 6.0], [4.0, 3.0, 2.0]) == [0.25, pytest.approx(8 / 3), 3.0]
@@ -33,7 +33,7 @@ def test_ratios_are_taken_pair_by_pair():
     ratios([1.0, 2.0], [1.0])
 
 
-def test_contestants_take_turns_and_another_one_begins_each_round():
+def test_contestants_take_turns_with_rotating_start():
   order = []
 
   def contestant(name):
@@ -46,7 +46,7 @@ def test_contestants_take_turns_and_another_one_begins_each_round():
   assert turns == {name: [(name, number) for number in range(4)] for name in "abc"}
 
 
-def test_units():
+def test_units_are_formatted():
   assert [write_seconds(s) for s in (12.5, 0.0042, 0.000_25)] == ["12.5 s", "4.2 ms", "250 us"]
   assert write_flops(1.25e12) == "1,250.0 GFLOP/s"
   assert write_bytes(3 * 2**20) == "3.0 MiB"

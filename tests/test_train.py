@@ -37,11 +37,11 @@ def result(trained):
   return json.loads((trained.workdir / "result.json").read_text())
 
 
-def test_stdout_holds_the_result_to_six_digits_and_nothing_else(trained, result):
+def test_stdout_holds_only_the_result_to_six_digits(trained, result):
   assert trained.finished.stdout == json.dumps(commands.printed(result)) + "\n"
 
 
-def test_stderr_tells_people_what_happens(trained):
+def test_stderr_describes_the_run(trained):
   stderr = trained.finished.stderr
   assert f"step 0 of {_STEPS}, 50 examples of synthetic_digits/2000_500 a step" in stderr
   accuracy = trained.finished.record["test_accuracy"]
@@ -52,7 +52,7 @@ def test_stderr_tells_people_what_happens(trained):
     assert noise not in stderr
 
 
-def test_stderr_holds_a_line_for_each_epoch(trained):
+def test_stderr_has_a_line_per_epoch(trained):
   # At the same steps as the lines of metrics.jsonl: here, a block is as long as an epoch.
   metrics = commands.read_metrics(trained.workdir)
   trains, validations = (
@@ -67,7 +67,7 @@ def test_stderr_holds_a_line_for_each_epoch(trained):
   assert [line for line in stderr if line.startswith("epoch")] == lines
 
 
-def test_the_end_says_where_the_pictures_are_and_what_to_try(trained):
+def test_final_message_names_figures_and_next_steps(trained):
   workdir = shlex.quote(str(trained.workdir))
   *_, pictures, heading, evaluate, predict, tensorboard = trained.finished.stderr.splitlines()
   assert (pictures, heading) == (f"pictures: {workdir}/figures", "next:")
@@ -76,7 +76,7 @@ def test_the_end_says_where_the_pictures_are_and_what_to_try(trained):
   assert tensorboard == f"  tensorboard --logdir={workdir}/tensorboard"
 
 
-def test_result_holds_the_figures_of_the_run(result):
+def test_result_holds_the_metrics_of_the_run(result):
   assert result["step"] == _STEPS
   assert result["dataset"] == "synthetic_digits/2000_500"
   assert result["test_accuracy"] > 0.75
@@ -88,7 +88,7 @@ def test_result_holds_the_figures_of_the_run(result):
   assert result["examples_per_second"] == _STEPS * 50 / result["train_seconds"]
 
 
-def test_result_repeats_the_last_lines_of_the_metrics(trained, result):
+def test_result_matches_the_last_metrics(trained, result):
   last = {record["split"]: record for record in commands.read_metrics(trained.workdir)}
   for split in ("validation", "test"):
     assert last[split]["step"] == _STEPS
@@ -96,7 +96,7 @@ def test_result_repeats_the_last_lines_of_the_metrics(trained, result):
       assert result[f"{split}_{name}"] == last[split][name]
 
 
-def test_metrics_hold_each_step_of_each_split_once(trained):
+def test_metrics_hold_each_step_of_a_split_once(trained):
   metrics = commands.read_metrics(trained.workdir)
   ends = [(step, split) for step in range(_EPOCH_STEPS, _STEPS + 1, _EPOCH_STEPS)
           for split in ("train", "validation")]  # fmt: skip
@@ -106,7 +106,7 @@ def test_metrics_hold_each_step_of_each_split_once(trained):
     assert 0 <= record["accuracy"] <= 1
 
 
-def test_the_loss_falls_by_half(trained):
+def test_loss_falls_by_half(trained):
   metrics = commands.read_metrics(trained.workdir)
   losses = {
     split: [record["loss"] for record in metrics if record["split"] == split]
@@ -117,7 +117,7 @@ def test_the_loss_falls_by_half(trained):
   assert losses["validation"][-1] < losses["validation"][0] < math.log(10) / 2
 
 
-def test_the_learning_rate_ends_where_the_schedule_does(trained):
+def test_learning_rate_ends_where_the_schedule_does(trained):
   rates = {
     record["step"]: record["learning_rate"]
     for record in commands.read_metrics(trained.workdir)
@@ -128,14 +128,14 @@ def test_the_learning_rate_ends_where_the_schedule_does(trained):
     assert rate == pytest.approx(expected, abs=1e-8)
 
 
-def test_metrics_count_epochs_and_speed(trained):
+def test_metrics_include_epoch_and_speed(trained):
   for record in commands.read_metrics(trained.workdir):
     if record["split"] == "train":
       assert record["epoch"] == record["step"] / _EPOCH_STEPS
       assert record["examples_per_second"] > 0
 
 
-def test_environment_names_versions_devices_and_command(trained):
+def test_environment_records_versions_devices_and_command(trained):
   environment = json.loads((trained.workdir / "environment.json").read_text())
   for package in (tf, np, tf.keras):
     assert environment[package.__name__.rpartition(".")[2]] == package.__version__
@@ -150,7 +150,7 @@ def test_environment_names_versions_devices_and_command(trained):
   assert commit is None or len(commit.removesuffix("+changes")) == 40
 
 
-def test_nothing_else_is_left_in_the_workdir(trained):
+def test_workdir_contains_nothing_else(trained):
   names = {path.name for path in trained.workdir.iterdir()}
   assert names == {
     ".lock", "config.cfg", "environment.json", "metrics.jsonl", "test_scores.jsonl",
@@ -160,7 +160,7 @@ def test_nothing_else_is_left_in_the_workdir(trained):
   assert checkpoints == ["00000120", "00000150", "00000180"]
 
 
-def test_tensorboard_shows_the_same_figures_as_the_metrics(trained, events):
+def test_tensorboard_matches_the_metrics(trained, events):
   expected = {}
   for record in commands.read_metrics(trained.workdir):
     for name in set(record) - {"step", "split", "crc32"}:
@@ -176,7 +176,7 @@ def test_tensorboard_shows_the_same_figures_as_the_metrics(trained, events):
 
 
 @pytest.mark.parametrize("tag", _PICTURES)
-def test_pictures_are_in_tensorboard_and_in_files(trained, events, tag):
+def test_figures_are_in_tensorboard_and_in_files(trained, events, tag):
   (event,) = events.tensors(tag)
   assert event.step == (0 if tag == "train/examples" else _STEPS)
   width, height, encoded = tf.make_ndarray(event.tensor_proto)
@@ -190,7 +190,7 @@ def test_pictures_are_in_tensorboard_and_in_files(trained, events, tag):
   assert stored.std() > 5
 
 
-def test_config_repeats_the_run_to_the_last_bit(trained, tmp_path):
+def test_config_repeats_the_run_bit_for_bit(trained, tmp_path):
   again = tmp_path / "again"
   flagfile = trained.workdir / "config.cfg"
   result = commands.run(f"--flagfile={flagfile}", f"--workdir={again}").record
@@ -199,7 +199,7 @@ def test_config_repeats_the_run_to_the_last_bit(trained, tmp_path):
   assert (again / "config.cfg").read_text() == flagfile.read_text()
 
 
-def test_a_finished_run_says_so_and_changes_nothing(trained):
+def test_finished_run_says_so_and_changes_nothing(trained):
   before = commands.contents(trained.workdir)
   flags = (f"--flagfile={trained.workdir / 'config.cfg'}", f"--workdir={trained.workdir}")
   again = commands.run(*flags)
@@ -209,7 +209,7 @@ def test_a_finished_run_says_so_and_changes_nothing(trained):
   assert commands.contents(trained.workdir) == before
 
 
-def test_other_settings_in_a_workdir_are_refused_by_name(trained):
+def test_other_settings_in_a_workdir_are_rejected_by_name(trained):
   before = commands.contents(trained.workdir)
   flagfile = trained.workdir / "config.cfg"
   error = commands.run(
@@ -229,7 +229,7 @@ def _stop(process, workdir, step, number):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_again_and_again_ends_with_the_same_bits(prepared, tmp_path):
+def test_repeatedly_stopped_run_resumes_bit_for_bit(prepared, tmp_path):
   # Blocks of three steps, so that it can be stopped between any two of them.
   flags = (
     *commands.SMALL, f"--data_dir={prepared}", "--steps=700", "--steps_per_loop=3",
@@ -261,7 +261,7 @@ def test_a_run_that_was_stopped_again_and_again_ends_with_the_same_bits(prepared
   commands.assert_same_run(stopped, whole)
 
 
-def test_a_workdir_is_one_processs_and_a_second_ctrl_c_stops_at_once(prepared, tmp_path):
+def test_workdir_is_exclusive_and_second_ctrl_c_stops_at_once(prepared, tmp_path):
   workdir = tmp_path / "busy"
   flags = (
     *commands.SMALL, f"--data_dir={prepared}", f"--workdir={workdir}", "--hidden_units=512,512",
@@ -290,7 +290,7 @@ def test_a_workdir_is_one_processs_and_a_second_ctrl_c_stops_at_once(prepared, t
   assert not (workdir / "checkpoints").exists()
 
 
-def test_dense_learns_mnist_in_an_epoch_from_its_original_files(mnist_dir, tmp_path):
+def test_dense_learns_mnist_in_one_epoch_from_original_files(mnist_dir, tmp_path):
   result = commands.run(
     f"--flagfile={commands.REPOSITORY / 'configs' / 'dense.cfg'}",
     "--epochs=1",
@@ -306,7 +306,7 @@ def test_dense_learns_mnist_in_an_epoch_from_its_original_files(mnist_dir, tmp_p
   assert result["test_accuracy"] >= 0.95
 
 
-def test_no_hidden_layer_is_a_linear_classifier(prepared, tmp_path):
+def test_no_hidden_layers_give_a_linear_classifier(prepared, tmp_path):
   result = commands.run(
     *commands.SMALL, "--hidden_units=", "--steps=30", "--summaries=none", f"--data_dir={prepared}",
     f"--workdir={tmp_path / 'run'}",

@@ -38,13 +38,13 @@ def _found(text: str) -> list[str]:
   return _PATTERN.findall(joined)
 
 
-def test_a_phrase_is_found_across_lines_comments_and_strings():
+def test_phrases_are_found_across_lines_and_strings():
   assert _found("# a run goes on\n  # with the same bits") == ["goes on with"]
   assert _found('raise Error("mend "\n  f"that")') == ["mend"]
   assert _found("recommended, and it goes on") == []
 
 
-def test_no_text_has_one_of_the_phrases():
+def test_no_text_contains_a_listed_phrase():
   texts = _texts()
   assert len(texts) > 200
   found = {

@@ -70,7 +70,7 @@ def holder(tmp_path):
 
 
 @pytest.mark.usefixtures("holder")
-def test_a_workdir_has_one_process(tmp_path):
+def test_workdir_is_exclusive(tmp_path):
   with (
     pytest.raises(UserError, match=r"--workdir=.*/run: another process is training there"),
     Workdir(tmp_path / "run").opened(),
@@ -78,21 +78,21 @@ def test_a_workdir_has_one_process(tmp_path):
     pytest.fail("both hold it")
 
 
-def test_a_killed_process_holds_nothing(tmp_path, holder):
+def test_killed_process_releases_the_lock(tmp_path, holder):
   holder.kill()
   holder.wait()
   with Workdir(tmp_path / "run").opened():
     pass
 
 
-def test_a_process_that_is_done_holds_nothing(tmp_path, holder):
+def test_finished_process_releases_the_lock(tmp_path, holder):
   holder.communicate()
   assert holder.returncode == 0
   with Workdir(tmp_path / "run").opened():
     pass
 
 
-def test_the_lock_goes_with_an_error(tmp_path):
+def test_lock_is_released_on_error(tmp_path):
   workdir = Workdir(tmp_path / "run")
   with pytest.raises(KeyError), workdir.opened():
     raise KeyError
@@ -100,13 +100,13 @@ def test_the_lock_goes_with_an_error(tmp_path):
     pass
 
 
-def test_opening_makes_the_directories_on_the_way(tmp_path):
+def test_opening_creates_parent_directories(tmp_path):
   with Workdir(tmp_path / "a" / "b").opened():
     assert (tmp_path / "a" / "b").is_dir()
 
 
 @pytest.mark.parametrize("path", ["file", "file/run"])
-def test_a_file_is_no_workdir(tmp_path, path):
+def test_file_in_place_of_workdir_is_rejected(tmp_path, path):
   (tmp_path / "file").write_text("mine")
   with pytest.raises(UserError, match=f"--workdir={tmp_path / path}: .*choose a directory"):  # noqa: SIM117
     with Workdir(tmp_path / path).opened():
@@ -117,7 +117,7 @@ def test_a_file_is_no_workdir(tmp_path, path):
 # ---- Settings and environment ----
 
 
-def test_the_settings_come_back(tmp_path):
+def test_settings_round_trip(tmp_path):
   config = Config(seed=3, hidden_units=(5, 6), data_dir="/data", workdir=str(tmp_path))
   workdir = Workdir(tmp_path)
   workdir.begin(config, devices=["CPU:0"], step=0)
@@ -125,13 +125,13 @@ def test_the_settings_come_back(tmp_path):
   assert workdir.read_config() == Config(seed=3, hidden_units=(5, 6), data_dir="/data")
 
 
-def test_a_new_workdir_holds_no_settings(tmp_path):
+def test_new_workdir_has_no_settings(tmp_path):
   assert Workdir(tmp_path / "absent").read_config() is None
   with pytest.raises(UserError, match=r"absent holds no run: name the --workdir"):
     Workdir(tmp_path / "absent").trained_config()
 
 
-def test_the_environment_is_written_down(tmp_path):
+def test_environment_is_recorded(tmp_path):
   Workdir(tmp_path).begin(Config(), devices=["CPU:0", "CPU:1"], step=0)
   environment = json.loads((tmp_path / "environment.json").read_text())
   assert environment["devices"] == ["CPU:0", "CPU:1"]
@@ -143,7 +143,7 @@ def test_the_environment_is_written_down(tmp_path):
 # ---- Metrics ----
 
 
-def test_metrics_come_back_in_their_order(tmp_path):
+def test_metrics_round_trip_in_order(tmp_path):
   workdir = Workdir(tmp_path)
   workdir.append_metrics(_line(1, loss=2.5), _line(1, "validation", accuracy=0.5))
   workdir.append_metrics(_line(2, loss=1.5))
@@ -154,24 +154,24 @@ def test_metrics_come_back_in_their_order(tmp_path):
   assert lines == expected
 
 
-def test_a_new_workdir_has_no_metrics(tmp_path):
+def test_new_workdir_has_no_metrics(tmp_path):
   assert Workdir(tmp_path).read_metrics() == []
 
 
-def test_a_resume_drops_what_comes_after_its_step(tmp_path):
+def test_resume_drops_later_metrics(tmp_path):
   early = [_line(5, loss=3.0), _line(10, loss=2.0), _line(10, "validation", accuracy=0.5)]
   workdir = _written(tmp_path, *early, _line(15, loss=1.0), _line(20, "validation", accuracy=1.0))
   workdir.begin(Config(), devices=[], step=10)
   assert workdir.read_metrics() == early
 
 
-def test_a_resume_at_the_end_drops_the_test_line(tmp_path):
+def test_resume_at_the_end_drops_the_test_line(tmp_path):
   workdir = _written(tmp_path, _line(10, loss=2.0), _line(10, "test", loss=2.5))
   workdir.begin(Config(), devices=[], step=10)
   assert workdir.read_metrics() == [_line(10, loss=2.0)]
 
 
-def test_a_line_that_was_cut_off_is_dropped(tmp_path):
+def test_truncated_last_line_is_dropped(tmp_path):
   workdir = _written(tmp_path, _line(5), '{"step": 10, "spl')
   assert workdir.read_metrics() == [_line(5)]
   workdir.begin(Config(), devices=[], step=10)
@@ -195,7 +195,7 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path):
     '{"step": 7, "split": "train", "crc32": "00000000"}', '{"step": 7, "crc32": 3}',
   ],
 )  # fmt: skip
-def test_a_damaged_line_is_named(tmp_path, damaged):
+def test_corrupt_line_is_named(tmp_path, damaged):
   workdir = _written(tmp_path, _line(5), damaged + "\n", _line(10))
   before = (tmp_path / "metrics.jsonl").read_bytes()
   with pytest.raises(UserError, match=r"metrics\.jsonl is corrupt in line 2; delete that line"):
@@ -203,14 +203,14 @@ def test_a_damaged_line_is_named(tmp_path, damaged):
   assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
-def test_metrics_that_are_no_text_are_named(tmp_path):
+def test_non_text_metrics_are_named(tmp_path):
   (tmp_path / "metrics.jsonl").write_bytes(b"\xff\xfe\n")
   with pytest.raises(UserError, match=r"metrics\.jsonl is corrupt"):
     Workdir(tmp_path).read_metrics()
 
 
 @pytest.mark.usefixtures("small_files")
-def test_metrics_on_a_full_disk_are_told(tmp_path):
+def test_full_disk_is_reported_for_metrics(tmp_path):
   with pytest.raises(UserError, match=r"metrics\.jsonl can't be written: File too large"):
     Workdir(tmp_path).append_metrics(_line(5, loss=1.0))
 
@@ -218,7 +218,7 @@ def test_metrics_on_a_full_disk_are_told(tmp_path):
 # ---- The result ----
 
 
-def test_the_result_comes_back(tmp_path):
+def test_result_round_trips(tmp_path):
   result = {"step": 7, "test_accuracy": 0.5, "dataset": "mnist"}
   written = Workdir(tmp_path).write_result(result)
   text = json.dumps(result).encode()
@@ -228,7 +228,7 @@ def test_the_result_comes_back(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
-def test_a_run_that_goes_on_has_no_result(tmp_path):
+def test_unfinished_run_has_no_result(tmp_path):
   assert Workdir(tmp_path).read_result() is None
 
 
@@ -243,13 +243,13 @@ def test_a_run_that_goes_on_has_no_result(tmp_path):
     b'{"step": 7, "sha256": "00"}', b'{"step": 7, "sha256": null}',
   ],
 )  # fmt: skip
-def test_a_damaged_result_is_named_with_the_remedy(tmp_path, content):
+def test_corrupt_result_is_named_with_remedy(tmp_path, content):
   (tmp_path / "result.json").write_bytes(content)
   with pytest.raises(UserError, match=r"result\.json is corrupt; delete it"):
     Workdir(tmp_path).read_result()
 
 
-def test_a_result_is_written_whole_or_not_at_all(tmp_path, request):
+def test_result_is_written_atomically(tmp_path, request):
   write_atomically(tmp_path / "result.json", "old")
   request.getfixturevalue("small_files")
   with pytest.raises(UserError, match=r"result\.json can't be written: File too large"):
@@ -258,7 +258,7 @@ def test_a_result_is_written_whole_or_not_at_all(tmp_path, request):
   assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
 
 
-def test_a_write_replaces_the_leftovers_of_one_that_was_killed(tmp_path):
+def test_write_replaces_leftovers_of_a_killed_one(tmp_path):
   (tmp_path / ".result.json.partial").write_text("half")
   write_atomically(tmp_path / "result.json", "whole")
   assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("result.json", "whole")]
@@ -272,7 +272,7 @@ def _predictions() -> Predictions:
   return Predictions(np.array([1, 0], np.int32), probabilities, ("no", "yes"))
 
 
-def test_predictions_come_back_with_their_types(tmp_path):
+def test_predictions_round_trip_with_types(tmp_path):
   Workdir(tmp_path).write_predictions(_predictions())
   found = Workdir(tmp_path).read_predictions()
   assert found.labels.dtype == np.int32
@@ -283,12 +283,12 @@ def test_predictions_come_back_with_their_types(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ["predictions-test.npz"]
 
 
-def test_a_run_that_left_no_predictions_has_none(tmp_path):
+def test_run_without_predictions_has_none(tmp_path):
   assert Workdir(tmp_path).read_predictions() is None
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200, -1])
-def test_damaged_predictions_are_named(tmp_path, keep):
+def test_corrupt_predictions_are_named(tmp_path, keep):
   Workdir(tmp_path).write_predictions(_predictions())
   path = tmp_path / "predictions-test.npz"
   path.write_bytes(path.read_bytes()[:keep])
@@ -307,14 +307,14 @@ def test_damaged_predictions_are_named(tmp_path, keep):
     {"labels": np.zeros(0, np.int32), "probabilities": np.zeros((0, 2), np.float32)},
   ],
 )
-def test_predictions_that_do_not_fit_each_other_are_damaged(tmp_path, change):
+def test_inconsistent_predictions_are_corrupt(tmp_path, change):
   Workdir(tmp_path).write_predictions(_predictions()._replace(**change))
   with pytest.raises(UserError, match=r"predictions-test\.npz is corrupt"):
     Workdir(tmp_path).read_predictions()
 
 
 @pytest.mark.parametrize("content", [None, "{", "[1]", "[" * 10_000, '{"sha256": "0"}'])
-def test_an_environment_that_can_not_be_read_is_named(tmp_path, content):
+def test_unreadable_environment_is_named(tmp_path, content):
   if content:
     (tmp_path / "environment.json").write_text(content)
   with pytest.raises(UserError, match=r"environment\.json can't be read"):
@@ -346,13 +346,13 @@ def _read_all(workdir: Workdir) -> None:
   workdir.read_predictions()
 
 
-def test_whole_records_are_read(finished):
+def test_intact_records_are_read(finished):
   _read_all(finished)
   assert finished.read_config() == Config(seed=3)
 
 
 @pytest.mark.parametrize("name", _RECORDS)
-def test_a_flipped_bit_in_any_byte_of_a_record_is_told(finished, tmp_path, name):
+def test_flipped_bit_in_any_record_byte_is_reported(finished, tmp_path, name):
   path = Path(shutil.copytree(finished.path, tmp_path / "run")) / name
   whole = path.read_bytes()
   step = max(1, len(whole) // 400)
@@ -375,7 +375,7 @@ def test_a_flipped_bit_in_any_byte_of_a_record_is_told(finished, tmp_path, name)
       assert before.items() <= after.items()
 
 
-def test_a_changed_digit_of_each_record_is_told(finished, tmp_path):
+def test_changed_digit_in_any_record_is_reported(finished, tmp_path):
   for name, old, new, remedy in (
     ("result.json", "0.9", "0.8", "is corrupt; delete it, and the same train command"),
     ("metrics.jsonl", "1.5", "1.4", "is corrupt in line 1; delete that line"),
@@ -390,7 +390,7 @@ def test_a_changed_digit_of_each_record_is_told(finished, tmp_path):
       _read_all(Workdir(path.parent))
 
 
-def test_a_record_that_has_lost_its_digest_is_damaged(finished, tmp_path):
+def test_record_without_its_digest_is_corrupt(finished, tmp_path):
   for name in ("config.cfg", "metrics.jsonl", "result.json"):
     path = Path(shutil.copytree(finished.path, tmp_path / name)) / name
     lines = path.read_text().splitlines()
@@ -404,7 +404,7 @@ def test_a_record_that_has_lost_its_digest_is_damaged(finished, tmp_path):
       _read_all(Workdir(path.parent))
 
 
-def test_the_records_of_former_versions_are_read(tmp_path):
+def test_records_of_previous_versions_are_read(tmp_path):
   workdir = _written(tmp_path, _line(5, loss=1.5))
   (tmp_path / "config.cfg").write_text(Config(seed=3).to_flagfile())
   (tmp_path / "environment.json").write_text('{"python": "3.11"}')
@@ -419,20 +419,20 @@ def test_the_records_of_former_versions_are_read(tmp_path):
   assert (tmp_path / "metrics.jsonl").read_text().count("crc32") == 2
 
 
-def test_a_config_with_the_lines_of_another_system_is_the_same(finished, tmp_path):
+def test_config_with_crlf_line_endings_is_the_same(finished, tmp_path):
   path = Path(shutil.copytree(finished.path, tmp_path / "run")) / "config.cfg"
   path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
   assert Workdir(path.parent).read_config() == Config(seed=3)
 
 
-def test_predictions_of_another_run_are_refused(finished, tmp_path):
+def test_predictions_of_another_run_are_rejected(finished, tmp_path):
   copy = Workdir(shutil.copytree(finished.path, tmp_path / "run"))
   copy.write_predictions(_predictions()._replace(labels=np.array([0, 0], np.int32)))
   with pytest.raises(UserError, match=r"predictions-test\.npz is corrupt: it differs from its dig"):
     copy.read_predictions()
 
 
-def test_the_network_of_the_result_is_the_one_that_was_tested(tmp_path):
+def test_result_names_the_tested_network(tmp_path):
   workdir = Workdir(tmp_path)
   assert workdir.tested_step() is None
   workdir.write_result({"step": 7})
@@ -441,7 +441,7 @@ def test_the_network_of_the_result_is_the_one_that_was_tested(tmp_path):
   assert workdir.tested_step() == 5
 
 
-def test_a_changed_copy_of_the_users_code_is_refused(tmp_path):
+def test_changed_copy_of_user_code_is_rejected(tmp_path):
   source = tmp_path / "net.py"
   source.write_text("class Net: pass\n")
   workdir = Workdir(tmp_path / "run")
@@ -468,7 +468,7 @@ def _as_device(path: Path) -> None:
 @pytest.mark.parametrize(
   "name", ["config.cfg", "metrics.jsonl", "predictions-test.npz", "result.json"]
 )
-def test_what_is_no_file_is_refused_unopened(tmp_path, name, make):
+def test_non_regular_files_are_rejected_unopened(tmp_path, name, make):
   make(tmp_path / name)
   with pytest.raises(UserError, match=rf"{name}.*isn't an ordinary file"):
     workdir = Workdir(tmp_path)
@@ -506,7 +506,7 @@ def _with_header(path: Path, shape: tuple[int, ...], kind: str) -> None:
     lambda path: np.savez_compressed(path / "predictions-test.npz", **_predictions()._asdict()),
   ],
 )
-def test_predictions_of_any_other_kind_are_damaged(tmp_path, write):
+def test_malformed_predictions_are_corrupt(tmp_path, write):
   write(tmp_path)
   with pytest.raises(UserError, match=r"predictions-test\.npz is corrupt: .*; delete it"):
     Workdir(tmp_path).read_predictions()

@@ -71,7 +71,7 @@ def pair(tmp_path_factory):
 @pytest.mark.parametrize(
   ("case", "tolerance"), [("sgd", 1e-5), ("adam", 1e-3), ("everything", 1e-5)]
 )
-def test_replicas_train_as_one_device_does(devices, case, tolerance, count):
+def test_replicas_match_one_device(devices, case, tolerance, count):
   one, several = devices[case, 1], devices[case, count]
   assert (one["replicas"], several["replicas"]) == (1, count)
   assert len(one["losses"]) == replicas.STEPS
@@ -83,7 +83,7 @@ def test_replicas_train_as_one_device_does(devices, case, tolerance, count):
 
 
 @pytest.mark.parametrize("case", replicas.CASES)
-def test_two_workers_end_with_the_bits_of_two_devices(devices, pair, case):
+def test_two_workers_match_two_devices_bit_for_bit(devices, pair, case):
   mirrored, workers = devices[case, 2], [told[case] for told in pair]
   for told in workers:
     for name in ("replicas", "losses", "correct", "weights", "evaluation"):
@@ -95,7 +95,7 @@ def test_two_workers_end_with_the_bits_of_two_devices(devices, pair, case):
 
 @pytest.mark.parametrize("case", replicas.CASES)
 @pytest.mark.parametrize("count", [2, 4])
-def test_the_parts_of_replicas_make_up_the_batch_of_one_device(case, count):
+def test_replica_batches_form_the_batch_of_one_device(case, count):
   whole, *parts = (
     _first_block(replicas.settings(case, device_count=replicas_)) for replicas_ in (1, count)
   )
@@ -159,14 +159,14 @@ class _Job:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(prepared, tmp_path_factory):
+def uninterrupted(prepared, tmp_path_factory):
   """An uninterrupted job, and its launcher's output."""
-  job = _Job(tmp_path_factory.mktemp("pair") / "undisturbed", *_FLAGS, f"--data_dir={prepared}")
+  job = _Job(tmp_path_factory.mktemp("pair") / "uninterrupted", *_FLAGS, f"--data_dir={prepared}")
   return job, job.finish()
 
 
-def test_a_job_ends_with_the_bits_of_two_devices(undisturbed, prepared, tmp_path):
-  job, finished = undisturbed
+def test_job_matches_two_devices_bit_for_bit(uninterrupted, prepared, tmp_path):
+  job, finished = uninterrupted
   result = json.loads((job.workdir / "result.json").read_text())
   assert finished.record == commands.printed(result)
   assert "on CPU:0 of each of 2 workers (multi_worker)" in finished.stderr
@@ -184,9 +184,7 @@ def test_a_job_ends_with_the_bits_of_two_devices(undisturbed, prepared, tmp_path
 
 
 @pytest.mark.timeout(900)
-def test_workers_that_are_killed_are_named_and_the_job_ends_with_the_same_bits(
-  undisturbed, prepared, tmp_path
-):
+def test_killed_worker_is_named_and_job_resumes_bit_for_bit(uninterrupted, prepared, tmp_path):
   workdir = tmp_path / "killed"
   for victim in (1, 0):
     job = _Job(workdir, *_FLAGS, f"--data_dir={prepared}")
@@ -204,10 +202,10 @@ def test_workers_that_are_killed_are_named_and_the_job_ends_with_the_same_bits(
     assert "Traceback" not in finished.stderr + job.log()
     assert not (workdir / "result.json").exists()
   assert _Job(workdir, *_FLAGS, f"--data_dir={prepared}").finish().returncode == 0
-  commands.assert_same_run(workdir, undisturbed[0].workdir)
+  commands.assert_same_run(workdir, uninterrupted[0].workdir)
 
 
-def test_a_run_goes_on_with_another_number_of_workers(prepared, tmp_path):
+def test_run_resumes_with_another_number_of_workers(prepared, tmp_path):
   config = Config(
     dataset="synthetic_digits/2000_500", data_dir=prepared, workdir=str(tmp_path / "alone"),
     validation_examples=500, hidden_units=(32,), dropout_rate=0.1, ema_decay=0.9,
@@ -239,7 +237,7 @@ def test_a_run_goes_on_with_another_number_of_workers(prepared, tmp_path):
 
 
 @pytest.mark.usefixtures("signals_heard")
-def test_a_terminal_that_closes_stops_all_workers_saved(prepared, tmp_path):
+def test_closed_terminal_stops_all_workers_after_saving(prepared, tmp_path):
   flags = [*commands.SMALL, f"--data_dir={prepared}", "--steps=2000", "--steps_per_loop=20"]
   job = _Job(tmp_path / "run", *flags)
   job.train_to(40)
@@ -251,7 +249,7 @@ def test_a_terminal_that_closes_stops_all_workers_saved(prepared, tmp_path):
   assert max(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == f"{stopped:08d}"
 
 
-def test_two_workers_train_a_model_of_the_user_s_own(prepared, tmp_path):
+def test_two_workers_train_a_user_model(prepared, tmp_path):
   own = commands.REPOSITORY / "tests" / "own" / "my_net.py"
   flags = [
     *commands.SMALL, f"--data_dir={prepared}", f"--model={own}:MyNet", "--model_settings=width=4",
@@ -284,17 +282,17 @@ class _Others:
     return [tuple(numbers), tuple(number + 1 for number in numbers)]
 
 
-def test_workers_with_other_settings_are_refused():
+def test_workers_with_other_settings_are_rejected():
   with pytest.raises(UserError, match="the workers have different settings or datasets: start all"):
     session.check_same_settings(Config(), _Others())
 
 
-def test_workers_that_see_another_workdir_are_refused():
+def test_workers_with_another_workdir_are_rejected():
   with pytest.raises(UserError, match=r"different steps, 40, 41: --workdir=runs/a must be one dir"):
     session.check_same_checkpoint(40, Workdir("runs/a"), _Others())
 
 
-def test_what_decides_the_result_is_what_workers_compare():
+def test_workers_compare_the_deciding_settings():
   seen = []
 
   class Note:
@@ -311,7 +309,7 @@ def test_what_decides_the_result_is_what_workers_compare():
   assert len(set(seen)) == 3
 
 
-def test_the_launcher_refuses_no_workers(tmp_path):
+def test_launcher_rejects_zero_workers(tmp_path):
   finished = subprocess.run(
     [sys.executable, _LAUNCHER, "--workers=0", f"--logs={tmp_path}"],
     capture_output=True, text=True, check=False,
@@ -320,7 +318,7 @@ def test_the_launcher_refuses_no_workers(tmp_path):
   assert "--workers=0: must be" in finished.stderr
 
 
-def test_a_worker_that_was_killed_is_named_before_those_that_miss_it():
+def test_killed_worker_is_named_before_its_peers():
   # The chief may notice and exit between two polls of the launcher.
   chief = subprocess.Popen([sys.executable, "-c", "import sys; sys.exit(2)"])
   killed = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -331,7 +329,7 @@ def test_a_worker_that_was_killed_is_named_before_those_that_miss_it():
   assert launch_local.exit_code(killed) == 128 + signal.SIGKILL
 
 
-def test_a_worker_that_hangs_is_ended_with_the_job(tmp_path, capfd, monkeypatch):
+def test_hanging_worker_is_terminated_with_the_job(tmp_path, capfd, monkeypatch):
   monkeypatch.setattr(launch_local, "GRACE_SECONDS", 1)
   monkeypatch.setattr(launch_local, "forward_signals", lambda _: [])
   program = """
