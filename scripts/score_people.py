@@ -2,31 +2,35 @@
 
   python scripts/score_people.py --pictures=path/to/folder --figure=worst.png
 
-The folder holds pictures and labels.csv, with the columns file, kind, split (tuning or test) and
-label: the digits of each row, with slashes between rows. Prints one JSON object for each split and
-kind: pictures, right (every digit of every row), refused (blank, or not a digit), error. Score the
-same folder before and after a change to see its effect; make choices on the tuning pictures.
+docs/people.csv lists the pictures: repository, commit, path, SHA-256, kind, split, and label (the
+digits of each row, with slashes between rows). They aren't part of this package: --pictures is a
+folder in which owner/name is a clone of that repository at its commit. Files that are missing there
+or differ are counted.
 
-The pictures aren't part of this package. docs/people.csv names public repositories that have some.
+Prints one JSON object for each split and kind: pictures, right (every digit of every row), refused
+(blank, or not a digit), missing, error. Score before and after a change to see its effect; make
+choices on the tuning pictures. The blind pictures are scored only with --splits=blind.
 """
 
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from absl import flags
+from absl import flags, logging
 
 from mnist_research import images
 from mnist_research.config import flags as config_flags
-from mnist_research.runtime import app, command_line
+from mnist_research.runtime import app, command_line, records
 from mnist_research.runtime.errors import UserError
 from mnist_research.workdir import trained_workdir
 
 if TYPE_CHECKING:  # They load TensorFlow.
   from mnist_research.inference.readings import Reading
 
-_LABELS = "labels.csv"
+_LIST = Path(__file__).resolve().parents[1] / "docs" / "people.csv"
+_COLUMNS = {"repository_on_github", "path", "sha256", "kind", "split", "label"}
 _WORST = 20
 
 
@@ -56,21 +60,26 @@ class Answered(NamedTuple):
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: the network and the pictures."""
   config_flags.define(flag_values, ["workdir", "device"])
-  command_line.define_path("pictures", "", "folder of pictures with labels.csv", flag_values)
+  command_line.define_path("pictures", "", "folder of clones, owner/name", flag_values)
+  command_line.define_path("list", str(_LIST), "CSV that lists the pictures", flag_values)
+  flags.DEFINE_list("splits", ["tuning", "test"], "splits to score", flag_values=flag_values)
   command_line.define_path("figure", "", "PNG to draw: the twenty worst", flag_values)
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Reads the pictures and prints how many were answered correctly."""
   app.refuse_arguments(arguments)
-  folder = Path(flag_values.pictures)
-  try:
-    with (folder / _LABELS).open(newline="") as file:
-      rows = list(csv.DictReader(file))
-  except OSError as error:
-    raise UserError(f"--pictures={folder} has no {_LABELS}: {error.strerror}") from error
+  folder = Path(app.required(flag_values, "pictures"))
+  rows = listed(Path(flag_values.list), flag_values.splits)
+  missing = [row for row in rows if not is_there(folder, row)]
+  if len(missing) == len(rows):
+    raise UserError(f"--pictures={folder} has none of the {len(rows)} listed pictures")
+  if missing:
+    logging.warning(
+      "%d of %d pictures are missing in --pictures=%s or differ, such as %s",
+      len(missing), len(rows), folder, place(missing[0]),
+    )  # fmt: skip
   app.load_tensorflow()
-  from mnist_research import figures
   from mnist_research.inference import readings
   from mnist_research.inference.recognizer import load_recognizer
 
@@ -79,7 +88,9 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   recognizer = load_recognizer(workdir, settings)
   answered = []
   for row in rows:
-    gray = images.read(folder / row["file"])
+    if row in missing:
+      continue
+    gray = images.read(folder / place(row))
     prepared = images.find_digits(gray)
     kind = (row["split"], row["kind"])
     if not prepared:
@@ -89,34 +100,48 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     text = readings.number(read, recognizer.label_names)["number"].replace("\n", "/")
     small, _ = images.reduce(gray, 480)
     answered.append(
-      Answered(kind, row["label"], text, images.Picture(row["file"], small, prepared), read)
+      Answered(kind, row["label"], text, images.Picture(place(row), small, prepared), read)
     )
-  print_rows(answered)
-  wrong = sorted(
-    (each for each in answered if each.text != each.label and each.picture),
-    key=lambda each: -each.certainty,
-  )[:_WORST]
-  if flag_values.figure and wrong:
-    panels = []
-    for each in wrong:
-      assert each.picture
-      (first, *_) = readings.panels(each.picture, each.readings)
-      panels.append(
-        first._replace(caption=f"{each.text}, not {each.label}: {first.caption}", box=(0, 0, 0, 0))
-      )
-    title = f"the {len(panels)} worst, by the certainty of a wrong answer"
-    figure = figures.recognition(
-      panels, label_names=recognizer.label_names, count=len(panels), title=title
-    )
-    figures.save(figure, flag_values.figure)
+  print_rows(answered, Counter((row["split"], row["kind"]) for row in missing))
+  if flag_values.figure:
+    draw_worst(answered, recognizer.label_names, flag_values.figure)
 
 
-def print_rows(answered: list[Answered]) -> None:
-  """Prints one JSON object for each split and kind."""
+def listed(path: Path, splits: list[str]) -> list[dict[str, str]]:
+  """Returns the rows of a list of pictures that are of one of `splits`."""
+  try:
+    with path.open(newline="", encoding="utf-8") as file:
+      reader = csv.DictReader(file)
+      rows = [row for row in reader if row.get("split") in splits]
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f"--list={path} can't be read: {error}") from error
+  if absent := _COLUMNS - set(reader.fieldnames or []):
+    raise UserError(f"--list={path} has no column {min(absent)}")
+  if not rows:
+    raise UserError(f"--list={path} has no pictures of --splits={','.join(splits)}")
+  return rows
+
+
+def place(row: dict[str, str]) -> str:
+  """Returns where a listed picture is in the folder."""
+  return f"{row['repository_on_github']}/{row['path']}"
+
+
+def is_there(folder: Path, row: dict[str, str]) -> bool:
+  """Returns whether the folder has a listed picture, unchanged."""
+  try:
+    return records.digest_of_file(folder / place(row)) == row["sha256"]
+  except (OSError, ValueError):
+    return False
+
+
+def print_rows(answered: list[Answered], missing: Counter[tuple[str, str]]) -> None:
+  """Prints one JSON object for each split and kind, with the number of `missing` pictures."""
   groups: dict[tuple[str, str], list[Answered]] = defaultdict(list)
   for each in answered:
     groups[each.kind].append(each)
-  for (split, kind), members in sorted(groups.items()):
+  for split, kind in sorted(groups | missing):
+    members = groups[split, kind]
     right = sum(each.text == each.label for each in members)
     app.print_json(
       {
@@ -125,9 +150,33 @@ def print_rows(answered: list[Answered]) -> None:
         "pictures": len(members),
         "right": right,
         "refused": sum("?" in each.text or not each.text for each in members),
-        "error": round(1 - right / len(members), 4),
+        "missing": missing[split, kind],
+        "error": round(1 - right / len(members), 4) if members else None,
       }
     )
+
+
+def draw_worst(answered: list[Answered], label_names: Sequence[str], output: str) -> None:
+  """Draws the twenty wrong answers of the highest certainty, if there are any."""
+  from mnist_research import figures
+  from mnist_research.inference import readings
+
+  wrong = sorted(
+    (each for each in answered if each.text != each.label and each.picture),
+    key=lambda each: -each.certainty,
+  )[:_WORST]
+  if not wrong:
+    return
+  panels = []
+  for each in wrong:
+    assert each.picture
+    (first, *_) = readings.panels(each.picture, each.readings)
+    panels.append(
+      first._replace(caption=f"{each.text}, not {each.label}: {first.caption}", box=(0, 0, 0, 0))
+    )
+  title = f"the {len(panels)} worst, by the certainty of a wrong answer"
+  figure = figures.recognition(panels, label_names=label_names, count=len(panels), title=title)
+  figures.save(figure, output)
 
 
 if __name__ == "__main__":
