@@ -86,7 +86,7 @@ def load(name: str, path: Path) -> _Network:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options)
-    return lambda images: session.run(None, {"images": images})[0]
+    return lambda images: session.run(["probabilities"], {"images": images})[0]
   runner = Interpreter(str(path), num_threads=1).get_signature_runner()
   return lambda images: runner(images=images)["probabilities"]
 

@@ -74,8 +74,8 @@ def test_a_line_for_each_change_of_the_answer(digits, tmp_path):
     x, y, width, height = record["box"].values()
     # The digit's longer side is 20 of its image's 28 pixels.
     assert max(width, height) == pytest.approx(_SIDE * 20 / 28, abs=8)
-    assert _LEFT < x < x + width < _LEFT + _SIDE
-    assert _TOP < y < y + height < _TOP + _SIDE
+    assert _LEFT <= x < x + width <= _LEFT + _SIDE
+    assert _TOP <= y < y + height <= _TOP + _SIDE
 
 
 @pytest.mark.parametrize("source", ["99", "99999999999999", "missing.avi", "-1", "", "."])

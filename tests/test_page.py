@@ -65,7 +65,8 @@ def test_a_seven_is_read_and_its_place_told(served):
   (digit,) = answer["digits"]
   assert digit["label_name"] == "7"
   assert digit["probability"] == digit["probabilities"][7] == max(digit["probabilities"])
-  assert sum(digit["probabilities"]) == pytest.approx(1)
+  # The rest is that it is no digit.
+  assert 0.99 < sum(digit["probabilities"]) < 1
   seen = base64.b64decode(digit["image"].removeprefix("data:image/png;base64,"))
   np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(seen))), found.image)
   margin = found.box.left - digit["box"]["x"]

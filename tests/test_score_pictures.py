@@ -24,7 +24,7 @@ def test_pictures_are_classified_correctly_only_when_prepared(scores):
   assert everything["kind"] == "all"
   assert everything["pictures"] == sum(row["pictures"] for row in kinds) >= 200
   assert everything["accuracy"] >= 0.97
-  assert everything["accuracy_resized"] < 0.5
+  assert everything["accuracy_resized"] < everything["accuracy"] - 0.2
 
 
 def test_no_kind_of_picture_is_left_behind(scores):
