@@ -1,8 +1,12 @@
 """Tests of deploy/: the TF_CONFIG that its scripts build, and the consistency of their parts."""
 
+import copy
+import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import commands
@@ -85,16 +89,109 @@ def test_the_parts_of_the_kubernetes_manifest_fit(manifest):
   assert service["metadata"]["name"] == pod["subdomain"]
   labels = job["spec"]["template"]["metadata"]["labels"]
   assert service["spec"]["selector"].items() <= labels.items()
-  (container,), (volume,) = pod["containers"], pod["volumes"]
+  (container,) = pod["containers"]
   assert service["spec"]["ports"][0]["port"] == container["ports"][0]["containerPort"]
-  (mount,) = container["volumeMounts"]
-  assert mount["name"] == volume["name"]
+  volumes = {volume["name"]: volume for volume in pod["volumes"]}
+  mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
+  assert mounts["/data"]["persistentVolumeClaim"] == {"claimName": job["metadata"]["name"]}
+  assert "emptyDir" in mounts["/tmp"]
   flags = dict(flag.lstrip("-").split("=", 1) for flag in container["args"])
   for name in ("workdir", "data_dir"):
-    assert flags[name].startswith(mount["mountPath"] + "/")
+    assert flags[name].startswith("/data/")
   assert config_flags.from_flagfile(commands.REPOSITORY / flags["flagfile"]).model.model == "dense"
   image = container["image"]
   assert f"-t {image} ." in (_DEPLOY / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("version", ["1.30", "newest"])
+def test_the_manifest_fits_the_schemas_of_kubernetes(manifest, version, gpu):
+  schemas = pytest.importorskip("kubernetes_validate", reason="the extra all is not installed")
+  version = ".".join(schemas.latest_version().split(".")[:2]) if version == "newest" else version
+  for document in _gpu_manifest().values() if gpu else manifest.values():
+    assert schemas.validate(document, version, strict=True) == version
+  job = copy.deepcopy(manifest["Job"])
+  job["spec"]["template"]["spec"]["containers"][0]["arguments"] = []
+  with pytest.raises(schemas.ValidationError, match="'arguments' was unexpected"):
+    schemas.validate(job, version, strict=True)
+
+
+def _gpu_manifest():
+  """The manifest after the edits that its comments give for GPUs."""
+  text = (_DEPLOY / "kubernetes.yaml").read_text()
+  text = text.replace("image: mnist-research # mnist-research-gpu", "image: mnist-research-gpu")
+  text = text.replace("# nvidia.com/gpu: 1", "nvidia.com/gpu: 1")
+  return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+
+def test_the_comments_of_the_manifest_give_each_worker_a_gpu(manifest):
+  (before,) = manifest["Job"]["spec"]["template"]["spec"]["containers"]
+  (after,) = _gpu_manifest()["Job"]["spec"]["template"]["spec"]["containers"]
+  assert after["image"] == "mnist-research-gpu"
+  assert f"'EXTRAS=[gpu]' -t {after['image']} ." in (_DEPLOY / "Dockerfile").read_text()
+  assert after["resources"]["limits"] == {"memory": "4Gi", "nvidia.com/gpu": 1}
+  assert before["resources"]["limits"] == {"memory": "4Gi"}
+  same = before.keys() - {"image", "resources"}
+  assert {name: after[name] for name in same} == {name: before[name] for name in same}
+
+
+def test_workers_have_no_privileges(manifest):
+  pod = manifest["Job"]["spec"]["template"]["spec"]
+  (container,) = pod["containers"]
+  assert container["securityContext"] == {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+  }
+  user = pod["securityContext"]
+  assert user["runAsNonRoot"] is True
+  assert user["seccompProfile"] == {"type": "RuntimeDefault"}
+  assert pod["automountServiceAccountToken"] is False
+  assert user["runAsUser"] == user["runAsGroup"] == user["fsGroup"] == 1000
+  text = (_DEPLOY / "Dockerfile").read_text()
+  assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["1000:1000"]
+  # The last word on the user is after what only root can do.
+  assert text.index("USER ") > max(text.rindex("RUN "), text.rindex("COPY "))
+
+
+# /mnt and /media stay writable, as the volumes are; they need no directory of their own.
+_READ_ONLY_ROOT = """
+mount --make-rprivate / && mount --bind "$1" /mnt && mount --bind "$2" /media || exit 77
+mount -o remount,bind,ro / || exit 77
+shift 2
+touch "$PWD/written" 2>/dev/null && exit 77
+exec setpriv --no-new-privs --inh-caps=-all --bounding-set=-all "$@"
+"""
+
+
+def test_training_needs_no_writable_root(tmp_path):
+  data, scratch = tmp_path / "data", tmp_path / "scratch"
+  data.mkdir()
+  scratch.mkdir()
+  (image,) = re.findall(r"^ENV (.*)$", (_DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+  variables = dict(variable.split("=") for variable in image.split())
+  assert variables == {"HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1"}
+  inside = "unshare", "--mount", "bash", "-c", _READ_ONLY_ROOT, "bash", str(data), str(scratch)
+  if (
+    not shutil.which("unshare")
+    or subprocess.run(
+      [*inside, "true"], cwd=commands.REPOSITORY, check=False, capture_output=True
+    ).returncode
+  ):
+    pytest.skip("this user can't mount a root file system read-only")
+  training = [sys.executable, "-m", "mnist_research.train", "--dataset=synthetic_digits/200_100"]
+  flags = ["--validation_examples=50", "--hidden_units=16", "--steps=20", "--workdir=/mnt/run"]
+  finished = subprocess.run(
+    [*inside, *training, *flags, "--data_dir=/mnt/tensorflow_datasets"],
+    cwd=commands.REPOSITORY,
+    env={**os.environ, **variables, "HOME": "/media", "TMPDIR": "/media"},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert finished.returncode == 0, finished.stderr
+  assert json.loads((data / "run/result.json").read_text())["step"] == 20
+  assert "warning" not in finished.stderr.lower()
 
 
 def test_the_image_copies_what_is_there():
