@@ -25,11 +25,11 @@ def listing() -> str:
   lines = [f"  python -m mnist_research.{name:<10} {summary(name)}" for name in COMMANDS]
   return "\n".join(
     [
-      f"mnist_research {__version__} trains networks that read handwritten digits, and uses them.",
+      f"mnist_research {__version__} trains and uses networks that read handwritten digits.",
       "",
       *lines,
       "",
-      "Each tells its flags with --help: python -m mnist_research.train --help",
+      "--help lists the flags of each: python -m mnist_research.train --help",
     ]
   )
 
@@ -42,9 +42,7 @@ def main(arguments: list[str]) -> None:
   elif asked in ("-h", "--help"):
     print(listing(), flush=True)
   elif asked in COMMANDS:
-    raise UserError(
-      f"{asked!r} is a command of its own: write python -m mnist_research.{asked} ..."
-    )
+    raise UserError(f"{asked!r} is a separate command: write python -m mnist_research.{asked} ...")
   else:
     hint = did_you_mean(asked, COMMANDS) or ";"
     raise UserError(f"there is no command {asked!r}{hint} python -m mnist_research lists them")

@@ -31,24 +31,24 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "benchmark",
     None,
     ["throughput", "input", "startup", "evaluate", "time_to_accuracy", "memory", "learning_rate"],
-    "what to measure: steady training, the input pipeline alone, the time to the first step, "
-    "scoring, whole trainings over --num_seeds, memory, or the loss while the learning rate rises, "
-    "which is drawn under --workdir",
+    "what to measure: training in steady state, the input pipeline alone, the time to the first "
+    "step, evaluation, complete runs over --num_seeds, memory, or the loss while the learning rate "
+    "rises, drawn under --workdir",
     flag_values=flag_values,
   )
   flags.DEFINE_enum(
     "baseline",
     None,
     ["keras_fit", "keras_fit_tuned"],
-    "throughput: Keras's fit on the same network, in turn with training; tuned: 125 steps per "
-    "execution, and XLA where training has it",
+    "throughput: also measure Keras's fit on the same network; tuned: 125 steps per execution, and "
+    "XLA where this package uses it",
     flag_values=flag_values,
   )
   flags.DEFINE_integer(
-    "rounds", 5, "number of measurements of each kind", lower_bound=1, flag_values=flag_values
+    "rounds", 5, "number of measurements", lower_bound=1, flag_values=flag_values
   )
   flags.DEFINE_integer(
-    "num_seeds", 10, "time_to_accuracy: number of trainings, from --seed on", lower_bound=1,
+    "num_seeds", 10, "time_to_accuracy: number of seeds, from --seed on", lower_bound=1,
     flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_bool(

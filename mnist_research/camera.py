@@ -47,7 +47,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     workdir, settings, flag_values.step, accept_all=flag_values.accept_all
   )
   readings.check_reads_digits(recognizer, "the camera")
-  logging.info("digits are read from --source=%s; Ctrl-C ends it", flag_values.source)
+  logging.info("reading digits from --source=%s; Ctrl-C stops", flag_values.source)
   told = latest = None
   vote: Vote[str | None] = Vote(None)
   for frame in video.read_frames(source):

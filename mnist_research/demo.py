@@ -33,12 +33,12 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   config_flags.define_step(flag_values)
   config_flags.define_accept_all(flag_values)
   flags.DEFINE_string(
-    "host", addresses.LOCAL, "IP address of this machine for the page; at any but "
-    f"{addresses.LOCAL}, others on that network can open it by the printed link",
+    "host", addresses.LOCAL, "IP address of this machine to listen on; with any but "
+    f"{addresses.LOCAL}, others on that network can open the page by the printed link",
     flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_integer(
-    "port", 7860, "port of the page; 0: any free one", lower_bound=0, upper_bound=65535,
+    "port", 7860, "port of the page; 0: any free port", lower_bound=0, upper_bound=65535,
     flag_values=flag_values,
   )  # fmt: skip
 
@@ -78,11 +78,11 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     page = create(recognizer, description, limits)
     if address.token is not None:
       logging.warning(
-        "the page is open to the network of %s: whoever has the link can use it, and what they "
-        "send is not encrypted; end the command after the class",
+        "the page is open to the network of %s: anyone with the link can use it, and what they "
+        "send is not encrypted; stop the command when you are done",
         address.host,
       )
-    logging.info("digits are read at %s; Ctrl-C ends it", address.link)
+    logging.info("reading digits at %s; Ctrl-C stops", address.link)
     app.print_json({"url": address.link, "step": recognizer.trained.step})
     serve(page, listener, address, limits)
 
@@ -118,8 +118,8 @@ def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(addresses.family_of(host))
   except ValueError as error:
     raise UserError(
-      f"--host={host} {error}: name the address of this machine that the others reach, which "
-      "`ip address`, `ifconfig` or `ipconfig` shows"
+      f"--host={host} {error}: use an address of this machine, as shown by `ip address`, "
+      "`ifconfig` or `ipconfig`"
     ) from error
   listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
   try:

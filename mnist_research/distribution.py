@@ -143,7 +143,7 @@ def compiles_with_xla(
   """
   several = strategy.num_replicas_in_sync > 1
   if devices.xla == "on" and several:
-    raise UserError("--xla=on takes one replica: use --strategy=one_device or --xla=auto")
+    raise UserError("--xla=on supports only one replica: use --strategy=one_device or --xla=auto")
   if devices.xla != "auto":
     return devices.xla == "on"
   if several or not pays:

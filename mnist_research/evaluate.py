@@ -59,7 +59,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "ensemble", "more workdirs: the mean of all their probabilities is scored", flag_values
   )
   flags.DEFINE_integer(
-    "test_time_augmentation", 0, "augmented copies of each image over which to average",
+    "test_time_augmentation", 0, "number of augmented copies of each image to average over",
     lower_bound=0, flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_float(
@@ -191,7 +191,7 @@ def _refusals(
     for label, name in enumerate(source.label_names)
   }
   for name, share in by_kind.items():
-    logging.info("refused of %s: %.4f", name, share)
+    logging.info("rejected of %s: %.4f", name, share)
   return {
     "refused": refused,
     "outliers": {
@@ -255,7 +255,7 @@ def _keep_corruptions(
       known = {}
     workdir.write_corruptions({**known, **scored, **corruptions})
   except UserError as error:
-    logging.warning("the report won't have this: %s", error)
+    logging.warning("this won't be in the report: %s", error)
 
 
 def _load_member(
@@ -291,7 +291,7 @@ def _check_refuses(trained: Sequence[Config], outliers: str) -> None:
   """Raises UserError if outliers are named, and a network wasn't trained to reject any."""
   if outliers and not all(config.data.outliers for config in trained):
     raise UserError(
-      f"--outliers={outliers}: the network was trained without --outliers, and refuses nothing"
+      f"--outliers={outliers}: the network was trained without --outliers, and rejects nothing"
     )
 
 
@@ -307,9 +307,7 @@ def _check_held_out(
   """
   validation, fitted = flag_values.split == "validation", not flag_values.temperature
   if validation and fitted:
-    raise UserError(
-      "--temperature=0 is fitted on the validation examples: score others with it, --split=test"
-    )
+    raise UserError("--temperature=0 is fitted on the validation examples: use --split=test")
   if validation:
     protocol.check_held_out(settings, members)
   for path, config in members if fitted else ():

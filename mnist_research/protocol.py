@@ -65,7 +65,7 @@ def check_held_out(
     if trained_on != dataset:
       if _may_overlap(trained_on, dataset):
         raise UserError(
-          f"{purpose}: {path} was trained on {config.data.dataset}, which may hold validation "
+          f"{purpose}: {path} was trained on {config.data.dataset}, which may contain validation "
           f"examples of {scored.data.dataset}; leave it out, or choose another --dataset"
         )
     elif held_out < wanted:

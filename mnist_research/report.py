@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # They load NumPy.
 _MOST_PAGES = 30
 _FOREIGN = {
   **config_flags.OF_TRAINING,
-  "workdir": "is not a flag of this command: name workdirs without it, report DIR...",
+  "workdir": "is not a flag of this command: name the workdirs alone, report DIR...",
 }
 
 
@@ -47,8 +47,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
   )  # fmt: skip
 
   flags.DEFINE_bool(
-    "pictures", False, "draw the joint errors of several runs, which needs the dataset and some "
-    "seconds", flag_values=flag_values,
+    "pictures", False, "draw the examples that several runs together get wrong; needs the dataset",
+    flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_bool(
     "tensorboard", False, "write tensorboard/ next to the page of several runs: all runs, and the "
@@ -154,7 +154,7 @@ def _test_images(run: "Run", flag_values: flags.FlagValues) -> "np.ndarray | str
   """Returns the images that a run was tested on, or why they aren't available."""
   predictions = run.workdir.read_predictions()
   if predictions is None:
-    return "the run left no predictions"
+    return "the run has no predictions"
   settings = config_flags.from_flags_over(run.config, flag_values)
   app.load_tensorflow()
   import numpy as np
@@ -166,7 +166,7 @@ def _test_images(run: "Run", flag_values: flags.FlagValues) -> "np.ndarray | str
     return f"{settings.data.dataset} is not prepared here; --data_dir says where it is"
   split = splits.read(source, "test")
   if not np.array_equal(split.labels, predictions.labels):
-    return f"the {settings.data.dataset} here has other test examples than the run"
+    return f"the {settings.data.dataset} here doesn't have the run's test examples"
   return split.images
 
 

@@ -44,7 +44,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "pruning", True, "stop trials of --search whose validation accuracy is below the median",
     flag_values=flag_values)  # fmt: skip
   flags.DEFINE_integer(
-    "jobs", 1, "trials that run at the same time, each on its share of the cores", lower_bound=1,
+    "jobs", 1, "trials to run at a time, each on its share of the cores", lower_bound=1,
     flag_values=flag_values)  # fmt: skip
   flags.DEFINE_string(
     "storage", "", "database URL of the Optuna study, which several machines may share; empty: "
@@ -90,8 +90,8 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   )  # fmt: skip
   if overhead:
     logging.info(
-      "%.1f s for the trials; overhead of one: %.2f s for its process; %.2f s in train beside the "
-      "steps",
+      "%.1f s for the trials; overhead per trial: %.2f s for its process, %.2f s in train outside "
+      "the steps",
       seconds,
       *overhead,
     )
@@ -127,7 +127,7 @@ def _plan(base: Config, flag_values: flags.FlagValues) -> SweepPlan:
     )
   if base.devices.strategy == "multi_worker":
     raise UserError(
-      "--strategy=multi_worker: a trial takes one machine; several machines share a sweep with "
+      "--strategy=multi_worker: a trial runs on one machine; several machines share a sweep with "
       "--storage"
     )
   if flag_values.search:
@@ -139,7 +139,7 @@ def _plan(base: Config, flag_values: flags.FlagValues) -> SweepPlan:
     )
   for name in ("trials", "pruning"):
     if flag_values[name].present:
-      raise UserError(f"--{name} belongs to --search; --sweep trains every combination to its end")
+      raise UserError(f"--{name} belongs to --search; --sweep trains every combination to the end")
   space = space_lib.parse_sweep(flag_values.sweep, base)
   return SweepPlan(base, space, 0, pruning=False, retry_failed=flag_values.retry_failed)
 

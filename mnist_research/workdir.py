@@ -153,7 +153,7 @@ class Workdir:
       source = extensions.read_source(flag, text)
       copy = self.sources / source.name
       if not copy.is_file() or copy.read_bytes() != source.content:
-        changed.append(f"--{flag}={text} has changed since, {copy} is what it was")
+        changed.append(f"--{flag}={text} has changed; {copy} is the original")
     return changed
 
   def begin(self, config: Config, *, devices: list[str], step: int) -> None:
@@ -349,7 +349,7 @@ def _check_corruptions(found: Mapping[str, Any]) -> None:
     except (KeyError, TypeError, AttributeError):
       raise ValueError(f"its {mode} isn't that of evaluate") from None
     if not all(records.is_number(share, least=0, most=1) for share in shares):
-      raise ValueError(f"its {mode} has shares that are none")
+      raise ValueError(f"its {mode} has invalid shares")
 
 
 def _checked_record(record: dict[str, Any]) -> dict[str, Any]:
@@ -386,5 +386,5 @@ def trained_workdir(path: str) -> Workdir:
   if path:
     return Workdir(path)
   workdir = Workdir(SHIPPED)
-  logging.info("no --workdir: the network that comes with the package, %s", SHIPPED)
+  logging.info("no --workdir: using the network that ships with the package, %s", SHIPPED)
   return workdir

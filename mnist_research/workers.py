@@ -91,7 +91,7 @@ def parse_tf_config(text: str) -> Workers:
     if job in _OTHER_TASKS:
       raise UserError(
         f"the environment variable TF_CONFIG makes this process a {job!r} task, which doesn't "
-        'train here: start it as a "worker", or leave it out'
+        'train here: start it as a "worker", or remove it'
       )
     own = {"chief": chiefs, "worker": others}[job]
     addresses = (*chiefs, *others)

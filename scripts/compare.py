@@ -6,9 +6,9 @@ DIR is where TFDS has prepared MNIST (its default: ~/tensorflow_datasets). Compa
 
 - dense: `configs/dense.cfg` in steady training, against Keras's `fit`, PyTorch and JAX;
 - dense_512: the same network with batches of 512, against PyTorch and JAX;
-- large: 2500-2000-1500-1000-500 units, batches of 512, bfloat16, against its bare matrix products;
+- large: 2500-2000-1500-1000-500 units, batches of 512, bfloat16, against its matrix products alone;
 - cnn: `configs/small_cnn.cfg` in bfloat16, against Keras's `fit` and PyTorch;
-- fast: whole trainings of `configs/fast.cfg`, against its recipe in PyTorch;
+- fast: complete runs of `configs/fast.cfg`, against its recipe in PyTorch;
 - accuracy: `configs/fast.cfg` over `--num_seeds` seeds: seconds of training, and test accuracy;
 - command: the whole `train --flagfile=configs/dense.cfg`, against the tutorials' Keras script;
 - summaries: the same with `--summaries=basic` and `all`, against `none`.
@@ -163,10 +163,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "turn_steps", 0, "steps per turn; 0: an epoch", lower_bound=0, flag_values=flag_values
   )
   flags.DEFINE_integer(
-    "num_seeds", 30, "number of trainings for accuracy", lower_bound=1, flag_values=flag_values
+    "num_seeds", 30, "number of seeds for accuracy", lower_bound=1, flag_values=flag_values
   )
   flags.DEFINE_integer(
-    "epochs", 10, "epochs of the trainings for command", lower_bound=1, flag_values=flag_values
+    "epochs", 10, "epochs of the runs for command", lower_bound=1, flag_values=flag_values
   )
 
 
@@ -198,7 +198,7 @@ def steps_flags(arguments: flags.FlagValues) -> list[str]:
 
 
 def compare_peers(work: str, arguments: flags.FlagValues, arrays: dict[str, Path]) -> list[Row]:
-  """Lets this package and its peers train in turn."""
+  """Makes this package and its peers train in turn."""
   own, peer_flags, peers = WORKS[work]
   ours = peer_command(sys.executable, "mnist_research_train", *own, *data_flags(arguments))
   commands = {"mnist_research": [*ours, *steps_flags(arguments)]}
@@ -218,7 +218,7 @@ def peer_command(python: str, script: str, *given: str) -> list[str]:
 
 
 def measure_large(arguments: flags.FlagValues, _: dict[str, Path]) -> list[Row]:
-  """Compares the training of a large network with its bare matrix products."""
+  """Compares the training of a large network with its matrix products alone."""
   given = ["--benchmark=throughput", f"--rounds={arguments.rounds}", *steps_flags(arguments)]
   record = run_benchmark(arguments, *given, *LARGE)
   share = Spread(*(record[f"limit_share{end}"] for end in ("", "_lowest", "_highest")))

@@ -119,7 +119,7 @@ def parse_arguments() -> argparse.Namespace:
   parser.add_argument("--seconds", type=float, default=0, help="for all cases; 0: as they take")
   parser.add_argument("--case_seconds", type=float, default=600, help="for one case at most")
   parser.add_argument("--rounds", type=int, default=3, help="turns of each measurement")
-  parser.add_argument("--num_seeds", type=int, default=30, help="trainings to 99%%")
+  parser.add_argument("--num_seeds", type=int, default=30, help="seeds of the run to 99%%")
   parser.add_argument("--only", nargs="*", default=[], help="cases whose names begin so")
   parser.add_argument("flags", nargs="*", help="flags of train, after --")
   return parser.parse_args()

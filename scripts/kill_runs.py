@@ -1,4 +1,4 @@
-"""Kills trainings with SIGKILL and checks that nothing is lost.
+"""Kills runs with SIGKILL and checks that nothing is lost.
 
   python scripts/kill_runs.py --kills=70 --workdir=runs/kills --seed=0 -- --dataset=synthetic_digits
   python scripts/kill_runs.py --at=system_calls --kills=100 --workdir=runs/kills -- ...

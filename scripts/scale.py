@@ -78,13 +78,13 @@ def measure_examples(bench: Bench, rounds: int) -> figures.Chart:
 def measure_blocks(bench: Bench, rounds: int) -> figures.Chart:
   """Measures examples per second, with more and more steps per call from Python."""
   lines = [measure_rates([bench.with_config(steps_per_loop=n) for n in BLOCK_STEPS], rounds)]
-  return figures.Chart("Examples a second", "steps of a block", BLOCK_STEPS, lines)
+  return figures.Chart("Examples per second", "steps of a block", BLOCK_STEPS, lines)
 
 
 def measure_batches(bench: Bench, rounds: int) -> figures.Chart:
   """Measures examples per second, in larger and larger batches."""
   lines = [measure_rates([bench.with_config(batch_size=n) for n in BATCHES], rounds)]
-  return figures.Chart("Examples a second", "examples of a batch", BATCHES, lines)
+  return figures.Chart("Examples per second", "examples of a batch", BATCHES, lines)
 
 
 def measure_rates(settings: Sequence[Bench], rounds: int) -> figures.Line:
@@ -96,7 +96,7 @@ def measure_rates(settings: Sequence[Bench], rounds: int) -> figures.Line:
 
 
 def measure_widths(bench: Bench, rounds: int) -> figures.Chart:
-  """Measures GFLOP/s of training wider and wider layers, and of their bare products."""
+  """Measures GFLOP/s of training wider and wider layers, and of their products alone."""
   contestants: dict[str, Iterator[Any]] = {}
   flops = []
   for width in WIDTHS:

@@ -61,7 +61,8 @@ def _error(*arguments, module="train", **options):
     (["--seed"], "--seed needs a value: write --seed=VALUE"),
     (["dense.cfg"], "'dense.cfg' is a flagfile: write --flagfile=dense.cfg"),
     (["--hidden_units=9000000000"], "--hidden_units=9000000000: must be below 2147483648"),
-    (["--hidden_units=" + "1," * 1000 + "1"], "--hidden_units: 1,001 entries; 1,000 are the most"),
+    (["--hidden_units=" + "1," * 1000 + "1"],
+     "--hidden_units: 1,001 entries; at most 1,000 are allowed"),
     (["pictures"], "'pictures' is not a flag"),
     (["--seed=1", "positional", "--seed=2"], "'positional' is not a flag"),
     *((["--hidden_units=" + units], f"--hidden_units={units}")
@@ -81,7 +82,7 @@ def _error(*arguments, module="train", **options):
     (["--dataset=a\nb"], "--dataset"),
     (["--outliers=a b"], "--outliers=a b"),
     (["--outliers=non_digits", "--augment=mixup", "--loss=categorical_crossentropy"],
-     "--augment=mixup mixes examples, and those of --outliers=non_digits have no class to mix"),
+     "--augment=mixup mixes labels, and the examples of --outliers=non_digits have none"),
     *(([f"--{name}=best"], f"--{name}=best") for name in _ENUMS),
   ],
   ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -204,7 +204,7 @@ def test_baseline_ratio_is_computed_per_pair():
     "ratio_lowest": 2.0,
     "ratio_highest": 6.0,
   }
-  assert ("ratio, turn by turn", "3.00, 2.00, 6.00") in report.rows
+  assert ("ratio in each turn", "3.00, 2.00, 6.00") in report.rows
   assert ("ratio", "3.00 (2.00 to 6.00)") in report.rows
   faster = (
     "It is 3.00 (2.00 to 6.00) times as fast as keras_fit: training was faster in every round."
@@ -414,7 +414,7 @@ def test_throughput_against_keras_fit_with_trace(prepared, tmp_path):
     max(record["ratios"]),
   )
   assert "data_dir" not in record
-  for words in ("keras_fit_tuned, examples a second", "Not timed: reading the data, compilation"):
+  for words in ("keras_fit_tuned, examples per second", "Not timed: reading the data, compilation"):
     assert words in finished.stderr
   (trace,) = tmp_path.glob("tensorboard/plugins/profile/*/*.xplane.pb")
   assert trace.stat().st_size > 10_000

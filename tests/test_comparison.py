@@ -152,7 +152,7 @@ def test_configs_scored_on_different_examples_are_not_tested():
   )
   compared = comparison.compare([first, _on("fashion_mnist", second), third])
   other, same = compared.rows[1:]
-  assert other.against_reference.reason == "judged by other examples"
+  assert other.against_reference.reason == "scored on other examples"
   assert other.adjusted_p_value is None
   assert same.against_reference.difference == pytest.approx(-0.17)
   # There is no pair other than the one that was tested.

@@ -259,7 +259,9 @@ def test_tilde_expands_to_home_directory(monkeypatch):
 
 def test_too_many_layers_are_rejected():
   Config(hidden_units=(1,) * 1000)
-  with pytest.raises(UserError, match=r"^--hidden_units: 1,001 entries; 1,000 are the most$"):
+  with pytest.raises(
+    UserError, match=r"^--hidden_units: 1,001 entries; at most 1,000 are allowed$"
+  ):
     Config(hidden_units=(1,) * 1001)
 
 
@@ -271,11 +273,11 @@ def test_flagfile_may_contain_comments_and_blank_lines(tmp_path):
 @pytest.mark.parametrize(
   ("text", "named"),
   [
-    ("--sede=3\n", "line 1: --sede is no setting; did you mean --seed\\?"),
-    ("# a\n--flagfile=/etc/passwd\n", "line 2: --flagfile is no setting"),
-    ("--undefok=x\n", "line 1: --undefok is no setting"),
-    ("--verbosity=1\n", "line 1: --verbosity is no setting"),
-    ("--help\n", "line 1: --help is no setting"),
+    ("--sede=3\n", "line 1: --sede is not a setting; did you mean --seed\\?"),
+    ("# a\n--flagfile=/etc/passwd\n", "line 2: --flagfile is not a setting"),
+    ("--undefok=x\n", "line 1: --undefok is not a setting"),
+    ("--verbosity=1\n", "line 1: --verbosity is not a setting"),
+    ("--help\n", "line 1: --help is not a setting"),
     ("--seed=three\n", "seed"),
     ("--activation=rellu\n", "activation"),
     ("--hidden_units=1,x\n", "hidden_units"),
@@ -531,7 +533,7 @@ def test_deciding_texts_exclude_paths_and_devices():
 @pytest.mark.parametrize("name", ["data_dir", "manual_dir", "workdir"])
 @pytest.mark.parametrize("address", ["gs://bucket/x", "https://host/x", "s3:/bucket", "file:///x"])
 def test_directory_rejects_remote_address(name, address):
-  with pytest.raises(UserError, match=f"--{name}={address}: must be a directory of this machine"):
+  with pytest.raises(UserError, match=f"--{name}={address}: must be a local directory"):
     Config(**{name: address})
 
 
@@ -568,11 +570,11 @@ def test_equivalent_types_are_accepted(name, given, value):
 @pytest.mark.parametrize(
   ("name", "given", "wanted"),
   [
-    ("seed", None, "a whole number"),
-    ("batch_size", 32.5, "a whole number"),
-    ("batch_size", True, "a whole number"),
+    ("seed", None, "an integer"),
+    ("batch_size", 32.5, "an integer"),
+    ("batch_size", True, "an integer"),
     ("learning_rate", "fast", "a number"),
-    ("hidden_units", ["a"], "a sequence of whole numbers"),
+    ("hidden_units", ["a"], "a sequence of integers"),
     ("augment", [3], "a sequence of texts"),
     ("workdir", 3, "a text"),
     ("deterministic", "maybe", "true or false"),

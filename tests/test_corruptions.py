@@ -229,7 +229,7 @@ def test_report_shows_corruption_errors(scored, prepared, tmp_path):
     ('"error": 0.', '"error": 1.', "it differs from its digest"),
     ('"step": ', '"step": -', "its step is -"),
     ('"error_per_kind"', '"error_per_kin"', "its raw isn't that of evaluate"),
-    ('"fog": 0.', '"fog": 3.', "its raw has shares that are none"),
+    ('"fog": 0.', '"fog": 3.', "its raw has invalid shares"),
   ],
 )
 def test_corrupt_record_is_reported_in_one_line(scored, tmp_path, before, after, reason):

@@ -49,10 +49,10 @@ def test_prepared_dataset_is_read_whole(prepared):
 @pytest.mark.parametrize(
   ("dataset", "problem"),
   [
-    ("no_such_digits", "TFDS knows no such dataset"),
+    ("no_such_digits", "TFDS has no such dataset"),
     ("stanford_dogs", r"its images are \(None, None, 3\)"),
-    ("binarized_mnist", "its labels are absent"),
-    ("iris", "its images are absent"),
+    ("binarized_mnist", "it has no labels"),
+    ("iris", "it has no images"),
     ("synthetic_digits/many", "many"),
   ],
 )
@@ -112,9 +112,9 @@ def test_mnist_is_unchanged_by_tfds(mnist_dir, mnist_data_dir):
 def test_network_must_match_classes_and_image_shape(prepared):
   source = _source(prepared)
   datasets.check_fits(source, list("abcdefghij"), (28, 28, 1))
-  with pytest.raises(UserError, match="has 10 classes, and this network 26"):
+  with pytest.raises(UserError, match="has 10 classes, but this network has 26"):
     datasets.check_fits(source, [""] * 26, (28, 28, 1))
-  with pytest.raises(UserError, match=r"has images of \(28, 28, 1\), and this network takes \(32"):
+  with pytest.raises(UserError, match=r"has images of \(28, 28, 1\), but this network takes \(32"):
     datasets.check_fits(source, [""] * 10, (32, 32, 3))
 
 
@@ -171,7 +171,7 @@ def test_builders_of_the_same_name_do_not_share_data(tmp_path):
     ("BrokenShapes", r"RuntimeError: no ink left \(line \d+ of .*my_data.py\)"),
     ("NoTest", "has no split test"),
     ("FourChannels", r"its images are \(32, 32, 4\); choose one with images of one size, uint8"),
-    ("NotABuilder", "must be a class made of tfds.core.GeneratorBasedBuilder"),
+    ("NotABuilder", "must be a subclass of tfds.core.GeneratorBasedBuilder"),
     ("Missing", "defines no Missing"),
   ],
 )

@@ -601,8 +601,8 @@ def test_port_in_use_is_reported_with_remedy():
 def test_foreign_host_address_is_rejected(host):
   error = commands.run(f"--host={host}", "--port=0", module="demo").error
   reasons = {
-    "0.0.0.0": " is not the address of a single machine: name the address of this machine that the "
-    "others reach, which `ip address`, `ifconfig` or `ipconfig` shows",
+    "0.0.0.0": " is not the address of a single machine: use an address of this machine, as shown "
+    "by `ip address`, `ifconfig` or `ipconfig`",
     "192.0.2.9": " isn't an address of this machine",
   }
   assert error == f"error: --host={host}{reasons[host]}"

@@ -279,5 +279,7 @@ def test_xla_auto_compiles_where_it_pays(settings, replicas, compiled):
 
 def test_xla_on_rejects_several_replicas():
   strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-  with pytest.raises(UserError, match="--xla=on takes one replica: use --strategy=one_device"):
+  with pytest.raises(
+    UserError, match="--xla=on supports only one replica: use --strategy=one_device"
+  ):
     compiles_with_xla(DeviceConfig(xla="on"), strategy, pays=True)

@@ -117,7 +117,7 @@ def test_incompatible_protobuf_is_named(tmp_path):
   assert examined.returncode == 2
   level, text, remedy = examined.of("protobuf")
   assert level == "warning"
-  assert text.startswith(f"3.20.3 in {path} is not what is needed by ")
+  assert text.startswith(f"3.20.3 in {path} isn't the version that ")
   assert "tensorflow (protobuf<8.0.0,>=6.31.1)" in text
   assert remedy[0].startswith("python -m pip install 'protobuf")
   level, text, _ = examined.of("TensorFlow")
@@ -130,7 +130,7 @@ def test_unsupported_processor_is_reported(tmp_path):
   (tmp_path / "tensorflow.py").write_text("import os; os.kill(os.getpid(), 4)\n")
   examined = _examine(_DATASET, path=[tmp_path])
   assert examined.returncode == 2
-  assert "ended by SIGILL, which says that the processor lacks" in examined.of("TensorFlow")[1]
+  assert "ended by SIGILL: the processor lacks" in examined.of("TensorFlow")[1]
 
 
 def test_other_keras_environment_warns_but_training_runs(prepared, tmp_path):
@@ -166,7 +166,7 @@ def test_hidden_gpu_is_reported(prepared, tmp_path):
   assert examined.returncode == 2
   assert examined.of("GPUs") == (
     "warning",
-    "the driver shows NVIDIA H100 80GB HBM3, 9.0, 550.54.15, 81559 MiB, and TensorFlow sees 0: "
+    "the driver shows NVIDIA H100 80GB HBM3, 9.0, 550.54.15, 81559 MiB, but TensorFlow sees 0: "
     "CUDA_VISIBLE_DEVICES='-1' hides the others",
     ["unset CUDA_VISIBLE_DEVICES"],
   )
@@ -260,7 +260,7 @@ def test_full_or_read_only_disks_are_reported(tmp_path):
   )  # fmt: skip
   assert examined.returncode == 2
   assert examined.of(f"disk of {commands.REPOSITORY / 'runs'}")[:2] == (
-    "problem", "5 MiB are free, of 100 that are needed"
+    "problem", "5 MiB are free, but 100 are needed"
   )  # fmt: skip
   (found,) = [each for each in examined.record["checks"] if str(data_dir) in each["subject"]]
   assert (found["level"], found["text"]) == (

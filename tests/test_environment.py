@@ -65,8 +65,8 @@ def test_low_memory_limit_is_reported_before_loading():
     pytest.skip("prlimit isn't installed")
   finished = commands.run(module="evaluate", prefix=["prlimit", f"--as={1_200_000 * 1024}"])
   assert finished.error == (
-    "error: this process may use 1,171 MiB of memory, and TensorFlow needs 3,072 MiB or more: "
-    "raise the limit, as by ulimit -v 6291456"
+    "error: this process may use only 1,171 MiB of memory, but TensorFlow needs at least 3,072 "
+    "MiB: raise the limit, for example by ulimit -v 6291456"
   )
 
 

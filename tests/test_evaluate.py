@@ -281,7 +281,7 @@ def test_any_saved_step_can_be_evaluated(trained, scored_on_test, tmp_path):
   assert "no checkpoint of step 7" in commands.run(*flags, "--step=7", module="evaluate").error
   for bad in ("newest", "-1", "1e3", "9" * 40):
     error = commands.run(*flags, f"--step={bad}", module="evaluate").error
-    assert f"--step={bad}: must be latest_whole, or a whole number from 0" in error
+    assert f"--step={bad}: must be latest_whole, or an integer from 0" in error
   # A finished run without its newest checkpoint has lost the network of its result.
   copy = shutil.copytree(trained.workdir, tmp_path / "copy")
   shutil.rmtree(max((copy / "checkpoints").iterdir()))

@@ -472,7 +472,7 @@ def test_scale_curves_draw_medians_ranges_and_linear_scaling():
 
 
 def _tooltips(figure):
-  return {text: (x, y) for x, y, text in figure.told()}
+  return {text: (x, y) for x, y, text in figure.tooltips()}
 
 
 def test_curve_tooltips_are_placed_at_their_points():

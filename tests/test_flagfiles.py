@@ -136,7 +136,7 @@ def test_unreadable_files_are_named(tmp_path):
 def test_circular_flagfiles_are_reported(write):
   write("b", "--flagfile=./a\n")
   assert _error(write("a", "--flagfile=b\n")) == (
-    "b, line 1: --flagfile=./a leads back to a: remove the line"
+    "b, line 1: --flagfile=./a is circular, through a: remove the line"
   )
 
 

@@ -56,7 +56,7 @@ def test_failing_case_is_reported_and_others_continue(tmp_path):
   doctor, placement = json.loads(output.read_text())["cases"]
   assert (doctor["status"], placement["status"]) == ("failed", "failed")
   assert doctor["result"]["can_train"] is False
-  assert "TFDS knows no such dataset" in placement["reason"]
+  assert "TFDS has no such dataset" in placement["reason"]
   assert finished.stderr.endswith(f"error: doctor, placement failed; {output} says why\n")
 
 

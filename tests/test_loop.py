@@ -268,7 +268,7 @@ def test_crash_while_saving_best_resumes_to_the_same_best(
   # Another checkpoint in its place would be tested instead.
   (tmp_path / "run" / "result.json").unlink()
   (newest / "state.index").write_bytes(b"")
-  with pytest.raises(UserError, match=f"best has lost step {best}, the best on validation"):
+  with pytest.raises(UserError, match=f"best is missing step {best}, the best on validation"):
     train(settings)
 
 

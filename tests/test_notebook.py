@@ -169,8 +169,8 @@ def test_clone_installs_itself(install, tmp_path):
   ("opened", "source"),
   [
     (
-      "fileId=https%3A%2F%2Fgithub.com%2Fsomebody%2Fdigits%2Fblob%2Fv2%2Fnotebooks%2Fa.ipynb",
-      "git+https://github.com/somebody/digits@v2",
+      "fileId=https%3A%2F%2Fgithub.com%2Fsomeone%2Fdigits%2Fblob%2Fv2%2Fnotebooks%2Fa.ipynb",
+      "git+https://github.com/someone/digits@v2",
     ),
     (
       "fileId=https%3A//github.com/a-b/c.d/blob/main/notebooks/a.ipynb",

@@ -88,7 +88,7 @@ def test_folder_with_train_and_test_is_read_as_is(tmp_path, caplog):
   assert [np.bincount(examples.splits[n].labels).tolist() for n in ("train", "test")] == [
     [5, 5], [2, 2]
   ]  # fmt: skip
-  assert "only train and test are read, and not val" in caplog.text
+  assert "only train and test are read, not val" in caplog.text
 
 
 def test_one_color_picture_gives_all_three_channels(tmp_path):
@@ -134,9 +134,9 @@ def _remove(*names):
 
 
 _BAD_FOLDERS = {
-  "no classes": (_remove("2", "9", "10"), "holds no folders; put the pictures of each class"),
+  "no classes": (_remove("2", "9", "10"), "contains no folders; put the pictures of each class"),
   "one class": (_remove("2", "9"), "it has one class, 10; at least two are needed"),
-  "an empty class": (lambda f: (f / "7").mkdir(), "7 holds no picture; a class needs files of PNG"),
+  "an empty class": (lambda f: (f / "7").mkdir(), "7 contains no pictures; add PNG"),
   "mixed sizes": (
     lambda f: _save(f / "9" / "3.png", _picture(0, 0, (8, 10))),
     "9/3.png is 10 pixels wide and 8 high, and 2/0.png 9 pixels wide and 8 high; scale all",
@@ -169,15 +169,15 @@ def test_invalid_folder_is_rejected(tmp_path, case):
 def test_mismatched_train_and_test_classes_are_rejected(tmp_path):
   _folder(tmp_path / "train", ("a", "b"), 2)
   _folder(tmp_path / "test", ("a", "c"), 2)
-  with pytest.raises(UserError, match="train has a class b, and test has none"):
+  with pytest.raises(UserError, match="train has a class b, and test doesn't"):
     own_files.read("dataset", tmp_path)
 
 
 _BAD_ARRAYS = {
-  "floats": ({"x_train": np.zeros((30, 8, 9))}, "x_train is of float64, and must be uint8"),
-  "flat": ({"x_train": np.zeros((30, 72), np.uint8)}, r"x_train is of shape \(30, 72\)"),
-  "float labels": ({"y_test": np.zeros(6)}, r"y_test is of float64 and shape \(6,\), and must be"),
-  "one-hot": ({"y_test": np.eye(6, 3, dtype=int)}, r"y_test is of int64 and shape \(6, 3\)"),
+  "floats": ({"x_train": np.zeros((30, 8, 9))}, "x_train has dtype float64, but must be uint8"),
+  "flat": ({"x_train": np.zeros((30, 72), np.uint8)}, r"x_train has shape \(30, 72\)"),
+  "float labels": ({"y_test": np.zeros(6)}, r"y_test has dtype float64 and shape \(6,\), but"),
+  "one-hot": ({"y_test": np.eye(6, 3, dtype=int)}, r"y_test has dtype int64 and shape \(6, 3\)"),
   "counts": ({"y_test": np.arange(5)}, "x_test has 6 examples, and y_test 5"),
   "negative": ({"y_train": np.arange(30) % 3 - 1}, "y_train goes from -1 to 1"),
   "from one": (
@@ -185,11 +185,11 @@ _BAD_ARRAYS = {
     "no training example is of class 0; labels count from 0",
   ),
   "out of range": (
-    {"label_names": np.array(["a", "b"])}, "y_train goes from 0 to 2, and there are 2 classes"
+    {"label_names": np.array(["a", "b"])}, "y_train goes from 0 to 2, but there are 2 classes"
   ),
   "far out": ({"y_test": np.array([0, 1, 2, 0, 1, 10**9])}, "y_test goes from 0 to 1000000000"),
   "sizes": ({"x_test": np.zeros((6, 9, 9), np.uint8)}, r"images are of \(8, 9, 1\), and its test"),
-  "names": ({"y_test": None}, "it holds x_test, x_train, y_train, where x_train, y_train, x_test"),
+  "names": ({"y_test": None}, "it contains x_test, x_train, y_train, but needs x_train, y_train"),
   "empty": ({"x_test": np.zeros((0, 8, 9), np.uint8), "y_test": np.zeros(0, int)}, "x_test has no"),
   "objects": ({"y_test": np.array([{}] * 6)}, "can't be read as an .npz file: Object arrays"),
 }  # fmt: skip

@@ -21,7 +21,11 @@ def _config(dataset="mnist", held_out=5000):
     ("mnist", 0, "runs/b was trained on 5,000 of the 5,000 validation examples"),
     ("mnist", 4000, "runs/b was trained on 1,000 of the 5,000 validation examples"),
     ("fashion_mnist", 0, ""),
-    ("emnist/mnist", 5000, "trained on emnist/mnist, which may hold validation examples of mnist"),
+    (
+      "emnist/mnist",
+      5000,
+      "trained on emnist/mnist, which may contain validation examples of mnist",
+    ),
     ("own.py:Mine", 5000, "runs/b was trained on"),
   ],
 )

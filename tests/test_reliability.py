@@ -1,4 +1,4 @@
-"""Whole trainings that are killed, stopped, corrupted, and run out of disk space."""
+"""Complete runs that are killed, stopped, corrupted, and run out of disk space."""
 
 import ast
 import json

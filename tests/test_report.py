@@ -82,7 +82,7 @@ def test_report_on_several_directories_is_written_here(folder, tmp_path):
   ("arguments", "error"),
   [
     ([], "name a workdir, or a folder of workdirs"),
-    (["absent"], "absent is no directory"),
+    (["absent"], "absent is not a directory"),
     (["empty"], "empty holds no run"),
     (["stopped", "stopped2"], "unfinished, at step 200"),
     (["stopped", "--output=file/report"], "file/report can't be written"),

@@ -120,7 +120,7 @@ def test_mistakes_without_images_are_described(tmp_path):
 def test_unfinished_run_has_a_partial_page(tmp_path):
   finished_runs.write(tmp_path / "run", accuracy=None, validation=0.25)
   shown = _report(tmp_path)
-  assert "This run is not finished: its last line is step 200." in shown.texts
+  assert "This run is not finished: its last recorded step is 200." in shown.texts
   assert shown.pictures == []
   assert (tmp_path / "report" / "report.html").read_text().count("<svg") == 1
 
@@ -137,7 +137,7 @@ def test_run_of_previous_version_has_no_predictions(tmp_path):
 def test_missing_metrics_explain_missing_curves(tmp_path):
   workdir = finished_runs.write(tmp_path / "run", accuracy=0.9)
   (workdir.path / "metrics.jsonl").unlink()
-  assert "metrics.jsonl is missing or empty: there are no curves." in _report(tmp_path).text
+  assert "metrics.jsonl is missing or empty, so there are no curves." in _report(tmp_path).text
 
 
 def test_corrupt_count_of_test_scorings_is_explained(tmp_path):
@@ -382,7 +382,7 @@ def test_single_runs_explain_missing_significance_test(tmp_path):
   finished_runs.write(tmp_path / "runs" / "b", accuracy=0.8, dataset="kmnist")
   path, table = _compare(tmp_path)
   text = _Page(path).text
-  assert "No test of the differences: judged by other examples." in text
+  assert "No test of the differences: scored on other examples." in text
   assert "accuracies aren't comparable" in text
   assert "choosing by it would be choosing on the test set" in text
   assert "p" not in table.header

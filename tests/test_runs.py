@@ -44,7 +44,7 @@ def test_folders_without_runs_are_listed_and_reports_skipped(tmp_path):
 
 
 def test_missing_directory_is_rejected(tmp_path):
-  with pytest.raises(UserError, match=r"absent is no directory: name a workdir"):
+  with pytest.raises(UserError, match=r"absent is not a directory: name a workdir"):
     runs.read([tmp_path / "absent"])
 
 

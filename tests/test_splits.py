@@ -162,7 +162,7 @@ def test_examples_without_labels_are_reported(tmp_path):
   own = Path(__file__).parent / "own" / "my_data.py"
   source = datasets.prepare(Config(dataset=f"{own}:Unlabeled", data_dir=str(tmp_path)))
   assert splits.read(source, "train").num_examples == 400
-  with pytest.raises(UserError, match="labels of test go from -1 to -1, and there are 4 classes"):
+  with pytest.raises(UserError, match="labels of test go from -1 to -1, but there are 4 classes"):
     splits.read(source, "test")
 
 

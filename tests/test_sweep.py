@@ -113,7 +113,7 @@ def test_killed_sweep_resumes_without_repeating_trials(prepared, tmp_path):
   report = workdir / "sweep-report"
   assert record["report"] == str(report / "report.html")
   text = (report / "report.html").read_text()
-  assert "chooses by the accuracy on the validation examples alone" in text
+  assert "compares validation accuracies alone" in text
   assert imread(report / "heat_map.png").shape[2] >= 3
   assert (report / "table.md").read_text().count("\n") == 2 + 4
 
@@ -197,7 +197,7 @@ def test_stopped_sweep_saves_its_running_trials(prepared, tmp_path):
       ["--sweep=seed=0..1", "--storage=postgresql://u:SECRET@host/db"],
       "error: --storage=postgresql://u:***@host/db can't be used: ",
     ),
-    (["--sweep=seed=0..1", "--strategy=multi_worker"], "a trial takes one machine"),
+    (["--sweep=seed=0..1", "--strategy=multi_worker"], "a trial runs on one machine"),
   ],
 )
 def test_invalid_sweep_is_rejected(tmp_path, arguments, error):

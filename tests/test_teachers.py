@@ -167,5 +167,5 @@ def test_changed_teacher_is_named_on_resume(student_config, tmp_path):
 
 
 def test_teacher_with_other_classes_is_rejected(student_config):
-  with pytest.raises(UserError, match="tells 10 classes of synthetic_digits/2000_500 apart"):
+  with pytest.raises(UserError, match="has 10 classes of synthetic_digits/2000_500"):
     teachers.load(student_config, label_names=list("abc"), image_shape=(28, 28, 1))

@@ -43,7 +43,7 @@ def test_stdout_holds_only_the_result_to_six_digits(trained, result):
 
 def test_stderr_describes_the_run(trained):
   stderr = trained.finished.stderr
-  assert f"step 0 of {_STEPS}, 50 examples of synthetic_digits/2000_500 a step" in stderr
+  assert f"step 0 of {_STEPS}, 50 examples of synthetic_digits/2000_500 per step" in stderr
   accuracy = trained.finished.record["test_accuracy"]
   loss = trained.finished.record["test_loss"]
   assert f"\ntest  loss {loss:.4f}  accuracy {accuracy:.4f}\n" in stderr

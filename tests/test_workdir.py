@@ -400,7 +400,7 @@ def test_record_without_its_digest_is_corrupt(finished, tmp_path):
       path.write_text(lines[0].partition(', "crc32"')[0] + "}\n")
     else:
       path.write_text(json.dumps({"step": 5}))
-    with pytest.raises(UserError, match=f"{name}.*(has lost its|differs from its)"):
+    with pytest.raises(UserError, match=f"{name}.*(is missing|differs from its)"):
       _read_all(Workdir(path.parent))
 
 

@@ -21,12 +21,12 @@ from mnist_research.training import steps
 _NOTES = [
   "Timed: the test images, from memory to their logits in memory.",
   "Not timed: reading the data, compilation, the metrics.",
-  "Limit: the bare matrix products and convolutions, each compiled the fastest way here.",
+  "Limit: the matrix products and convolutions alone, each by the faster of XLA and TensorFlow.",
 ]
 
 
 def measure(training: Training, *, rounds: int) -> Report:
-  """Takes turns between scoring the test split and its bare products."""
+  """Takes turns between scoring the test split and its matrix products alone."""
   bench, model = training.bench, training.state.evaluated_model
   products = network_products(model)
   images = bench.test.images
@@ -45,7 +45,7 @@ def measure(training: Training, *, rounds: int) -> Report:
 def report(
   rates: list[float], limit_rates: list[float], *, flops: int, first_seconds: float
 ) -> Report:
-  """Reports the images per second of each turn, and of the bare products."""
+  """Reports the images per second of each turn, and the limit."""
   rate, share = spread(rates), spread(ratios(rates, limit_rates))
   return Report(
     {
@@ -57,15 +57,15 @@ def report(
       **share.record("limit_share"),
     },
     [
-      ("images a second", rate.text(write_rate)),
-      ("the first time, with compilation", write_seconds(first_seconds)),
+      ("images per second", rate.text(write_rate)),
+      ("first time, with compilation", write_seconds(first_seconds)),
       ("model FLOP/s", write_flops(flops * rate.median)),
-      ("limit: images a second of the products", spread(limit_rates).text(write_rate)),
-      ("scoring's share of that speed", share.text(write_share)),
+      ("limit: images per second", spread(limit_rates).text(write_rate)),
+      ("share of the limit", share.text(write_share)),
     ],
     _NOTES,
-    f"Scoring does {write_rate(rate.median)} images a second, {write_share(share.median)} of the "
-    "speed of its bare products.",
+    f"Evaluation processes {write_rate(rate.median)} images per second, "
+    f"{write_share(share.median)} of the limit.",
   )
 
 

@@ -28,7 +28,7 @@ _SHARE = 0.1
 _NOTES = [
   "From the initial weights, the rate rises by the same factor in each step (Smith 2015,",
   "arXiv:1506.01186). The proposal is a tenth of the rate at which the moving average of the loss",
-  "is lowest: a rate to start a search from, not a choice.",
+  "is lowest: a starting point for a search.",
 ]
 
 
@@ -134,7 +134,9 @@ def range_of(rates: np.ndarray, losses: np.ndarray) -> RangeTest:
   """
   count = _steps_before_divergence(losses, len(rates))
   if not count:
-    raise UserError(f"the first loss is {losses[0]}: no learning rate helps")
+    raise UserError(
+      f"the first loss is {losses[0]}: no learning rate helps; check the model and its inputs"
+    )
   return RangeTest(rates[:count], losses[:count], _averages(losses[:count], len(rates)))
 
 

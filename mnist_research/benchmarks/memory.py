@@ -7,7 +7,7 @@ from mnist_research.benchmarks.stages import run_stages
 from mnist_research.config import Config
 
 _NOTES = [
-  "Measured: peak resident memory of a new process, after each stage of the start and an epoch.",
+  "Measured: peak resident memory of a new process, after each startup stage and an epoch.",
   "Limit: the examples, the weights and the optimizer's slots, which must be in memory.",
 ]
 
@@ -34,11 +34,11 @@ def report(run: dict[str, Any]) -> Report:
     },
     [
       *((f"peak until {name}", write_bytes(value)) for name, value in peaks.items()),
-      ("peak over the import of TensorFlow", write_bytes(peak - imported)),
+      ("peak above the import of TensorFlow", write_bytes(peak - imported)),
       *((name.removesuffix("_bytes"), write_bytes(value)) for name, value in sizes.items()),
       ("limit: data, weights, optimizer", write_bytes(needed)),
     ],
     _NOTES,
-    f"Training takes {write_bytes(peak - imported)} beside TensorFlow, "
+    f"Training takes {write_bytes(peak - imported)} in addition to TensorFlow, "
     f"{(peak - imported) / needed:.1f} times what data, weights and optimizer need.",
   )

@@ -47,14 +47,14 @@ def report(rates: list[float], copy_rates: list[float], *, example_bytes: int) -
       **share.record("limit_share"),
     },
     [
-      ("examples a second", rate.text(write_rate)),
-      ("images a second", write_bytes(rate.median * example_bytes)),
-      ("limit: copied examples a second", spread(copy_rates).text(write_rate)),
-      ("the pipeline's share of that speed", share.text(write_share)),
+      ("examples per second", rate.text(write_rate)),
+      ("bytes per second", write_bytes(rate.median * example_bytes)),
+      ("limit: copied examples per second", spread(copy_rates).text(write_rate)),
+      ("share of the limit", share.text(write_share)),
     ],
     _NOTES,
-    f"The input pipeline yields {write_rate(rate.median)} examples a second, "
-    f"{write_share(share.median)} of the speed of copying them.",
+    f"The input pipeline yields {write_rate(rate.median)} examples per second, "
+    f"{write_share(share.median)} of the limit.",
   )
 
 

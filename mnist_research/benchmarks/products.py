@@ -77,7 +77,7 @@ def network_products(model: tf.keras.Model) -> list[Product]:
   for variable in model.trainable_variables:
     if len(variable.shape) > 1 and id(variable) not in known:
       raise UserError(
-        f"the operations of {variable.path} can't be counted: this command knows Dense and Conv2D; "
+        f"the operations of {variable.path} can't be counted: only Dense and Conv2D are known; "
         "add its layer to mnist_research/benchmarks/products.py"
       )
   learns = [bool(layer.trainable_variables) for layer in layers]
@@ -89,8 +89,8 @@ def _product(layer: tf.keras.layers.Layer, needs_input_gradient: bool) -> Produc
   convolves = isinstance(layer, tf.keras.layers.Conv2D)
   if convolves and (layer.groups > 1 or tuple(layer.dilation_rate) != (1, 1)):
     raise UserError(
-      f"the operations of {layer.name} can't be counted: it has groups or is dilated; teach "
-      "mnist_research/benchmarks/products.py such convolutions"
+      f"the operations of {layer.name} can't be counted: it is grouped or dilated; add such "
+      "convolutions to mnist_research/benchmarks/products.py"
     )
   return Product(
     name=layer.path.partition("/")[2] or layer.name,

@@ -10,17 +10,17 @@ from mnist_research.config import Config
 
 # The stages in order, and how they are described.
 STAGES = {
-  "python": "Python, and the flags",
+  "python": "Python and flags",
   "tensorflow": "import tensorflow",
-  "package": "import of the rest",
-  "data": "devices, and the data into memory",
+  "package": "other imports",
+  "data": "devices and data",
   "build": "network and optimizer",
   "compile": "compilation",
-  "first_step": "the first step",
+  "first_step": "first step",
 }
 _NOTES = [
-  "Timed: each stage after the one before, in a new process every time. (A training compiles while",
-  "it reads the data, so its first step comes sooner than the sum of the stages.)",
+  "Timed: each stage in turn, in a new process per round. (A real run compiles while it reads the",
+  "data, so its first step comes sooner than the sum of the stages.)",
   "Limit: Python and `import tensorflow`, without which nothing can start.",
 ]
 
@@ -53,9 +53,9 @@ def report(runs: Sequence[dict[str, Any]]) -> Report:
     [
       *rows,
       ("start to first step", spread(totals).text(write_seconds)),
-      ("limit's share of it", share.text(write_share)),
+      ("the limit's share", share.text(write_share)),
     ],
     _NOTES,
-    f"The first step is done {write_seconds(spread(totals).median)} after the start; "
+    f"The first step ends {write_seconds(spread(totals).median)} after the start; "
     f"{write_share(share.median)} of that is Python and the import of TensorFlow.",
   )

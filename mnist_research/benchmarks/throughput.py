@@ -23,12 +23,12 @@ from mnist_research.benchmarks.training import Training, bytes_of
 _NOTES = [
   "Timed: ordering, gathering and augmenting examples, every step, returning the losses.",
   "Not timed: reading the data, compilation, evaluation, checkpoints, summaries.",
-  "Limit: the bare matrix products and convolutions of a step, each compiled the fastest way here.",
+  "Limit: its matrix products and convolutions alone, each by the faster of XLA and TensorFlow.",
 ]
 
 
 def measure(training: Training, *, rounds: int, baseline: str | None = None) -> Report:
-  """Takes turns between training, its bare products and the baseline.
+  """Takes turns between training, its matrix products alone and the baseline.
 
   Args:
     training: not compiled yet.
@@ -86,11 +86,11 @@ def report_training(
       "flops_per_second": speed.median,
     },
     [
-      ("examples a second", rate.text(write_rate)),
-      ("a step", spread(step_seconds).text(write_seconds)),
+      ("examples per second", rate.text(write_rate)),
+      ("time per step", spread(step_seconds).text(write_seconds)),
       ("model FLOP/s", speed.text(write_flops)),
     ],
-    verdict=f"Training does {write_rate(rate.median)} examples a second.",
+    verdict=f"Training processes {write_rate(rate.median)} examples per second.",
   )
 
 
@@ -102,7 +102,7 @@ def report_limit(
   batch_size: int,
   replicas_in_turn: int,
 ) -> Report:
-  """Reports the bare products of a step, and how close the steps came to them.
+  """Reports the matrix products of a step alone, and how close the steps came to them.
 
   Args:
     limit_turns: for each turn, the seconds of each product, for the examples of one replica.
@@ -121,11 +121,11 @@ def report_limit(
   return Report(
     {"limit_step_seconds": spread(limits).median, **share.record("limit_share")},
     [
-      ("limit: the products of a step", spread(limits).text(write_seconds)),
+      ("limit: time per step", spread(limits).text(write_seconds)),
       *rows,
-      ("training's share of that speed", share.text(write_share)),
+      ("share of the limit", share.text(write_share)),
     ],
-    verdict=f"That is {write_share(share.median)} of the speed of its bare products.",
+    verdict=f"That is {write_share(share.median)} of the limit.",
   )
 
 
@@ -147,8 +147,8 @@ def report_baseline(ours: Sequence[float], theirs: Sequence[float], name: str) -
       **ratio.record("ratio"),
     },
     [
-      (f"{name}, examples a second", spread(theirs).text(write_rate)),
-      ("ratio, turn by turn", ", ".join(map(write_ratio, pairs))),
+      (f"{name}, examples per second", spread(theirs).text(write_rate)),
+      ("ratio in each turn", ", ".join(map(write_ratio, pairs))),
       ("ratio", ratio.text(write_ratio)),
     ],
     verdict=f"It is {ratio.text(write_ratio)} times as fast as {name}: {won}.",
@@ -167,8 +167,8 @@ def report_all_reduce(
       **share.record("all_reduce_share"),
     },
     [
-      ("gradients that a replica sends a step", write_bytes(gradient_bytes)),
-      ("sum of the gradients over replicas", spread(seconds).text(write_seconds)),
+      ("gradients sent per replica and step", write_bytes(gradient_bytes)),
+      ("all-reduce of the gradients", spread(seconds).text(write_seconds)),
       ("its share of a step", share.text(write_share)),
     ],
   )

@@ -21,7 +21,7 @@ from mnist_research.training import steps
 _NOTES = [
   "Timed: from the initial weights to the end of the last step, without a pause: ordering,",
   "gathering and augmenting the examples, whitening, every step.",
-  "Not timed: imports, reading the data, drawing the initial weights, compilation, evaluation.",
+  "Not timed: imports, reading the data, initialization, compilation, evaluation.",
   "Each seed has its own initial weights and order of examples. The test split is scored once,",
   "after the last step, and never with --score_test=false, which is for comparing settings.",
 ]
@@ -34,7 +34,7 @@ class SeedRun(NamedTuple):
     train_seconds: from the initial weights to the last step.
     test_accuracy: after the last step; None if the test split isn't scored.
     validation_accuracy: the same; None if no examples were held out.
-    limit_seconds: what the bare products of all its steps would have taken at that time.
+    limit_seconds: what the matrix products of all its steps alone would have taken at that time.
   """
 
   train_seconds: float
@@ -51,7 +51,7 @@ def measure(bench: Bench, *, num_seeds: int) -> Report:
   """
   if bench.config.run.select != "last" or bench.config.run.early_stopping:
     raise UserError(
-      "--benchmark=time_to_accuracy trains to the last step: leave out --select=best and "
+      "--benchmark=time_to_accuracy uses the last weights: remove --select=best and "
       "--early_stopping"
     )
   # The steps of each seed are a new function; TensorFlow would warn of repeated tracing.
@@ -113,7 +113,7 @@ def report(runs: Sequence[SeedRun]) -> Report:
     [
       ("seeds", str(len(runs))),
       ("training", seconds.text(write_seconds)),
-      ("share of the limit's speed", share.text(write_share)),
+      ("share of the limit", share.text(write_share)),
     ],
     _NOTES,
     f"Training takes {write_seconds(seconds.median)}, median over {len(runs)} seeds.",

@@ -89,8 +89,8 @@ class Config:
       )
     if self.augmentation.mixes_examples and self.data.outliers:
       raise UserError(
-        f"--augment={to_text(self.augmentation.augment)} mixes examples, and those of "
-        f"--outliers={self.data.outliers} have no class to mix: use one of the two"
+        f"--augment={to_text(self.augmentation.augment)} mixes labels, and the examples of "
+        f"--outliers={self.data.outliers} have none: remove one of the two flags"
       )
 
   @property

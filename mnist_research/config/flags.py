@@ -35,7 +35,7 @@ LATEST_WHOLE = "latest_whole"
 class _StepParser(flags.ArgumentParser):
   """Parses an empty text, `latest_whole`, or an integer."""
 
-  syntactic_help = f"{LATEST_WHOLE}, or a whole number from 0 that is below {INTEGER_LIMIT}"
+  syntactic_help = f"{LATEST_WHOLE}, or an integer from 0 to below {INTEGER_LIMIT}"
 
   def parse(self, argument: str) -> str:
     argument = argument.strip()
@@ -50,7 +50,7 @@ class _StepParser(flags.ArgumentParser):
 class _NumbersParser(flags.ArgumentParser):
   """Parses `128,64` into (128, 64)."""
 
-  syntactic_help = "whole numbers with commas between them"
+  syntactic_help = "integers separated by commas"
 
   def parse(self, argument: str | tuple[int, ...]) -> tuple[int, ...]:
     return argument if isinstance(argument, tuple) else setting_lib.to_numbers(argument)
@@ -142,7 +142,7 @@ def with_texts(config: Config, texts: Mapping[str, str]) -> Config:
 def from_flagfile(path: Path) -> Config:
   """Reads a `Config` from a flagfile that holds only settings, such as a workdir's config.cfg.
 
-  No other file is opened: the workdir may be somebody else's.
+  No other file is opened, because the workdir may come from someone else.
 
   Raises:
     UserError: the file is missing or unreadable, or holds anything but valid settings.
@@ -161,5 +161,5 @@ def _assigned(arguments: Iterable[Argument]) -> flags.FlagValues:
     if not command_line.assign(flag_values, argument):
       name = argument.text.partition("=")[0]
       hint = did_you_mean(name, [f"--{each}" for each in FIELDS])
-      raise argument.error(f"{shortened(name)} is no setting{hint}")
+      raise argument.error(f"{shortened(name)} is not a setting{hint}")
   return flag_values

@@ -26,7 +26,7 @@ _CLASS_NAME = re.compile(r"[A-Z]\w*")
 # TFDS would ask the network for gs://bucket.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+")
 # A dataset of TFDS with its config and version, emnist/digits:3.1.0. TFDS would ask the network for
-# names in a namespace, such as huggingface:mnist, wherever the settings come from.
+# names in a namespace, such as huggingface:mnist, even in settings from elsewhere.
 _DATASET = re.compile(r"\w+(/[\w+.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?", re.ASCII)
 
 
@@ -79,7 +79,7 @@ def to_text(value: Any) -> str:
 
 
 def to_numbers(text: str) -> tuple[int, ...]:
-  """Returns the whole numbers in a text such as `128,64`; empty: none.
+  """Returns the integers in a text such as `128,64`; empty: none.
 
   Raises:
     ValueError: the text is something else.
@@ -105,9 +105,9 @@ def coerced(field: dataclasses.Field, kind: Any, value: Any) -> Any:
     value = _coerced(kind, value)
     return os.path.expanduser(value) if field.metadata["is_path"] else value
   except (TypeError, ValueError):
-    wanted = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
+    wanted = {str: "a text", bool: "true or false", int: "an integer", float: "a number"}
     described = wanted.get(kind) or "a sequence of " + (
-      "whole numbers" if typing.get_args(kind)[0] is int else "texts"
+      "integers" if typing.get_args(kind)[0] is int else "texts"
     )
     raise UserError(f"--{field.name}={value!r}: must be {described}") from None
 
@@ -141,7 +141,9 @@ def _coerced(kind: Any, value: Any) -> Any:
 def check(field: dataclasses.Field, value: Any) -> None:
   """Raises UserError unless `value` is allowed for a setting."""
   if isinstance(value, tuple) and len(value) > _MOST_ENTRIES:
-    raise UserError(f"--{field.name}: {len(value):,} entries; {_MOST_ENTRIES:,} are the most")
+    raise UserError(
+      f"--{field.name}: {len(value):,} entries; at most {_MOST_ENTRIES:,} are allowed"
+    )
   flag = f"--{field.name}={to_text(value)}"
   for each in value if isinstance(value, tuple) else (value,):
     if isinstance(each, str):
@@ -161,9 +163,9 @@ def _check_dataset(flag: str, text: str) -> None:
 
 def _check_text(field: dataclasses.Field, flag: str, text: str) -> None:
   if not text.isprintable():
-    raise UserError(f"--{field.name}={text!r}: must hold printable characters only")
+    raise UserError(f"--{field.name}={text!r}: must contain only printable characters")
   if field.metadata["is_path"] and _URL.match(text):
-    raise UserError(f"{flag}: must be a directory of this machine, and no address")
+    raise UserError(f"{flag}: must be a local directory, not a URL")
   if field.metadata["is_dataset"] and (text or field.default):
     _check_dataset(flag, text)
   choices, open_to = field.metadata["choices"], field.metadata["open_to"]

@@ -68,16 +68,16 @@ class DataConfig(_Settings):
   )
   mirror: str = setting(
     "",
-    "address of a directory with the dataset's original files, https://host/mnist, to download "
-    "them from; checksums are verified as usual",
+    "URL of a directory with the dataset's original files, https://host/mnist, to download from; "
+    "checksums are verified",
     may_change=True,
   )
   validation_examples: int = setting(
-    5000, "examples held out from the end of train, for choices; 0: none", at_least=0
+    5000, "examples held out from the end of train; 0: none", at_least=0
   )
   outliers: str = setting(
     "",
-    "TFDS dataset of images of none of the classes, added to the training examples so that the "
+    "TFDS dataset of images that belong to no class, added to the training examples so that the "
     "network learns to reject them: non_digits, which this package generates; empty: none",
     is_dataset=True,
   )
@@ -95,10 +95,10 @@ class AugmentationConfig(_Settings):
     open_to=["references"],
   )
   augment_settings: str = setting("", "arguments for your own augmentation: strength=2")
-  shift_pixels: float = setting(2.0, "largest shift of `shift`, in pixels, each way", at_least=0)
+  shift_pixels: float = setting(2.0, "largest `shift` in each direction, in pixels", at_least=0)
   rotation_degrees: float = setting(10.0, "largest angle of `rotation`, in degrees", at_least=0)
   scale_range: float = setting(
-    0.1, "largest relative change of size by `scale`, for each side", at_least=0
+    0.1, "largest relative change of width and height by `scale`", at_least=0
   )
   shear_degrees: float = setting(10.0, "largest slant by `shear`, in degrees", at_least=0, below=90)
   elastic_pixels: float = setting(
@@ -178,7 +178,8 @@ class ModelConfig(_Settings):
     if len({len(self.filters), len(self.kernel_sizes), len(self.pool_sizes)}) > 1:
       raise UserError(
         f"--filters={to_text(self.filters)}, --kernel_sizes={to_text(self.kernel_sizes)} and "
-        f"--pool_sizes={to_text(self.pool_sizes)} must be as many: one for each convolution"
+        f"--pool_sizes={to_text(self.pool_sizes)} must have the same length, one entry per "
+        "convolution"
       )
     if self.whitens:
       most = 2 * self.kernel_sizes[0] ** 2
@@ -240,13 +241,13 @@ class OptimizationConfig(_Settings):
   warmup_steps: int = setting(
     0,
     "steps over which the learning rate rises linearly; 0: none, or 30% of the run for one_cycle. "
-    "A Keras schedule or your own is multiplied by the rise",
+    "The rise also multiplies a Keras schedule or your own",
     at_least=0,
   )
   weight_decay: float = setting(
     0.0, "decoupled weight decay of the kernels, times the learning rate", at_least=0
   )
-  clip_norm: float = setting(0.0, "largest norm of the gradient of all weights; 0: any", at_least=0)
+  clip_norm: float = setting(0.0, "global norm to which gradients are clipped; 0: none", at_least=0)
   ema_decay: float = setting(
     0.0,
     "decay of the exponential moving average of the weights, which is then evaluated; 0: none",
@@ -284,7 +285,7 @@ class RunConfig(_Settings):
     0, "steps per compiled block; 0: at most about one second of steps", at_least=0
   )
   evaluate_every: int = setting(
-    0, "steps between scorings of the validation examples; 0: an epoch", at_least=0
+    0, "steps between evaluations on the validation examples; 0: an epoch", at_least=0
   )
   checkpoint_every: int = setting(0, "steps between checkpoints; 0: an epoch", at_least=0)
   select: str = setting(
@@ -294,7 +295,7 @@ class RunConfig(_Settings):
   )
   early_stopping: int = setting(
     0,
-    "end the run after this many scorings of the validation examples without improvement; 0: never",
+    "end the run after this many evaluations on validation without improvement; 0: never",
     at_least=0,
   )
   score_test: bool = setting(
@@ -326,7 +327,7 @@ class RunConfig(_Settings):
   workdir: str = setting(
     "",
     "directory of the run; empty: for training, a name under runs/ made from the settings; "
-    "otherwise, the network that comes with the package",
+    "for other commands, the network that ships with the package",
     may_change=True,
     is_path=True,
   )

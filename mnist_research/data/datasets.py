@@ -90,7 +90,7 @@ def prepare(config: Config) -> Source:
       raise
     banner = "!" * 100
     logging.warning(
-      "%s isn't available: %s\n%s\n!!! TRAINING ON %s INSTEAD OF %s. Its figures are not those of "
+      "%s isn't available: %s\n%s\n!!! TRAINING ON %s INSTEAD OF %s. Its results are not those of "
       "%s.\n%s", config.data.dataset, error, banner, config.data.fallback_dataset.upper(),
       config.data.dataset.upper(), config.data.dataset, banner,
     )  # fmt: skip
@@ -123,8 +123,8 @@ def prepare_outliers(config: Config, image_shape: ImageShape) -> Source | None:
     ) from error
   if source.image_shape != image_shape:
     raise UserError(
-      f"--outliers={name} has images of {source.image_shape}, and --dataset={config.data.dataset} "
-      f"of {image_shape}"
+      f"--outliers={name} has images of {source.image_shape}, but --dataset={config.data.dataset} "
+      f"of {image_shape}; choose one with the same shape"
     )
   return source
 
@@ -219,7 +219,7 @@ def _create_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
   except tfds.core.DatasetNotFoundError:
     is_here = Path(name).is_dir()
     hint = f"; for the folder of that name write --dataset=./{name}" if is_here else ""
-    raise UserError(f"--dataset={name}: TFDS knows no such dataset{hint}") from None
+    raise UserError(f"--dataset={name}: TFDS has no such dataset{hint}") from None
   except _BUILDER_ERRORS as error:
     files = Path(data_dir or tfds.core.constants.DATA_DIR) / name.partition(":")[0]
     remedy = f"; if its files are corrupt, delete {files} and run again" if files.is_dir() else ""
@@ -247,7 +247,7 @@ def _create_own_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     builder_class: Any = extensions.load("dataset", name)
   is_class = inspect.isclass(builder_class)
   if not is_class or not issubclass(builder_class, tfds.core.DatasetBuilder):
-    raise UserError(f"--dataset={name}: must be a class made of tfds.core.GeneratorBasedBuilder")
+    raise UserError(f"--dataset={name}: must be a subclass of tfds.core.GeneratorBasedBuilder")
   # TFDS would look for its README.md and other files in a package named like the module.
   if "pkg_dir_path" not in vars(builder_class):
     builder_class.pkg_dir_path = Path(inspect.getfile(builder_class)).parent
@@ -264,13 +264,13 @@ def _check_features(name: str, builder: tfds.core.DatasetBuilder) -> None:
   image: Any = known.get("image")
   label, shape = known.get("label"), getattr(image, "shape", None)
   if not isinstance(shape, tuple):
-    problem = "its images are absent" if image is None else f"its `image` is {image}"
+    problem = "it has no images" if image is None else f"its `image` is {image}"
   elif len(shape) != 3 or not all(shape) or shape[2] not in (1, 3):
     problem = f"its images are {shape}"
   elif np.dtype(image.np_dtype) != np.uint8:
     problem = f"its images are of {np.dtype(image.np_dtype)}"
   elif not isinstance(label, tfds.features.ClassLabel) or not label.num_classes:
-    problem = f"its labels are {'absent' if label is None else label}"
+    problem = "it has no labels" if label is None else f"its labels are {label}"
   else:
     return
   raise UserError(
@@ -307,7 +307,7 @@ def _held(data_dir: Path) -> Iterator[None]:
       held.enter_context(locked(data_dir / ".preparing", wait=True))
     except OSError as error:
       raise UserError(
-        f"{data_dir} can't be written: {error.strerror}; name another directory for datasets by "
+        f"{data_dir} can't be written: {error.strerror}; name another directory for datasets with "
         "--data_dir or TFDS_DATA_DIR"
       ) from error
     yield
@@ -359,11 +359,11 @@ def check_fits(source: Source, label_names: Sequence[str], image_shape: ImageSha
   """
   if source.num_classes != len(label_names):
     raise UserError(
-      f"--dataset={source.name} has {source.num_classes} classes, and this network "
+      f"--dataset={source.name} has {source.num_classes} classes, but this network has "
       f"{len(label_names)}"
     )
   if source.image_shape != tuple(image_shape):
     raise UserError(
-      f"--dataset={source.name} has images of {source.image_shape}, and this network takes "
+      f"--dataset={source.name} has images of {source.image_shape}, but this network takes "
       f"{tuple(image_shape)}"
     )

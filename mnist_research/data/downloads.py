@@ -13,7 +13,7 @@ import requests
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import whole
 
-# Long enough for a slow host, short enough for somebody who waits.
+# Long enough for a slow host, short enough for a waiting user.
 REACH_SECONDS = 5
 # Between two pieces of a file. TFDS's own download has no such limit, and a host that stalls would
 # hold it forever.
@@ -50,12 +50,12 @@ def fetch(name: str, url_infos: dict[str, Any], mirror: str, directory: Path) ->
   }
   check_hosts(name, lacking)
   for url, info in lacking.items():
-    with _failures_told(name):
+    with _failures_reported(name):
       _fetch_file(url, info, directory / info.filename)
     if not _is_whole(directory / info.filename, info):
       (directory / info.filename).unlink()
       raise UserError(
-        f"--dataset={name}: {url} has a wrong checksum: it isn't the file that TFDS registers; "
+        f"--dataset={name}: {url} has a wrong checksum: it isn't the file that TFDS expects; "
         "name another --mirror=URL, or give the original files with --manual_dir=DIR"
       )
 
@@ -75,7 +75,7 @@ def _is_whole(path: Path, info: Any) -> bool:
 
 
 def _fetch_file(url: str, info: Any, path: Path) -> None:
-  """Writes what a host sends, up to one piece more than the file has, in up to three attempts."""
+  """Downloads a file in up to three attempts; stops if it is too long."""
   for attempt in range(_ATTEMPTS):
     try:
       with (
@@ -87,7 +87,7 @@ def _fetch_file(url: str, info: Any, path: Path) -> None:
         for piece in response.iter_content(_PIECE):
           file.write(piece)
           if file.tell() > info.size:
-            break  # Another file; how long it is does not matter.
+            break  # It is another file, however long.
       return
     except requests.exceptions.RequestException as error:
       refused = error.response is not None and error.response.status_code < 500
@@ -96,7 +96,7 @@ def _fetch_file(url: str, info: Any, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _failures_told(name: str) -> Iterator[None]:
+def _failures_reported(name: str) -> Iterator[None]:
   try:
     yield
   except requests.exceptions.RequestException as error:
@@ -104,7 +104,7 @@ def _failures_told(name: str) -> Iterator[None]:
 
 
 def check_hosts(name: str, urls: Collection[str]) -> None:
-  """Asks each host once: TFDS itself tries again for minutes before it gives up.
+  """Tries each host once, because TFDS itself retries for minutes before it gives up.
 
   Raises:
     UnreachableError: one doesn't answer, or isn't trusted.
@@ -115,7 +115,7 @@ def check_hosts(name: str, urls: Collection[str]) -> None:
 
 
 def _problem_of(url: str) -> str:
-  """Returns what is wrong with the host of an address; empty where it answers within seconds."""
+  """Returns what is wrong with the host of a URL; empty if it answers within seconds."""
   problems: list[str] = []
 
   def ask() -> None:
@@ -124,14 +124,14 @@ def _problem_of(url: str) -> str:
       requests.head(url, timeout=REACH_SECONDS, allow_redirects=True)
     except requests.exceptions.SSLError:
       problem = (
-        "has a certificate that isn't trusted here (behind a proxy with one of its own, "
-        "REQUESTS_CA_BUNDLE=FILE in the environment names it)"
+        "has a certificate that isn't trusted here (if your proxy has its own, set "
+        "REQUESTS_CA_BUNDLE=FILE in the environment)"
       )
     except requests.exceptions.RequestException:
       problem = _SILENT
     problems.append(problem)
 
-  # In a thread, since no time-out of requests covers the look-up of the name.
+  # In a thread, because no timeout of requests covers name resolution.
   thread = threading.Thread(target=ask, daemon=True)
   thread.start()
   thread.join(2 * REACH_SECONDS)
@@ -139,9 +139,9 @@ def _problem_of(url: str) -> str:
 
 
 def remedies(name: str, problem: str) -> str:
-  """Returns what is said where a dataset can't be had."""
+  """Returns the error message for a dataset that can't be obtained."""
   return (
     f"--dataset={name} is not prepared here and {problem}: give its original files with "
     "--manual_dir=DIR, a host that has them with --mirror=URL, a directory where TFDS has prepared "
-    "it with --data_dir=DIR, or take --dataset=synthetic_digits, which needs no network"
+    "it with --data_dir=DIR, or use --dataset=synthetic_digits, which needs no network"
   )

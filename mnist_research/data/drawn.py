@@ -127,5 +127,5 @@ def _parse_sizes(name: str) -> tuple[int, int]:
   """Returns the two sizes in a config's name."""
   train, _, test = name.partition("_")
   if not (train.isdecimal() and test.isdecimal()):
-    raise ValueError(f"{name!r} is no <train examples>_<test examples>, as in 1000_200")
+    raise ValueError(f"{name!r} must be <train examples>_<test examples>, as in 1000_200")
   return int(train), int(test)

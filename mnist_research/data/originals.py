@@ -201,9 +201,9 @@ def _wrong(
     problem = "can't be unpacked, or is too long"
   else:
     others = [other for other, files in _CONTENTS.items() if content in files.values()]
-    told = f"is of --dataset={others[0]}" if others else f"has the checksum {content.sha256}"
-    problem = f"{told} once unpacked, and not {expected.sha256}"
+    found = f"is of --dataset={others[0]}" if others else f"has the checksum {content.sha256}"
+    problem = f"{found} once unpacked, not {expected.sha256}"
   return UserError(
     f"--manual_dir={directory}: {path.name} isn't the {name} of --dataset={dataset}: its content "
-    f"{problem}; get the original file again, or give no --manual_dir"
+    f"{problem}; get the original file again, or remove --manual_dir"
   )

@@ -157,8 +157,8 @@ def read(flag: str, path: Path) -> Examples:
 def _warn_of_dark_ink(path: Path, pictures: np.ndarray) -> None:
   if np.median(pictures) > 127:
     logging.warning(
-      "%s: its pictures are dark on light; predict and the page prepare pictures light on dark, as "
-      "MNIST's are: invert yours for them", path,
+      "%s: its pictures are dark on light, but predict and the page prepare pictures as light on "
+      "dark, like MNIST; invert yours to use them", path,
     )  # fmt: skip
 
 
@@ -179,13 +179,13 @@ def _read_folder(path: Path) -> Examples:
     return _cut_test_split(names, *_load(path, files))
   others = sorted(set(folders) - set(_SPLITS))
   if others:
-    logging.warning("%s: only train and test are read, and not %s", path, ", ".join(others))
+    logging.warning("%s: only train and test are read, not %s", path, ", ".join(others))
   names, train_files = _files_by_class(path / "train")
   test_names, test_files = _files_by_class(path / "test")
   if test_names != names:
     odd = sorted(set(names) ^ set(test_names))[0]
     has, lacks = ("train", "test") if odd in names else ("test", "train")
-    raise UserError(f"{has} has a class {odd}, and {lacks} has none; both need the same folders")
+    raise UserError(f"{has} has a class {odd}, and {lacks} doesn't; both need the same folders")
   # All at once: one picture in color makes them all RGB.
   pictures, labels = _load(path, train_files + test_files)
   count = len(train_files)
@@ -212,7 +212,7 @@ def _files_by_class(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
   folders = _folders(path)
   if not folders:
     raise UserError(
-      f"{path} holds no folders; put the pictures of each class into one named after the class: "
+      f"{path} contains no folders; put the pictures of each class into one named after the class: "
       f"{path / 'a' / '1.png'}"
     )
   # Natural order: 10 after 9.
@@ -223,8 +223,7 @@ def _files_by_class(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
     pictures = sorted(entry for entry in folders[name].iterdir() if own_data.is_picture(entry))
     if not pictures:
       raise UserError(
-        f"{folders[name]} holds no picture; a class needs files of {', '.join(images.FORMATS)}, or "
-        "remove its folder"
+        f"{folders[name]} contains no pictures; add {', '.join(images.FORMATS)} files, or remove it"
       )
     files += [(picture, label) for picture in pictures]
   return names, files
@@ -295,21 +294,21 @@ def _names_of(found: Sequence[str]) -> tuple[str, ...]:
     if set(names) <= set(found):
       return names
   raise UserError(
-    f"it holds {', '.join(sorted(found)) or 'nothing'}, where x_train, y_train, x_test and y_test, "
-    "or images and labels, are needed"
+    f"it contains {', '.join(sorted(found)) or 'nothing'}, but needs x_train, y_train, x_test and "
+    "y_test, or images and labels"
   )
 
 
 def _as_images(name: str, array: np.ndarray) -> np.ndarray:
   if array.dtype != np.uint8:
     raise UserError(
-      f"{name} is of {array.dtype}, and must be uint8, from 0 to 255; for floats from 0 to 1, save "
-      f"({name} * 255).round().astype('uint8')"
+      f"{name} has dtype {array.dtype}, but must be uint8, from 0 to 255; for floats from 0 to 1, "
+      f"save ({name} * 255).round().astype('uint8')"
     )
   array = array[..., None] if array.ndim == 3 else array
   if array.ndim != 4 or array.shape[-1] not in (1, 3) or not all(array.shape[1:]):
     raise UserError(
-      f"{name} is of shape {array.shape}, and must be [N, height, width] or [N, height, width, 3]"
+      f"{name} has shape {array.shape}, but must be [N, height, width] or [N, height, width, 3]"
     )
   return array
 
@@ -319,7 +318,7 @@ def _as_labels(name: str, array: np.ndarray) -> np.ndarray:
     array = array[:, 0]
   if array.ndim != 1 or array.dtype.kind not in "iu":
     raise UserError(
-      f"{name} is of {array.dtype} and shape {array.shape}, and must be whole numbers [N], the "
+      f"{name} has dtype {array.dtype} and shape {array.shape}, but must be integers [N], the "
       "class of each image, from 0"
     )
   return array.astype(np.int64)
@@ -328,7 +327,7 @@ def _as_labels(name: str, array: np.ndarray) -> np.ndarray:
 def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
   if labels.min() < 0 or labels.max() >= num_classes:
     raise UserError(
-      f"{name} goes from {labels.min()} to {labels.max()}, and there are {num_classes} classes, "
+      f"{name} goes from {labels.min()} to {labels.max()}, but there are {num_classes} classes, "
       "counted from 0"
     )
 

@@ -168,13 +168,13 @@ def _decode(source: Source, split: str) -> Split:
     ) from error
   if len(examples["label"]) != num_examples:
     raise UserError(
-      f"{source.builder.data_dir} holds {len(examples['label'])} examples of {split} and not "
+      f"{source.builder.data_dir} holds {len(examples['label'])} examples of {split}, not "
       f"{num_examples}; delete that directory and run again"
     )
   labels = examples["label"]
   if labels.min() < 0 or labels.max() >= source.num_classes:
     raise UserError(
       f"--dataset={source.name}: the labels of {split} go from {labels.min()} to {labels.max()}, "
-      f"and there are {source.num_classes} classes; choose a dataset whose test split is labeled"
+      f"but there are {source.num_classes} classes; choose a dataset whose test split is labeled"
     )
   return Split(examples["image"], labels.astype(np.int32))

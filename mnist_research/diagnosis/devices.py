@@ -54,7 +54,7 @@ def check(isolated: Isolated, settings: dict[str, str]) -> Iterator[Finding]:
 
 def _load_failure(failure: str) -> str:
   if "SIGILL" in failure:
-    failure += ", which says that the processor lacks instructions this TensorFlow was built with"
+    failure += ": the processor lacks instructions that this TensorFlow needs"
   return f"can't be loaded: {failure}"
 
 
@@ -86,13 +86,13 @@ def _about_gpus(
   elif len(present) > len(tensorflow["gpus"]) and settings["device"] != "cpu":
     yield from _unseen(present, tensorflow, log)
   elif not present and not tensorflow["gpus"]:
-    yield Finding(OK, "GPUs", "none of NVIDIA's here: training runs on the CPU")
+    yield Finding(OK, "GPUs", "no NVIDIA GPU; training runs on the CPU")
 
 
 def _unseen(present: list[str], tensorflow: dict[str, Any], log: str) -> Iterator[Finding]:
   """Yields the reasons why TensorFlow doesn't see GPUs that the driver lists."""
   facts = {"nvidia_gpus": present}
-  seen = f"the driver shows {'; '.join(present)}, and TensorFlow sees {len(tensorflow['gpus'])}"
+  seen = f"the driver shows {'; '.join(present)}, but TensorFlow sees {len(tensorflow['gpus'])}"
   hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
   if hidden is not None:
     text = f"{seen}: CUDA_VISIBLE_DEVICES={hidden!r} hides the others"
@@ -107,7 +107,7 @@ def _unseen(present: list[str], tensorflow: dict[str, Any], log: str) -> Iterato
     yield Finding(WARNING, library, f"could not be loaded: {reason}")
   driver, wanted = tensorflow["driver_cuda"], tensorflow["cuda"]
   if driver and wanted and int(driver.split(".")[0]) < int(wanted.split(".")[0]):
-    text = f"runs CUDA up to {driver}, and this TensorFlow was built for {wanted}"
+    text = f"supports CUDA up to {driver}, but this TensorFlow was built for {wanted}"
     yield Finding(WARNING, "NVIDIA driver", text, ("nvidia-smi",))
 
 

@@ -26,7 +26,7 @@ _CGROUPS = (
 def check_keras() -> Iterator[Finding]:
   """Yields the findings about Keras in the user's environment."""
   for name, value in environment.overridden.items():
-    text = f"is {value!r}; this package's commands set it right, other programs may not"
+    text = f"is {value!r}; this package's commands override it, other programs may not"
     yield Finding(WARNING, name, text, (f"unset {name}",))
   path = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "keras.json"
   try:
@@ -38,10 +38,10 @@ def check_keras() -> Iterator[Finding]:
     f"{key}={settings[key]}" for key in wanted if settings.get(key, wanted[key]) != wanted[key]
   ]
   if others:
-    text = f"has {', '.join(others)}; this package's commands don't follow it, other programs may"
+    text = f"has {', '.join(others)}; this package's commands ignore it, other programs may not"
     yield Finding(WARNING, str(path), text, (f"mv {path} {path}.old",))
   if not (environment.overridden or others):
-    yield Finding(OK, "Keras", "the environment leaves it as this package wants it")
+    yield Finding(OK, "Keras", "not changed by the environment")
 
 
 def check_memory() -> Finding:
@@ -56,10 +56,10 @@ def check_memory() -> Finding:
   mebibytes = free // _MIB
   text, facts = f"{mebibytes:,} MiB are free", {"free_memory_mib": mebibytes}
   if mebibytes < _LEAST_MEMORY:
-    text = f"{text}; the smallest training takes {_LEAST_MEMORY:,}"
+    text = f"{text}; the smallest run takes {_LEAST_MEMORY:,}"
     return Finding(PROBLEM, "memory", text, ("ps aux --sort=-rss | head",), facts)
   if mebibytes < _EASY_MEMORY:
-    text = f"{text}, which may be too few for networks larger than that of configs/dense.cfg"
+    text = f"{text}, which may be too little for networks larger than that of configs/dense.cfg"
     return Finding(WARNING, "memory", text, ("ps aux --sort=-rss | head",), facts)
   return Finding(OK, "memory", text, facts=facts)
 
@@ -84,5 +84,5 @@ def check_room(flag: str, path: Path, least: int) -> Finding:
   except OSError as error:
     return Finding(PROBLEM, name, f"can't be written: {error.strerror}", (command,))
   if free < least:
-    return Finding(PROBLEM, name, f"{free:,} MiB are free, of {least} that are needed", (command,))
-  return Finding(OK, name, f"{free:,} MiB are free, and it can be written")
+    return Finding(PROBLEM, name, f"{free:,} MiB are free, but {least} are needed", (command,))
+  return Finding(OK, name, f"{free:,} MiB are free, and it is writable")

@@ -46,10 +46,12 @@ def check() -> Iterator[Finding]:
       yield Finding(PROBLEM, name, f"is not installed; {by} needs it", (command,))
     else:
       where = _where(name)
-      yield Finding(WARNING, name, f"{version}{where} is not what is needed by {by}", (command,))
+      yield Finding(
+        WARNING, name, f"{version}{where} isn't the version that {by} needs", (command,)
+      )
   shown = [f"{name} {versions[name]}" for name in _SHOWN if versions.get(name)]
   if not broken:
-    text = f"{len(wanted)} fit together, with {', '.join(shown)}"
+    text = f"{len(wanted)} are compatible, including {', '.join(shown)}"
     facts = {"versions": {name: version for name, version in sorted(versions.items()) if version}}
     yield Finding(OK, "packages", text, facts=facts)
 

@@ -35,13 +35,13 @@ NOTE_POINTS = 9
 SMALLEST_POINTS = 6.5
 
 
-class Told(NamedTuple):
+class Tooltip(NamedTuple):
   """A point of a figure, and its tooltip on a page.
 
   Attributes:
-    x: share of the figure's width, from the left.
-    y: share of its height, from the top.
-    text: the value in words.
+    x: fraction of the figure's width, from the left.
+    y: fraction of its height, from the top.
+    text: the text that is shown.
   """
 
   x: float
@@ -50,28 +50,28 @@ class Told(NamedTuple):
 
 
 class Picture(Figure):
-  """A figure with texts for its points."""
+  """A figure with tooltips for its points."""
 
   def __init__(self, **options: Any):
     super().__init__(**options)
-    self._told: list[tuple[Axes, float, float, str]] = []
+    self._tooltips: list[tuple[Axes, float, float, str]] = []
 
-  def tell(
+  def add_tooltips(
     self, axes: Axes, xs: Iterable[float], ys: Iterable[float], texts: Sequence[str]
   ) -> None:
     """Records the tooltips of points, given in the coordinates of their axes."""
-    self._told += [(axes, x, y, text) for x, y, text in zip(xs, ys, texts, strict=True)]
+    self._tooltips += [(axes, x, y, text) for x, y, text in zip(xs, ys, texts, strict=True)]
 
-  def told(self) -> list[Told]:
-    """Returns the points that lie within their axes."""
+  def tooltips(self) -> list[Tooltip]:
+    """Returns the tooltips of points within their axes."""
     found = []
-    for axes, x, y, text in self._told:
+    for axes, x, y, text in self._tooltips:
       pixel = axes.transData.transform((x, y))
       across, up = axes.transAxes.inverted().transform(pixel)
       # False if the point is not finite.
       if -0.01 <= across <= 1.01 and -0.01 <= up <= 1.01:
         left, bottom = self.transFigure.inverted().transform(pixel)
-        found.append(Told(float(left), 1 - float(bottom), text))
+        found.append(Tooltip(float(left), 1 - float(bottom), text))
     return found
 
 
@@ -80,11 +80,13 @@ def new_figure(width: float, height: float) -> Picture:
   return Picture(figsize=(width, height), dpi=DPI, facecolor="white")
 
 
-def tell(axes: Axes, xs: Iterable[float], ys: Iterable[float], texts: Sequence[str]) -> None:
+def add_tooltips(
+  axes: Axes, xs: Iterable[float], ys: Iterable[float], texts: Sequence[str]
+) -> None:
   """Records the tooltips of points, given in the coordinates of their axes."""
   figure = axes.get_figure()
   assert isinstance(figure, Picture), "new_figure makes them"
-  figure.tell(axes, xs, ys, texts)
+  figure.add_tooltips(axes, xs, ys, texts)
 
 
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:

@@ -19,9 +19,9 @@ from mnist_research.figures.canvas import (
   TEXT_POINTS,
   VERMILION,
   add_axes,
+  add_tooltips,
   fitted,
   new_figure,
-  tell,
   write,
   write_header,
 )
@@ -38,7 +38,7 @@ from mnist_research.figures.curves import (
   write_panel_name,
 )
 
-# The best configs are colored, the others gray: nobody can distinguish more colors.
+# The best configs are colored, the others gray: more colors can't be distinguished.
 COLORS = (BLUE, VERMILION, GREEN, "#B5568F", "#C98500", "#3AA0D8", "#6B4C9A", "#7A5230")
 OTHERS = "#A9B2BD"
 # In inches.
@@ -135,17 +135,19 @@ def _draw_accuracies(axes: Axes, config: Compared, y: int, color: str) -> None:
     markeredgewidth=0, label="seeds", zorder=4,
   )  # fmt: skip
   names = [f"seed {seed}" for seed in config.seeds] or ["a seed"] * len(config.accuracies)
-  told = [
+  texts = [
     f"{config.name}, {name}: {value:.2%}"
     for name, value in zip(names, config.accuracies, strict=True)
   ]
-  tell(axes, config.accuracies, [y] * len(told), told)
+  add_tooltips(axes, config.accuracies, [y] * len(texts), texts)
   if config.interval:
     low, high = config.interval
     text = f"{config.name}, mean: {mean:.2%}, 95% interval {low:.2%} to {high:.2%}"
-    tell(axes, [mean], [y + 0.31], [text])
+    add_tooltips(axes, [mean], [y + 0.31], [text])
   if config.validation is not None:
-    tell(axes, [config.validation], [y], [f"{config.name}, validation: {config.validation:.2%}"])
+    add_tooltips(
+      axes, [config.validation], [y], [f"{config.name}, validation: {config.validation:.2%}"]
+    )
     axes.plot(
       [config.validation], [y], "D", markerfacecolor="white", markeredgecolor=MUTED, markersize=5,
       label="validation", zorder=3,

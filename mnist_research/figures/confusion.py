@@ -18,8 +18,8 @@ from mnist_research.figures.canvas import (
   SMALLEST_POINTS,
   WRONG_COLOR,
   add_axes,
+  add_tooltips,
   new_figure,
-  tell,
   write,
   write_header,
 )
@@ -134,7 +134,7 @@ def _write_counts(axes: Axes, matrix: np.ndarray, colors: np.ndarray, cell_point
 
 def _tell_counts(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> None:
   cells = np.argwhere(matrix)
-  tell(axes, cells[:, 1], cells[:, 0], [
+  add_tooltips(axes, cells[:, 1], cells[:, 0], [
     f"{names[row]} predicted as {names[column]}: {matrix[row, column]:,}" for row, column in cells
   ])  # fmt: skip
 

@@ -20,9 +20,9 @@ from mnist_research.figures.canvas import (
   TEXT_POINTS,
   VERMILION,
   add_axes,
+  add_tooltips,
   log_ticks,
   new_figure,
-  tell,
   write,
   write_header,
 )
@@ -172,7 +172,7 @@ def tell_line(
   """Records the tooltips of the points of a line."""
   kept = np.unique(np.linspace(0, len(places) - 1, min(len(places), _TOLD)).astype(int))
   texts = [f"{name}: {values[i]:.4g}{unit} at {place_name} {_counted(places[i])}" for i in kept]
-  tell(axes, places[kept], values[kept], texts)
+  add_tooltips(axes, places[kept], values[kept], texts)
 
 
 def _counted(place: float) -> str:

@@ -13,9 +13,9 @@ from mnist_research.figures.canvas import (
   TEXT_POINTS,
   VERMILION,
   add_axes,
+  add_tooltips,
   new_figure,
   style_axes,
-  tell,
   write,
   write_header,
 )
@@ -56,10 +56,10 @@ def reliability_diagram(reliability: Reliability, *, title: str) -> Figure:
   )
   x, y = left + side + 0.2, bottom + side
   for text, color in (
-    ("bar: share that is right", BLUE),
+    ("bar: accuracy", BLUE),
     ("hatched: its distance\nfrom the confidence", VERMILION),
     ("line: 95% interval", INK),
-    ("dashes: as right as sure", MUTED),
+    ("dashes: perfectly calibrated", MUTED),
   ):
     write(figure, x, y, text, color=color, fontsize=NOTE_POINTS, va="top")
     y -= 0.2 + 0.19 * text.count("\n")
@@ -89,7 +89,7 @@ def _draw_accuracy(axes: Axes, reliability: Reliability) -> None:
   low, high = wilson_interval(np.rint(accuracy * counts[held]), counts[held])
   axes.vlines(middles, low, high, color=INK, linewidth=1.2, label="interval", zorder=4)
   axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=5)
-  tell(axes, middles, accuracy, [
+  add_tooltips(axes, middles, accuracy, [
     f"confidence {bin / bins:.0%} to {(bin + 1) / bins:.0%}: {share:.2%} of {count:,} right"
     for bin, share, count in zip(held, accuracy, counts[held], strict=True)
   ])  # fmt: skip
@@ -107,7 +107,7 @@ def _draw_counts(axes: Axes, reliability: Reliability) -> None:
   middles = (np.arange(len(counts)) + 0.5) / len(counts)
   axes.bar(middles, counts, 0.92 / len(counts), color=MUTED, alpha=0.55, label="count", zorder=2)
   held, bins = np.flatnonzero(counts), len(counts)
-  tell(axes, middles[held], counts[held], [
+  add_tooltips(axes, middles[held], counts[held], [
     f"confidence {bin / bins:.0%} to {(bin + 1) / bins:.0%}: {counts[bin]:,} predictions"
     for bin in held
   ])  # fmt: skip

@@ -20,9 +20,9 @@ from mnist_research.figures.canvas import (
   TEXT_POINTS,
   VERMILION,
   add_axes,
+  add_tooltips,
   fitted,
   new_figure,
-  tell,
   write,
   write_header,
 )
@@ -145,7 +145,7 @@ def parallel_coordinates(
       places, heights[:, trial], color=SCALE(0.15 + 0.85 * share), alpha=0.5 + 0.5 * share,
       linewidth=0.8 + 1.6 * share**4, zorder=3 + share, clip_on=False, label=f"trial {trial}",
     )  # fmt: skip
-    tell(axes, places, heights[:, trial], [
+    add_tooltips(axes, places, heights[:, trial], [
       f"trial {trial}: {axis.name} {_value(axis.values[trial])}" for axis in columns
     ])  # fmt: skip
   for place, axis in enumerate(columns):

@@ -1,4 +1,4 @@
-"""What a network read in a picture, for programs and people: records, panels, an outline."""
+"""A network's readings of a picture, for programs and people: records, panels, an outline."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -10,28 +10,27 @@ from mnist_research.inference.recognizer import Recognizer
 from mnist_research.metrics.outliers import ACCEPTED
 from mnist_research.runtime.errors import UserError
 
-# The outline's distance from the ink, in shares of the digit's longer side.
+# The outline's distance from the ink, as a fraction of the digit's longer side.
 _MARGIN = 0.15
-# The longest side of a picture in a figure: twice the pixels that it takes there.
+# The longest side of a picture in a figure, at twice the displayed resolution.
 _SHOWN_SIDE = 480
-# The log odds above which an answer can't be surer: networks exaggerate.
+# Log odds are capped here, because networks are overconfident.
 _SUREST = 8.0
-# The log odds that the parts of a whole must exceed, however doubtful that is: what is no digit has
-# parts that look a little like some.
+# The least log odds of the parts of a whole: parts of a non-digit may resemble digits a little.
 _UNSURE = 0.0
 
 
 class Reading(NamedTuple):
-  """One thing that was read in a picture: a digit, or the picture as a whole.
+  """One reading of a picture: a digit, or the picture as a whole.
 
   Attributes:
-    label: its most probable class.
+    label: the most probable class.
     probabilities: of each class, float64 [classes].
-    image: uint8 [height, width], for colors [height, width, 3]: what the network saw.
-    box: where it stands, in pixels of the picture.
-    num_digits: how many digits the picture shows, this one among them.
-    digit_score: the probability that it is a digit at all; None where the network doesn't say.
-    row: which of the picture's rows of digits it stands in, from the top, from 0.
+    image: the network's input, uint8 [height, width], or [height, width, 3] in color.
+    box: its bounding box, in pixels of the picture.
+    num_digits: the number of digits in the picture, including this one.
+    digit_score: the probability that it is a digit; None if the network doesn't estimate it.
+    row: the index of its row of digits, from the top.
   """
 
   label: int
@@ -44,22 +43,22 @@ class Reading(NamedTuple):
 
   @property
   def is_digit(self) -> bool:
-    """Whether it is a digit, or, to be exact, of one of the network's classes."""
+    """Whether it is a digit, or more exactly, of one of the network's classes."""
     return self.digit_certainty >= ACCEPTED
 
   @property
   def probability(self) -> float:
-    """That of the label, given that it is a digit."""
+    """The probability of the label, given that it is a digit."""
     return float(self.probabilities[self.label])
 
   @property
   def digit_certainty(self) -> float:
-    """The probability that it is a digit; 1 where the network doesn't say."""
+    """The probability that it is a digit; 1 if the network doesn't estimate it."""
     return 1.0 if self.digit_score is None else self.digit_score
 
   @property
   def certainty(self) -> float:
-    """The probability that it is a digit, and this one."""
+    """The probability that it is a digit with this label."""
     return self.digit_certainty * self.probability
 
   def record(self, label_names: Sequence[str]) -> dict[str, Any]:
@@ -75,11 +74,11 @@ class Reading(NamedTuple):
 
 
 def read(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[Reading]:
-  """Reads what was prepared of a picture, in its order.
+  """Reads the prepared digits of a picture, in order.
 
   Args:
     recognizer: a trained network.
-    prepared: one at least, of the network's image shape.
+    prepared: at least one, of the network's image shape.
   """
   (result,) = read_each(recognizer, [prepared])
   return result
@@ -88,16 +87,16 @@ def read(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[Re
 def read_each(
   recognizer: Recognizer, pictures: Sequence[Sequence[images.Prepared]]
 ) -> list[list[Reading]]:
-  """Reads what was prepared of several pictures, together.
+  """Reads the prepared digits of several pictures, in one batch.
 
-  What is surer as several digits that touch than as one is read as several.
+  Ink is read as several touching digits if the network is more confident of those than of one.
 
   Args:
     recognizer: a trained network.
-    pictures: what was prepared of each, one at least.
+    pictures: at least one prepared digit for each.
 
   Returns:
-    The readings of each picture, in its order.
+    The readings of each picture, in order.
   """
   answers = iter(_read_apart(recognizer, [each for prepared in pictures for each in prepared]))
   result = []
@@ -108,10 +107,10 @@ def read_each(
 
 
 def _read_apart(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[list[Reading]]:
-  """Reads each digit as one, or as several that touch if those are surer."""
+  """Reads each digit as one, or as several touching ones if those are more certain."""
   wholes = _read_all(recognizer, prepared)
   result = [[whole] for whole in wholes]
-  # Nothing is surer than the surest.
+  # Capped log odds can't be exceeded.
   open_to_doubt = [place for place, whole in enumerate(wholes) if _log_odds(whole) < _SUREST]
   cuts = [(place, cut) for place in open_to_doubt for cut in images.propose_cuts(prepared[place])]
   if not cuts:
@@ -150,7 +149,7 @@ def _read_all(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> li
 def read_pictures(
   recognizer: Recognizer, pictures: Iterable[images.Picture]
 ) -> Iterator[tuple[images.Picture, list[Reading]]]:
-  """Reads any number of pictures, some together; yields each with what was read in it."""
+  """Reads any number of pictures in batches; yields each with its readings."""
   for batch in images.in_batches(pictures):
     read_in_batch = read_each(recognizer, [picture.prepared for picture in batch])
     yield from zip(batch, read_in_batch, strict=True)
@@ -161,10 +160,10 @@ def read_digit(recognizer: Recognizer, picture: np.ndarray) -> Reading | None:
 
   Args:
     recognizer: a trained network of MNIST's image shape.
-    picture: gray values, float32 [height, width] between 0, black, and 1, white.
+    picture: gray values, float32 [height, width] from 0 (black) to 1 (white).
 
   Returns:
-    What was read; None if there is nothing on the picture.
+    The reading; None if the picture is blank.
   """
   digits = images.find_digits(picture)
   if not digits:
@@ -175,28 +174,27 @@ def read_digit(recognizer: Recognizer, picture: np.ndarray) -> Reading | None:
 
 
 def check_reads_digits(recognizer: Recognizer, what: str) -> None:
-  """Raises UserError unless the network takes images as those of MNIST, as people's digits become.
+  """Raises UserError unless the network takes images of MNIST's shape.
 
   Args:
     recognizer: a trained network.
-    what: what needs it, as the error begins.
+    what: what needs it, the start of the error.
   """
   if recognizer.image_shape != images.MNIST_SHAPE:
     raise UserError(
-      f"{what} prepares digits as MNIST's images of {images.MNIST_SHAPE}, and this network takes "
-      f"{recognizer.image_shape}; give the --workdir of another"
+      f"{what} prepares digits as MNIST's images of {images.MNIST_SHAPE}, but this network takes "
+      f"{recognizer.image_shape}; name another --workdir"
     )
 
 
 def number(readings: Sequence[Reading], label_names: Sequence[str]) -> dict[str, Any]:
-  """Returns a number, and each of its digits with its place, as JSON takes them.
+  """Returns a number, and each of its digits with its position, as JSON takes them.
 
-  A picture of several rows has a number in each, one to a line. What isn't a digit is a question
-  mark in the number.
+  Each row of a picture is one number, on its own line. A non-digit is a question mark.
   """
   rows = [""] * (readings[-1].row + 1)
   for each in readings:
-    # A text: the zeros of 007 count.
+    # A text, to keep the zeros of 007.
     rows[each.row] += label_names[each.label] if each.is_digit else "?"
   digits = [
     {**each.record(label_names), "row": each.row, "box": each.box.place()} for each in readings
@@ -205,7 +203,7 @@ def number(readings: Sequence[Reading], label_names: Sequence[str]) -> dict[str,
 
 
 def panels(picture: images.Picture, readings: Sequence[Reading]) -> list[figures.Panel]:
-  """Returns what is drawn of a picture, a panel for each reading."""
+  """Returns a panel for each reading of a picture."""
   small, factor = images.reduce(picture.pixels, _SHOWN_SIDE)
   result = []
   for place, reading in enumerate(readings, start=1):

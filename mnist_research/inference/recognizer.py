@@ -137,8 +137,8 @@ def with_copies(recognizer: Recognizer, copies: int) -> Recognizer:
   """
   if copies and not recognizer.config.augmentation.augment:
     raise UserError(
-      "--test_time_augmentation changes images as the run did its training examples, and this run "
-      "had no --augment"
+      "--test_time_augmentation augments images as the run did in training, and this run had no "
+      "--augment"
     )
   return dataclasses.replace(recognizer, copies=copies)
 

@@ -20,7 +20,7 @@ class Spoiled(NamedTuple):
   Attributes:
     error: share of the images with a wrong prediction.
     calibration_error: the expected calibration error, over 15 bins.
-    refused: share of the images rejected as no digit; None if the networks don't reject.
+    refused: share of the images rejected as non-digits; None if the networks don't reject.
   """
 
   error: float

@@ -58,7 +58,7 @@ class PairedTest(NamedTuple):
   reason: str = ""
 
 
-_NOT_COMPARABLE = PairedTest(0, math.nan, None, None, "judged by other examples")
+_NOT_COMPARABLE = PairedTest(0, math.nan, None, None, "scored on other examples")
 
 
 class Row(NamedTuple):

@@ -172,7 +172,7 @@ def _common_settings(groups: Sequence[Group]) -> str:
   texts = groups[0].runs[0].config.to_texts()
   differing = {"seed", "workdir", *groups[0].settings}
   common = {name: text for name, text in texts.items() if name not in differing}
-  return html.folded("Settings that all share", settings_table(common).to_html())
+  return html.folded("Shared settings", settings_table(common).to_html())
 
 
 def _machines(groups: Sequence[Group]) -> str:

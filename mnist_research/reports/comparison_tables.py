@@ -75,9 +75,9 @@ def table_notes(compared: Comparison, datasets: Sequence[str]) -> list[str]:
   )  # fmt: skip
   texts = [
     f"Accuracies, ordered by mean {ranked} accuracy, {order}. ± is the standard deviation over "
-    f"seeds; the interval is that of the mean {judged} accuracy, by Student's t: it tells of other "
-    "seeds, not of other examples. Training is the median of the seconds spent in steps. The "
-    f"difference is that of the {judged} accuracy from the reference's."
+    f"seeds; the interval is that of the mean {judged} accuracy, by Student's t: it covers other "
+    "seeds, not other examples. Training is the median time spent in steps. Differences are in "
+    f"{judged} accuracy, from the reference."
   ]
   tests = [row.against_reference for row in rows if row.against_reference]
   if any(test.p_value is not None for test in tests):
@@ -101,10 +101,10 @@ def _tests_note(compared: Comparison) -> str:
   if compared.num_tests > 1:
     text += f", adjusted for {compared.num_tests} tests (Holm 1979)"
   if compared.named:
-    return f"{text}. The reference was named by --reference: only the tests against it count."
+    return f"{text}. --reference named it, so only tests against it are counted."
   return (
-    f"{text}. The reference is the first row, which the accuracies chose: hence the tests of all "
-    "pairs count. --reference names one beforehand, and leaves fewer."
+    f"{text}. The reference is the first row, chosen by accuracy, so the tests of all pairs are "
+    "counted. Naming a --reference beforehand leaves fewer tests."
   )
 
 

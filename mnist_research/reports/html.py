@@ -61,7 +61,7 @@ figure:has(> div) { margin-left: -1.1rem; margin-right: -1.1rem; overflow-x: aut
 figure:has(svg) { margin-left: -0.87rem; }
 svg * { stroke-linejoin: round; }
 svg text { font-family: inherit !important; }
-/* On a phone a chart is scrolled: smaller, nobody could read it. */
+/* On a phone a chart scrolls; smaller, it would be unreadable. */
 @media screen and (max-width: 40rem) { figure > div { max-width: none; }
   figure > div > img, figure > div > svg { max-width: none; width: 38rem !important; } }
 figure i { position: absolute; width: 11px; height: 11px; margin: -5.5px; border-radius: 50%;
@@ -83,7 +83,7 @@ code { font: 0.86em/1.5 ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu
   thead button::after { content: none !important; } }
 """
 
-# Turns the heads of tables into buttons that sort: numbers by value, whatever their unit.
+# Turns table headers into buttons that sort; numbers sort by value.
 _SORT_SCRIPT = """
 for (const head of document.querySelectorAll("thead th")) {
   if (!head.textContent) continue;
@@ -243,8 +243,8 @@ def _figure(shown: str, points: Points) -> str:
   if not points:
     return f"<figure>{shown}</figure>"
   # When focused, it can be scrolled and explored with keys.
-  told = html.escape(json.dumps(points, separators=(",", ":")))
+  encoded = html.escape(json.dumps(points, separators=(",", ":")))
   return (
-    '<figure tabindex="0" aria-label="Chart: arrow keys go through its values" '
-    f'data-points="{told}"><div>{shown}<i hidden></i><output hidden></output></div></figure>'
+    '<figure tabindex="0" aria-label="Chart: arrow keys step through its values" '
+    f'data-points="{encoded}"><div>{shown}<i hidden></i><output hidden></output></div></figure>'
   )

@@ -62,4 +62,4 @@ def _save(figure: figures.Figure, path: Path) -> None:
 def _told(figure: figures.Figure) -> list[tuple[float, float, str]]:
   if not isinstance(figure, figures.Picture):
     return []
-  return [(round(x, 4), round(y, 4), text) for x, y, text in figure.told()]
+  return [(round(x, 4), round(y, 4), text) for x, y, text in figure.tooltips()]

@@ -185,9 +185,9 @@ def _pictures(
     title=f"The {len(shown)} most confident of {len(indices):,}",
   )  # fmt: skip
   names = remaining.label_names
-  told = [
+  listed = [
     f"{names[remaining.labels[i]]} read as {names[remaining.probabilities[i].argmax()]}"
     for i in shown[:5]
   ]
   rest = f", and {len(shown) - 5} more" if len(shown) > 5 else ""
-  return drawn(grid, path, f"Test examples, by label and reading: {', '.join(told)}{rest}")
+  return drawn(grid, path, f"Test examples, by label and reading: {', '.join(listed)}{rest}")

@@ -44,22 +44,22 @@ def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Pat
   parts = [html.tiles(*_tiles(run, predictions))]
   if run.result is None:
     parts.append(
-      html.paragraph(f"This run is not finished: its last line is step {run.last_step:,}.")
+      html.paragraph(f"This run is not finished: its last recorded step is {run.last_step:,}.")
     )
   curves = figures.training_curves(run.metrics, title=name)
   parts.append(
     html.section("Curves", charted(curves, output / "curves.png", _curves_in_words(run.metrics)))
   )
   if run.result is not None and not run.metrics:
-    parts.append(html.note("metrics.jsonl is missing or empty: there are no curves."))
+    parts.append(html.note("metrics.jsonl is missing or empty, so there are no curves."))
   if not figures.has_comparable_losses(run.metrics) and run.config.optimization.label_smoothing:
-    parts.append(html.note("The loss of train is that with label smoothing, the others without."))
+    parts.append(html.note("Only the training loss includes label smoothing."))
   if predictions is not None:
     parts += _prediction_sections(name, predictions, test_images, output)
   elif run.result is not None and "test_accuracy" not in run.result:
     parts.append(html.note("This run didn't score the test split: --score_test=false."))
   elif run.result is not None:
-    parts.append(html.note("This run has no predictions-test.npz: its mistakes are unknown."))
+    parts.append(html.note("This run has no predictions-test.npz, so its mistakes are unknown."))
   parts += _corruptions_section(run)
   parts += [_settings_section(run.config), _environment_section(run)]
   return write_page(output, html.page(name, f"{run.path} · seed {run.config.run.seed}", *parts))
@@ -126,7 +126,7 @@ def _tiles(run: Run, predictions: Predictions | None) -> list[Tile]:
     *_other_metrics(result),
     _test_scored(run),
     Tile("parameters", f"{int(result['parameters']):,}"),
-    Tile("training steps", f"{result['train_seconds']:.1f} s", f"{rate:,.0f} examples a second"),
+    Tile("training steps", f"{result['train_seconds']:.1f} s", f"{rate:,.0f} examples per second"),
   ]
 
 
@@ -170,7 +170,7 @@ def _prediction_sections(
     html.section(
       "Calibration",
       html.paragraph(
-        "Whether a prediction made with a probability of 80% is right in 80 of 100 cases. The "
+        "Is a prediction with a probability of 80% correct in 80 of 100 cases? The "
         "expected calibration error is the mean distance of accuracy from confidence, over 15 bins "
         "of equal width, weighted by their counts (Guo et al. 2017, arXiv:1706.04599)."
       ),
@@ -259,7 +259,7 @@ def _settings_section(config: Config) -> str:
   changed = {name: text for name, text in texts.items() if text != defaults[name]}
   return html.section(
     "Settings",
-    html.note("Those other than the default:"),
+    html.note("Settings that differ from the defaults:"),
     settings_table(changed).to_html(),
     html.folded("All settings", settings_table(texts).to_html()),
   )

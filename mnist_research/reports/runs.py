@@ -122,7 +122,7 @@ def read(directories: Iterable[str | Path]) -> tuple[list[Run], list[SetAside]]:
   foreign = []
   for directory in map(Path, directories):
     if not directory.is_dir():
-      raise UserError(f"{directory} is no directory: name a workdir, or a folder of workdirs")
+      raise UserError(f"{directory} is not a directory: name a workdir, or a folder of workdirs")
     workdirs, others = _find(directory, _DEPTH)
     found |= {path.resolve(): path for path in workdirs if path.resolve() not in found}
     foreign += others

@@ -1,4 +1,4 @@
-"""How every command starts and ends: flags, the log, and the exit code."""
+"""How every command starts and ends: flags, log and exit code."""
 
 import errno
 import importlib.util
@@ -21,12 +21,12 @@ from mnist_research.runtime.noise import without_noise as without_noise
 from mnist_research.runtime.notes import set_up_log
 from mnist_research.runtime.signals import ended_by_signals
 
-# A command: it takes its flags, and the arguments that are no flags. It imports TensorFlow inside,
-# so that a bad flag is answered at once.
+# A command: it takes its flags, and the other arguments. It imports TensorFlow inside, so that a
+# bad flag is reported at once.
 Main = Callable[[flags.FlagValues, list[str]], None]
 DefineFlags = Callable[[flags.FlagValues], None]
 
-# What a full, read-only, forbidden or vanished disk raises: the user's to fix, not a bug.
+# Errors of a full, read-only, forbidden or missing disk, which the user can fix.
 _DISK_ERRORS = frozenset(
   {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT}
   | {errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP}
@@ -38,7 +38,7 @@ def fail(message: str) -> int:
   line = without_passwords(" ".join(message.split()))
   try:
     print("error:", line, file=sys.stderr, flush=True)
-  except OSError:  # A full disk: Python would fail once more as it flushes at exit.
+  except OSError:  # A full disk: otherwise Python would fail again when it flushes at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
   return 2
 
@@ -49,7 +49,7 @@ def print_json(record: Mapping[str, Any]) -> None:
 
 
 def _rounded(value: Any) -> Any:
-  """Returns `value` with its floats, however deep, rounded: what follows is noise of float32."""
+  """Returns `value` with all floats rounded to the precision of float32, at any depth."""
   if isinstance(value, float):
     return float(f"{value:.6g}")
   if isinstance(value, Mapping):
@@ -60,13 +60,13 @@ def _rounded(value: Any) -> Any:
 
 
 def refuse_arguments(arguments: list[str]) -> None:
-  """Raises UserError where a command that takes flags alone was given something else."""
+  """Raises UserError if a command that takes only flags got other arguments."""
   if arguments:
     raise UserError(f"{arguments[0]!r} is not a flag: flags begin with --; --help lists them")
 
 
 def required(flag_values: flags.FlagValues, name: str) -> str:
-  """Returns the flag called `name`; raises UserError where it was not given."""
+  """Returns the value of the flag `name`; raises UserError if it was not given."""
   value = flag_values[name].value
   if not value:
     raise UserError(f"--{name} is missing: this command needs it; --help lists the flags")
@@ -74,7 +74,7 @@ def required(flag_values: flags.FlagValues, name: str) -> str:
 
 
 def require_extra(module: str, extra: str) -> None:
-  """Raises UserError where `module`, which comes with an extra of this package, is missing."""
+  """Raises UserError if `module`, which an extra of this package installs, is missing."""
   if importlib.util.find_spec(module) is None:
     raise UserError(
       f"{module} is not installed: python -m pip install -e '.[{extra}]' in the repository adds it"
@@ -82,8 +82,8 @@ def require_extra(module: str, extra: str) -> None:
 
 
 def _reader_left() -> int:
-  """Returns the exit code for a reader of stdout that left, as `head` does."""
-  # Python would complain once more when it flushes at exit.
+  """Returns the exit code if the reader of stdout has closed it, as `head` does."""
+  # Otherwise Python would complain when it flushes at exit.
   os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   return 128 + getattr(signal, "SIGPIPE", 13)  # Windows has none.
 
@@ -112,7 +112,7 @@ def exit_code(body: Callable[[], None]) -> int:
 
 
 def load_tensorflow() -> None:
-  """Imports TensorFlow and Keras and finds the devices, without the notes that they write.
+  """Imports TensorFlow and Keras and finds the devices, without their notes.
 
   Raises:
     UserError: TensorFlow can't be loaded here.
@@ -126,7 +126,7 @@ def load_tensorflow() -> None:
 
       environment.set_up_keras()
       tf.config.list_physical_devices()
-    except Exception as error:  # Whatever a broken installation or setting makes of it.
+    except Exception as error:  # A broken installation or setting may raise anything.
       reason = (str(error).strip() or type(error).__name__).splitlines()[0]
       raise UserError(
         f"TensorFlow can't be loaded: {reason}; check its installation, ~/.keras/keras.json, and "
@@ -137,7 +137,7 @@ def load_tensorflow() -> None:
 def _show_defect(
   kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-  """Writes the traceback of an error that nothing caught, without passwords."""
+  """Writes the traceback of an uncaught error, without passwords."""
   text = "".join(traceback.format_exception(kind, error, trace))
   print(without_passwords(text), end="", file=sys.stderr)
 
@@ -150,7 +150,7 @@ def call(
   *,
   begin: DefineFlags | None = None,
 ) -> int:
-  """Does what a command line asks of a command, in this process.
+  """Runs a command with a command line, in this process.
 
   Args:
     main: the command; the docstring of its module is the beginning of its help.
@@ -188,7 +188,7 @@ def run(
   define_flags: DefineFlags = lambda _: None,
   foreign: Mapping[str, str] | None = None,
 ) -> None:
-  """Does what the command line of this process asks of a command, and exits.
+  """Runs a command with the command line of this process, and exits.
 
   Exit codes: those of `call`; 1 with a traceback for a bug of this package.
   """

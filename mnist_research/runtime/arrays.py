@@ -33,7 +33,7 @@ def read(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
 def _read(archive: zipfile.ZipFile, name: str, most_bytes: int) -> np.ndarray:
   member = archive.getinfo(name)
   if member.compress_type != zipfile.ZIP_STORED or member.file_size > most_bytes:
-    raise ValueError(f"{name} is packed, or larger than its file")
+    raise ValueError(f"{name} is compressed, or larger than its file")
   with archive.open(member) as file:
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
@@ -41,7 +41,7 @@ def _read(archive: zipfile.ZipFile, name: str, most_bytes: int) -> np.ndarray:
     elif version == (2, 0):
       shape, _, kind = np.lib.format.read_array_header_2_0(file)
     else:
-      raise ValueError(f"{name} is of version {version}")
+      raise ValueError(f"{name} has the unsupported version {version}")
     size = math.prod(shape) * kind.itemsize
     if kind.hasobject or not kind.itemsize or size != member.file_size - file.tell():
       raise ValueError(f"{name} has another size than its header says")

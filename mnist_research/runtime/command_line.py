@@ -53,7 +53,7 @@ def define_paths(name: str, help_text: str, flag_values: flags.FlagValues) -> No
 def define_general(flag_values: flags.FlagValues) -> None:
   """Defines the flags that every command has."""
   flags.DEFINE_integer(
-    "verbosity", 0, "messages on stderr: 0 notes and warnings, -1 warnings, -2 errors",
+    "verbosity", 0, "messages on stderr; 0: notes and warnings, -1: warnings, -2: errors",
     lower_bound=-3, upper_bound=1, flag_values=flag_values, module_name=GENERAL,
   )  # fmt: skip
 

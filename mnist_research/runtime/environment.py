@@ -48,21 +48,21 @@ def check_memory() -> None:
   limit, _ = resource.getrlimit(resource.RLIMIT_AS)
   if limit != resource.RLIM_INFINITY and limit < _LEAST_MIB * 2**20:
     raise UserError(
-      f"this process may use {limit // 2**20:,} MiB of memory, and TensorFlow needs {_LEAST_MIB:,} "
-      f"MiB or more: raise the limit, as by ulimit -v {2 * _LEAST_MIB * 1024}"
+      f"this process may use only {limit // 2**20:,} MiB of memory, but TensorFlow needs at least "
+      f"{_LEAST_MIB:,} MiB: raise the limit, for example by ulimit -v {2 * _LEAST_MIB * 1024}"
     )
 
 
 @contextlib.contextmanager
 def without_optional_imports() -> Iterator[None]:
-  """Hides packages that TensorFlow and Keras import wherever they find them, and do without.
+  """Hides optional packages that TensorFlow and Keras import if they are installed.
 
-  Where all are installed they take a third of the import's time. Nothing here uses them through
-  TensorFlow or Keras, and what is imported afterwards finds them.
+  If all are installed, they take a third of the import's time. Nothing here uses them through
+  TensorFlow or Keras, and later imports find them.
   """
   hidden = [name for name in _OPTIONAL_IMPORTS if name not in sys.modules]
   for name in hidden:
-    sys.modules[name] = None  # type: ignore[assignment]  # It makes an import fail.
+    sys.modules[name] = None  # type: ignore[assignment]  # Makes the import fail.
   try:
     yield
   finally:

@@ -17,8 +17,8 @@ from typing import NamedTuple
 from mnist_research.runtime.errors import UserError
 
 RULES = (
-  "file with a flag on each line; lines that begin with # are comments; flags on the command line "
-  "win over it, and later flagfiles over earlier ones; a --flagfile in it is found from its folder"
+  "file with a flag on each line; lines that begin with # are comments; the command line overrides "
+  "it, and later flagfiles override earlier ones; a --flagfile in it is relative to its folder"
 )
 _MAX_BYTES = 1_000_000
 _MAX_LINE = 64_000
@@ -103,7 +103,7 @@ def _inner(path: Path, argument: Argument, outer: tuple[Path, ...]) -> Path:
     raise argument.error("--flagfile= names no file: write --flagfile=FILE")
   inner = path.parent / os.path.expanduser(name)
   if os.path.realpath(inner) in map(os.path.realpath, outer):
-    raise argument.error(f"--flagfile={name} leads back to {inner}: remove the line")
+    raise argument.error(f"--flagfile={name} is circular, through {inner}: remove the line")
   if len(outer) > _MAX_DEPTH:
     raise argument.error(f"--flagfile={name} is nested more than {_MAX_DEPTH} deep: merge files")
   return inner

@@ -1,7 +1,7 @@
-"""Keeps back what TensorFlow notes on stderr, and passes on all else, also when the process dies.
+"""Hides TensorFlow's notes on stderr and passes everything else on, even if the process dies.
 
-TensorFlow writes from C++, and may end the process there: so stderr goes through a pipe to a small
-process, this module as a program, which outlives it.
+TensorFlow writes from C++ and may abort the process there, so stderr goes through a pipe to a small
+process that runs this module and outlives its parent.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import select
 import sys
 from collections.abc import Iterator
 
-# What TensorFlow 2.21 writes to stderr as it loads or converts, whatever TF_CPP_MIN_LOG_LEVEL says.
+# What TensorFlow 2.21 writes to stderr while loading or converting despite TF_CPP_MIN_LOG_LEVEL.
 _NOISE = re.compile(
   rb"[IW]\d{4} |WARNING: All log messages before absl|To enable the following|fully_quantize: "
 )
@@ -22,15 +22,15 @@ _SECONDS_TO_END = 10
 
 @contextlib.contextmanager
 def without_noise() -> Iterator[None]:
-  """Keeps back what TensorFlow notes on stderr meanwhile; what else is written there is shown."""
+  """Hides TensorFlow's notes on stderr inside the context; everything else is shown."""
   import subprocess
 
-  if os.name == "nt":  # Windows hands no pipe on, nor waits for one.
+  if os.name == "nt":  # Windows can neither inherit the pipe nor wait for it.
     yield
     return
   sys.stderr.flush()
   stderr = os.dup(2)
-  # The filter ends when the first pipe is closed: the second may be held open by other processes.
+  # The filter exits when the first pipe is closed; other processes may keep the second one open.
   alive_reader, alive_writer = os.pipe()
   reader, writer = os.pipe()
   try:
@@ -39,7 +39,7 @@ def without_noise() -> Iterator[None]:
       stdin=alive_reader, stdout=subprocess.DEVNULL, stderr=stderr, pass_fds=(reader,),
       start_new_session=True,
     )  # fmt: skip
-  except OSError:  # No process can be started: better noise than nothing.
+  except OSError:  # Without the filter, noise is better than no output.
     for descriptor in (stderr, alive_reader, alive_writer, reader, writer):
       os.close(descriptor)
     yield
@@ -60,7 +60,7 @@ def without_noise() -> Iterator[None]:
 
 
 def _filter(reader: int, alive: int) -> None:
-  """Copies the lines that come from `reader` to stderr, without noise, until `alive` is closed."""
+  """Copies lines from `reader` to stderr, without noise, until `alive` is closed."""
   rest = b""
   while True:
     ready, _, _ = select.select([reader, alive], [], [])

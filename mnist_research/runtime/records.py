@@ -130,7 +130,7 @@ def from_line(line: bytes, *, must_have: bool) -> dict[str, Any]:
     raise ValueError("it differs from its checksum")
   record = parse(line)
   if (must_have or CRC32 in record) and not found:
-    raise ValueError("it has lost its checksum")
+    raise ValueError("its checksum is missing")
   record.pop(CRC32, None)
   return record
 
@@ -170,7 +170,7 @@ def check_text(content: bytes, *, must_have: bool) -> None:
   if found and digest(found[1]) != found[2].decode():
     raise ValueError(_DIFFERS)
   if must_have and not found:
-    raise ValueError("it has lost its digest, the last line")
+    raise ValueError("its digest, the last line, is missing")
 
 
 def _check_ordinary(path: Path) -> None:

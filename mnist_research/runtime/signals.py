@@ -1,8 +1,8 @@
-"""Signals that ask to stop: the loop answers between two blocks of steps; elsewhere they end it.
+"""Stop signals: the loop handles them between blocks of steps; elsewhere they end the command.
 
-Python's own handlers wait for the main thread, which may be inside a compiled block for seconds:
-the signal's number goes through a pair of sockets to a thread as well. (Windows waits for sockets,
-and not for pipes.)
+Python's handlers wait for the main thread, which may be inside a compiled block for seconds, so the
+signal's number also goes through a pair of sockets to a thread. (Windows can wait for sockets, not
+for pipes.)
 """
 
 import _thread
@@ -19,23 +19,23 @@ from types import FrameType
 
 from mnist_research.runtime.errors import Interrupted
 
-# The last two are a terminal that closes, and Ctrl-\\; not every system has them.
+# SIGHUP is a closed terminal, SIGQUIT Ctrl-\\; not every system has them.
 _SIGNALS = tuple(
   getattr(signal, name)
   for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
   if hasattr(signal, name)
 )
-# Clearing up takes less, unless the main thread is inside a long call.
+# Cleanup takes less, unless the main thread is inside a long call.
 _SECONDS_TO_END = 3.0
 
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-  """Lets a signal end this process with 128 more than its number; for a whole command.
+  """Makes signals end this process with exit code 128 plus their number; for a whole command.
 
-  `Interrupted` is raised in the main thread, so that what is half done is cleared up: TFDS removes
-  the files that it had begun. Where that takes longer than three seconds, as inside a compilation,
-  or at a second signal, the process ends where it is. That loses no more than SIGKILL does: every
+  `Interrupted` is raised in the main thread, so that unfinished work is cleaned up: TFDS removes
+  its partial files. If that takes longer than three seconds, as inside a compilation, or a second
+  signal arrives, the process exits at once. That loses no more than SIGKILL does, because every
   file is written under another name and renamed.
   """
   reader, writer = _sockets()
@@ -48,7 +48,7 @@ def ended_by_signals() -> Iterator[None]:
   try:
     yield
   finally:
-    _raise_no_more()  # What is left is the interpreter's own end.
+    _raise_no_more()  # Only the interpreter's exit remains.
     sys.unraisablehook = previous_hook
 
 
@@ -64,7 +64,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _raise_no_more() -> None:
-  """Leaves signals to the thread: another exception would only disturb the end."""
+  """Leaves signals to the thread: another exception would only disturb the exit."""
   for number in heard():
     signal.signal(number, lambda *_: None)
 
@@ -74,13 +74,13 @@ def _raise_again(
 ) -> None:
   """Raises an `Interrupted` again that Python dropped; an `unraisablehook`.
 
-  What is raised while a finalizer or a callback of the garbage collector runs (JAX has one) goes no
-  further: a command that took its signal there would go on.
+  Python drops exceptions raised inside a finalizer or a callback of the garbage collector (JAX has
+  one), so a signal that arrived there would have no effect.
   """
   if not isinstance(unraisable.exc_value, Interrupted):
     report(unraisable)
     return
-  # The thread would take another signal for the user's second one.
+  # The thread would count the repeated signal as the user's second one.
   signal.set_wakeup_fd(-1)
   _raise_at_signals()
   # Here too it would be dropped.
@@ -89,7 +89,7 @@ def _raise_again(
 
 
 def heard() -> list[int]:
-  """Returns the signals that are answered: nohup has a process ignore that of its terminal."""
+  """Returns the signals that are handled: under nohup, a process ignores SIGHUP."""
   return [
     number
     for number in _SIGNALS
@@ -104,7 +104,7 @@ def _end_late(reader: socket.socket) -> None:
 
 
 class StopSignals:
-  """While it is entered, the first signal asks to stop and a second SIGINT stops at once.
+  """Inside this context, the first signal requests a stop and a second SIGINT stops at once.
 
   Attributes:
     received: the number of the first signal, or None.
@@ -114,7 +114,7 @@ class StopSignals:
     self.received: int | None = None
 
   def __enter__(self) -> "StopSignals":
-    # Signals belong to the main thread; a run in another (a notebook's, say) has none.
+    # Only the main thread gets signals; a run in another one, as in a notebook, has none.
     self._active = threading.current_thread() is threading.main_thread()
     if self._active:
       self._reader, self._writer = _sockets()

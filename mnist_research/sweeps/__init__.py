@@ -1,1 +1,1 @@
-"""Many trainings with different settings, compared by validation accuracy."""
+"""Many runs with different settings, compared by validation accuracy."""

@@ -71,10 +71,10 @@ def run_sweep(
     directory: the workdirs are created in it; no other process trains there.
     storage: any database URL that Optuna takes.
     study_name: the study's name, the same on every machine.
-    jobs: number of simultaneous trainings, each on its own cores.
+    jobs: number of simultaneous runs, each on its own cores.
 
   Raises:
-    Interrupted: a signal stopped it; the trainings have saved their state.
+    Interrupted: a signal stopped it; the runs have saved their state.
     UserError: the dataset, storage or directory can't be used, or no trial finished.
   """
   if (directory / "config.cfg").exists():

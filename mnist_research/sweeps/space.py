@@ -157,7 +157,9 @@ def _settings(flag: str, text: str) -> list[tuple[str, str]]:
   for part in filter(None, (part.strip() for part in text.split(";"))):
     name, equals, values = (piece.strip() for piece in part.partition("="))
     if not equals or not values:
-      raise UserError(f"{flag}: {part!r} is no setting with values, such as activation=relu,gelu")
+      raise UserError(
+        f"{flag}: {part!r} is not a setting with values, such as activation=relu,gelu"
+      )
     if name not in known:
       raise UserError(f"{flag}: there is no setting {name!r}; train --help lists them")
     if name in _EXAMPLES:
@@ -178,8 +180,8 @@ def _values(flag: str, name: str, text: str) -> Values:
     low, high = int(span[1]), int(span[2])
     if not low <= high < low + _MOST_TRIALS:
       raise UserError(
-        f"{flag}: {name}={text} must go from the lower number to the higher, over {_MOST_TRIALS:,} "
-        "at most"
+        f"{flag}: {name}={text} must go from the lower number to the higher, with at most "
+        f"{_MOST_TRIALS:,} values"
       )
     return Values(name, tuple(map(str, range(low, high + 1))))
   texts = tuple(part.strip() for part in text.split("|" if "|" in text else ","))
@@ -187,7 +189,7 @@ def _values(flag: str, name: str, text: str) -> Values:
     raise UserError(f"{flag}: {name}={text} has an empty value")
   if re.search(r"[()]|\.\.", text):
     raise UserError(
-      f"{flag}: {name}={text} can't be read: write values (a,b), whole numbers (0..4) or, for "
+      f"{flag}: {name}={text} can't be read: write values (a,b), integers (0..4) or, for "
       "--search, a range: log(1e-4,1e-2) or linear(0,0.5)"
     )
   return Values(name, texts)
@@ -200,8 +202,8 @@ def _range(name: str, text: str, scale: str, low_text: str, high_text: str) -> R
   try:
     low, high = kind(low_text), kind(high_text)
   except ValueError:
-    whole = "whole " if kind is int else ""
-    raise UserError(f"--search: {name}={text} needs two {whole}numbers") from None
+    what = "integers" if kind is int else "numbers"
+    raise UserError(f"--search: {name}={text} needs two {what}") from None
   if not low < high:
     raise UserError(f"--search: {name}={text} must go from the lower number to the higher")
   if scale == "log" and low <= 0:

@@ -213,7 +213,7 @@ class SweepStudy:
       raise ValueError("the study has no settings")
     if stored[_SPACE] != space:
       raise UserError(
-        f"the study {name} in {self._storage.url} varies {json.dumps(stored[_SPACE])}, and not "
+        f"the study {name} in {self._storage.url} varies {json.dumps(stored[_SPACE])}, not "
         f"{json.dumps(space)}; give those, or another --workdir"
       )
     differing = [

@@ -19,10 +19,7 @@ from mnist_research.runtime.files import write_atomically
 from mnist_research.sweeps.space import Range, Space, SweepPlan, Values
 from mnist_research.sweeps.study import Record
 
-_CHOICE = (
-  "The sweep chooses by the accuracy on the validation examples alone. Its trials never score the "
-  "test examples."
-)
+_CHOICE = "The sweep compares validation accuracies alone. Its trials never score the test split."
 
 
 class Summary(NamedTuple):
@@ -72,8 +69,8 @@ def summarize(
     first.append(html.note(f"{elsewhere} of them finished elsewhere, and are not in the table."))
   first += _pictures(plan, records, importances, output)
   # The study knows more: a pruned trial isn't an unfinished run.
-  told = {f"{record.number:04d}-" for record in records}
-  others = [aside for aside in [*set_aside, *left_out] if aside.path.name[:5] not in told]
+  numbered = {f"{record.number:04d}-" for record in records}
+  others = [aside for aside in [*set_aside, *left_out] if aside.path.name[:5] not in numbered]
   varied = [axis.name for axis in plan.space if axis.name != "seed"]
   title = f"{'Search' if plan.is_search else 'Sweep'}: {', '.join(varied) or 'seed'}"
   path, table = write_comparison_page(
@@ -221,7 +218,7 @@ def _parallel_coordinates(space: Space, records: Sequence[Record], path: Path) -
   accuracies = [math.nan if r.accuracy is None else r.accuracy for r in whole]
   figure = figures.parallel_coordinates(
     settings, accuracies, title="Every trial, from its settings to its error",
-    summary="blue: finished, the better the darker · gray: pruned or failed",
+    summary="blue: finished, darker is better · gray: pruned or failed",
   )  # fmt: skip
   return charted(figure, path, "Settings and validation error of every trial")
 

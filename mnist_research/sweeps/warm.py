@@ -1,4 +1,4 @@
-"""Imported once by the server of a sweep's trainings, which forks them after these imports."""
+"""Imports for the server process of a sweep, from which its runs are forked."""
 
 import gc
 

@@ -1,8 +1,8 @@
-"""Trainings in separate processes, each on its own cores, without an import for each.
+"""Runs of a sweep in separate processes, each on its own cores, without an import for each.
 
-A server process imports TensorFlow once and forks a process for every training, before TensorFlow
-has made a thread or a device: what it makes does not survive a fork. A training that crashes, leaks
-or sets its process up in its own way is gone with its process.
+A server process imports TensorFlow once and forks a process for every run, before TensorFlow
+creates threads or devices, which don't survive a fork. A run that crashes, leaks memory or changes
+global settings affects only its own process.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from mnist_research.runtime.errors import Interrupted, UserError
 from mnist_research.runtime.notes import set_up_log
 from mnist_research.workdir import Workdir
 
-# What `start_server` has the server import.
+# What the server imports before it forks.
 _PRELOADED = ["mnist_research.sweeps.warm"]
 # The exit code after SIGKILL, which Windows lacks.
 _KILLED = 128 + 9
@@ -34,7 +34,7 @@ class Scored(NamedTuple):
   """The validation examples were scored; the process waits for `Training.answer`.
 
   Attributes:
-    scoring: how many scorings came before it.
+    scoring: the number of earlier scorings.
     accuracy: on the validation examples.
   """
 
@@ -43,7 +43,7 @@ class Scored(NamedTuple):
 
 
 class Finished(NamedTuple):
-  """The training ended.
+  """The run finished.
 
   Attributes:
     result: as in result.json.
@@ -55,11 +55,11 @@ class Finished(NamedTuple):
 
 
 class Pruned(NamedTuple):
-  """The training was pruned: the answer to its accuracy was to stop."""
+  """The run was pruned because of its accuracy."""
 
 
 class Stopped(NamedTuple):
-  """A signal stopped the training; its state is saved."""
+  """A signal stopped the run; its state is saved."""
 
 
 class Died(NamedTuple):
@@ -73,7 +73,7 @@ class Died(NamedTuple):
 
 
 class Failed(NamedTuple):
-  """The training can't go on.
+  """The run failed.
 
   Attributes:
     error: why, in one line.
@@ -85,20 +85,20 @@ class Failed(NamedTuple):
 Event = Scored | Finished | Pruned | Stopped | Died | Failed
 
 
-class _EndedEarly(Exception):  # noqa: N818 - no error: it was asked for.
+class _EndedEarly(Exception):  # noqa: N818 - Not an error: it was requested.
   """Carries the answer to a scoring out of `train`."""
 
 
 class Training:
-  """A training in a separate process."""
+  """A run in a separate process."""
 
   def __init__(self, config: Config, *, cores: Sequence[int], log: Path):
-    """Starts it.
+    """Starts the run.
 
     Args:
       config: what to train, with its workdir.
-      cores: what it may compute on.
-      log: file that gets what it prints; what was there stays.
+      cores: the cores that it may use.
+      log: the file to which its output is appended.
     """
     self.began = time.monotonic()
     self._connection, other = multiprocessing.Pipe()
@@ -108,7 +108,7 @@ class Training:
     other.close()
 
   def receive(self) -> Event:
-    """Returns what happened, after `wait` named this training."""
+    """Returns the next event, after `wait` returned this run."""
     try:
       return self._connection.recv()
     except (EOFError, ConnectionResetError):
@@ -117,36 +117,36 @@ class Training:
       return Died(signal.Signals(-code).name if code < 0 else f"exit code {code}")
 
   def answer(self, *, prune: bool) -> None:
-    """Lets a training that was scored go on, or end."""
-    with contextlib.suppress(BrokenPipeError):  # It died meanwhile: `receive` will tell.
+    """Lets a run that was scored continue, or ends it."""
+    with contextlib.suppress(BrokenPipeError):  # It has died; `receive` reports it.
       self._connection.send(prune)
 
   def stop(self) -> None:
-    """Asks the training to save its state and end."""
+    """Makes the run save its state and exit."""
     self._process.terminate()
 
   def close(self) -> None:
-    """Waits for the end of the process."""
+    """Waits until the process has exited."""
     self._process.join()
     self._connection.close()
 
 
-def wait(trainings: Iterable[Training], *, timeout: float) -> list[Training]:
-  """Returns the trainings of which something happened, at the latest after `timeout` seconds."""
-  by_connection = {training._connection: training for training in trainings}
+def wait(runs: Iterable[Training], *, timeout: float) -> list[Training]:
+  """Returns the runs with an event, after at most `timeout` seconds."""
+  by_connection = {training._connection: training for training in runs}
   ready = connection.wait(list(by_connection), timeout)
   return [by_connection[one] for one in ready if isinstance(one, Connection)]
 
 
 def start_server(log: Path) -> None:
-  """Starts the server, which imports TensorFlow meanwhile.
+  """Starts the server, which imports TensorFlow in the background.
 
   Args:
-    log: file that gets what TensorFlow says of the machine as it loads.
+    log: the file for TensorFlow's output while it loads.
   """
-  # A training has a core or a few: NumPy's own threads would stand in each other's way.
+  # A run has a few cores, for which NumPy's threads would compete.
   os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-  # A launcher that starts a sweep on each machine may have set it: a training takes one machine.
+  # A launcher that starts a sweep on each machine may set it, but each run uses one machine.
   os.environ.pop("TF_CONFIG", None)
   multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOADED)
   with log.open("ab") as file, files.stderr_to(file):
@@ -157,10 +157,10 @@ def prepare(config: Config, log: Path) -> str:
   """Prepares the dataset of `config` in a separate process, and reads it once.
 
   Returns:
-    The name of the dataset that is there: that of `fallback_dataset` where the other is not.
+    The name of the dataset: `fallback_dataset` if the other isn't available.
 
   Raises:
-    UserError: there is none.
+    UserError: neither is available.
   """
   mine, other = multiprocessing.Pipe()
   context = multiprocessing.get_context("forkserver")
@@ -170,7 +170,7 @@ def prepare(config: Config, log: Path) -> str:
   try:
     outcome = mine.recv()
   except EOFError:
-    raise UserError(f"the preparation of {config.data.dataset} died; {log} says more") from None
+    raise UserError(f"preparing {config.data.dataset} failed; see {log}") from None
   process.join()
   if isinstance(outcome, Failed):
     raise UserError(outcome.error)
@@ -178,17 +178,17 @@ def prepare(config: Config, log: Path) -> str:
 
 
 def cores_of_jobs(jobs: int) -> list[list[int]]:
-  """Shares the cores that this process may use among `jobs`.
+  """Divides the cores that this process may use among `jobs`.
 
   Raises:
     UserError: there are fewer cores than jobs.
   """
   if hasattr(os, "sched_getaffinity"):
     cores = sorted(os.sched_getaffinity(0))
-  else:  # macOS and Windows, where `_train` leaves the jobs to the system.
+  else:  # macOS and Windows can't pin processes to cores.
     cores = [*range(os.cpu_count() or 1)]
   if jobs > len(cores):
-    raise UserError(f"--jobs={jobs}: there are {len(cores)} cores here, and each job takes one")
+    raise UserError(f"--jobs={jobs}: there are {len(cores)} cores here, and each job needs one")
   return [cores[len(cores) * job // jobs : len(cores) * (job + 1) // jobs] for job in range(jobs)]
 
 
@@ -196,7 +196,7 @@ def cores_of_jobs(jobs: int) -> list[list[int]]:
 
 
 def _begin(log: Path) -> None:
-  """Sends all output to `log`, and ends this process when the sweep's is gone."""
+  """Sends all output to `log`, and ends this process when the sweep's process has died."""
   with log.open("ab") as file:
     files.send_output_to(file)
   set_up_log()
@@ -212,7 +212,7 @@ def _begin(log: Path) -> None:
 
 def _train(config: Config, cores: Sequence[int], log: Path, answers: Connection) -> None:
   _begin(log)
-  # TensorFlow makes as many threads as the process may use cores.
+  # TensorFlow creates one thread per core that the process may use.
   if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, cores)
   from mnist_research.training import loop
@@ -220,7 +220,7 @@ def _train(config: Config, cores: Sequence[int], log: Path, answers: Connection)
   workdir = Workdir(config.run.workdir)
 
   def on_validation(step: int, accuracy: float) -> None:
-    del step  # Batches of another size have other steps: the scorings are counted.
+    del step  # Counts scorings, because steps depend on the batch size.
     before = sum(record["split"] == "validation" for record in workdir.read_metrics()) - 1
     answers.send(Scored(before, accuracy))
     if answers.recv():
@@ -237,7 +237,7 @@ def _train(config: Config, cores: Sequence[int], log: Path, answers: Connection)
   except UserError as error:
     app.fail(str(error))
     event = Failed(str(error))
-  except Exception as error:  # noqa: BLE001 - whatever it is, the other trainings go on.
+  except Exception as error:  # noqa: BLE001 - The other runs continue.
     traceback.print_exc()
     event = Failed(f"{type(error).__name__}: {error}".splitlines()[0])
   answers.send(event)

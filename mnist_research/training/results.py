@@ -104,6 +104,6 @@ def _best_model(config: Config, workdir: Workdir) -> tf.keras.Model:
     return load_trained(config, workdir.best, step=step).model
   except UserError as error:
     raise UserError(
-      f"{workdir.best} has lost step {step}, the best on validation; restore it from a backup, or "
-      "begin again in another --workdir"
+      f"{workdir.best} is missing step {step}, the best on validation; restore it from a backup, "
+      "or start over in another --workdir"
     ) from error

@@ -149,8 +149,8 @@ class Session:
       best = selection.best_step(self.scored)
       improved = run.select == "best" and best == scoring.step
       exhausted = selection.is_exhausted(self.scored, run.early_stopping)
-    told = self.exchange.gather([int(improved), int(exhausted), signal or 0])
-    any_improved, any_exhausted, any_signal = map(max, zip(*told, strict=True))
+    gathered = self.exchange.gather([int(improved), int(exhausted), signal or 0])
+    any_improved, any_exhausted, any_signal = map(max, zip(*gathered, strict=True))
     return Verdict(bool(any_improved), bool(any_exhausted), any_signal)
 
   def save_best(self) -> None:
@@ -215,7 +215,7 @@ def open_session(
   state, restored, scored = _restore(plan, workdir, exchange)
   blocks = plan.blocks(restored.step)
   exhausted = selection.is_exhausted(scored, plan.config.run.early_stopping)
-  if any(told for (told,) in exchange.gather([int(exhausted)])):
+  if any(gathered for (gathered,) in exchange.gather([int(exhausted)])):
     blocks = []  # It stopped early, and was interrupted before its result was written.
   objective = plan.objective()
   train_block = steps.create_train_block(plan.config, state, objective, plan.strategy, xla=plan.xla)
@@ -299,8 +299,8 @@ def _recording(
 def check_same_settings(config: Config, exchange: Exchange) -> None:
   """Raises UserError if the workers would train different things."""
   settings = "\n".join(config.differences(Config()))
-  told = exchange.gather([zlib.crc32(settings.encode()) >> 1])
-  if len(set(told)) > 1:
+  gathered = exchange.gather([zlib.crc32(settings.encode()) >> 1])
+  if len(set(gathered)) > 1:
     raise UserError(
       "the workers have different settings or datasets: start all with the same flags and data"
     )
@@ -308,11 +308,11 @@ def check_same_settings(config: Config, exchange: Exchange) -> None:
 
 def check_same_checkpoint(step: int, workdir: Workdir, exchange: Exchange) -> None:
   """Raises UserError if the workers would resume from different steps."""
-  found = [told for (told,) in exchange.gather([step])]
+  found = [gathered for (gathered,) in exchange.gather([step])]
   if len(set(found)) > 1:
     raise UserError(
       f"the workers found checkpoints of different steps, {', '.join(map(str, found))}: "
-      f"--workdir={workdir.path} must be one directory, on a disk that they share"
+      f"--workdir={workdir.path} must be one directory on a shared disk"
     )
 
 
@@ -320,7 +320,7 @@ def _introduce(state: TrainState, plan: Plan, *, first_step: int) -> None:
   """Logs what is about to be trained, on what, and how."""
   state.model.summary(line_length=80, print_fn=lambda text: logging.info("%s", text.rstrip()))
   logging.info(
-    "%s: step %d of %d, %d examples of %s a step, on %s",
-    "resuming" if first_step else "beginning", first_step, plan.total_steps,
+    "%s: step %d of %d, %d examples of %s per step, on %s",
+    "resuming" if first_step else "starting", first_step, plan.total_steps,
     plan.config.optimization.batch_size, plan.source.short_name, plan.describe(),
   )  # fmt: skip

@@ -39,8 +39,8 @@ def _pinned(text: str) -> str:
   digest = records.digest(content)[: own_data.DIGITS]
   if expected not in (None, digest):
     raise UserError(
-      f"--teacher={path}: it has changed since the run began with {path}@{expected}; put it back "
-      "as it was, or start over in another --workdir"
+      f"--teacher={path}: it has changed since the run began with {path}@{expected}; restore "
+      "it, or start over in another --workdir"
     )
   return f"{path}@{digest}"
 
@@ -92,8 +92,8 @@ def load(
     trained = checkpoints.load_trained(own, *_checkpoint(path))
     if trained.label_names != tuple(label_names) or trained.image_shape != tuple(image_shape):
       raise UserError(
-        f"--teacher={path}: it tells {len(trained.label_names)} classes of {own.data.dataset} "
-        f"apart in images of shape {trained.image_shape}, and this run {len(label_names)} of "
+        f"--teacher={path}: it has {len(trained.label_names)} classes of {own.data.dataset} in "
+        f"images of shape {trained.image_shape}, but this run has {len(label_names)} of "
         f"{config.data.dataset} in images of shape {tuple(image_shape)}"
       )
     models.append(trained.model)

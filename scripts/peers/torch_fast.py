@@ -49,14 +49,14 @@ def main() -> None:
       schedule.step()
     return loss.item()
 
-  def trainings():
+  def runs():
     for result in turns.timed_epochs(training, STEPS * BATCH):
       correct = count_correct(model, images[-HELD_OUT:], labels[-HELD_OUT:])
       print(f"PyTorch: {correct / HELD_OUT:.2%} of the held-out examples", file=sys.stderr)
       initialize(model)
       yield result
 
-  turns.serve(trainings(), {"torch": torch.__version__})
+  turns.serve(runs(), {"torch": torch.__version__})
 
 
 def create_model(kernels: np.ndarray) -> nn.Module:
