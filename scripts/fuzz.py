@@ -181,7 +181,7 @@ class Fuzzer:
 
     def damage(workdir: Path) -> None:
       nonlocal what
-      what = malformed.damage_run(workdir, values)
+      what = malformed.corrupt_run(workdir, values)
 
     answer = self._of_copy(name, damage)
     return self._judge(answer, self._expected[name], f"{name}: {what}")

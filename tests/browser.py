@@ -56,12 +56,10 @@ def opened(browser: Browser, url: str, *permissions: str) -> Iterator[Page]:
   assert outside == []
 
 
-def faults(page: Page) -> list[str]:
+def violations(page: Page) -> list[str]:
   """Returns the accessibility violations that axe finds on the page; skips without axe."""
   axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-  violations = axe.run(page).response["violations"]
+  found = axe.run(page).response["violations"]
   return [
-    f"{each['impact']}: {each['id']}: {node['target']}"
-    for each in violations
-    for node in each["nodes"]
+    f"{each['impact']}: {each['id']}: {node['target']}" for each in found for node in each["nodes"]
   ]

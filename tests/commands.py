@@ -69,7 +69,7 @@ class Finished(NamedTuple):
     return line
 
 
-def held_to_permissions(path: Path) -> list[str]:
+def enforcing_permissions(path: Path) -> list[str]:
   """Returns the command prefix under which not even root can read `path`; skips without one."""
   prefix = []
   if os.access(path, os.R_OK) and shutil.which("setpriv"):

@@ -42,7 +42,7 @@ def mnist_dir() -> Path:
 
 
 @pytest.fixture
-def signals_heard() -> Iterator[None]:
+def default_signals() -> Iterator[None]:
   """Restores all signals for a test's programs: nohup and a shell's `&` ignore some."""
   numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
   ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]

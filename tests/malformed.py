@@ -57,7 +57,7 @@ def any_flags(values: random.Random) -> list[str]:
     text = to_text(field.default) if values.random() < 0.4 else values.choice(choices)
     line = f"--{field.name}={text}"
     if values.random() < 0.2:
-      line = damaged(line.encode(), values).decode(errors="replace")
+      line = corrupted(line.encode(), values).decode(errors="replace")
     lines.append(line)
   return lines
 
@@ -78,14 +78,14 @@ def flagfile(values: random.Random) -> bytes:
     lines = [line.replace("\n", " ") for line in any_flags(values)]
   text = "\n".join(["# ours", *lines, ""])
   content = text.encode(values.choice(["utf-8", "utf-8", "utf-8", "utf-8-sig", "utf-16"]))
-  return damaged(content, values) if values.random() < 0.8 else content
+  return corrupted(content, values) if values.random() < 0.8 else content
 
 
 def tf_config(values: random.Random) -> str:
   """The text of a corrupt TF_CONFIG."""
   content = _TF_CONFIG
   for _ in range(values.randint(1, 3)):
-    content = damaged(content, values)
+    content = corrupted(content, values)
   return content.decode(errors="replace")
 
 
@@ -97,7 +97,7 @@ def picture(kind: str, values: random.Random) -> bytes:
 
 def any_picture(values: random.Random) -> bytes:
   """A picture file of noise with any corruption."""
-  return damaged(_noise(values.choice(PICTURE_KINDS), values), values)
+  return corrupted(_noise(values.choice(PICTURE_KINDS), values), values)
 
 
 def _noise(kind: str, values: random.Random) -> bytes:
@@ -106,7 +106,7 @@ def _noise(kind: str, values: random.Random) -> bytes:
   return file.getvalue()
 
 
-def damaged(content: bytes, values: random.Random) -> bytes:
+def corrupted(content: bytes, values: random.Random) -> bytes:
   """Returns bytes with one change: bits, a range, a number, a line, or the end."""
   place = values.randrange(len(content) + 1)
   end = min(len(content), place + values.choice([1, 2, 8, 100]))
@@ -150,7 +150,7 @@ _READ = (
 )  # fmt: skip
 
 
-def damage_run(workdir: Path, values: random.Random) -> str:
+def corrupt_run(workdir: Path, values: random.Random) -> str:
   """Corrupts one file of a run; returns its name and what was done."""
   files = [workdir / name for name in _READ]
   files += [*workdir.glob("checkpoints/*/*"), *workdir.glob("best/*/*")]
@@ -160,6 +160,6 @@ def damage_run(workdir: Path, values: random.Random) -> str:
     path.unlink()
     what = "deleted"
   else:
-    path.write_bytes(damaged(content, values))
+    path.write_bytes(corrupted(content, values))
     what = "unchanged" if path.read_bytes() == content else "changed"
   return f"{path.relative_to(workdir)} {what}"

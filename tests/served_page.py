@@ -18,7 +18,7 @@ _SEVEN = [(180, 140), (330, 136), (250, 360)]
 _FRAME_SIZE = (640, 480)
 
 
-class Answered(NamedTuple):
+class Response(NamedTuple):
   """A response of the page.
 
   Attributes:
@@ -63,7 +63,7 @@ class Served(NamedTuple):
 
   def request(
     self, method: str, path: str, body: Any = None, headers: dict[str, str | None] | None = None
-  ) -> Answered:
+  ) -> Response:
     """Sends a request like the page's own; `headers` overrides its headers, None removes one."""
     given = {"Origin": self.url, "Content-Type": "application/octet-stream"}
     given.update(headers or {})
@@ -71,16 +71,16 @@ class Served(NamedTuple):
     try:
       sent = {name: text for name, text in given.items() if text is not None}
       connection.request(method, path, body, sent)
-      return _answered(connection.getresponse())
+      return _response(connection.getresponse())
     finally:
       connection.close()
 
-  def get(self, path: str = "/", **headers: str | None) -> Answered:
+  def get(self, path: str = "/", **headers: str | None) -> Response:
     """Requests a file of the page, as a browser does."""
     return self.request("GET", path, headers={"Origin": None, "Content-Type": None, **headers})
 
   @contextmanager
-  def begun(self, *lines: str, body: bytes = b"") -> Iterator[socket.socket]:
+  def started_upload(self, *lines: str, body: bytes = b"") -> Iterator[socket.socket]:
     """Starts to send a picture like the page, with extra header lines; yields the socket.
 
     Only `body` is sent of the body.
@@ -122,16 +122,16 @@ def running(*arguments: str, **options: Any) -> Iterator[Served]:
   assert "Traceback" not in finished.stderr
 
 
-def read_answer(stream: Any) -> Answered:
+def read_answer(stream: Any) -> Response:
   """Reads a response from a socket."""
   response = http.client.HTTPResponse(stream)
   response.begin()
-  return _answered(response)
+  return _response(response)
 
 
-def _answered(response: http.client.HTTPResponse) -> Answered:
+def _response(response: http.client.HTTPResponse) -> Response:
   headers = {name.lower(): value for name, value in response.getheaders()}
-  return Answered(response.status, headers, response.read())
+  return Response(response.status, headers, response.read())
 
 
 def draw_seven() -> Image.Image:

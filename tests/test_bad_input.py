@@ -122,7 +122,7 @@ def unreadable(tmp_path):
   file = tmp_path / "secret"
   file.write_text("--epochs=3\n")
   file.chmod(0)
-  return file, commands.held_to_permissions(file)
+  return file, commands.enforcing_permissions(file)
 
 
 def test_unreadable_flagfile_is_named(unreadable):
@@ -259,7 +259,7 @@ def _train_mnist(data_dir, workdir, *flags, **options):
 
 @pytest.mark.parametrize(
   ("dataset", "problem"),
-  [("no_such_dataset", "TFDS knows no such"), ("stanford_dogs", "its images are (None, None, 3)")],
+  [("no_such_dataset", "TFDS has no such"), ("stanford_dogs", "its images are (None, None, 3)")],
 )
 def test_unusable_dataset_is_named_without_network(tmp_path, dataset, problem):
   workdir = tmp_path / "run"

@@ -52,7 +52,7 @@ def _run(source, **options):
   return commands.run(f"--source={source}", module="camera", environment=_NO_DISPLAY, **options)
 
 
-def test_a_line_for_each_change_of_the_answer(digits, tmp_path):
+def test_each_change_of_the_answer_is_printed(digits, tmp_path):
   shown = [None, 3, 3, 7, None, None, 1, 4, 4, 0, 8, None]
   finished = _run(_write_video(tmp_path / "digits.avi", shown, digits))
   records = finished.records
@@ -79,7 +79,7 @@ def test_a_line_for_each_change_of_the_answer(digits, tmp_path):
 
 
 @pytest.mark.parametrize("source", ["99", "99999999999999", "missing.avi", "-1", "", "."])
-def test_a_source_that_cannot_be_opened_is_refused(source, tmp_path):
+def test_unopenable_source_is_rejected(source, tmp_path):
   finished = _run(source, cwd=tmp_path)
   assert finished.error == (
     f"error: --source={source} can't be opened; name a video file, or the number of a connected "
@@ -87,7 +87,7 @@ def test_a_source_that_cannot_be_opened_is_refused(source, tmp_path):
   )
 
 
-def test_a_file_without_frames_is_refused(tmp_path):
+def test_file_without_frames_is_rejected(tmp_path):
   file = tmp_path / "3.png"
   file.write_bytes(bytes(100))
   with pytest.raises(UserError) as refusal:
@@ -95,14 +95,14 @@ def test_a_file_without_frames_is_refused(tmp_path):
   assert str(refusal.value) == f"--source={file} delivers no frames; check the camera or the file"
 
 
-def test_there_is_no_display_where_none_is_named(monkeypatch):
+def test_no_display_without_a_named_one(monkeypatch):
   monkeypatch.delenv("DISPLAY", raising=False)
   monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
   monkeypatch.setattr(sys, "executable", "not asked")
   assert not video.has_display()
 
 
-def test_ctrl_c_ends_it(digits, tmp_path):
+def test_ctrl_c_stops_the_command(digits, tmp_path):
   file = _write_video(tmp_path / "long.avi", 400 * [3, 7], digits)
   process = commands.start(f"--source={file}", module="camera", environment=_NO_DISPLAY)
   assert process.stdout.readline()

@@ -427,30 +427,32 @@ def test_projector_mode_enlarges_the_answer(page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_violations_in_any_state(page, scheme, tmp_path):
   page.emulate_media(color_scheme=scheme)
-  assert browser.faults(page) == []
+  assert browser.violations(page) == []
   _draw(page, _THREE)
   _expect_label(page, "3")
   page.get_by_role("button", name="Why?").click()
   expect(_answer(page).locator(".why img")).to_be_visible()
-  assert browser.faults(page) == []
+  assert browser.violations(page) == []
   page.get_by_role("button", name="Projector").click()
-  assert browser.faults(page) == []
+  assert browser.violations(page) == []
   page.get_by_role("button", name="Projector").click()
   page.set_viewport_size({"width": 390, "height": 844})
-  assert browser.faults(page) == []
+  assert browser.violations(page) == []
   page.get_by_role("tab", name="Camera").click()
-  assert browser.faults(page) == []
+  assert browser.violations(page) == []
   page.get_by_role("tab", name="Upload").click()
   file = tmp_path / "letter.png"
   file.write_text("Dear reader")
   _upload(page, file)
   expect(page.get_by_role("alert")).to_be_visible()
-  assert browser.faults(page) == []
+  assert browser.violations(page) == []
 
 
 def test_axe_detects_a_seeded_violation(page):
   page.evaluate("document.querySelector('main').append(new Image())")
-  assert [fault.split(": ")[:2] for fault in browser.faults(page)] == [["critical", "image-alt"]]
+  assert [fault.split(": ")[:2] for fault in browser.violations(page)] == [
+    ["critical", "image-alt"]
+  ]
 
 
 # What the page may load, and who may use it.
@@ -687,7 +689,9 @@ def test_busy_server_is_retried(chromium):
       for _ in range(guard.Limits().requests):
         lines = "Content-Length: 9", "Expect: 100-continue"
         # The server sends this when it starts to wait for the body.
-        assert stack.enter_context(served.begun(*lines)).recv(100).startswith(b"HTTP/1.1 100 ")
+        assert (
+          stack.enter_context(served.started_upload(*lines)).recv(100).startswith(b"HTTP/1.1 100 ")
+        )
       _draw(page, _THREE)
       expect(_note(page)).to_have_text("The page is busy; try again.")
     _expect_label(page, "3")

@@ -57,7 +57,7 @@ def manifest():
   return {document["kind"]: document for document in documents}
 
 
-def test_kubernetes_names_every_worker(manifest, programs):
+def test_kubernetes_tf_config_names_every_worker(manifest, programs):
   job, service = manifest["Job"], manifest["Service"]
   (container,) = job["spec"]["template"]["spec"]["containers"]
   variables = {variable["name"]: variable["value"] for variable in container["env"]}
@@ -77,7 +77,7 @@ def test_kubernetes_names_every_worker(manifest, programs):
   assert arguments == [f"-m mnist_research.train {' '.join(container['args'])}"] * count
 
 
-def test_the_parts_of_the_kubernetes_manifest_fit(manifest):
+def test_kubernetes_manifest_is_consistent(manifest):
   job, service = manifest["Job"], manifest["Service"]
   assert (job["apiVersion"], service["apiVersion"]) == ("batch/v1", "v1")
   spec, pod = job["spec"], job["spec"]["template"]["spec"]
@@ -194,14 +194,14 @@ def test_training_needs_no_writable_root(tmp_path):
   assert "warning" not in finished.stderr.lower()
 
 
-def test_the_image_copies_what_is_there():
+def test_image_copies_existing_files():
   text = (_DEPLOY / "Dockerfile").read_text()
   for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE):
     for name in line.split():
       assert (commands.REPOSITORY / name).exists(), name
 
 
-def test_the_base_of_the_image_can_be_pinned_by_its_digest():
+def test_image_base_can_be_pinned_by_digest():
   text = (_DEPLOY / "Dockerfile").read_text()
   # --build-arg sets an ARG before FROM; a Python version that the package supports.
   (base,) = re.findall(r"^ARG BASE=(\S+)\nFROM \$\{BASE\}$", text, re.MULTILINE)
@@ -214,7 +214,7 @@ def test_the_base_of_the_image_can_be_pinned_by_its_digest():
   )
 
 
-def test_slurm_names_every_worker(programs):
+def test_slurm_tf_config_names_every_worker(programs):
   subprocess.run(
     [_DEPLOY / "slurm.sh", "--flagfile=configs/dense.cfg", "--workdir=runs/two words"],
     env={**programs, "SLURM_JOB_ID": "1234567", "SLURM_JOB_NODELIST": "node[3,7]"},
@@ -227,7 +227,7 @@ def test_slurm_names_every_worker(programs):
   assert arguments == [expected, expected]
 
 
-def test_slurm_asks_for_as_many_tasks_as_the_script_has_addresses():
+def test_slurm_requests_one_task_per_worker_address():
   text = (_DEPLOY / "slurm.sh").read_text()
   settings = dict(re.findall(r"^#SBATCH --([a-z-]+)=(\S+)$", text, re.MULTILINE))
   assert settings["ntasks-per-node"] == "1"

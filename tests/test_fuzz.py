@@ -261,7 +261,7 @@ def test_corrupt_run_is_rejected_or_gives_the_same_answer(
     _ANSWERS[unfinished] = capsys.readouterr().out
   workdir = tmp_path_factory.mktemp("corrupt") / "run"
   shutil.copytree(unfinished, workdir)
-  what = malformed.damage_run(workdir, values)
+  what = malformed.corrupt_run(workdir, values)
   arguments[0] = f"--workdir={workdir}"
   if app.call(predict.main, predict.define_flags, arguments) == 0:
     assert capsys.readouterr().out == _ANSWERS[unfinished], what

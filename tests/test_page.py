@@ -42,7 +42,7 @@ def served():
     yield served
 
 
-def _assert_told(answered, status):
+def _assert_reported(answered, status):
   """Asserts that a refusal is one sentence, which reveals nothing about this machine."""
   assert answered.status == status
   assert [*answered.json] == ["error"]
@@ -55,7 +55,7 @@ def _assert_told(answered, status):
 # Answers.
 
 
-def test_a_seven_is_read_and_its_place_told(served):
+def test_seven_is_read_with_its_position(served):
   picture = draw_seven()
   answer = served.request("POST", "/read", encoded(picture)).json
   (found,) = images.find_digits(np.asarray(picture, np.float32) / 255)
@@ -86,7 +86,7 @@ def test_a_seven_is_read_and_its_place_told(served):
     (0.03, [0.0, 1.0], "refused", "This doesn't look like a digit."),
   ],
 )
-def test_the_state_says_how_sure_the_network_is(score, shares, state, note):
+def test_state_reflects_confidence(score, shares, state, note):
   recognizer = types.SimpleNamespace(
     label_names=("0", "1"), image_shape=(28, 28, 1),
     answer=lambda _: Answers(
@@ -102,7 +102,7 @@ def test_the_state_says_how_sure_the_network_is(score, shares, state, note):
   assert digit["probability"] == max(digit["probabilities"])
 
 
-def test_several_digits_are_a_number_from_left_to_right_with_the_tallest_shown(served):
+def test_several_digits_form_a_number_and_show_the_tallest(served):
   picture = draw_seven()
   ImageDraw.Draw(picture).line([(520, 60), (515, 440)], fill=40, width=22)
   answer = served.request("POST", "/read", encoded(picture)).json
@@ -112,7 +112,7 @@ def test_several_digits_are_a_number_from_left_to_right_with_the_tallest_shown(s
   assert answer["note"] == "A number with 2 digits; the bars show the tallest."
 
 
-def test_the_ink_that_spoke_for_the_answer_is_shown_where_one_asks(served):
+def test_evidence_is_returned_on_request(served):
   file = encoded(draw_seven())
   assert "evidence" not in served.request("POST", "/read", file).json["digits"][0]
   (digit,) = served.request("POST", "/read?why", file).json["digits"]
@@ -128,7 +128,7 @@ def test_the_ink_that_spoke_for_the_answer_is_shown_where_one_asks(served):
 
 
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"])
-def test_any_picture_is_read(served, format_name):
+def test_any_picture_format_is_read(served, format_name):
   media_type = {"Content-Type": f"image/{format_name.lower()}"}
   answered = served.request("POST", "/read", encoded(draw_seven(), format_name), media_type)
   assert answered.json["digits"][0]["label_name"] == "7"
@@ -143,7 +143,7 @@ def test_empty_paper_has_no_digit(served):
   }  # fmt: skip
 
 
-def test_the_page_has_the_names_of_the_networks_answers():
+def test_page_lists_the_class_names():
   recognizer = types.SimpleNamespace(label_names=("T-shirt", "<b>"))
   page = _in_process(create(recognizer, "a & b", Limits()), "GET", "/").body.decode()
   for text in ("<span>T-shirt</span>", "<span>&lt;b&gt;</span>", "a &amp; b", '"20000000"'):
@@ -153,7 +153,7 @@ def test_the_page_has_the_names_of_the_networks_answers():
 # Paths and routes.
 
 
-def test_no_path_of_a_client_is_opened(served):
+def test_client_paths_are_never_opened(served):
   secret = Path("/etc/hostname").read_bytes().strip()
   call = {"data": [{"path": "/etc/hostname"}], "fn_index": 2, "session_hash": "q"}
   body = json.dumps(call).encode()
@@ -164,7 +164,7 @@ def test_no_path_of_a_client_is_opened(served):
     422: served.request("POST", "/read", body),
   }
   for status, answered in answers.items():
-    _assert_told(answered, status)
+    _assert_reported(answered, status)
     assert secret not in answered.body
 
 
@@ -176,16 +176,16 @@ def test_no_path_of_a_client_is_opened(served):
     "/%2e%2e/app.py", "/..%2fapp.py", "//etc/hostname", "/page.js/", "/page.js%00",
   ],
 )  # fmt: skip
-def test_only_what_the_page_uses_is_there(served, path):
-  _assert_told(served.get(path), 404)
-  _assert_told(served.request("POST", path, b"x"), 404)
+def test_only_files_of_the_page_are_served(served, path):
+  _assert_reported(served.get(path), 404)
+  _assert_reported(served.request("POST", path, b"x"), 404)
 
 
-def test_each_route_has_its_method(served):
+def test_each_route_accepts_only_its_method(served):
   for method, path in [("POST", "/"), ("POST", "/page.js"), ("GET", "/read")]:
-    _assert_told(served.request(method, path), 405)
+    _assert_reported(served.request(method, path), 405)
   for method in ("PUT", "DELETE", "OPTIONS", "TRACE"):
-    _assert_told(served.request(method, "/read"), 405)
+    _assert_reported(served.request(method, "/read"), 405)
 
 
 # Origin and host.
@@ -198,15 +198,15 @@ def test_each_route_has_its_method(served):
     "127.0.0.1:1", "127.0.0.2:{port}", "[::1]:{port}", "localhost:{port}@evil.example", "",
   ],
 )  # fmt: skip
-def test_another_host_is_not_answered(served, host):
+def test_other_host_names_are_rejected(served, host):
   """Like a name that an attacker has pointed at this machine (DNS rebinding)."""
   host = host.format(port=served.address[1])
-  _assert_told(served.get(Host=host), 421)
+  _assert_reported(served.get(Host=host), 421)
   own = {"Host": host, "Origin": f"http://{host}"}
-  _assert_told(served.request("POST", "/read", encoded(draw_seven()), own), 421)
+  _assert_reported(served.request("POST", "/read", encoded(draw_seven()), own), 421)
 
 
-def test_a_request_names_one_host(served):
+def test_request_with_several_hosts_is_rejected(served):
   own = served.url.removeprefix("http://")
   for lines, status in [
     (["GET / HTTP/1.0"], 421),
@@ -218,14 +218,14 @@ def test_a_request_names_one_host(served):
       assert served_page.read_answer(connection).status == status
 
 
-def test_both_names_of_this_machine_are_answered(served):
+def test_both_local_names_are_accepted(served):
   for name in ("127.0.0.1", "localhost"):
     host = f"{name}:{served.address[1]}"
     own = {"Host": host, "Origin": f"http://{host}"}
     assert served.request("POST", "/read", encoded(draw_seven()), own).status == 200
 
 
-def test_on_the_port_of_http_the_host_has_none():
+def test_host_has_no_port_on_port_80():
   page = create(types.SimpleNamespace(label_names=()), "", Limits())
   for host, status in [("127.0.0.1", 200), ("localhost", 200), ("evil.example", 421)]:
     assert _in_process(page, "GET", "/", {"host": host}, port=80).status == status
@@ -239,41 +239,41 @@ def test_on_the_port_of_http_the_host_has_none():
     "file://",
   ],
 )  # fmt: skip
-def test_only_the_page_itself_may_send_pictures(served, origin):
+def test_pictures_from_other_origins_are_rejected(served, origin):
   origin = origin and origin.format(port=served.address[1])
   picture = encoded(draw_seven())
-  _assert_told(served.request("POST", "/read", picture, {"Origin": origin}), 403)
+  _assert_reported(served.request("POST", "/read", picture, {"Origin": origin}), 403)
   if origin is not None:
-    _assert_told(served.get(Origin=origin), 403)
+    _assert_reported(served.get(Origin=origin), 403)
 
 
-def test_two_origins_are_none(served):
-  with served.begun("Content-Length: 5", "Origin: http://evil.example") as connection:
-    _assert_told(served_page.read_answer(connection), 403)
+def test_duplicate_origins_are_rejected(served):
+  with served.started_upload("Content-Length: 5", "Origin: http://evil.example") as connection:
+    _assert_reported(served_page.read_answer(connection), 403)
 
 
-def test_a_form_of_another_site_is_refused(served):
+def test_form_from_another_site_is_rejected(served):
   form = {"Content-Type": "multipart/form-data; boundary=x"}
   foreign = {**form, "Origin": "http://evil.example"}
-  _assert_told(served.request("POST", "/read", _FORM, foreign), 403)
-  _assert_told(served.request("POST", "/read", _FORM, form), 415)
+  _assert_reported(served.request("POST", "/read", _FORM, foreign), 403)
+  _assert_reported(served.request("POST", "/read", _FORM, form), 415)
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_what_browsers_tell_of_another_page_counts(served, site):
+def test_cross_site_fetch_metadata_is_rejected(served, site):
   told = {"Sec-Fetch-Site": site}
   picture = encoded(draw_seven())
   for destination in ("empty", "document"):
     headers = {**told, "Sec-Fetch-Dest": destination}
-    _assert_told(served.request("POST", "/read", picture, headers), 403)
+    _assert_reported(served.request("POST", "/read", picture, headers), 403)
   for destination in ("iframe", "frame", "embed", "object", "image", "script", "style", "empty"):
-    _assert_told(served.get("/page.js", **told, **{"Sec-Fetch-Dest": destination}), 403)
+    _assert_reported(served.get("/page.js", **told, **{"Sec-Fetch-Dest": destination}), 403)
   # A link to the page isn't an attack.
   assert served.get(**told, **{"Sec-Fetch-Dest": "document"}).status == 200
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:3000", "http://evil.example", "own"])
-def test_no_origin_is_let_in(served, origin):
+def test_no_origin_gets_cors_access(served, origin):
   """No response has CORS headers, neither to a request nor to its preflight."""
   origin = {"Origin": served.url if origin == "own" else origin}
   question = {**origin, "Access-Control-Request-Method": "POST"}
@@ -287,7 +287,7 @@ def test_no_origin_is_let_in(served, origin):
     assert not [name for name in answered.headers if name.startswith("access-control")]
 
 
-def test_every_answer_forbids_framing_and_what_is_not_its_own(served):
+def test_every_response_has_security_headers(served):
   picture = encoded(draw_seven())
   answers = [
     *map(served.get, ("/", "/page.js", "/page.css", "/nothing", "/read")),
@@ -332,30 +332,33 @@ def _bomb():
   ],
   ids=["empty", "text", "cut", "bomb", "json", "plain", "multipart", "form", "none"],
 )
-def test_a_malformed_body_is_refused_in_a_sentence(served, body, media_type, status):
-  _assert_told(served.request("POST", "/read", body, {"Content-Type": media_type}), status)
+def test_malformed_body_is_rejected_in_one_sentence(served, body, media_type, status):
+  _assert_reported(served.request("POST", "/read", body, {"Content-Type": media_type}), status)
 
 
-def test_malformed_http_is_refused(served):
+def test_malformed_http_is_rejected(served):
   for head in ["Content-Length: -1", "Content-Length: a", "Content-Length: 5\r\nContent-Length: 6"]:
-    with served.begun(head) as connection:
+    with served.started_upload(head) as connection:
       assert served_page.read_answer(connection).status == 400
-  with served.begun("Transfer-Encoding: chunked", body=b"xyz\r\n") as connection:
+  with served.started_upload("Transfer-Encoding: chunked", body=b"xyz\r\n") as connection:
     assert served_page.read_answer(connection).status == 400
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "image/png"])
-def test_120_megabytes_are_refused_before_they_are_sent(served, media_type):
+def test_oversized_upload_is_rejected_before_it_is_sent(served, media_type):
   lines = f"Content-Length: {120 * _MEGABYTE}", f"Content-Type: {media_type}"
-  with served.begun(*lines) as connection:
-    _assert_told(served_page.read_answer(connection), 413)
+  with served.started_upload(*lines) as connection:
+    _assert_reported(served_page.read_answer(connection), 413)
 
 
-def test_a_body_of_no_declared_length_is_cut_at_the_limit(served):
+def test_body_without_length_is_cut_off_at_the_limit(served):
   before = served.resident_megabytes()
   chunk = b"f4240\r\n" + bytes(_MEGABYTE) + b"\r\n"
   num_sent = 0
-  with served.begun("Transfer-Encoding: chunked") as connection, contextlib.suppress(OSError):
+  with (
+    served.started_upload("Transfer-Encoding: chunked") as connection,
+    contextlib.suppress(OSError),
+  ):
     while num_sent < 120:
       connection.sendall(chunk)
       num_sent += 1
@@ -363,21 +366,24 @@ def test_a_body_of_no_declared_length_is_cut_at_the_limit(served):
   assert 19 <= num_sent <= 40
   assert served.resident_megabytes() - before < 100
   # A client that stops at the limit gets the error too.
-  with served.begun("Transfer-Encoding: chunked", body=20 * chunk + b"1\r\nx") as connection:
-    _assert_told(served_page.read_answer(connection), 413)
+  with served.started_upload(
+    "Transfer-Encoding: chunked", body=20 * chunk + b"1\r\nx"
+  ) as connection:
+    _assert_reported(served_page.read_answer(connection), 413)
 
 
-def test_a_file_page_takes_no_body(served):
+def test_file_routes_accept_no_body(served):
   answered = served.request("GET", "/", b"x")
-  _assert_told(answered, 400)
+  _assert_reported(answered, 400)
 
 
-def test_all_uploads_together_have_a_limit(served):
+def test_concurrent_uploads_share_a_limit(served):
   before = served.resident_megabytes()
   part = bytes(15 * _MEGABYTE)
   with contextlib.ExitStack() as stack:
     begun = [
-      stack.enter_context(served.begun(f"Content-Length: {19 * _MEGABYTE}")) for _ in range(15)
+      stack.enter_context(served.started_upload(f"Content-Length: {19 * _MEGABYTE}"))
+      for _ in range(15)
     ]
     senders = [threading.Thread(target=_send, args=(socket_, part)) for socket_ in begun]
     for sender in senders:
@@ -389,7 +395,7 @@ def test_all_uploads_together_have_a_limit(served):
     assert served.get().status == 200
     assert len(refused) >= 1
     for answered in refused:
-      _assert_told(answered, 503)
+      _assert_reported(answered, 503)
       assert answered.headers["retry-after"] == "1"
     assert served.resident_megabytes() - before < 150
   # Their capacity is free again as soon as they are gone.
@@ -410,35 +416,37 @@ def _answer_or_none(connection):
     return None
 
 
-def test_requests_that_wait_have_a_limit(served):
+def test_pending_requests_are_limited(served):
   limits = Limits()
   with contextlib.ExitStack() as stack:
     for _ in range(limits.requests):
-      connection = stack.enter_context(served.begun("Content-Length: 9", "Expect: 100-continue"))
+      connection = stack.enter_context(
+        served.started_upload("Content-Length: 9", "Expect: 100-continue")
+      )
       # The server sends this when it starts to wait for the body.
       assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
     answered = served.get()
-    _assert_told(answered, 503)
+    _assert_reported(answered, 503)
     assert answered.headers["retry-after"] == "1"
   time.sleep(1)
   assert served.get().status == 200
 
 
-def test_a_slow_body_is_given_up(served):
+def test_slow_body_times_out(served):
   start = time.monotonic()
-  with served.begun("Content-Length: 1000", body=b"x") as connection:
+  with served.started_upload("Content-Length: 1000", body=b"x") as connection:
     connection.settimeout(0.5)
     answered = None
     while answered is None and time.monotonic() - start < 30:
       # A byte now and then, which would defeat an idle timeout.
       _send(connection, b"x")
       answered = _answer_or_none(connection)
-  _assert_told(answered, 408)
+  _assert_reported(answered, 408)
   assert 9 < time.monotonic() - start < 15
 
 
-def test_a_request_that_is_cut_short_leaves_nothing(served):
-  with served.begun("Content-Length: 1000", body=b"x"):
+def test_truncated_request_leaves_nothing(served):
+  with served.started_upload("Content-Length: 1000", body=b"x"):
     pass
   assert served.request("POST", "/read", encoded(draw_seven())).status == 200
 
@@ -446,7 +454,7 @@ def test_a_request_that_is_cut_short_leaves_nothing(served):
 # Storage.
 
 
-def test_pictures_are_never_on_the_disk(tmp_path):
+def test_pictures_are_never_written_to_disk(tmp_path):
   """Not even of large ones, or after the process is killed while one arrives."""
   directories = {name: tmp_path / name for name in ("TMPDIR", "HOME", "cwd")}
   for directory in directories.values():
@@ -458,7 +466,7 @@ def test_pictures_are_never_on_the_disk(tmp_path):
     picture = encoded(Image.new("RGB", (2500, 2500), "white"), "BMP")
     assert len(picture) > 18 * _MEGABYTE
     assert served.request("POST", "/read", picture).json["state"] == "blank"
-    with served.begun(f"Content-Length: {len(picture)}", body=picture[:-1]):
+    with served.started_upload(f"Content-Length: {len(picture)}", body=picture[:-1]):
       # A file without a name would still be open.
       files = Path(f"/proc/{served.process.pid}/fd").iterdir()
       opened = [os.readlink(path) for path in files]
@@ -505,14 +513,14 @@ async def _asked(guarded, method, path, headers=None, body=b"", port=1):
     await guarded(scope, receive, send)
   start, *parts = sent
   names = {name.decode(): text.decode() for name, text in start["headers"]}
-  return served_page.Answered(start["status"], names, b"".join(part["body"] for part in parts))
+  return served_page.Response(start["status"], names, b"".join(part["body"] for part in parts))
 
 
 class _DefectError(Exception):
   pass
 
 
-def test_a_defect_is_told_without_its_traceback():
+def test_bug_is_reported_without_traceback():
   def fail(images):
     del images
     raise _DefectError(f"in {__file__}")
@@ -520,11 +528,11 @@ def test_a_defect_is_told_without_its_traceback():
   recognizer = types.SimpleNamespace(label_names=("0",), image_shape=(28, 28, 1), answer=fail)
   page = create(recognizer, "", Limits())
   answered = _in_process(page, "POST", "/read", body=encoded(draw_seven()))
-  _assert_told(answered, 500)
+  _assert_reported(answered, 500)
   assert answered.headers["content-security-policy"] == guard.HEADERS["Content-Security-Policy"]
 
 
-def test_one_picture_is_read_at_a_time_while_the_page_answers():
+def test_page_responds_while_one_picture_is_read_at_a_time():
   at_once, most = 0, 0
 
   def answer(images):
@@ -586,10 +594,10 @@ def _ask_shared(method, path, headers, address=_SHARED):
 @pytest.mark.parametrize(
   ("method", "path"), [("GET", "/"), ("GET", "/page.js"), ("POST", "/read"), ("POST", "/nothing")]
 )
-def test_without_the_token_nothing_is_answered_or_read(cookie, method, path):
+def test_nothing_is_served_without_the_token(cookie, method, path):
   headers = _OWN if cookie is None else {**_OWN, "cookie": cookie}
   answered, was_read = _ask_shared(method, path, headers)
-  _assert_told(answered, 403)
+  _assert_reported(answered, 403)
   assert not was_read
   assert _TOKEN not in str(answered)
 
@@ -602,14 +610,14 @@ def test_without_the_token_nothing_is_answered_or_read(cookie, method, path):
     ("POST", f"/?token={_TOKEN}"),
   ],
 )  # fmt: skip
-def test_the_token_opens_the_page_alone(method, path):
+def test_token_in_the_url_opens_only_the_page(method, path):
   answered, was_read = _ask_shared(method, path, _OWN)
-  _assert_told(answered, 403)
+  _assert_reported(answered, 403)
   assert "set-cookie" not in answered.headers
   assert not was_read
 
 
-def test_the_link_stores_the_token_and_leads_to_the_page():
+def test_link_stores_the_token_and_redirects():
   """Some programs add parameters to links."""
   for path in (f"/?token={_TOKEN}", f"/?from=chat&token={_TOKEN}"):
     answered, was_read = _ask_shared("GET", path, _OWN)
@@ -634,18 +642,18 @@ def test_the_link_stores_the_token_and_leads_to_the_page():
     ({"sec-fetch-site": "cross-site"}, 403),
   ],
 )
-def test_the_token_is_no_leave_for_another_page(headers, status):
+def test_token_does_not_admit_other_origins(headers, status):
   answered, was_read = _ask_shared("POST", "/read", {**_COOKIE, **headers})
-  _assert_told(answered, status)
+  _assert_reported(answered, status)
   assert not was_read
 
 
-def test_an_address_of_ip_version_6_is_in_brackets():
+def test_ipv6_address_is_in_brackets():
   address = Address("fd00::7", 7860, _TOKEN)
   assert address.link == f"http://[fd00::7]:7860/?token={_TOKEN}"
   own = {**_COOKIE, "host": "[fd00::7]:7860", "origin": "http://[fd00::7]:7860"}
   assert _ask_shared("POST", "/read", own, address)[0].status == 200
-  _assert_told(_ask_shared("POST", "/read", {**own, "host": "fd00::7"}, address)[0], 421)
+  _assert_reported(_ask_shared("POST", "/read", {**own, "host": "fd00::7"}, address)[0], 421)
 
 
 def test_each_page_has_its_own_token():
@@ -673,7 +681,7 @@ def test_each_page_has_its_own_token():
     ("fe80::1%eth0", "has a scope"),
   ],
 )
-def test_a_host_is_one_address(host, reason):
+def test_host_must_be_one_address(host, reason):
   with pytest.raises(ValueError, match=reason):
     family_of(host)
   assert (family_of("127.0.0.2"), family_of("::1")) == (socket.AF_INET, socket.AF_INET6)

@@ -178,7 +178,7 @@ def whole(prepared, tmp_path_factory):
 def test_corrupt_newest_checkpoint_changes_no_bits(whole, tmp_path, caplog, damage, name):
   config, directory = whole
   expected = commands.checkpoint_arrays(directory)
-  workdir = tmp_path / "damaged"
+  workdir = tmp_path / "corrupt"
   shutil.copytree(directory, workdir)
   (workdir / "result.json").unlink()
   newest = max((workdir / "checkpoints").iterdir())

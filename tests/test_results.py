@@ -26,7 +26,7 @@ def _record(**changes):
   return {**_RECORD, **changes}
 
 
-def test_a_row_has_the_figures_of_its_seeds_worked_by_hand():
+def test_row_matches_hand_computed_figures():
   other = _record(seed=1, test_accuracy=0.984, train_seconds=4.0)
   *_, row = results.table([_record(), other]).splitlines()
   # The standard deviation of 0.98 and 0.984 is 0.004 / sqrt(2).
@@ -36,7 +36,7 @@ def test_a_row_has_the_figures_of_its_seeds_worked_by_hand():
   )
 
 
-def test_unlike_machines_commits_and_scorings_are_distinguished():
+def test_different_machines_commits_and_scorings_are_listed():
   changed = "b" * 40 + "+changes"
   other = _record(seed=1, processor="Slow 2", cores=1, commit=changed, test_scorings="3")
   *_, row = results.table([_record(), other]).splitlines()
@@ -44,7 +44,7 @@ def test_unlike_machines_commits_and_scorings_are_distinguished():
   assert f"{machines} | aaaaaaa, bbbbbbb+ | 1-3 |" in row
 
 
-def test_a_newer_run_takes_the_place_of_the_one_of_its_config_and_seed():
+def test_newer_run_replaces_that_of_its_config_and_seed():
   older = [_record(), _record(config="cnn.cfg")]
   merged = results.merge(older, [_record(test_accuracy=0.99), _record(seed=2)])
   assert [(r["config"], r["seed"], r["test_accuracy"]) for r in merged] == [
@@ -52,7 +52,7 @@ def test_a_newer_run_takes_the_place_of_the_one_of_its_config_and_seed():
   ]  # fmt: skip
 
 
-def test_the_readme_has_the_figures_of_the_records():
+def test_readme_matches_the_records():
   rows = results.table(results.read_records(_DOCS / "results.jsonl")).splitlines()[2:]
   by_config = {row.split(" | ")[0].strip("| "): row.split(" | ") for row in rows}
   readme = (commands.REPOSITORY / "README.md").read_text()
@@ -66,7 +66,7 @@ def test_the_readme_has_the_figures_of_the_records():
     assert (row[2], row[4]) == (accuracy, parameters), config
 
 
-def test_the_table_stands_between_its_markers():
+def test_table_is_written_between_its_markers():
   page = f"before\n{results._BEGIN}\nold\n{results._END}\nafter\n"
   once = results.with_table(page, "| new |")
   assert once == f"before\n{results._BEGIN}\n\n| new |\n\n{results._END}\nafter\n"
@@ -75,7 +75,7 @@ def test_the_table_stands_between_its_markers():
     results.with_table("no markers", "")
 
 
-def test_the_command_takes_runs_in(tmp_path):
+def test_command_adds_runs(tmp_path):
   settings = config_flags.from_flagfile(commands.REPOSITORY / "configs" / "dense.cfg").to_dict()
   for seed in (0, 1):
     finished_runs.write(
@@ -99,7 +99,7 @@ def test_the_command_takes_runs_in(tmp_path):
   assert "other, of no config" in process.stderr
 
 
-def test_the_published_table_is_that_of_the_records():
+def test_published_table_matches_the_records():
   docs = commands.REPOSITORY / "docs"
   records = results.read_records(docs / "results.jsonl")
   assert results.table(records) in (docs / "results.md").read_text(encoding="utf-8")

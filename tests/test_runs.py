@@ -93,7 +93,7 @@ def test_unreadable_directory_is_foreign(tmp_path):
     f"found, aside = runs.read([{str(tmp_path)!r}]);"
     "print([run.path.name for run in found], [(a.path.name, a.kind) for a in aside])"
   )
-  finished = commands.run_python(program, prefix=commands.held_to_permissions(closed))
+  finished = commands.run_python(program, prefix=commands.enforcing_permissions(closed))
   assert finished.stdout == "['good'] [('closed', 'foreign')]\n", finished.stderr
 
 

@@ -49,7 +49,7 @@ def _list(path, rows):
   return f"--list={path}"
 
 
-def test_kinds_are_scored_missing_pictures_counted_and_the_worst_drawn(tmp_path):
+def test_kinds_are_scored_and_missing_pictures_counted(tmp_path):
   digests = _pictures(tmp_path)
   listed = _list(tmp_path / "list.csv", [
     ("one", digests["one"], "drawn", "test", "1"),
@@ -87,13 +87,13 @@ def test_kinds_are_scored_missing_pictures_counted_and_the_worst_drawn(tmp_path)
     (["--splits=other"], r"--list=\S+people.csv has no pictures of --splits=other"),
   ],
 )
-def test_nothing_to_score_is_an_error_in_one_line(tmp_path, arguments, error):
+def test_nothing_to_score_is_reported_in_one_line(tmp_path, arguments, error):
   process = _score(tmp_path, *arguments)
   assert process.returncode == 2
   assert re.fullmatch(f"error: {error}\n", process.stderr)
 
 
-def test_the_committed_list_is_sorted_and_well_formed():
+def test_committed_list_is_sorted_and_well_formed():
   with (commands.REPOSITORY / "docs" / "people.csv").open(newline="") as file:
     rows = list(csv.DictReader(file))
   assert list(rows[0]) == _COLUMNS

@@ -19,7 +19,7 @@ def scores(mnist_data_dir):
   return [json.loads(line) for line in process.stdout.splitlines()]
 
 
-def test_pictures_are_classified_correctly_only_when_prepared(scores):
+def test_pictures_are_classified_correctly_only_if_prepared(scores):
   *kinds, everything, _ = scores
   assert everything["kind"] == "all"
   assert everything["pictures"] == sum(row["pictures"] for row in kinds) >= 200
@@ -27,7 +27,7 @@ def test_pictures_are_classified_correctly_only_when_prepared(scores):
   assert everything["accuracy_resized"] < everything["accuracy"] - 0.2
 
 
-def test_no_kind_of_picture_is_left_behind(scores):
+def test_every_kind_of_picture_is_read_well(scores):
   *kinds, _, _ = scores
   assert len(kinds) == len({row["kind"] for row in kinds}) >= 10
   # Of 20, two.

@@ -45,11 +45,11 @@ def run(request, prepared, tmp_path):
     select=request.param, workdir=str(tmp_path / "run"),
   )  # fmt: skip
   loop.train(config)
-  _say_command(tmp_path / "run", _COMMAND)
+  _write_command(tmp_path / "run", _COMMAND)
   return Workdir(tmp_path / "run")
 
 
-def _say_command(path, command):
+def _write_command(path, command):
   run = Workdir(path)
   run.write_environment({**run.read_environment(), "command": command})
 
@@ -58,7 +58,7 @@ def _files(path):
   return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
 
 
-def test_a_run_is_trimmed_to_what_answers(ship_model, run, tmp_path):
+def test_run_is_trimmed_to_what_inference_needs(ship_model, run, tmp_path):
   output = tmp_path / "shipped"
   output.mkdir()
   (output / "older").write_text("goes")
@@ -92,7 +92,7 @@ def test_a_run_is_trimmed_to_what_answers(ship_model, run, tmp_path):
 
 
 @pytest.mark.parametrize("run", ["last"], indirect=True)
-def test_what_is_not_fit_to_ship_is_refused(ship_model, run, tmp_path, monkeypatch):
+def test_unshippable_runs_are_rejected(ship_model, run, tmp_path, monkeypatch):
   output = tmp_path / "shipped"
 
   def refusal():
@@ -107,16 +107,16 @@ def test_what_is_not_fit_to_ship_is_refused(ship_model, run, tmp_path, monkeypat
   monkeypatch.undo()
   for other in (["python", "seeds.py", "--flagfile=configs/dense.cfg"], [*_COMMAND[:2], "--seed=3"],
                 [*_COMMAND[:2], "--flagfile=configs/mine.cfg"]):  # fmt: skip
-    _say_command(run.path, other)
+    _write_command(run.path, other)
     assert "doesn't train one of" in refusal()
-  _say_command(run.path, _COMMAND)
+  _write_command(run.path, _COMMAND)
   (run.path / "checkpoints" / "00000040" / "state.index").write_bytes(b"")
   assert "00000040 is corrupt: state.index differs from its digest" in refusal()
   (run.path / "result.json").unlink()
   assert "is not finished" in refusal()
 
 
-def test_the_shipped_network_is_whole_and_small():
+def test_shipped_network_is_complete_and_small():
   size = sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file())
   assert size <= 2_000_000
   workdir = Workdir(SHIPPED)
@@ -133,14 +133,14 @@ def test_the_shipped_network_is_whole_and_small():
   assert (commands.REPOSITORY / command[3].removeprefix("--flagfile=")).is_file()
 
 
-def test_the_shipped_network_is_as_good_as_its_result_says(mnist_data_dir):
+def test_shipped_network_matches_its_result(mnist_data_dir):
   record = commands.run(f"--data_dir={mnist_data_dir}", module="evaluate").record
   result = Workdir(SHIPPED).read_result()
   assert record["accuracy"] == pytest.approx(result["test_accuracy"], abs=2e-4)
   assert record["loss"] == pytest.approx(result["test_loss"], rel=1e-3)
 
 
-def test_the_wheel_holds_it_and_answers(tmp_path):
+def test_wheel_contains_the_network_and_predicts(tmp_path):
   source = tmp_path / "source"
   ignored = shutil.ignore_patterns("__pycache__")
   shutil.copytree(commands.REPOSITORY / "mnist_research", source / "mnist_research", ignore=ignored)

@@ -12,7 +12,7 @@ import pytest
 
 from mnist_research.runtime.signals import StopSignals
 
-pytestmark = pytest.mark.usefixtures("signals_heard")
+pytestmark = pytest.mark.usefixtures("default_signals")
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -1,12 +1,14 @@
-"""Tests that documents, help, messages and comments avoid phrases that readers stumbled over."""
+"""Tests that texts avoid phrases that readers stumbled over, and that tests have plain names."""
 
+import ast
 import re
 from pathlib import Path
 
 import commands
 
 # What to write instead: resume, distinguish, fix, correctly, skip, return, available, next to,
-# uninterrupted, obtain, unaffected, again, integer, otherwise.
+# uninterrupted, obtain, unaffected, again, integer, otherwise, more confident, report, someone,
+# everything else, remaining, per second, runs.
 PHRASES = (
   "goes on with", "go on with", "went on with", "told apart", "tells apart", "tell apart", "mend",
   "mends", "mended", "rightly", "passed over", "gives back", "gave back",
@@ -14,18 +16,22 @@ PHRASES = (
   "answers to nothing", "is their word", "a defect of ours", "answers for nothing",
   "the range of numbers", "is no number", "by its own word", "as ever", "in its turn", "made anew",
   "read anew", "written anew", "held against", "what came of", "what is said of", "lets go of",
-  "isn't as it must be", "without more ado", "is damaged", "whatever became of",
+  "isn't as it must be", "without more ado", "is damaged", "whatever became of", "surer", "surest",
+  "is told", "are told", "somebody", "all else", "be had", "what is left", "whole numbers",
+  "examples a second", "images a second", "trainings", "is no directory",
 )  # fmt: skip
 _PATTERN = re.compile(rf"\b(?:{'|'.join(map(re.escape, PHRASES))})\b", re.IGNORECASE)
-_FOLDERS = ("mnist_research", "scripts", "docs", "configs", "deploy", "notebooks")
-_KINDS = (".py", ".md", ".cfg", ".sh", ".yaml", ".js", ".html", ".css")
+_FOLDERS = ("mnist_research", "scripts", "docs", "configs", "deploy", "notebooks", "tests")
+_KINDS = (".py", ".md", ".csv", ".cfg", ".sh", ".yaml", ".js", ".html", ".css")
+# Of a test's name.
+_LONGEST = 60
 
 
 def _texts() -> list[Path]:
   found = [*commands.REPOSITORY.glob("*.md"), commands.REPOSITORY / "Makefile"]
   for folder in _FOLDERS:
     found += [path for path in (commands.REPOSITORY / folder).rglob("*") if path.suffix in _KINDS]
-  return found
+  return [path for path in found if path != Path(__file__)]
 
 
 def _name(path: Path) -> str:
@@ -51,3 +57,15 @@ def test_no_text_contains_a_listed_phrase():
     _name(path): phrases for path in texts if (phrases := _found(path.read_text(encoding="utf-8")))
   }
   assert found == {}
+
+
+def test_test_names_are_short_and_start_without_an_article():
+  """A name states a behavior: `test_corrupt_line_is_named`."""
+  names = [
+    node.name
+    for path in sorted((commands.REPOSITORY / "tests").glob("test_*.py"))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+  ]
+  assert len(names) > 900
+  assert [n for n in names if len(n) > _LONGEST or re.match("test_(a|an|the)_", n)] == []

@@ -180,7 +180,7 @@ def test_truncated_last_line_is_dropped(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "damaged",
+  "corrupt",
   [
     "{]", "[]", "7", '{"step": 3}', '{"split": "train"}', '{"step": null, "split": ""}',
     '{"step": 1e308, "split": "train"}', '{"step": 7.0, "split": "train"}',
@@ -195,8 +195,8 @@ def test_truncated_last_line_is_dropped(tmp_path):
     '{"step": 7, "split": "train", "crc32": "00000000"}', '{"step": 7, "crc32": 3}',
   ],
 )  # fmt: skip
-def test_corrupt_line_is_named(tmp_path, damaged):
-  workdir = _written(tmp_path, _line(5), damaged + "\n", _line(10))
+def test_corrupt_line_is_named(tmp_path, corrupt):
+  workdir = _written(tmp_path, _line(5), corrupt + "\n", _line(10))
   before = (tmp_path / "metrics.jsonl").read_bytes()
   with pytest.raises(UserError, match=r"metrics\.jsonl is corrupt in line 2; delete that line"):
     workdir.begin(Config(), devices=[], step=10)

@@ -236,7 +236,7 @@ def test_run_resumes_with_another_number_of_workers(prepared, tmp_path):
     assert record["accuracy"] == pytest.approx(other["accuracy"], abs=0.005)
 
 
-@pytest.mark.usefixtures("signals_heard")
+@pytest.mark.usefixtures("default_signals")
 def test_closed_terminal_stops_all_workers_after_saving(prepared, tmp_path):
   flags = [*commands.SMALL, f"--data_dir={prepared}", "--steps=2000", "--steps_per_loop=20"]
   job = _Job(tmp_path / "run", *flags)
