@@ -27,7 +27,7 @@ _HEADER = (
 )
 
 
-def test_the_table_has_a_row_for_each_environment():
+def test_table_has_a_row_per_environment():
   failed = {**_GOOD, "failed": {"report": "KeyError: 'a|b'"}, "skipped": ["export"]}
   missing = {"python": "3.14", "resolution": "newest", "missing": "no interpreter"}
   broken = {
@@ -66,7 +66,7 @@ def _calls(uv):
   return uv.with_name("calls").read_text().splitlines()
 
 
-def test_a_missing_interpreter_is_said(fake_uv, tmp_path):
+def test_missing_interpreter_is_reported(fake_uv, tmp_path):
   result = check_versions.check(str(fake_uv), Wanted("3.14", "lowest"), tmp_path / "x.whl")
   assert result == {
     "python": "3.14", "resolution": "lowest", "missing": "No interpreter found for 3.14",
@@ -75,7 +75,7 @@ def test_a_missing_interpreter_is_said(fake_uv, tmp_path):
   assert _calls(fake_uv) == ["python find --no-python-downloads 3.14"]
 
 
-def test_an_environment_gets_the_versions_asked_for(fake_uv, tmp_path, monkeypatch):
+def test_environment_gets_the_requested_versions(fake_uv, tmp_path, monkeypatch):
   ran = []
   checks = {"train": lambda environment: ran.append(environment)}
   monkeypatch.setattr(version_checks, "CHECKS", checks)
@@ -106,7 +106,7 @@ def _fail(line):
   raise CheckError(line)
 
 
-def test_without_a_trained_run_what_needs_it_is_skipped(fake_uv, monkeypatch, tmp_path):
+def test_checks_that_need_a_run_are_skipped_without_one(fake_uv, monkeypatch, tmp_path):
   checks = dict.fromkeys(version_checks.CHECKS, lambda _: None)
   monkeypatch.setattr(version_checks, "CHECKS", {**checks, "train": lambda _: _fail("no")})
   environment = Environment(Path(sys.executable), tmp_path)
@@ -118,7 +118,7 @@ def test_without_a_trained_run_what_needs_it_is_skipped(fake_uv, monkeypatch, tm
   }
 
 
-def test_a_failure_is_the_last_line_of_the_program():
+def test_failure_is_the_last_line_of_the_program():
   program = "import sys; print('error: one\\n\\nerror: two\\n', file=sys.stderr); sys.exit(2)"
   with pytest.raises(CheckError, match=r"^two$"):
     version_checks.call([sys.executable, "-c", program], {})
@@ -128,7 +128,7 @@ def test_a_failure_is_the_last_line_of_the_program():
     version_checks.call(["/nowhere"], {})
 
 
-def test_another_value_than_the_expected_one_is_a_failure():
+def test_unexpected_value_is_a_failure():
   version_checks.expect("the number", "407", "407")
   with pytest.raises(CheckError, match=r"^the number is '401', not '407'$"):
     version_checks.expect("the number", "401", "407")
@@ -142,7 +142,7 @@ def test_commands_run_with_the_settings_of_a_new_user(monkeypatch, tmp_path):
   assert variables["PATH"]
 
 
-def test_a_server_is_asked_and_ended(tmp_path):
+def test_server_is_queried_and_stopped(tmp_path):
   program = (
     "from http.server import SimpleHTTPRequestHandler, test;"
     "test(SimpleHTTPRequestHandler, port=0, bind='127.0.0.1')"
@@ -172,7 +172,7 @@ def test_checks_pass_in_this_environment(tmp_path):
   version_checks.evaluate(environment)
 
 
-def test_the_wheel_is_built_from_a_copy(tmp_path, monkeypatch):
+def test_wheel_is_built_from_a_copy(tmp_path, monkeypatch):
   def build(command):
     assert sorted(each.name for each in Path(command[-1]).iterdir()) == sorted(
       check_versions.SOURCES
@@ -184,7 +184,7 @@ def test_the_wheel_is_built_from_a_copy(tmp_path, monkeypatch):
   assert check_versions.build_wheel("uv", tmp_path) == tmp_path / "wheel" / "mnist_research.whl"
 
 
-def test_what_cannot_be_run_is_refused(monkeypatch):
+def test_unrunnable_request_is_rejected(monkeypatch):
   values = flags.FlagValues()
   check_versions.define_flags(values)
   values(["check_versions", "--uv=no-such-program"])

@@ -105,7 +105,7 @@ def test_kubernetes_manifest_is_consistent(manifest):
 
 @pytest.mark.parametrize("gpu", [False, True])
 @pytest.mark.parametrize("version", ["1.30", "newest"])
-def test_the_manifest_fits_the_schemas_of_kubernetes(manifest, version, gpu):
+def test_manifest_matches_kubernetes_schemas(manifest, version, gpu):
   schemas = pytest.importorskip("kubernetes_validate", reason="the extra all is not installed")
   version = ".".join(schemas.latest_version().split(".")[:2]) if version == "newest" else version
   for document in _gpu_manifest().values() if gpu else manifest.values():
@@ -124,7 +124,7 @@ def _gpu_manifest():
   return {document["kind"]: document for document in yaml.safe_load_all(text)}
 
 
-def test_the_comments_of_the_manifest_give_each_worker_a_gpu(manifest):
+def test_manifest_comments_give_each_worker_a_gpu(manifest):
   (before,) = manifest["Job"]["spec"]["template"]["spec"]["containers"]
   (after,) = _gpu_manifest()["Job"]["spec"]["template"]["spec"]["containers"]
   assert after["image"] == "mnist-research-gpu"

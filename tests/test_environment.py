@@ -127,7 +127,7 @@ def test_read_only_home_is_reported_with_remedy(tmp_path):
   assert "warning" not in finished.stderr
   assert finished.error == (
     f"error: {data_dir} can't be written: Permission denied; name another directory for datasets "
-    "by --data_dir or TFDS_DATA_DIR"
+    "with --data_dir or TFDS_DATA_DIR"
   )
 
 
