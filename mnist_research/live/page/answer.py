@@ -14,8 +14,8 @@ from mnist_research.inference import occlusion, readings
 from mnist_research.inference.readings import Reading
 from mnist_research.inference.recognizer import Recognizer
 
-# Below this probability the page says "Not sure". The shipped network is that uncertain about 1.5% of
-# MNIST's test digits, and rejects a quarter of those.
+# Below this probability the page says "Not sure". The shipped network is that uncertain about 1.5%
+# of MNIST's test digits, and rejects a quarter of those.
 _SURE = 0.8
 
 
