@@ -4,16 +4,20 @@
   python -m mnist_research.camera --workdir=runs/cnn --source=video.mp4
 
 The frames of the last third of a second vote; the answer changes when two thirds of them agree.
-Prints a JSON object on stdout whenever the answer changes: frame, seconds, label, label_name,
-probability, box (x, y, width, height in pixels of the frame), step of the network; those from
-label to box are null if there is no digit. If there is a display, a window shows the frames with
-the digit outlined; q or Esc closes it. Ends with the video, or with Ctrl-C.
+Prints a JSON object on stdout whenever the answer changes: frame, seconds, number (null if there is
+no digit), its rows and digits as in `predict --digits`, and step of the network. Whatever the
+network rejects as no digit is ignored. If there is a display, a window shows the frames with each
+digit outlined; q or Esc closes it. Ends with the video, or with Ctrl-C.
 """
+
+from typing import Any
 
 from absl import flags
 
 from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app, command_line
+
+_NO_NUMBER: dict[str, Any] = {"number": None, "rows": [], "digits": []}
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -33,7 +37,6 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   settings = config_flags.from_flags_over(workdir.trained_config(), flag_values)
   app.require_extra("cv2", "camera")
   from mnist_research.live import video
-  from mnist_research.live.voting import Vote
 
   source = video.open_video(flag_values.source)
   has_window = video.has_display()
@@ -42,40 +45,23 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
   from mnist_research.inference import readings
   from mnist_research.inference.recognizer import load_recognizer
+  from mnist_research.live.scenes import read_scene
 
   recognizer = load_recognizer(
     workdir, settings, flag_values.step, accept_all=flag_values.accept_all
   )
   readings.check_reads_digits(recognizer, "the camera")
   logging.info("reading digits from --source=%s; Ctrl-C stops", flag_values.source)
-  told = latest = None
-  vote: Vote[str | None] = Vote(None)
-  for frame in video.read_frames(source):
-    reading = readings.read_digit(recognizer, frame.gray)
-    if reading and not reading.is_digit:
-      reading = None
-    label_name = vote.add(frame.seconds, recognizer.label_names[reading.label] if reading else None)
-    # The part of the answer that is shown comes from the latest frame that gave it.
-    if reading and recognizer.label_names[reading.label] == label_name:
-      latest = reading
-    reading = latest if label_name else None
-    if label_name != told:
-      told = label_name
-      app.print_json(
-        {
-          "frame": frame.number,
-          "seconds": frame.seconds,
-          "label": reading.label if reading else None,
-          "label_name": label_name,
-          "probability": reading.probability if reading else None,
-          "box": reading.box.place() if reading else None,
-          "step": recognizer.trained.step,
-        }
-      )
+  told = None
+  for frame, read in read_scene(recognizer, video.read_frames(source)):
+    answer = readings.number(read, recognizer.label_names) if read else _NO_NUMBER
+    if answer["number"] != told:
+      told = answer["number"]
+      when = {"frame": frame.number, "seconds": frame.seconds}
+      app.print_json({**when, **answer, "step": recognizer.trained.step})
     if has_window:
-      outline = readings.outline(reading) if reading else None
-      text = f"{label_name} {reading.probability:.0%}" if reading else ""
-      if not video.show(frame, outline, text, source.pause):
+      outlines = [readings.outline(reading) for reading in read]
+      if not video.show(frame, outlines, " ".join(answer["rows"]), source.pause):
         return
 
 

@@ -4,9 +4,9 @@
 
 The frames are JPEGs of 640 x 480 pixels: digits on grainy, unevenly lit paper, in four scenes:
 white, ruled and squared paper, and squared paper held by hand, rotated and at varying distance. The
-time is from the file to the probabilities: decoding, finding the digit, preparing it, the network.
-The first frames warm the network up and don't count. Prints a JSON object for each scene on stdout:
-scene, num_frames, milliseconds_median, milliseconds_95th_percentile, milliseconds_highest.
+time is from the file to the probabilities: decoding, finding and preparing the digits, the network.
+The first frames warm the network up and do not count. Prints a JSON object for each scene on
+stdout: scene, num_frames, milliseconds_median, milliseconds_95th_percentile, milliseconds_highest.
 """
 
 import io
@@ -57,7 +57,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     milliseconds = []
     for file in files:
       start = time.perf_counter()
-      readings.read_digit(recognizer, images.read(file))
+      readings.read_picture(recognizer, images.read(file))
       milliseconds.append(1000 * (time.perf_counter() - start))
     timed = np.array(milliseconds[_WARM_UP:])
     app.print_json(

@@ -58,20 +58,22 @@ def test_each_change_of_the_answer_is_printed(digits, tmp_path):
   records = finished.records
   # Names the network and the source, and how to stop.
   assert len(finished.stderr.splitlines()) == 2
-  assert [record["label"] for record in records] == [3, 7, None, 1, 4, 0, 8, None]
+  numbers = [record["number"] for record in records]
+  assert numbers == ["3", "7", None, "1", "4", "0", "8", None]
   changes = [1, 3, 4, 6, 7, 9, 10, 11]
   # The frames of 0.3 seconds vote, with a majority of two thirds.
   late = [record["frame"] - _SHOWN * index for record, index in zip(records, changes, strict=True)]
   assert set(late) <= {1, 2, 3}
   for record in records:
-    assert list(record) == ["frame", "seconds", "label", "label_name", "probability", "box", "step"]
+    assert list(record) == ["frame", "seconds", "number", "rows", "digits", "step"]
     assert record["seconds"] == pytest.approx(record["frame"] / _RATE)
-    if record["label"] is None:
-      assert record["label_name"] is record["probability"] is record["box"] is None
+    if record["number"] is None:
+      assert record["rows"] == record["digits"] == []
       continue
-    assert record["label_name"] == str(record["label"])
-    assert 0.5 < record["probability"] <= 1
-    x, y, width, height = record["box"].values()
+    (digit,) = record["digits"]
+    assert [record["number"]] == record["rows"] == [digit["label_name"]]
+    assert 0.5 < digit["probability"] <= 1
+    x, y, width, height = digit["box"].values()
     # The digit's longer side is 20 of its image's 28 pixels.
     assert max(width, height) == pytest.approx(_SIDE * 20 / 28, abs=8)
     assert _LEFT <= x < x + width <= _LEFT + _SIDE

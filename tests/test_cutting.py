@@ -106,7 +106,7 @@ def test_parts_replace_whole_if_more_confident(count):
   assert [reading.num_digits for reading in read] == [count] * count
   lefts = [reading.box.left for reading in read]
   assert lefts == sorted(lefts)
-  assert readings.read_digit(_recognizer(0.6, 0.999), _bars(count)).num_digits == count
+  assert len(readings.read_picture(_recognizer(0.6, 0.999), _bars(count))) == count
 
 
 @pytest.mark.parametrize(

@@ -37,35 +37,36 @@ def two_digits():
   return block
 
 
-def test_tallest_digit_is_read(recognizer, two_digits):
+def test_every_digit_of_a_picture_is_read(recognizer, two_digits):
   small, large = two_digits
-  reading = readings.read_digit(recognizer, _paper((small, 20, 2), (large, 160, 3)))
-  assert reading.num_digits == 2
-  alone = readings.read_digit(recognizer, _paper((large, 160, 3)))
-  assert alone.num_digits == 1
+  first, second = readings.read_picture(recognizer, _paper((small, 20, 2), (large, 160, 3)))
+  assert first.num_digits == second.num_digits == 2
+  assert 20 < first.box.left < first.box.right < 20 + 2 * 28
+  assert 160 < second.box.left < second.box.right < 160 + 3 * 28
   # The digit has 20 of the image's 28 pixels, 4 to 8 from its edge.
-  assert reading.box == pytest.approx(alone.box, abs=1)
-  assert 160 < reading.box.left < reading.box.right < 160 + 3 * 28
-  assert reading.box.height == pytest.approx(60, abs=8)
-  (expected,) = recognizer.probabilities(reading.image[None, ..., None])
-  np.testing.assert_array_equal(reading.probabilities, expected)
-  assert reading.label == np.argmax(expected)
-  assert reading.probability == expected.max()
+  assert second.box.height == pytest.approx(60, abs=8)
+  (alone,) = readings.read_picture(recognizer, _paper((large, 160, 3)))
+  assert alone.num_digits == 1
+  assert second.box == pytest.approx(alone.box, abs=1)
+  expected, *_ = recognizer.probabilities(alone.image[None, ..., None])
+  np.testing.assert_array_equal(alone.probabilities, expected)
+  assert alone.label == np.argmax(expected)
+  assert alone.probability == expected.max()
 
 
 def test_reading_prepares_images_like_predict(recognizer, two_digits):
   paper = _paper((two_digits[0], 100, 3))
-  reading = readings.read_digit(recognizer, paper)
+  (reading,) = readings.read_picture(recognizer, paper)
   (digit,) = images.find_digits(paper)
   np.testing.assert_array_equal(reading.image, digit.image)
 
 
 def test_blank_paper_has_no_reading(recognizer):
-  assert readings.read_digit(recognizer, _paper()) is None
+  assert readings.read_picture(recognizer, _paper()) == []
 
 
 def test_outline_margin_is_a_share_of_the_longer_side(recognizer, two_digits):
-  reading = readings.read_digit(recognizer, _paper((two_digits[0], 100, 3)))
+  (reading,) = readings.read_picture(recognizer, _paper((two_digits[0], 100, 3)))
   placed = reading._replace(box=images.Box(100, 40, 140, 120))
   assert readings.outline(placed) == (88, 28, 152, 132)  # 0.15 * 80 = 12.
   assert readings.outline(reading._replace(box=images.Box(0, 0, 5, 6))) == (-2, -2, 7, 8)

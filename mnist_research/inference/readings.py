@@ -155,22 +155,18 @@ def read_pictures(
     yield from zip(batch, read_in_batch, strict=True)
 
 
-def read_digit(recognizer: Recognizer, picture: np.ndarray) -> Reading | None:
-  """Finds the tallest digit of a picture, prepares it as MNIST was, and reads it.
+def read_picture(recognizer: Recognizer, picture: np.ndarray) -> list[Reading]:
+  """Finds the digits of a picture, prepares them as MNIST was, and reads them.
 
   Args:
     recognizer: a trained network of MNIST's image shape.
     picture: gray values, float32 [height, width] from 0 (black) to 1 (white).
 
   Returns:
-    The reading; None if the picture is blank.
+    The readings, row by row, from left to right; empty if the picture is blank.
   """
   digits = images.find_digits(picture)
-  if not digits:
-    return None
-  parts = read(recognizer, [images.tallest(digits)])
-  reading = max(parts, key=lambda part: part.box.height)
-  return reading._replace(num_digits=len(digits) - 1 + len(parts))
+  return read(recognizer, digits) if digits else []
 
 
 def check_reads_digits(recognizer: Recognizer, what: str) -> None:

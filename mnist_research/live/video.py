@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 # OpenCV and its window toolkit print messages about sources and fonts to stderr. They read these
@@ -123,19 +123,21 @@ def has_display() -> bool:
   return subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
 
 
-def show(frame: Frame, outline: tuple[int, int, int, int] | None, text: str, pause: int) -> bool:
+def show(
+  frame: Frame, outlines: Iterable[tuple[int, int, int, int]], text: str, pause: int
+) -> bool:
   """Shows a frame in a window.
 
   Args:
-    frame: the frame; outline and text are drawn onto its pixels.
-    outline: left, top, right, bottom of a rectangle to draw, in pixels; None for no rectangle.
+    frame: the frame; outlines and text are drawn onto its pixels.
+    outlines: left, top, right, bottom of each rectangle to draw, in pixels.
     text: the text to write in the upper left corner.
     pause: the least time to show the frame, in milliseconds.
 
   Returns:
     Whether the window is still open.
   """
-  if outline:
+  for outline in outlines:
     cv2.rectangle(frame.pixels, outline[:2], outline[2:], _COLOR, 2, cv2.LINE_AA)
   cv2.putText(frame.pixels, text, (12, 36), cv2.FONT_HERSHEY_SIMPLEX, 1.0, _COLOR, 2, cv2.LINE_AA)
   cv2.imshow(_TITLE, frame.pixels)

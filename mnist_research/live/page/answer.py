@@ -47,8 +47,7 @@ def read_picture(recognizer: Recognizer, file: bytes, *, why: bool = False) -> d
   """
   picture = images.read(io.BytesIO(file))
   start = time.perf_counter()
-  found = images.find_digits(picture)
-  read = readings.read(recognizer, found) if found else []
+  read = readings.read_picture(recognizer, picture)
   seconds = time.perf_counter() - start
   height, width = picture.shape
   names = recognizer.label_names

@@ -1,0 +1,48 @@
+"""Reads the digits that a scene shows: one steady answer while the scene doesn't change."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from mnist_research.inference import readings
+from mnist_research.inference.readings import Reading
+from mnist_research.inference.recognizer import Recognizer
+from mnist_research.live.voting import Vote
+
+if TYPE_CHECKING:  # It loads OpenCV.
+  from mnist_research.live.video import Frame
+
+# A digit of a number is at least this fraction of the tallest one's height; smaller ones are marks.
+_LEAST_HEIGHT = 0.4
+
+
+def read_scene(
+  recognizer: Recognizer, frames: "Iterable[Frame]"
+) -> "Iterator[tuple[Frame, list[Reading]]]":
+  """Reads the number in each frame, and yields the answer on which the latest frames agree.
+
+  Args:
+    recognizer: a trained network of MNIST's image shape.
+    frames: in the order of time.
+
+  Yields:
+    Each frame with the readings of the answer that then holds, row by row, from left to right;
+    none if there is no digit. Their boxes are those of the latest frame that gave this answer.
+  """
+  latest: list[Reading] = []
+  vote: Vote[str] = Vote("")
+  for frame in frames:
+    read = digits_of(readings.read_picture(recognizer, frame.gray))
+    if vote.add(frame.seconds, _number(read, recognizer)) == _number(read, recognizer):
+      latest = read
+    yield frame, latest
+
+
+def digits_of(read: list[Reading]) -> list[Reading]:
+  """Returns the readings of a picture without non-digits and without marks beside the digits."""
+  digits = [each for each in read if each.is_digit]
+  tallest = max((each.box.height for each in digits), default=0)
+  return [each for each in digits if each.box.height >= _LEAST_HEIGHT * tallest]
+
+
+def _number(read: list[Reading], recognizer: Recognizer) -> str:
+  return readings.number(read, recognizer.label_names)["number"] if read else ""
