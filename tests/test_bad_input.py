@@ -288,10 +288,11 @@ def test_settings_that_do_not_fit_the_data_are_named(prepared, tmp_path, changes
   assert not (tmp_path / "run" / "config.cfg").exists()
 
 
-def test_no_network_error_lists_three_remedies_within_seconds(tmp_path):
+def test_no_network_error_lists_three_remedies_without_retries(tmp_path):
   began = time.monotonic()
   line = _train_mnist(tmp_path / "data", tmp_path / "run").error
-  assert time.monotonic() - began < 15
+  # The download's own retries would take minutes.
+  assert time.monotonic() - began < 60
   assert "--dataset=mnist is not prepared here" in line
   for remedy in ("--manual_dir=", "--data_dir=", "--dataset=synthetic_digits"):
     assert remedy in line
