@@ -154,7 +154,8 @@ def test_three_is_read_while_it_is_drawn(page, tmp_path):
   _expect_label(page, "3")
   probabilities = _probabilities(page)
   assert len(probabilities) == 10
-  assert sum(probabilities) == pytest.approx(1, abs=0.01)  # Ten rounded values.
+  # The rest is the probability that it is no digit; ten rounded values.
+  assert 0.9 < sum(probabilities) < 1.01
   assert np.argmax(probabilities) == 3
   sheet = page.evaluate("document.querySelector('#draw canvas').toDataURL()")
   drawing = np.asarray(_decoded(sheet).convert("L"), np.float32) / 255
