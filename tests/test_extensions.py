@@ -130,7 +130,7 @@ def test_changed_file_is_rejected_on_resume_and_named(own, trained, prepared, tm
   with (changed / "my_net.py").open("a") as file:
     file.write("# Another thought.\n")
   finished = commands.run(*_flags(changed), f"--data_dir={prepared}", f"--workdir={workdir}")
-  assert f"--model={changed / 'my_net.py'}:MyNet has changed since" in finished.error
+  assert f"--model={changed / 'my_net.py'}:MyNet has changed; " in finished.error
   assert str(workdir / "source" / "my_net.py") in finished.error
 
 
