@@ -146,7 +146,7 @@ def test_failed_trials_are_retried_only_if_requested(opened):
   [
     (_plan((Values("optimizer", ("adam", "sgd")),)), 'varies {"activation": "values"'),
     (_plan(base=Config(dataset="mnist")), "--dataset=mnist, not synthetic_digits/2000_500"),
-    (_plan(_RANGES, num_trials=3), 'and not {"learning_rate": "log'),
+    (_plan(_RANGES, num_trials=3), ', not {"learning_rate": "log'),
   ],
 )
 def test_different_sweep_in_the_same_study_is_rejected(opened, plan, error):
