@@ -4,20 +4,16 @@
   python -m mnist_research.camera --workdir=runs/cnn --source=video.mp4
 
 The frames of the last third of a second vote; the answer changes when two thirds of them agree.
-Prints a JSON object on stdout whenever the answer changes: frame, seconds, number (null if there is
-no digit), its rows and digits as in `predict --digits`, and step of the network. Whatever the
+Prints a JSON object on stdout whenever the answer changes: frame, seconds, number (empty if there
+is no digit), its rows and digits as in `predict --digits`, and step of the network. Whatever the
 network rejects as no digit is ignored. If there is a display, a window shows the frames with each
 digit outlined; q or Esc closes it. Ends with the video, or with Ctrl-C.
 """
-
-from typing import Any
 
 from absl import flags
 
 from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app, command_line
-
-_NO_NUMBER: dict[str, Any] = {"number": None, "rows": [], "digits": []}
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -52,9 +48,9 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   )
   readings.check_reads_digits(recognizer, "the camera")
   logging.info("reading digits from --source=%s; Ctrl-C stops", flag_values.source)
-  told = None
+  told = ""
   for frame, read in read_scene(recognizer, video.read_frames(source)):
-    answer = readings.number(read, recognizer.label_names) if read else _NO_NUMBER
+    answer = readings.number(read, recognizer.label_names)
     if answer["number"] != told:
       told = answer["number"]
       when = {"frame": frame.number, "seconds": frame.seconds}

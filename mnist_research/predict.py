@@ -56,10 +56,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Predicts the pictures in `arguments`, or the test example chosen by --index."""
   index, several, figure_path = flag_values.index, flag_values.digits, flag_values.figure
-  if bool(arguments) == (index is not None):
-    raise UserError("name either pictures or --index=N, a test example")
-  if several and index is not None:
-    raise UserError("--digits can't be combined with --index: a test example has only one digit")
+  _check_what_to_predict(arguments, index, several=several)
   # Imported here because it loads absl's logging flags.
   from mnist_research.runtime import progress
 
@@ -114,6 +111,14 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     figures.save(figure, figure_path)
   if problems:
     raise UserError("; ".join(problems))
+
+
+def _check_what_to_predict(pictures: Sequence[str], index: int | None, *, several: bool) -> None:
+  """Raises UserError unless there are either pictures or a test example to predict."""
+  if bool(pictures) == (index is not None):
+    raise UserError("name either pictures or --index=N, a test example")
+  if several and index is not None:
+    raise UserError("--digits can't be combined with --index: a test example has only one digit")
 
 
 def _check_makes_numbers(names: Sequence[str]) -> None:

@@ -7,17 +7,19 @@
 
 Eight drawings of each character of eight alphabets of Omniglot (Lake, Salakhutdinov and Tenenbaum
 2015, doi:10.1126/science.aab3050), 100 faces of scikit-image, and random squares of the photographs
-in scikit-image and scikit-learn, each prepared as `predict` prepares a picture; those in which
-`predict` finds no ink are left out. Latin letters that look like a digit are apart,
-in the file that --lookalikes names. Prints one JSON object: the images of each class, and the blank
-pictures that were left out.
+in scikit-image and scikit-learn, each prepared as `predict` prepares a picture. Those without ink
+are left out. Latin letters that look like a digit go to the file that --lookalikes names. Prints
+one JSON object: the number of images of each class, their total, and the blank pictures.
 """
 
+import importlib.util
 import io
+import string
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -31,26 +33,16 @@ from mnist_research.runtime.errors import UserError
 # Both of Omniglot's small background sets; two alphabets are in both.
 _ARCHIVES = ("python/images_background_small1.zip", "python/images_background_small2.zip")
 _DRAWINGS = 8
-_LATIN = "Latin"
-# Latin's characters in Omniglot are a to z.
+# In Omniglot, Latin has the letters a to z.
+_LETTERS = string.ascii_lowercase
 _LOOKALIKES = "bgiloqsz"
 _FACES = 100
-_PHOTOGRAPHS = [
-  "astronaut.png",
-  "brick.png",
-  "camera.png",
-  "chelsea.png",
-  "coffee.png",
-  "coins.png",
-  "color.png",
-  "grass.png",
-  "gravel.png",
-  "hubble_deep_field.jpg",
-  "ihc.png",
-  "motorcycle_left.png",
-  "retina.jpg",
-  "rocket.jpg",
-]
+_PHOTOGRAPHS = (
+  "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png",
+  "color.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png",
+  "motorcycle_left.png", "retina.jpg", "rocket.jpg",
+)  # fmt: skip
+# Cut from each photograph, and the range of their sides in pixels.
 _SQUARES = 40
 _SIDES = (40, 161)
 
@@ -80,6 +72,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Collects the images."""
   app.refuse_arguments(arguments)
   omniglot = Path(app.required(flag_values, "omniglot"))
+  _check_modules()
   found: dict[str, list[np.ndarray]] = defaultdict(list)
   blank = 0
   for picture in (*_characters(omniglot), *_faces(), *_squares()):
@@ -97,31 +90,46 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def _characters(omniglot: Path) -> Iterator[_Picture]:
-  seen: set[str] = set()
+  """Yields the first drawings of each character of each alphabet."""
+  drawings: dict[tuple[str, str], list[_Picture]] = {}
   for archive in _ARCHIVES:
     try:
-      file = zipfile.ZipFile(omniglot / archive)
+      with zipfile.ZipFile(omniglot / archive) as file:
+        drawings |= _read_drawings(file)
     except (OSError, zipfile.BadZipFile) as error:
       raise UserError(f"--omniglot={omniglot}: {archive} can't be read: {error}") from error
-    with file:
-      drawings: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-      for name in sorted(file.namelist()):
-        if name.endswith(".png") and not name.startswith("__MACOSX"):
-          _, alphabet, character, _ = name.split("/")
-          drawings[alphabet][character].append(name)
-      for alphabet in sorted(drawings.keys() - seen):
-        for index, names in enumerate(drawings[alphabet].values()):
-          letter = chr(ord("a") + index) if alphabet == _LATIN else ""
-          kind = letter if letter and letter in _LOOKALIKES else alphabet
-          for name in names[:_DRAWINGS]:
-            yield _Picture(kind, images.read(io.BytesIO(file.read(name))))
-      seen |= drawings.keys()
+  for key in sorted(drawings):
+    yield from drawings[key]
+
+
+def _read_drawings(file: zipfile.ZipFile) -> dict[tuple[str, str], list[_Picture]]:
+  """Returns the first drawings of each character, by alphabet and the character's name."""
+  names: dict[tuple[str, str], list[str]] = defaultdict(list)
+  for name in sorted(file.namelist()):
+    if name.endswith(".png") and not name.startswith("__MACOSX"):
+      _, alphabet, character, _ = name.split("/")
+      names[alphabet, character].append(name)
+  return {
+    key: [
+      _Picture(_kind(*key), images.read(io.BytesIO(file.read(name))))
+      for name in members[:_DRAWINGS]
+    ]
+    for key, members in names.items()
+  }
+
+
+def _kind(alphabet: str, character: str) -> str:
+  """Returns the class of a character, which Omniglot names character01 and so on."""
+  if alphabet == "Latin":
+    letter = _LETTERS[int(character.removeprefix("character")) - 1]
+    if letter in _LOOKALIKES:
+      return letter
+  return alphabet
 
 
 def _faces() -> Iterator[_Picture]:
-  skimage_data = _import_skimage()
   # The first 100 of the 200 images are faces.
-  for face in skimage_data.lfw_subset()[:_FACES]:
+  for face in _skimage_data().lfw_subset()[:_FACES]:
     yield _Picture("faces", face.astype(np.float32))
 
 
@@ -136,7 +144,7 @@ def _squares() -> Iterator[_Picture]:
 
 
 def _photographs() -> Iterator[np.ndarray]:
-  folder = Path(_import_skimage().__file__).parent
+  folder = Path(str(_skimage_data().__file__)).parent
   for name in _PHOTOGRAPHS:
     yield images.read(folder / name)
   from sklearn import datasets
@@ -145,13 +153,16 @@ def _photographs() -> Iterator[np.ndarray]:
     yield np.asarray(Image.fromarray(colors).convert("L"), np.float32) / 255
 
 
-def _import_skimage():
-  try:
-    import sklearn.datasets  # noqa: F401
-    from skimage import data
-  except ImportError as error:
-    raise UserError(f"{error}: pip install scikit-image scikit-learn") from error
+def _skimage_data() -> ModuleType:
+  from skimage import data
+
   return data
+
+
+def _check_modules() -> None:
+  for name in ("skimage", "sklearn"):
+    if importlib.util.find_spec(name) is None:
+      raise UserError(f"{name} is not installed: python -m pip install scikit-image scikit-learn")
 
 
 def _save(path: str, found: dict[str, list[np.ndarray]]) -> None:

@@ -41,14 +41,14 @@ class Answered(NamedTuple):
     kind: its split and its kind.
     label: the true rows, with slashes between them.
     text: the rows that were read; empty if nothing was found.
-    picture: the prepared picture; None if it is blank.
+    picture: the picture, reduced.
     readings: its digits.
   """
 
   kind: tuple[str, str]
   label: str
   text: str
-  picture: images.Picture | None
+  picture: images.Picture
   readings: "list[Reading]"
 
   @property
@@ -71,8 +71,11 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   app.refuse_arguments(arguments)
   folder = Path(app.required(flag_values, "pictures"))
   rows = listed(Path(flag_values.list), flag_values.splits)
-  missing = [row for row in rows if not is_there(folder, row)]
-  if len(missing) == len(rows):
+  there: list[dict[str, str]] = []
+  missing: list[dict[str, str]] = []
+  for row in rows:
+    (there if is_there(folder, row) else missing).append(row)
+  if not there:
     raise UserError(f"--pictures={folder} has none of the {len(rows)} listed pictures")
   if missing:
     logging.warning(
@@ -87,22 +90,15 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   settings = config_flags.from_flags_over(workdir.trained_config(), flag_values)
   recognizer = load_recognizer(workdir, settings)
   answered = []
-  for row in rows:
-    if row in missing:
-      continue
+  for row in there:
     gray = images.read(folder / place(row))
     prepared = images.find_digits(gray)
-    kind = (row["split"], row["kind"])
-    if not prepared:
-      answered.append(Answered(kind, row["label"], "", None, []))
-      continue
-    read = readings.read(recognizer, prepared)
-    text = readings.number(read, recognizer.label_names)["number"].replace("\n", "/")
+    read = readings.read(recognizer, prepared) if prepared else []
+    text = "/".join(readings.number(read, recognizer.label_names)["rows"])
     small, _ = images.reduce(gray, 480)
-    answered.append(
-      Answered(kind, row["label"], text, images.Picture(place(row), small, prepared), read)
-    )
-  print_rows(answered, Counter((row["split"], row["kind"]) for row in missing))
+    picture = images.Picture(place(row), small, prepared)
+    answered.append(Answered(kind_of(row), row["label"], text, picture, read))
+  print_rows(answered, Counter(map(kind_of, missing)))
   if flag_values.figure:
     draw_worst(answered, recognizer.label_names, flag_values.figure)
 
@@ -125,6 +121,11 @@ def listed(path: Path, splits: list[str]) -> list[dict[str, str]]:
 def place(row: dict[str, str]) -> str:
   """Returns where a listed picture is in the folder."""
   return f"{row['repository_on_github']}/{row['path']}"
+
+
+def kind_of(row: dict[str, str]) -> tuple[str, str]:
+  """Returns the split and the kind of a listed picture."""
+  return row["split"], row["kind"]
 
 
 def is_there(folder: Path, row: dict[str, str]) -> bool:
@@ -162,14 +163,13 @@ def draw_worst(answered: list[Answered], label_names: Sequence[str], output: str
   from mnist_research.inference import readings
 
   wrong = sorted(
-    (each for each in answered if each.text != each.label and each.picture),
+    (each for each in answered if each.text != each.label and each.readings),
     key=lambda each: -each.certainty,
   )[:_WORST]
   if not wrong:
     return
   panels = []
   for each in wrong:
-    assert each.picture
     (first, *_) = readings.panels(each.picture, each.readings)
     panels.append(
       first._replace(caption=f"{each.text}, not {each.label}: {first.caption}", box=(0, 0, 0, 0))

@@ -196,7 +196,7 @@ def served(environment: Environment, command: Sequence[str]) -> Iterator[str]:
     command, env=environment.variables(), cwd=environment.directory, stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT, text=True,
   )  # fmt: skip
-  # A server that hangs without a word would hold the loop below.
+  # A server that hangs and prints nothing would block the loop below.
   timer = threading.Timer(_SECONDS, process.kill)
   timer.start()
   lines: list[str] = []
@@ -207,7 +207,7 @@ def served(environment: Environment, command: Sequence[str]) -> Iterator[str]:
       if found := re.search(r"http://[^\s\"',)]+", line):
         yield found[0]
         return
-    raise CheckError(last_line("".join(lines)) or "it ended without a word")
+    raise CheckError(last_line("".join(lines)) or "it exited and printed nothing")
   finally:
     timer.cancel()
     process.terminate()

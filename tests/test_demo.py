@@ -280,7 +280,7 @@ def test_ctrl_v_pastes_from_any_tab(page):
 def test_clipboard_without_picture_is_reported(upload_tab):
   upload_tab.evaluate("navigator.clipboard.writeText('Dear reader')")
   upload_tab.get_by_role("button", name="Paste from clipboard").click()
-  expect(_note(upload_tab)).to_have_text("There is no picture in the clipboard.")
+  expect(_note(upload_tab)).to_have_text("The clipboard contains no picture.")
 
 
 def test_dropped_picture_is_read_and_outlined(page):

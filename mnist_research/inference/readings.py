@@ -186,9 +186,10 @@ def check_reads_digits(recognizer: Recognizer, what: str) -> None:
 def number(readings: Sequence[Reading], label_names: Sequence[str]) -> dict[str, Any]:
   """Returns a number, and each of its digits with its position, as JSON takes them.
 
-  Each row of a picture is one number, on its own line. A non-digit is a question mark.
+  Each row of a picture is one number, on its own line. A non-digit is a question mark; a blank
+  picture has an empty number and no rows.
   """
-  rows = [""] * (readings[-1].row + 1)
+  rows = [""] * (readings[-1].row + 1 if readings else 0)
   for each in readings:
     # A text, to keep the zeros of 007.
     rows[each.row] += label_names[each.label] if each.is_digit else "?"

@@ -32,7 +32,8 @@ def read_scene(
   vote: Vote[str] = Vote("")
   for frame in frames:
     read = digits_of(readings.read_picture(recognizer, frame.gray))
-    if vote.add(frame.seconds, _number(read, recognizer)) == _number(read, recognizer):
+    number = readings.number(read, recognizer.label_names)["number"]
+    if vote.add(frame.seconds, number) == number:
       latest = read
     yield frame, latest
 
@@ -42,7 +43,3 @@ def digits_of(read: list[Reading]) -> list[Reading]:
   digits = [each for each in read if each.is_digit]
   tallest = max((each.box.height for each in digits), default=0)
   return [each for each in digits if each.box.height >= _LEAST_HEIGHT * tallest]
-
-
-def _number(read: list[Reading], recognizer: Recognizer) -> str:
-  return readings.number(read, recognizer.label_names)["number"] if read else ""

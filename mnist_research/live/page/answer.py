@@ -61,7 +61,7 @@ def read_picture(recognizer: Recognizer, file: bytes, *, why: bool = False) -> d
     "state": _state(read),
     "width": width,
     "height": height,
-    "number": readings.number(read, names)["number"] if read else "",
+    "number": readings.number(read, names)["number"],
     "digits": digits,
     "tallest": tallest,
     "num_digits": len(read),

@@ -25,7 +25,7 @@ export function createUpload(root, reader, answer, maxBytes) {
         const type = item.types.find((name) => name.startsWith("image/"));
         if (type) return show(new File([await item.getType(type)], "The pasted picture"));
       }
-      answer.problem("There is no picture in the clipboard.");
+      answer.problem("The clipboard contains no picture.");
     } catch {
       answer.problem("The browser blocks access to the clipboard. Press Ctrl+V instead.");
     }
