@@ -24,7 +24,7 @@ from absl import flags
 from mnist_research.config import Config
 from mnist_research.config import flags as config_flags
 from mnist_research.reports import comparison, runs
-from mnist_research.runtime import app
+from mnist_research.runtime import app, own_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import write_atomically
 
@@ -102,9 +102,23 @@ def collect(directories: Sequence[str]) -> list[Record]:
 
 
 def is_of(wanted: Config, run: runs.Run) -> bool:
-  """Whether `run` has the settings `wanted`, except for its seed."""
-  differences = wanted.differences(run.config)
-  return all(difference.startswith("--seed=") for difference in differences)
+  """Whether `run` has the settings `wanted`, except for its seed.
+
+  A teacher `runs/cnn/seed0` is any workdir whose path ends so.
+  """
+  differences = wanted.replace(teacher=()).differences(run.config.replace(teacher=()))
+  same_settings = all(difference.startswith("--seed=") for difference in differences)
+  return same_settings and _same_teachers(
+    wanted.optimization.teacher, run.config.optimization.teacher
+  )
+
+
+def _same_teachers(wanted: Sequence[str], recorded: Sequence[str]) -> bool:
+  if len(wanted) != len(recorded):
+    return False
+  paths = (own_data.parse(text).path.parts for text in recorded)
+  ends = (Path(text).parts for text in wanted)
+  return all(path[-len(end) :] == end for path, end in zip(paths, ends, strict=True))
 
 
 def merge(records: Sequence[Record], newer: Sequence[Record]) -> list[Record]:

@@ -11,6 +11,7 @@ import pytest
 import results
 
 from mnist_research.config import flags as config_flags
+from mnist_research.reports import runs
 from mnist_research.runtime.errors import UserError
 
 _DOCS = commands.REPOSITORY / "docs"
@@ -97,6 +98,23 @@ def test_command_adds_runs(tmp_path):
   assert {"commit", "processor", "tensorflow", "keras", "python"} <= records[0].keys()
   assert process.stdout.strip() in (docs / "results.md").read_text()
   assert "other, of no config" in process.stderr
+
+
+@pytest.mark.parametrize(
+  ("recorded", "expected"),
+  [
+    (["/else/runs/cnn/seed0@0123456789abcdef"], True),
+    (["/else/runs/cnn/seed1@0123456789abcdef"], False),
+    (["/else/runs/cnn/seed0@0123456789abcdef"] * 2, False),
+    ([], False),
+  ],
+)
+def test_teachers_of_a_run_are_known_by_the_end_of_their_path(tmp_path, recorded, expected):
+  wanted = config_flags.from_flagfile(commands.REPOSITORY / "configs" / "dense.cfg")
+  settings = {**wanted.to_dict(), "teacher": recorded, "workdir": "", "seed": 3}
+  finished_runs.write(tmp_path / "run", accuracy=0.98, **settings)
+  (run,), _ = runs.read([tmp_path / "run"])
+  assert results.is_of(wanted.replace(teacher=("runs/cnn/seed0",)), run) is expected
 
 
 def test_published_table_matches_the_records():
