@@ -144,7 +144,7 @@ def test_results_into_closed_pipe_are_silent(trained, closed_pipe):
 def test_full_disk_on_stdout_is_an_error():
   with open("/dev/full", "w") as full:
     finished = _run_main("app.print_json({'loss': 0.5})", stdout=full)
-  assert finished.error == "error: the output: No space left on device; fix that and run again"
+  assert finished.error == "error: the output: No space left on device; fix this and rerun"
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def test_full_disk_on_stdout_is_an_error():
     ("raise Interrupted(signal.SIGTERM)", 143, ""),
     ("raise KeyboardInterrupt", 130, ""),
     ("open('/no/such/file')", 2,
-     "error: /no/such/file: No such file or directory; fix that and run again\n"),
+     "error: /no/such/file: No such file or directory; fix this and rerun\n"),
     ("raise OSError(errno.ENOSPC, 'No space left on device', 'disk')", 2,
-     "error: disk: No space left on device; fix that and run again\n"),
+     "error: disk: No space left on device; fix this and rerun\n"),
   ],
 )  # fmt: skip
 def test_exit_codes(body, returncode, stderr):

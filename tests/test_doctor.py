@@ -130,7 +130,7 @@ def test_unsupported_processor_is_reported(tmp_path):
   (tmp_path / "tensorflow.py").write_text("import os; os.kill(os.getpid(), 4)\n")
   examined = _examine(_DATASET, path=[tmp_path])
   assert examined.returncode == 2
-  assert "ended by SIGILL: the processor lacks" in examined.of("TensorFlow")[1]
+  assert "killed by SIGILL: the processor lacks" in examined.of("TensorFlow")[1]
 
 
 def test_other_keras_environment_warns_but_training_runs(prepared, tmp_path):
@@ -196,7 +196,7 @@ def test_crashing_convolution_is_reported_and_checks_continue(prepared, tmp_path
   examined = _examine(_DATASET, f"--data_dir={prepared}", path=[tmp_path])
   assert examined.returncode == 2
   level, text, _ = examined.of("a convolution on CPU:0")
-  assert (level, text.partition(":")[0]) == ("problem", "the process was ended by SIGABRT")
+  assert (level, text.partition(":")[0]) == ("problem", "the process was killed by SIGABRT")
   assert examined.of("CPU:0")[1] == "a matrix product, a loop compiled by XLA: right"
 
 
@@ -205,7 +205,7 @@ def test_crashing_xla_is_reported(prepared):
   assert examined.returncode == 2
   level, text, remedy = examined.of("a loop compiled by XLA on CPU:0")
   assert level == "problem"
-  assert text.startswith("the process ended with exit code 1: ")
+  assert text.startswith("the process exited with code 1: ")
   assert "Unknown flag in XLA_FLAGS: --xla_no_such_flag" in text
   assert remedy == ["python -m mnist_research.train --xla=off"]
   # The checks before and after it are reported as well.

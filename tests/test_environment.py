@@ -66,7 +66,7 @@ def test_low_memory_limit_is_reported_before_loading():
   finished = commands.run(module="evaluate", prefix=["prlimit", f"--as={1_200_000 * 1024}"])
   assert finished.error == (
     "error: this process may use only 1,171 MiB of memory, but TensorFlow needs at least 3,072 "
-    "MiB: raise the limit, for example by ulimit -v 6291456"
+    "MiB: raise the limit, for example with ulimit -v 6291456"
   )
 
 

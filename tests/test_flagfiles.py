@@ -100,8 +100,8 @@ def _error(*arguments):
   ("content", "error"),
   [
     ("--one=a\n--two=1 # why\n",
-     "a, line 2: a comment needs its own line: move it there, or write \\# for a # in a value"),
-    ("// no\n", "a, line 1: '// no' is not a flag: flags begin with --, and comments with #"),
+     "a, line 2: a comment needs a separate line: move it there, or write \\# for a # in a value"),
+    ("// no\n", "a, line 1: '// no' is not a flag: flags start with --, and comments with #"),
     ("--one\n", "a, line 1: --one needs a value: write --one=VALUE"),
     ("\n--noe=1\n",
      "a, line 2: unknown flag --noe; did you mean --one? see --help"),

@@ -77,13 +77,13 @@ def test_crash_is_reported_and_process_is_replaced(isolated, number):
   outcome = isolated.call("test_isolated:die", int(number))
   assert outcome.value is None
   assert outcome.failure == (
-    f"the process was ended by {number.name}: gpu.cc:3] Check failed: no such GPU"
+    f"the process was killed by {number.name}: gpu.cc:3] Check failed: no such GPU"
   )
   assert isolated.call("test_isolated:add", 1, 2).value["pid"] != pid
 
 
 def test_exit_is_reported(isolated):
-  assert isolated.call("test_isolated:leave").failure == "the process ended with exit code 3"
+  assert isolated.call("test_isolated:leave").failure == "the process exited with code 3"
 
 
 def test_slow_call_is_terminated(isolated):

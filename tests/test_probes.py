@@ -77,7 +77,7 @@ def _with_gpus(monkeypatch, capability, failure):
 
 @pytest.mark.parametrize(
   ("capability", "failure", "tried"),
-  [((8, 0), "", False), ((99, 0), "", True), ((99, 0), "ended by SIGABRT", True)],
+  [((8, 0), "", False), ((99, 0), "", True), ((99, 0), "killed by SIGABRT", True)],
 )
 def test_xla_is_probed_only_on_newer_gpus(monkeypatch, capability, failure, tried):
   isolated = _with_gpus(monkeypatch, capability, failure)
@@ -90,11 +90,11 @@ def test_cpu_needs_no_probe():
   assert probes.xla_fails("/device:CPU:0") == ""
 
 
-@pytest.mark.parametrize(("failure", "compiled"), [("", True), ("ended by SIGABRT", False)])
+@pytest.mark.parametrize(("failure", "compiled"), [("", True), ("killed by SIGABRT", False)])
 def test_auto_disables_xla_where_it_fails(monkeypatch, caplog, failure, compiled):
   monkeypatch.setattr(probes, "xla_fails", lambda _: failure)
   strategy = tf.distribute.OneDeviceStrategy("CPU:0")
   for xla, expected in (("auto", compiled), ("on", True), ("off", False)):
     devices = Config(xla=xla).devices
     assert distribution.compiles_with_xla(devices, strategy, pays=True) is expected
-  assert ("XLA fails there (ended by SIGABRT)" in caplog.text) is bool(failure)
+  assert ("XLA fails there (killed by SIGABRT)" in caplog.text) is bool(failure)

@@ -282,7 +282,7 @@ def test_full_disk_is_reported_and_run_resumes_later(
   full = commands.run(*flags).error
   assert f"{workdir / name}" in full
   assert "can't be written: No space left on device" in full
-  assert full.endswith("fix that and run the same command again")
+  assert full.endswith("fix this and rerun the same command")
   last = max((workdir / "checkpoints").iterdir())
 
   mount(small, "size=20m")

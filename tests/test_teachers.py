@@ -162,7 +162,7 @@ def test_changed_teacher_is_named_on_resume(student_config, tmp_path):
   shutil.copytree(student_config.optimization.teacher[1], teacher)
   with pytest.raises(UserError, match=r"--teacher=.*, not "):
     train(student)
-  with pytest.raises(UserError, match="has changed since the run began with"):
+  with pytest.raises(UserError, match="has changed since the run started with"):
     train(Workdir(tmp_path / "run").read_config().replace(workdir=str(tmp_path / "again")))
 
 

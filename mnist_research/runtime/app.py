@@ -62,7 +62,7 @@ def _rounded(value: Any) -> Any:
 def refuse_arguments(arguments: list[str]) -> None:
   """Raises UserError if a command that takes only flags got other arguments."""
   if arguments:
-    raise UserError(f"{arguments[0]!r} is not a flag: flags begin with --; --help lists them")
+    raise UserError(f"{arguments[0]!r} is not a flag: flags start with --; --help lists them")
 
 
 def required(flag_values: flags.FlagValues, name: str) -> str:
@@ -82,7 +82,7 @@ def require_extra(module: str, extra: str) -> None:
 
 
 def _reader_left() -> int:
-  """Returns the exit code if the reader of stdout has closed it, as `head` does."""
+  """Returns the exit code for a closed stdout, as after `head`."""
   # Otherwise Python would complain when it flushes at exit.
   os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   return 128 + getattr(signal, "SIGPIPE", 13)  # Windows has none.
@@ -102,7 +102,7 @@ def exit_code(body: Callable[[], None]) -> int:
   except OSError as error:
     if error.errno not in _DISK_ERRORS:
       raise
-    code = fail(f"{error.filename or 'the output'}: {error.strerror}; fix that and run again")
+    code = fail(f"{error.filename or 'the output'}: {error.strerror}; fix this and rerun")
     try:
       sys.stdout.flush()
     except OSError:
@@ -112,7 +112,7 @@ def exit_code(body: Callable[[], None]) -> int:
 
 
 def load_tensorflow() -> None:
-  """Imports TensorFlow and Keras and finds the devices, without their notes.
+  """Imports TensorFlow and Keras and finds the devices, and hides their log lines.
 
   Raises:
     UserError: TensorFlow can't be loaded here.
@@ -126,7 +126,7 @@ def load_tensorflow() -> None:
 
       environment.set_up_keras()
       tf.config.list_physical_devices()
-    except Exception as error:  # A broken installation or setting may raise anything.
+    except Exception as error:  # A broken installation or setting can raise anything.
       reason = (str(error).strip() or type(error).__name__).splitlines()[0]
       raise UserError(
         f"TensorFlow can't be loaded: {reason}; check its installation, ~/.keras/keras.json, and "
@@ -137,7 +137,7 @@ def load_tensorflow() -> None:
 def _show_defect(
   kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-  """Writes the traceback of an uncaught error, without passwords."""
+  """Prints the traceback of an uncaught error, without passwords."""
   text = "".join(traceback.format_exception(kind, error, trace))
   print(without_passwords(text), end="", file=sys.stderr)
 
@@ -153,11 +153,11 @@ def call(
   """Runs a command with a command line, in this process.
 
   Args:
-    main: the command; the docstring of its module is the beginning of its help.
+    main: the command; its help starts with the docstring of its module.
     define_flags: defines the flags that it accepts.
     arguments: the command line, without the name of the program.
-    foreign: flags of other commands, and what is said to whoever gives them here.
-    begin: what is done between the reading of the flags and `main`.
+    foreign: flags of other commands, each with the error message for using it here.
+    begin: called with the flags before `main`.
 
   Returns:
     The exit code: 0 done; 2 for anything the user can fix, with one line on stderr; 128 + n after

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-# What a broken file raises; RuntimeError: damage that reads as a later or an encrypted zip file.
+# Errors that corrupt files cause. RuntimeError: the file looks like an encrypted or newer zip file.
 _ERRORS = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, MemoryError)
 
 
 def read(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
   """Returns arrays of a file that `np.savez` wrote, verified by the checksums of the zip.
 
-  The header of each array is checked before the array is read: one that claims more than the file
-  holds takes no memory. Nothing is unpickled.
+  Each array's header is checked before the array is read, so a header that claims more than the
+  file holds allocates no memory. Nothing is unpickled.
 
   Raises:
     OSError: the file can't be opened.
-    ValueError: it isn't such a file, or it is corrupt.
+    ValueError: it isn't an .npz file, or it is corrupt.
   """
   if not path.is_file() and path.exists():
     raise ValueError("it isn't an ordinary file")
@@ -44,6 +44,6 @@ def _read(archive: zipfile.ZipFile, name: str, most_bytes: int) -> np.ndarray:
       raise ValueError(f"{name} has the unsupported version {version}")
     size = math.prod(shape) * kind.itemsize
     if kind.hasobject or not kind.itemsize or size != member.file_size - file.tell():
-      raise ValueError(f"{name} has another size than its header says")
+      raise ValueError(f"{name} doesn't have the size in its header")
   with archive.open(member) as file:
     return np.lib.format.read_array(file)

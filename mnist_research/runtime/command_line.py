@@ -1,7 +1,6 @@
 """Parses a command line into the values of a command's flags.
 
-A command has its own `absl.flags.FlagValues`, which nothing else shares, with the flags that it
-accepts and no others.
+Each command has a separate `absl.flags.FlagValues` that holds only the flags it accepts.
 """
 
 import os
@@ -75,7 +74,7 @@ def parse(
   arguments: Sequence[str],
   foreign: Mapping[str, str] | None = None,
 ) -> list[str]:
-  """Sets the flags of a command line, those of its flagfiles first.
+  """Sets the flags from a command line, after those from its flagfiles.
 
   Args:
     flag_values: the flags of the command.
@@ -113,7 +112,7 @@ def parse(
 
 
 def assign(flag_values: flags.FlagValues, argument: Argument) -> bool:
-  """Sets the named flag; returns False if there is none.
+  """Sets the named flag; returns False if there is no such flag.
 
   Raises:
     UserError: the value is invalid.
@@ -149,7 +148,7 @@ def _name(text: str) -> str:
 
 
 def _value(text: str, pending: Iterator[str]) -> str:
-  """Returns the text after the `=` of a flag, or else the next argument."""
+  """Returns the text after a flag's `=`, or the next argument if there is no `=`."""
   _, equals, behind = text.partition("=")
   value = behind if equals else next(pending, None)
   if value is None or (_name(text) == "flagfile" and not value):
@@ -162,7 +161,7 @@ def _takes_value(flag_values: flags.FlagValues, name: str) -> bool:
 
 
 def _remedy(flag: flags.Flag, value: str) -> str:
-  """Says which values a flag accepts."""
+  """Describes the values that a flag accepts."""
   choices = getattr(flag.parser, "enum_values", None)
   if choices:
     return f"choose one of {', '.join(choices)}{did_you_mean(value, choices)}"

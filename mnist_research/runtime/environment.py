@@ -1,4 +1,4 @@
-"""Environment settings that libraries depend on, fixed before they load."""
+"""Environment settings that libraries read while they load."""
 
 import contextlib
 import os
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from mnist_research.runtime.errors import UserError
 
-# Of address space. Training a small network took 3.2 GiB on two cores; below 2 GiB, OpenBLAS waits
-# for memory forever while it loads.
+# Address space. Training a small model took 3.2 GiB on two cores; below 2 GiB, OpenBLAS hangs while
+# it loads.
 _LEAST_MIB = 3072
 
 _OPTIONAL_IMPORTS = ("IPython", "cv2", "jax", "matplotlib", "pandas")
@@ -19,7 +19,7 @@ overridden: dict[str, str] = {}
 
 def prepare_command() -> None:
   """Prepares a process that runs one command and no caller's code."""
-  # Hides TensorFlow's notes and warnings about the machine; its errors still show.
+  # Hides TensorFlow's info lines and warnings about the machine; errors still show.
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   # No command opens a window with matplotlib.
   os.environ["MPLBACKEND"] = "agg"
@@ -28,7 +28,7 @@ def prepare_command() -> None:
 def prepare_keras() -> None:
   """Makes Keras 3 use TensorFlow, unless Keras is already loaded.
 
-  This package's networks need TensorFlow. If the caller has loaded Keras, it stays unchanged.
+  This package's models need TensorFlow. If the caller has already loaded Keras, nothing changes.
   """
   if "keras" not in sys.modules:
     variables = {"KERAS_BACKEND": "tensorflow", "TF_USE_LEGACY_KERAS": ""}
@@ -49,16 +49,16 @@ def check_memory() -> None:
   if limit != resource.RLIM_INFINITY and limit < _LEAST_MIB * 2**20:
     raise UserError(
       f"this process may use only {limit // 2**20:,} MiB of memory, but TensorFlow needs at least "
-      f"{_LEAST_MIB:,} MiB: raise the limit, for example by ulimit -v {2 * _LEAST_MIB * 1024}"
+      f"{_LEAST_MIB:,} MiB: raise the limit, for example with ulimit -v {2 * _LEAST_MIB * 1024}"
     )
 
 
 @contextlib.contextmanager
 def without_optional_imports() -> Iterator[None]:
-  """Hides optional packages that TensorFlow and Keras import if they are installed.
+  """Stops TensorFlow and Keras from importing optional packages.
 
-  If all are installed, they take a third of the import's time. Nothing here uses them through
-  TensorFlow or Keras, and later imports find them.
+  If all are installed, they take a third of the import time. Nothing here uses them through
+  TensorFlow or Keras, and imports after this context find them again.
   """
   hidden = [name for name in _OPTIONAL_IMPORTS if name not in sys.modules]
   for name in hidden:

@@ -21,12 +21,12 @@ class UserError(Exception):
 
 
 class Interrupted(KeyboardInterrupt):
-  """A signal stopped the process; a run inside its loop has saved its state.
+  """A signal stopped the process; a run in its training loop has saved its state.
 
   Like `KeyboardInterrupt`, it isn't an `Exception`, so error handlers don't catch it.
 
   Attributes:
-    signal_number: as in the `signal` module; the exit code is 128 more.
+    signal_number: as in the `signal` module; the exit code is 128 + `signal_number`.
   """
 
   def __init__(self, signal_number: int):
@@ -35,12 +35,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 def without_passwords(text: str) -> str:
-  """Returns a text with *** instead of passwords in URLs."""
+  """Returns `text` with the passwords in its URLs replaced by ***."""
   return _PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
-  """Suggests the known text nearest to `text`; empty if none is near."""
+  """Returns a suggestion of the known text closest to `text`; empty if none is close."""
   near = difflib.get_close_matches(text, list(known), n=1)
   return f"; did you mean {near[0]}?" if near else ""
 
@@ -57,12 +57,12 @@ def writing(path: Path, kinds: tuple[type[Exception], ...] = (OSError,)) -> Iter
     yield
   except kinds as error:
     raise UserError(
-      f"{path} can't be written: {reason_of(error)}; fix that and run the same command again"
+      f"{path} can't be written: {reason_of(error)}; fix this and rerun the same command"
     ) from error
 
 
 def reason_of(error: Exception) -> str:
-  """Returns the text of an error of the system or of TensorFlow, in few words."""
+  """Returns the message of a system or TensorFlow error, without the surrounding details."""
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
   # TensorFlow: "{{function_node ...}} path; No space left on device [Op:SaveV2]".

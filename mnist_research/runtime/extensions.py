@@ -1,7 +1,7 @@
 """A user's own models, optimizers, losses, augmentations and datasets, loaded by name.
 
-A reference is `path/to/file.py:name` or `package.module:name`. The file runs as a separate module,
-which can import modules in its directory.
+A reference is `path/to/file.py:name` or `package.module:name`. The file is imported as a separate
+module, and can import modules from its directory.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ class Source(NamedTuple):
   """The file of a reference.
 
   Attributes:
-    name: the name of its copy in a workdir.
+    name: the file name of its copy in a workdir.
     content: its bytes.
   """
 
@@ -45,7 +45,7 @@ def is_reference(text: str) -> bool:
 
 
 def is_builder(text: str) -> bool:
-  """Whether the name of a dataset refers to a builder class; huggingface:mnist doesn't."""
+  """Whether a dataset name refers to a builder class; `huggingface:mnist` doesn't."""
   return is_reference(text) and text.rpartition(":")[2][0].isupper()
 
 
@@ -53,7 +53,7 @@ def load(flag: str, text: str) -> Any:
   """Returns the object that a reference names.
 
   Args:
-    flag: its setting, for errors.
+    flag: the flag that holds the reference, for error messages.
     text: the reference.
 
   Raises:
@@ -70,7 +70,7 @@ def read_source(flag: str, text: str) -> Source:
   """Returns the file of a reference.
 
   Raises:
-    UserError: it is missing or can't be read.
+    UserError: the file is missing or can't be read.
   """
   path = _path(flag, text)
   name = path.name if _FILE.fullmatch(text) else f"{text.rpartition(':')[0]}.py"
@@ -81,7 +81,7 @@ def read_source(flag: str, text: str) -> Source:
 
 
 def identity(flag: str, text: str) -> str:
-  """Returns a text that identifies the code, wherever its file is."""
+  """Returns a text that identifies the code, independent of the location of its file."""
   source = read_source(flag, text)
   return f"{source.name}:{text.rpartition(':')[2]} with SHA-256 {source.digest[:16]}"
 
@@ -89,12 +89,12 @@ def identity(flag: str, text: str) -> str:
 def kept(flag: str, text: str, directory: Path) -> str:
   """Returns the reference to the copy of a file in a workdir.
 
-  A module of a package is used itself, since it may need its package; its content is compared.
+  A module in a package isn't copied, because it may need the package; only its content is compared.
 
   Args:
-    flag: the setting that holds the reference.
-    text: the reference as given to the run.
-    directory: of the copies.
+    flag: the flag that holds the reference.
+    text: the reference as the run received it.
+    directory: the directory of the copies.
 
   Raises:
     UserError: the copy is missing, or the module has changed.
@@ -114,7 +114,7 @@ def kept(flag: str, text: str, directory: Path) -> str:
 
 @contextlib.contextmanager
 def blamed(flag: str, text: str) -> Iterator[None]:
-  """Turns an exception in a user's code into a UserError that names its line."""
+  """Turns an exception in user code into a UserError that names the line."""
   try:
     yield
   except (UserError, Interrupted):
@@ -127,7 +127,7 @@ def blamed(flag: str, text: str) -> Iterator[None]:
 
 
 def _line(flag: str, text: str, error: BaseException) -> str:
-  """Returns the line of the user's file where an error occurred; empty if it is elsewhere."""
+  """Returns the line of the user's file where an error occurred; empty if it occurred elsewhere."""
   if not is_reference(text):
     return ""
   path = str(_path(flag, text))
@@ -148,7 +148,7 @@ def _module(flag: str, text: str) -> ModuleType:
   assert spec is not None
   assert spec.loader is not None
   module = importlib.util.module_from_spec(spec)
-  sys.modules[name] = module  # As imports do: dataclasses and pickles look there.
+  sys.modules[name] = module  # As imports do: dataclasses and pickle look there.
   if str(path.parent) not in sys.path:
     sys.path.append(str(path.parent))
   try:

@@ -1,6 +1,6 @@
-"""Files written completely or not at all, locks between processes, and redirected output.
+"""Atomic file writes, locks between processes, and redirected output.
 
-All differences between operating systems in these matters are handled here.
+This module hides how operating systems differ in these respects.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from mnist_research.runtime.errors import writing
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-  """Writes a file, completely or not at all; text in UTF-8.
+  """Writes a file completely or not at all; encodes text as UTF-8.
 
   Raises:
     UserError: the disk is full or fails; an older file stays unchanged.
@@ -31,16 +31,16 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def whole(path: Path, *, shared: bool = False, over_directory: bool = False) -> Iterator[Path]:
-  """Yields a path to write to, which becomes `path` when writing is complete.
+  """Yields a temporary path to write to, and renames it to `path` on success.
 
-  Every byte is on the disk before the name changes: a killed process or a power failure leaves the
-  old content or the new. An error removes what was written.
+  Every byte is on disk before the rename, so a killed process or a power failure leaves either the
+  old content or the new. After an error, the temporary file is removed.
 
   Args:
     path: a file, which is replaced, or a directory.
-    shared: other processes or threads may write the same path. A killed one then leaves its
-      unfinished file under a hidden name; otherwise the next writer removes it.
-    over_directory: an existing directory of that name is removed first, with its content.
+    shared: whether other processes or threads may write the same path. If one is killed, its
+      unfinished file then stays under a hidden name; otherwise the next writer removes it.
+    over_directory: whether to remove an existing directory of that name, with its content, first.
 
   Raises:
     OSError: the disk is full or fails, or a directory has that name.
@@ -56,14 +56,14 @@ def whole(path: Path, *, shared: bool = False, over_directory: bool = False) -> 
       shutil.rmtree(path)
     partial.replace(path)
   except BaseException:
-    with contextlib.suppress(OSError):  # The original error says more.
+    with contextlib.suppress(OSError):  # The original error is more useful.
       _remove(partial)
     raise
   _flush(path.parent)
 
 
 def remove_leftovers(directory: Path) -> None:
-  """Removes unfinished files of killed processes in `directory`; nobody else may write there."""
+  """Removes files that killed processes left unfinished; no other process may write there."""
   for partial in directory.glob(".*.partial"):
     _remove(partial)
 
@@ -76,9 +76,9 @@ def _remove(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-  """Flushes a file, or the names in a directory, to the disk."""
+  """Flushes a file, or a directory's entries, to disk."""
   if os.name == "nt" and path.is_dir():
-    return  # Windows opens no directory, and keeps the order of changes to it by itself.
+    return  # Windows can't open directories, and keeps changes to them in order.
   descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
   try:
     os.fsync(descriptor)
@@ -88,11 +88,11 @@ def _flush(path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
-  """Holds an operating-system lock, which ends with the process, however that ends.
+  """Holds an operating-system lock, which is released when the process exits, even if killed.
 
   Args:
     path: the file to lock; it is created if missing, and kept.
-    wait: wait until another process releases it.
+    wait: whether to wait until another process releases it.
 
   Raises:
     BlockingIOError: another process holds it, and `wait` is false.
@@ -124,15 +124,15 @@ def stderr_to(file: BinaryIO) -> Iterator[None]:
 
 
 def open_closed_streams() -> None:
-  """Opens the null device for standard streams that are closed, as `2>&-` closes stderr.
+  """Opens the null device for each closed standard stream, such as stderr after `2>&-`.
 
-  Otherwise the next file would get the number of a stream, and what is written to it.
+  Otherwise the next file to be opened would get the stream's descriptor, and its output.
   """
   for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
     try:
       os.fstat(descriptor)
     except OSError:
-      # The lowest free number: those below are open by now.
+      # This gets the lowest free descriptor, because all lower ones are open by now.
       os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if getattr(sys, name) is None:
       mode = "r" if name == "stdin" else "w"
@@ -140,6 +140,6 @@ def open_closed_streams() -> None:
 
 
 def send_output_to(file: BinaryIO) -> None:
-  """Redirects stdout and stderr of this process to a file from now on."""
+  """Redirects stdout and stderr of this process to a file, permanently."""
   for descriptor in (1, 2):
     os.dup2(file.fileno(), descriptor)

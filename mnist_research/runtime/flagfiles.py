@@ -1,11 +1,11 @@
-"""Flagfiles, the files of flags that `--flagfile` names and that workdirs keep as config.cfg.
+"""Reads flagfiles: the argument of `--flagfile`, and config.cfg in a workdir.
 
-- Each line holds one flag, as typed on a command line, but without shell quotes.
-- Empty lines and comments, lines that begin with `#`, are skipped. A comment needs its own line.
+- Each line holds one flag, as on a command line, but without shell quotes.
+- Empty lines and comments, lines that start with `#`, are skipped. A comment needs a separate line.
   In a value, a `#` after a space is written `\\#`.
 - If two lines set the same flag, in one file or in several, the later one wins.
-- A line `--flagfile=FILE` is replaced by the lines of that file; a relative name starts from the
-  folder of the file that contains the line, and `~` is the home directory.
+- A line `--flagfile=FILE` is replaced by the lines of that file. A relative name is relative to the
+  folder of the file that contains the line; `~` is the home directory.
 - Flags on the command line override those of every flagfile.
 """
 
@@ -17,14 +17,14 @@ from typing import NamedTuple
 from mnist_research.runtime.errors import UserError
 
 RULES = (
-  "file with a flag on each line; lines that begin with # are comments; the command line overrides "
+  "file with a flag on each line; lines that start with # are comments; the command line overrides "
   "it, and later flagfiles override earlier ones; a --flagfile in it is relative to its folder"
 )
 _MAX_BYTES = 1_000_000
 _MAX_LINE = 64_000
 _MAX_DEPTH = 20
 _NAME = "--flagfile="
-# A # that would begin a comment, except for the backslashes before it.
+# A # that would start a comment, except for the backslashes before it.
 _MARK = re.compile(r"(?<=\s)(\\*)#")
 
 
@@ -32,7 +32,7 @@ class Argument(NamedTuple):
   """A flag with its value.
 
   Attributes:
-    text: as typed: `--seed=1`.
+    text: the flag as typed: `--seed=1`.
     place: its file and line; empty for the command line.
   """
 
@@ -40,12 +40,12 @@ class Argument(NamedTuple):
   place: str = ""
 
   def error(self, message: str) -> UserError:
-    """Returns an error with this flag's place before the message."""
+    """Returns an error that starts with this flag's place."""
     return UserError(f"{self.place}: {message}" if self.place else message)
 
 
 def escaped(value: str) -> str:
-  """Returns a value as a flagfile holds it."""
+  """Returns a value as it is written in a flagfile."""
   return _MARK.sub(r"\1\\#", value)
 
 
@@ -54,11 +54,11 @@ def read(path: Path, *, follow: bool = True) -> list[Argument]:
 
   Args:
     path: the file.
-    follow: whether a `--flagfile` in it is replaced by the flags of that file; otherwise it is an
-      ordinary flag, and the file contains only settings.
+    follow: whether to replace a `--flagfile` line by the flags of that file. If false, it is an
+      ordinary flag; the file contains only settings.
 
   Raises:
-    UserError: the file, or one that it names, can't be read, or has a line that isn't a flag.
+    UserError: the file, or a flagfile that it names, can't be read or has a line that isn't a flag.
   """
   return _read(path, follow, ())
 
@@ -86,12 +86,12 @@ def _read(path: Path, follow: bool, outer: tuple[Path, ...]) -> list[Argument]:
 def _unescaped(line: str, place: str) -> str:
   if not line.startswith("-"):
     raise UserError(
-      f"{place}: {shortened(line)!r} is not a flag: flags begin with --, and comments with #"
+      f"{place}: {shortened(line)!r} is not a flag: flags start with --, and comments with #"
     )
   for mark in _MARK.finditer(line):
     if not mark[1]:
       raise UserError(
-        f"{place}: a comment needs its own line: move it there, or write \\# for a # in a value"
+        f"{place}: a comment needs a separate line: move it there, or write \\# for a # in a value"
       )
   return _MARK.sub(lambda mark: mark[0][1:], line)
 
@@ -110,13 +110,13 @@ def _inner(path: Path, argument: Argument, outer: tuple[Path, ...]) -> Path:
 
 
 def _text(path: Path) -> str:
-  """Returns the content of a flagfile, with `\\n` line ends."""
+  """Returns the content of a flagfile, with `\\n` as line ending."""
   try:
     with path.open("rb") as file:
       content = file.read(_MAX_BYTES + 1)
   except OSError as error:
     raise UserError(f"{path} can't be read: {error.strerror}; name a file of flags") from error
-  except ValueError as error:  # A name with a zero byte.
+  except ValueError as error:  # The name contains a zero byte.
     raise UserError(f"{str(path)!r} can't be read: {error}; name a file of flags") from error
   if len(content) > _MAX_BYTES:
     raise UserError(f"{path} can't be read: it has more than {_MAX_BYTES:,} bytes; name a flagfile")
@@ -130,5 +130,5 @@ def _text(path: Path) -> str:
 
 
 def shortened(text: str, length: int = 200) -> str:
-  """Shortens a text that may come from any file to fit into a message."""
+  """Shortens text from an untrusted file so that it fits into a message."""
   return text if len(text) <= length else f"{text[:length]}..."

@@ -1,7 +1,7 @@
-"""Calls functions in another process, whose death doesn't harm this one.
+"""Calls functions in a child process, so that a crash there doesn't end this process.
 
-TensorFlow ends its process if a library or a device isn't as expected: an illegal instruction while
-it loads, an abort in the compiler for an unknown GPU.
+TensorFlow may crash on an unexpected library or device: with an illegal instruction while it loads,
+or an abort in the compiler on an unknown GPU.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 from mnist_research.runtime.errors import UserError
 
-# TensorFlow's import takes two seconds, and minutes from a slow disk with a cold cache.
+# TensorFlow's import takes two seconds, or minutes from a slow disk with a cold cache.
 _SECONDS = 180.0
-# The last message of a dying process. TensorFlow's fatal messages begin with F and the date.
+# The last message of a crashing process. TensorFlow's fatal messages start with F and the date.
 _LAST_WORDS = re.compile(r"F\d{4} |.*(Check failed|LLVM ERROR|terminate called)")
 _FATAL_PREFIX = re.compile(r"F\d{4} \S+\s+\d+ ")
 _LONGEST = 300
@@ -33,8 +33,8 @@ class Outcome(NamedTuple):
 
   Attributes:
     value: the result of the function; None if it failed.
-    failure: why there is no value, in one line; empty: success.
-    log: what the process wrote to stdout and stderr.
+    failure: the reason for the failure, in one line; empty on success.
+    log: the output of the process on stdout and stderr.
   """
 
   value: Any
@@ -43,13 +43,13 @@ class Outcome(NamedTuple):
 
 
 class Isolated:
-  """A process that calls functions; after its death the next call starts another."""
+  """A child process that calls functions; after a crash the next call starts another."""
 
   def __init__(self, environment: Mapping[str, str] | None = None):
-    """Starts nothing yet.
+    """Stores its argument; the first call starts the process.
 
     Args:
-      environment: additional variables of the process.
+      environment: additional environment variables for the process.
     """
     self._environment = {**os.environ, **(environment or {})}
     self._process: subprocess.Popen | None = None
@@ -62,7 +62,7 @@ class Isolated:
 
   def __exit__(self, *exception: object) -> None:
     if self._process is not None:
-      self._process.kill()  # It has nothing to lose.
+      self._process.kill()  # It has no state to save.
       self._process.communicate()
     self._directory.cleanup()
 
@@ -71,8 +71,8 @@ class Isolated:
 
     Args:
       function: `module:name`.
-      arguments: what JSON can represent, as must be the result.
-      seconds: time limit, after which the process is killed.
+      arguments: anything that JSON can represent; the same holds for the result.
+      seconds: the time limit, after which the process is killed.
     """
     if self._process is None:
       self._process = self._start()
@@ -88,7 +88,7 @@ class Isolated:
     timer = threading.Timer(seconds, kill)
     timer.start()
     try:
-      with contextlib.suppress(BrokenPipeError):  # It has died; its exit code says how.
+      with contextlib.suppress(BrokenPipeError):  # It has crashed; its exit code says how.
         process.stdin.write(json.dumps([function, *arguments]) + "\n")
         process.stdin.flush()
       answer = process.stdout.readline()
@@ -119,7 +119,7 @@ class Isolated:
 
 
 def last_words(log: str) -> str:
-  """Returns the line in which a process said why it died; empty if there is none."""
+  """Returns the line in which a process logged why it crashed; empty if there is none."""
   lines = [line.strip() for line in log.splitlines() if line.strip()]
   fatal = [line for line in lines if _LAST_WORDS.match(line)]
   line = (fatal or lines[-1:] or [""])[0]
@@ -128,8 +128,8 @@ def last_words(log: str) -> str:
 
 def _death(returncode: int) -> str:
   if returncode < 0:
-    return f"the process was ended by {signal.Signals(-returncode).name}"
-  return f"the process ended with exit code {returncode}"
+    return f"the process was killed by {signal.Signals(-returncode).name}"
+  return f"the process exited with code {returncode}"
 
 
 def _answer(function: str, *arguments: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def describe(devices: list[str]) -> dict[str, Any]:
 
 
 def _cores() -> int | None:
-  """The cores that this process may use: another number of threads changes the order of sums."""
+  """The cores that this process may use; the number of threads changes the order of sums."""
   if hasattr(os, "sched_getaffinity"):  # Linux.
     return len(os.sched_getaffinity(0))
   return os.cpu_count()

@@ -1,4 +1,4 @@
-"""Hides TensorFlow's notes on stderr and passes everything else on, even if the process dies.
+"""Hides TensorFlow's log lines on stderr and passes everything else on, even in a crash.
 
 TensorFlow writes from C++ and may abort the process there, so stderr goes through a pipe to a small
 process that runs this module and outlives its parent.
@@ -11,18 +11,18 @@ import select
 import sys
 from collections.abc import Iterator
 
-# What TensorFlow 2.21 writes to stderr while loading or converting despite TF_CPP_MIN_LOG_LEVEL.
+# Lines that TensorFlow 2.21 writes to stderr despite TF_CPP_MIN_LOG_LEVEL.
 _NOISE = re.compile(
   rb"[IW]\d{4} |WARNING: All log messages before absl|To enable the following|fully_quantize: "
 )
-# An error that only says that a machine without NVIDIA devices has no NVIDIA driver.
+# The error about a missing NVIDIA driver, irrelevant on a machine without NVIDIA devices.
 _NO_DRIVER = re.compile(rb"E\d{4} .*failed call to cuInit")
 _SECONDS_TO_END = 10
 
 
 @contextlib.contextmanager
 def without_noise() -> Iterator[None]:
-  """Hides TensorFlow's notes on stderr inside the context; everything else is shown."""
+  """Hides TensorFlow's log lines on stderr inside the context; everything else is shown."""
   import subprocess
 
   if os.name == "nt":  # Windows can neither inherit the pipe nor wait for it.
@@ -30,7 +30,7 @@ def without_noise() -> Iterator[None]:
     return
   sys.stderr.flush()
   stderr = os.dup(2)
-  # The filter exits when the first pipe is closed; other processes may keep the second one open.
+  # The filter exits when the first pipe closes; other processes may keep the second one open.
   alive_reader, alive_writer = os.pipe()
   reader, writer = os.pipe()
   try:
@@ -39,7 +39,7 @@ def without_noise() -> Iterator[None]:
       stdin=alive_reader, stdout=subprocess.DEVNULL, stderr=stderr, pass_fds=(reader,),
       start_new_session=True,
     )  # fmt: skip
-  except OSError:  # Without the filter, noise is better than no output.
+  except OSError:  # If the filter can't start, noise is better than no output.
     for descriptor in (stderr, alive_reader, alive_writer, reader, writer):
       os.close(descriptor)
     yield

@@ -1,4 +1,4 @@
-"""Messages of this package on stderr for people, each on its own line."""
+"""Log lines of this package on stderr, for people."""
 
 import logging as python_logging
 import sys
@@ -8,10 +8,10 @@ from mnist_research.runtime.errors import without_passwords
 
 
 class _OwnNotes(python_logging.Filter):
-  """Passes the messages of this package, and the warnings of others.
+  """Passes this package's messages, and warnings of other packages.
 
-  TFDS warns about every dataset that isn't prepared yet, and matplotlib about a read-only home
-  directory: of their messages only errors pass.
+  From TFDS and matplotlib only errors pass, because TFDS warns about every dataset that isn't
+  prepared yet, and matplotlib about a read-only home directory.
   """
 
   def filter(self, record: python_logging.LogRecord) -> bool:
@@ -23,7 +23,7 @@ class _OwnNotes(python_logging.Filter):
 
 
 class _PlainFormatter(python_logging.Formatter):
-  """Plain messages, with the level in front only if it is a warning."""
+  """Formats plain messages, with the level in front of warnings and errors."""
 
   def format(self, record: python_logging.LogRecord) -> str:
     message = without_passwords(record.getMessage())
@@ -33,7 +33,7 @@ class _PlainFormatter(python_logging.Formatter):
 
 
 class NoteHandler(python_logging.StreamHandler):
-  """Writes each message on its own line; a visible progress bar is redrawn below it."""
+  """Writes each message on a separate line, and redraws a visible progress bar below it."""
 
   def emit(self, record: python_logging.LogRecord) -> None:
     tqdm = sys.modules.get("tqdm")  # Imported with the first bar, because it takes 40 ms.

@@ -1,7 +1,7 @@
-"""A user's own examples: a folder of pictures by class, or an .npz file, named by path.
+"""User data: a folder of pictures by class, or an .npz file, named by path.
 
-A text is a path if it begins with `/`, `./`, `../` or `~`, or ends in `/` or `.npz`. An `@` and the
-first digits of a SHA-256 after the path pin its content, as in the recorded settings of a run.
+A dataset name is a path if it starts with `/`, `./`, `../` or `~`, or ends in `/` or `.npz`. An `@`
+and the first digits of a SHA-256 after the path pin its content, as in a run's config.cfg.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from mnist_research.runtime.errors import UserError
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 DIGITS = 16
-# Levels of subfolders that are searched: train/ and test/, and the classes in them.
+# Levels of subfolders to search: train/ and test/, and the classes in them.
 _DEPTH = 2
 _PINNED = re.compile(rf"(.+)@([0-9a-f]{{{DIGITS}}})")
 _PATH = re.compile(r"(?:/|\./|\.\./|~).*|[^:]*(?:/|\.npz)", re.IGNORECASE)
@@ -26,11 +26,11 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+")
 
 
 class OwnData(NamedTuple):
-  """The parts of a dataset's name that is a path.
+  """The parts of a dataset name that is a path.
 
   Attributes:
-    path: of the folder or file, absolute.
-    digest: of the content that is meant; None: of whatever is there.
+    path: the absolute path of the folder or file.
+    digest: the digest of the expected content; None accepts any content.
   """
 
   path: Path
@@ -38,7 +38,7 @@ class OwnData(NamedTuple):
 
 
 def is_path(text: str) -> bool:
-  """Whether the name of a dataset is a path of the user's own examples."""
+  """Whether a dataset name is the path of user data."""
   match = _PINNED.fullmatch(text)
   is_other = extensions.is_builder(text) or _URL.match(text)
   return bool(_PATH.fullmatch(match[1] if match else text)) and not is_other
@@ -54,7 +54,7 @@ def parse(text: str) -> OwnData:
 def short_name(dataset: str) -> str:
   """Returns a dataset's name for titles.
 
-  For `path/to/file.py:MyBuilder` it is `MyBuilder`, for a path its last part.
+  For `path/to/file.py:MyBuilder` that is `MyBuilder`; for a path, its last part.
   """
   if is_path(dataset):
     return parse(dataset).path.name
@@ -62,10 +62,10 @@ def short_name(dataset: str) -> str:
 
 
 def pinned(flag: str, text: str) -> str:
-  """Returns a dataset's name, with the digest of its content if it is a path without one.
+  """Returns a dataset's name; a path without a digest gets the digest of its content.
 
   Args:
-    flag: its setting, for errors.
+    flag: the flag that holds the name, for error messages.
     text: the name of any dataset.
 
   Raises:
@@ -90,7 +90,7 @@ def content_digest(flag: str, path: Path) -> str:
       raise UserError(f"--{flag}={path}: there is no such folder or .npz file")
     total = hashlib.sha256()
     for file in _pictures_below(path, depth=_DEPTH):
-      # A name contains no NUL, so different folders can't give the same bytes.
+      # File names contain no NUL, so different folders can't give the same bytes.
       total.update(f"{file.relative_to(path)}\0".encode("utf-8", "surrogateescape"))
       total.update(hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()[:DIGITS]
@@ -100,7 +100,7 @@ def content_digest(flag: str, path: Path) -> str:
 
 
 def is_picture(path: Path) -> bool:
-  """Whether a file has the name of a picture, and isn't hidden."""
+  """Whether a file's name is that of a picture, and not hidden."""
   is_hidden = path.name.startswith(".")
   return path.suffix.lower() in PICTURE_SUFFIXES and not is_hidden and path.is_file()
 

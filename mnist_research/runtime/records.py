@@ -1,8 +1,9 @@
-"""Records with checksums of themselves, so that altered figures are detected.
+"""Records with checksums, which reveal altered figures.
 
-A record in its own file ends with the SHA-256 of its other entries; a line of many has a CRC-32; a
-text ends with a comment with the SHA-256 of its lines. Files may come from anywhere: one that is
-too large, too deep or not an ordinary file is a `ValueError`, like any corrupt one.
+A record in a separate file ends with the SHA-256 of its other entries. In a file with a record per
+line, each line ends with a CRC-32. A text ends with a comment that holds the SHA-256 of its lines.
+Files are untrusted: one that is too large, nested too deep or not an ordinary file raises a
+`ValueError`, like a corrupt one.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 SHA256, CRC32 = "sha256", "crc32"
-# Limits of a record that is read at once, and of a line.
+# Limits for a file that is read at once, and for a line.
 _MOST_BYTES = 1_000_000
 _MOST_LINE = 100_000
 _LINE = re.compile(rb'(\{.+), "crc32": "([0-9a-f]{8})"\}', re.DOTALL)
@@ -80,11 +81,11 @@ def is_whole(value: Any, *, least: int = 0, most: int = 2**53) -> bool:
   return isinstance(value, int) and is_number(value, least=least, most=most)
 
 
-# ---- A record in its own file ----
+# ---- A record in a separate file ----
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns `record` with its digest, which replaces an older one."""
+  """Returns `record` with its digest, which replaces any earlier one."""
   bare = {name: value for name, value in record.items() if name != SHA256}
   return {**bare, SHA256: digest(json.dumps(bare).encode())}
 
@@ -95,11 +96,11 @@ def to_text(record: Mapping[str, Any]) -> str:
 
 
 def unsealed(content: bytes, *, must_have: bool) -> dict[str, Any]:
-  """Returns the record in a file, after checking its digest.
+  """Returns the record in a file, and checks its digest.
 
   Args:
-    content: of the file.
-    must_have: whether a record without a digest is corrupt; else it is from an earlier version.
+    content: the content of the file.
+    must_have: whether a missing digest is an error; earlier versions wrote none.
 
   Raises:
     ValueError: it is corrupt.
@@ -110,17 +111,17 @@ def unsealed(content: bytes, *, must_have: bool) -> dict[str, Any]:
   return record
 
 
-# ---- A record that is one line of many ----
+# ---- A file with a record per line ----
 
 
 def to_line(record: Mapping[str, Any]) -> str:
-  """Returns a record, which isn't empty, as a line with its checksum."""
+  """Returns a non-empty record as a line with its checksum."""
   text = json.dumps(record)
   return f'{text[:-1]}, "{CRC32}": "{zlib.crc32(text[:-1].encode()):08x}"}}\n'
 
 
 def from_line(line: bytes, *, must_have: bool) -> dict[str, Any]:
-  """Returns the record of a line, without its checksum, which is checked.
+  """Returns the record in a line without its checksum, after checking it.
 
   Raises:
     ValueError: it is corrupt.
@@ -136,7 +137,7 @@ def from_line(line: bytes, *, must_have: bool) -> dict[str, Any]:
 
 
 def lines(path: Path) -> Iterator[bytes]:
-  """Yields the complete lines of a file one by one, however long it is.
+  """Yields the complete lines of a file one by one, so the file may be of any length.
 
   Raises:
     OSError, ValueError: it can't be read, isn't an ordinary file, or has a line that is too long.
@@ -147,7 +148,7 @@ def lines(path: Path) -> Iterator[bytes]:
       if not line.endswith(b"\n"):
         if len(line) == _MOST_LINE:
           raise ValueError(f"a line has more than {_MOST_LINE:,} bytes")
-        return  # The process was killed while it wrote this line.
+        return  # The writer was killed in the middle of this line.
       yield line
 
 
@@ -163,7 +164,7 @@ def check_text(content: bytes, *, must_have: bool) -> None:
   """Compares a text with the digest in its last line.
 
   Raises:
-    ValueError: they differ, or it needs one and has none.
+    ValueError: they differ, or a required digest is missing.
   """
   content = content.replace(b"\r\n", b"\n")
   found = _TEXT.fullmatch(content)
@@ -174,6 +175,6 @@ def check_text(content: bytes, *, must_have: bool) -> None:
 
 
 def _check_ordinary(path: Path) -> None:
-  """Raises ValueError for a directory, a pipe or a device: reading those may never end."""
+  """Raises ValueError for a directory, a pipe or a device, which may never end."""
   if not path.is_file() and path.exists():
     raise ValueError("it isn't an ordinary file")

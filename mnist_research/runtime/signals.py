@@ -1,4 +1,4 @@
-"""Stop signals: the loop handles them between blocks of steps; elsewhere they end the command.
+"""Stop signals: the training loop handles them between blocks; elsewhere they end the command.
 
 Python's handlers wait for the main thread, which may be inside a compiled block for seconds, so the
 signal's number also goes through a pair of sockets to a thread. (Windows can wait for sockets, not
@@ -25,18 +25,18 @@ _SIGNALS = tuple(
   for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
   if hasattr(signal, name)
 )
-# Cleanup takes less, unless the main thread is inside a long call.
+# Cleanup is faster than this, unless the main thread is inside a long call.
 _SECONDS_TO_END = 3.0
 
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-  """Makes signals end this process with exit code 128 plus their number; for a whole command.
+  """Makes signals end a whole command, with exit code 128 plus the signal's number.
 
-  `Interrupted` is raised in the main thread, so that unfinished work is cleaned up: TFDS removes
-  its partial files. If that takes longer than three seconds, as inside a compilation, or a second
-  signal arrives, the process exits at once. That loses no more than SIGKILL does, because every
-  file is written under another name and renamed.
+  The first signal raises `Interrupted` in the main thread, so that unfinished work is cleaned up:
+  TFDS removes its partial files. If that takes longer than three seconds, as during a compilation,
+  or if a second signal arrives, the process exits at once. That is as safe as SIGKILL, because
+  every file is written under a temporary name and renamed.
   """
   reader, writer = _sockets()
   _raise_at_signals()
@@ -48,7 +48,7 @@ def ended_by_signals() -> Iterator[None]:
   try:
     yield
   finally:
-    _raise_no_more()  # Only the interpreter's exit remains.
+    _raise_no_more()  # From here on the interpreter only exits.
     sys.unraisablehook = previous_hook
 
 
@@ -64,7 +64,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _raise_no_more() -> None:
-  """Leaves signals to the thread: another exception would only disturb the exit."""
+  """Leaves signals to the thread, because another exception would disturb the exit."""
   for number in heard():
     signal.signal(number, lambda *_: None)
 
@@ -72,24 +72,24 @@ def _raise_no_more() -> None:
 def _raise_again(
   report: Callable[["sys.UnraisableHookArgs"], object], unraisable: "sys.UnraisableHookArgs"
 ) -> None:
-  """Raises an `Interrupted` again that Python dropped; an `unraisablehook`.
+  """Re-raises an `Interrupted` that Python dropped; an `unraisablehook`.
 
-  Python drops exceptions raised inside a finalizer or a callback of the garbage collector (JAX has
-  one), so a signal that arrived there would have no effect.
+  Python drops exceptions in finalizers and in callbacks of the garbage collector (JAX has one), so
+  a signal that arrives there would have no effect.
   """
   if not isinstance(unraisable.exc_value, Interrupted):
     report(unraisable)
     return
-  # The thread would count the repeated signal as the user's second one.
+  # Otherwise the thread would take the re-raised signal for a second one from the user.
   signal.set_wakeup_fd(-1)
   _raise_at_signals()
-  # Here too it would be dropped.
+  # Python would drop it here, too.
   arguments = (unraisable.exc_value.signal_number,)
   threading.Timer(0.01, _thread.interrupt_main, arguments).start()
 
 
 def heard() -> list[int]:
-  """Returns the signals that are handled: under nohup, a process ignores SIGHUP."""
+  """Returns the signals that are handled; under nohup, a process ignores SIGHUP."""
   return [
     number
     for number in _SIGNALS
@@ -107,14 +107,14 @@ class StopSignals:
   """Inside this context, the first signal requests a stop and a second SIGINT stops at once.
 
   Attributes:
-    received: the number of the first signal, or None.
+    received: the number of the first signal; None before it arrives.
   """
 
   def __init__(self) -> None:
     self.received: int | None = None
 
   def __enter__(self) -> "StopSignals":
-    # Only the main thread gets signals; a run in another one, as in a notebook, has none.
+    # Only the main thread receives signals; a run in another thread, as in a notebook, gets none.
     self._active = threading.current_thread() is threading.main_thread()
     if self._active:
       self._reader, self._writer = _sockets()
@@ -132,7 +132,7 @@ class StopSignals:
       self._writer.close()
       self._thread.join()
       self._reader.close()
-    if self.received and kind is None:  # It came after the last block.
+    if self.received and kind is None:  # The signal came after the last block.
       raise Interrupted(self.received)
 
   def _listen(self) -> None:
@@ -141,7 +141,7 @@ class StopSignals:
         self.received = number
         print("\nstopping after this block of steps; Ctrl-C again stops at once", file=sys.stderr)
       elif number == signal.SIGINT:
-        # Every file is written under another name and renamed: what was saved stays whole.
+        # This is safe because every file is written under a temporary name and renamed.
         os._exit(128 + number)
 
 
@@ -153,7 +153,7 @@ def _sockets() -> tuple[socket.socket, socket.socket]:
 
 
 def _received(reader: socket.socket) -> Iterator[int]:
-  """Yields each of `_SIGNALS` that comes, until the other end is closed."""
+  """Yields each of `_SIGNALS` as it arrives, until the other end closes."""
   while received := reader.recv(1):
     if received[0] in _SIGNALS:
       yield received[0]

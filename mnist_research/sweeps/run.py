@@ -192,7 +192,7 @@ def _ended(
     said = "stopped"  # It keeps its state `running` in the study, and this directory resumes it.
   else:
     how = event.how if isinstance(event, workers.Died) else "a signal"
-    study.fail(trial, f"its process was ended by {how}")
-    said = f"failed: its process was ended by {how}"
+    study.fail(trial, f"its process ended with {how}")
+    said = f"failed: its process ended with {how}"
   settings = ", ".join(f"{name}={text}" for name, text in running.texts.items())
   return f"{trial.number:04d}, {settings}: {said}, {seconds:.1f} s"

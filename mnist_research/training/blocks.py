@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from mnist_research.config import Config
 
-# A block has as many steps as hold these examples, at least these steps, and at most this work,
-# which takes two cores some two seconds.
+# A block covers about this many examples, with at least this many steps and at most this much work,
+# which takes about two seconds on two cores.
 _BLOCK_EXAMPLES = 20_000
 _BLOCK_STEPS = 100
 _BLOCK_FLOPS = 300 * 10**9
@@ -17,11 +17,11 @@ class Block(NamedTuple):
   """Steps that run in one call, and what happens after them.
 
   Attributes:
-    start: its first step, from 0.
+    start: its first step, counted from 0.
     end: the number of steps done after it.
     evaluate: whether the validation examples are scored after it.
     checkpoint: whether a checkpoint is due after it.
-    last: whether it is the run's last.
+    last: whether it is the last block of the run.
   """
 
   start: int
@@ -44,17 +44,17 @@ def cut_blocks(
   evaluate_every: int,
   checkpoint_every: int,
 ) -> list[Block]:
-  """Cuts a run at the multiples of both intervals, and the parts between into even blocks.
+  """Cuts a run at the multiples of both intervals, and the parts in between into even blocks.
 
-  Even, because each block is a point of the training curves: the mean of a single leftover step
-  would stand out. The cuts depend on the step alone, so a resumed run has the same ones.
+  The blocks are even because each is a point of the training curves, where the mean of a single
+  leftover step would stand out. The cuts depend only on the step, so a resumed run makes the same.
 
   Args:
-    first_step: where the run resumes; 0 at its start.
-    total_steps: where it ends.
-    steps_per_block: the maximum per block.
-    evaluate_every: steps between two scorings of the validation examples.
-    checkpoint_every: steps between two checkpoints.
+    first_step: the step at which the run starts or resumes.
+    total_steps: the length of the run.
+    steps_per_block: the maximum number of steps per block.
+    evaluate_every: the number of steps between validations.
+    checkpoint_every: the number of steps between checkpoints.
 
   Returns:
     The remaining blocks, from `first_step` on.
@@ -86,14 +86,14 @@ def _even_ends(start: int, stop: int, longest: int) -> list[int]:
 
 
 def steps_per_block(config: Config, multiplications: int) -> int:
-  """Returns the steps per compiled block, unless an evaluation or checkpoint cuts it short.
+  """Returns the maximum number of steps per compiled block.
 
-  Each block costs about three milliseconds, and its losses are one point of the curves. It must be
-  short enough to stop in time: a large network has few steps per block.
+  Each block costs about three milliseconds, and its mean loss is one point of the curves. A block
+  must be short enough to stop in time, so a large model has few steps per block.
 
   Args:
     config: the settings.
-    multiplications: the number of multiplications of the network for an image.
+    multiplications: the number of multiplications that the model does per image.
   """
   if config.run.steps_per_loop:
     return config.run.steps_per_loop

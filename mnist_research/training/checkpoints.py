@@ -1,4 +1,4 @@
-"""Checkpoints: written completely or not at all, verified by digests, restored bit for bit."""
+"""Checkpoints: written atomically, verified by digests, and restored bit for bit."""
 
 import contextlib
 import re
@@ -21,7 +21,7 @@ from mnist_research.training import manifests, optimizers
 from mnist_research.training.manifests import PREFIX
 from mnist_research.training.state import TrainState
 
-# The newest, and two to fall back on if it is corrupt.
+# The newest, and two to fall back to if it is corrupt.
 _KEPT_CHECKPOINTS = 3
 # Characters that TensorFlow interprets as a glob in a path.
 _PATTERN = re.compile(r"[*?\[\]\\]")
@@ -32,7 +32,7 @@ class Restored(NamedTuple):
 
   Attributes:
     step: the number of steps done.
-    train_seconds: the time of these steps, over all processes of the run.
+    train_seconds: the time that these steps took, including earlier processes of the run.
   """
 
   step: int
@@ -40,13 +40,13 @@ class Restored(NamedTuple):
 
 
 class Trained(NamedTuple):
-  """A trained network.
+  """A trained model.
 
   Attributes:
-    model: the moving averages if the run keeps them, else the model.
+    model: the model, with the moving averages as weights if the run keeps them.
     label_names: the class of each logit.
-    image_shape: height, width and channels of its images.
-    step: the number of steps that it was trained for.
+    image_shape: the height, width and channels of its images.
+    step: the number of training steps.
   """
 
   model: tf.keras.Model
@@ -56,13 +56,13 @@ class Trained(NamedTuple):
 
 
 def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
-  """Writes a checkpoint, completely or not at all, and removes the oldest.
+  """Writes a checkpoint atomically, and removes the oldest.
 
-  It is written under a name that no reader considers, with a manifest of digests, and renamed when
-  every byte is on the disk.
+  The checkpoint is written under a name that readers ignore, with a manifest of digests, and is
+  renamed when every byte is on disk.
 
   Args:
-    state: what to save.
+    state: the state to save.
     directory: the workdir's `checkpoints`.
     train_seconds: the training time so far.
 
@@ -73,7 +73,7 @@ def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
     UserError: a weight isn't finite, or the disk is full or fails; existing checkpoints are kept.
   """
   step = int(state.step.numpy())
-  # Trained variables have one value; reading others takes all workers.
+  # Trainable variables have one value; reading any other takes all workers.
   for variable in state.model.trainable_variables:
     if not np.isfinite(variable.numpy()).all():
       raise diverged(state, step - 1, f"{variable.path} is not finite after step {step}")
@@ -90,12 +90,12 @@ def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
 
 
 def save_with_chief(state: TrainState) -> None:
-  """Takes another worker's part in the chief's `save`; discards what it writes.
+  """Takes part in the chief's `save` from another worker, and discards what it writes.
 
-  A variable that differs between replicas is reduced while it is saved, which takes every worker.
+  Saving a variable that differs between replicas reduces it, which takes every worker.
 
   Raises:
-    UserError: the disk for temporary files is full or fails.
+    UserError: the disk with the temporary files is full or fails.
   """
   with (
     writing(Path(tempfile.gettempdir()), (OSError, tf.errors.OpError)),
@@ -107,9 +107,9 @@ def save_with_chief(state: TrainState) -> None:
 def save_trained(
   trained: Trained, config: Config, directory: Path, *, train_seconds: float
 ) -> Path:
-  """Writes a checkpoint for `load_trained`, from which no training can resume.
+  """Writes a checkpoint that `load_trained` can read, but that training can't resume from.
 
-  It holds only the weights of the evaluated network: for Adam, a third of a full checkpoint.
+  It holds only the weights of the evaluated model: for Adam, a third of a full checkpoint.
 
   Args:
     trained: from `load_trained`.
@@ -133,13 +133,13 @@ def save_trained(
 
 
 def restore_latest(state: TrainState, directory: Path) -> Restored | None:
-  """Sets `state` to the newest intact checkpoint; warns about each corrupt one.
+  """Sets `state` to the newest intact checkpoint, and warns about each corrupt one.
 
   Returns:
-    What was restored, or None if there is no checkpoint.
+    The restored progress, or None if there is no checkpoint.
 
   Raises:
-    UserError: there are checkpoints, and all are corrupt.
+    UserError: every checkpoint is corrupt.
   """
   found = _newest_whole(directory)
   if found is None:
@@ -153,13 +153,14 @@ def restore_latest(state: TrainState, directory: Path) -> Restored | None:
 def load_trained(
   config: Config, directory: Path, step: int | None = None, *, fall_back: bool = False
 ) -> Trained:
-  """Returns the network of a checkpoint under `directory`, created as `config` says.
+  """Returns the model of a checkpoint under `directory`, created from `config`.
 
   Args:
     config: the run's settings.
-    directory: of the checkpoints.
-    step: of the checkpoint; None: the newest.
-    fall_back: whether a corrupt newest one is replaced by the newest intact one, with a warning.
+    directory: the directory that holds the checkpoints.
+    step: the step of the checkpoint; None for the newest.
+    fall_back: whether to load the newest intact checkpoint, with a warning, if the newest is
+      corrupt.
 
   Raises:
     UserError: there is no such checkpoint, or it is corrupt.
@@ -178,7 +179,7 @@ def load_trained(
 
 
 def checkpoint_directories(directory: Path) -> list[Path]:
-  """Returns the checkpoints under `directory`, the newest first."""
+  """Returns the checkpoints under `directory`, newest first."""
   if not directory.is_dir():
     return []
   found = [path for path in directory.iterdir() if path.name.isdecimal()]
@@ -186,14 +187,14 @@ def checkpoint_directories(directory: Path) -> list[Path]:
 
 
 def drop_after(step: int, directory: Path) -> None:
-  """Removes the checkpoints under `directory` after `step`, because these steps run again."""
+  """Removes the checkpoints under `directory` after `step`, because those steps run again."""
   for path in checkpoint_directories(directory):
     if int(path.name) > step:
       shutil.rmtree(path)
 
 
 def diverged(state: TrainState, step: int, problem: str) -> UserError:
-  """Returns the error of a run that diverged in `step`."""
+  """Returns the error for a run that diverged in `step`."""
   return UserError(
     f"{problem}, at learning rate {optimizers.learning_rate(state.optimizer, step):.3g}: try a "
     "lower --learning_rate or more --warmup_steps in another --workdir; the checkpoints before it "
@@ -205,9 +206,9 @@ def _write(checkpoint: tf.train.Checkpoint, directory: Path, about: dict) -> Pat
   """Writes a checkpoint, and a manifest with `about`, to `directory/<step>`."""
   final = directory / f"{about['step']:08d}"
   with writing(final, (OSError, tf.errors.OpError)), contextlib.ExitStack() as opened:
-    directory.mkdir(exist_ok=True)  # Without its parents: a deleted workdir stays deleted.
+    directory.mkdir(exist_ok=True)  # Not its parents, so that a deleted workdir stays deleted.
     files.remove_leftovers(directory)
-    # One of the same step is corrupt and was skipped, or from an earlier process of the run.
+    # An existing one of the same step was corrupt and skipped, or is from an earlier process.
     partial = opened.enter_context(files.whole(final, over_directory=True))
     partial.mkdir()
     checkpoint.write(str(partial / PREFIX))
@@ -216,14 +217,14 @@ def _write(checkpoint: tf.train.Checkpoint, directory: Path, about: dict) -> Pat
 
 
 def _evaluated(config: Config, model: tf.keras.Model) -> tf.train.Checkpoint:
-  """Returns the part of a run's checkpoints that holds the evaluated network."""
+  """Returns the part of a run's checkpoints that holds the evaluated model."""
   part = "averages" if config.optimization.ema_decay else "model"
   return tf.train.Checkpoint(**{part: variables_by_name(model)})
 
 
 @contextlib.contextmanager
 def _readable(checkpoint: Path) -> Iterator[str]:
-  """Yields a path that TensorFlow can read a checkpoint from, since it treats paths as globs."""
+  """Yields a path to a checkpoint without glob characters, which TensorFlow would expand."""
   if not _PATTERN.search(str(checkpoint)):
     yield str(checkpoint / PREFIX)
     return
@@ -231,14 +232,14 @@ def _readable(checkpoint: Path) -> Iterator[str]:
     link = Path(directory) / "checkpoint"
     try:
       link.symlink_to(checkpoint.absolute(), target_is_directory=True)
-    except (OSError, NotImplementedError):  # A system or a disk without symbolic links.
+    except (OSError, NotImplementedError):  # The system or the disk has no symbolic links.
       shutil.copytree(checkpoint, link)
     yield str(link / PREFIX)
 
 
 @contextlib.contextmanager
 def _fitting(checkpoint: Path) -> Iterator[None]:
-  """Raises UserError if a checkpoint can't be read, or has other variables."""
+  """Raises UserError if a checkpoint can't be read, or its variables don't match."""
   try:
     yield
   except (ValueError, AssertionError, tf.errors.InvalidArgumentError) as error:
@@ -248,15 +249,15 @@ def _fitting(checkpoint: Path) -> Iterator[None]:
     ) from error
   except (OSError, tf.errors.OpError) as error:
     raise UserError(
-      f"{checkpoint} can't be read: {reason_of(error)}; fix that and run the same command again"
+      f"{checkpoint} can't be read: {reason_of(error)}; fix this and rerun the same command"
     ) from error
 
 
 def _whole(directory: Path, step: int | None) -> tuple[Path, dict] | None:
-  """Returns the checkpoint of a step, or the newest, and its manifest; None if there is none.
+  """Returns the checkpoint of a step, or the newest, with its manifest; None without checkpoints.
 
   Raises:
-    UserError: it is corrupt, or there are only other steps.
+    UserError: it is corrupt, or there are only checkpoints of other steps.
   """
   candidates = checkpoint_directories(directory)
   chosen = [path for path in candidates if step is None or int(path.name) == step]
@@ -278,7 +279,7 @@ def _whole(directory: Path, step: int | None) -> tuple[Path, dict] | None:
 
 
 def _newest_whole(directory: Path) -> tuple[Path, dict] | None:
-  """Returns the newest intact checkpoint and its manifest, or None if there is none at all."""
+  """Returns the newest intact checkpoint and its manifest, or None without checkpoints."""
   candidates = checkpoint_directories(directory)
   for candidate in candidates:
     try:

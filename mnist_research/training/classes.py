@@ -1,4 +1,4 @@
-"""Classes that a setting names: Keras's, by name, or a user's, by a reference."""
+"""Loads classes that a setting names: Keras's by name, a user's by reference."""
 
 from collections.abc import Iterable, Mapping
 from types import ModuleType
@@ -23,10 +23,10 @@ def load(
   Args:
     flag: the setting.
     text: its value: a reference, or the name of a class.
-    built_in: the names of this package, which an error may suggest.
-    keras: the Keras module of the class.
-    base: the base class of Keras's classes.
-    without: the names of classes that need more than a name.
+    built_in: this package's names, which an error may suggest.
+    keras: the Keras module to search.
+    base: the base class of the Keras classes.
+    without: the names of Keras classes that a name alone can't specify.
 
   Raises:
     UserError: there is no such class, or a reference names something that can't be called.
@@ -53,7 +53,7 @@ def create(flag: str, text: str, kind: Any, arguments: Mapping[str, Any]) -> Any
   """Calls a class of `load` with keyword arguments.
 
   Raises:
-    UserError: its arguments are different, or it fails.
+    UserError: it doesn't take these arguments, or it fails.
   """
   with extensions.blamed(flag, text):
     return kind(**arguments)

@@ -1,7 +1,7 @@
 """The training loop: plain Python around compiled blocks of steps.
 
-`train(config)` is all of `python -m mnist_research.train`, for a notebook or a test to call.
-`session.py` implements the events of the loop, `steps.py` a step.
+A notebook or test calls `train(config)`, which does what `python -m mnist_research.train` does.
+`session.py` implements the events of the loop, and `steps.py` the step.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ from mnist_research.workdir import Workdir
 
 
 def train(config: Config, *, on_validation: OnValidation | None = None) -> dict[str, Any]:
-  """Trains as `config` says, from the newest checkpoint of its workdir if there is one.
+  """Trains as `config` specifies, from the newest checkpoint in its workdir if there is one.
 
   Args:
     config: the settings.
-    on_validation: called after each scoring of the validation examples with the step and the
-      accuracy. An exception from it ends the run, which then has no result.
+    on_validation: called with the step and the accuracy after each validation. An exception from it
+      ends the run without a result.
 
   Returns:
     The content of `result.json`; empty for a worker other than the chief.
@@ -55,12 +55,12 @@ def train(config: Config, *, on_validation: OnValidation | None = None) -> dict[
 def run_blocks(session: Session) -> None:
   """Trains block by block to the end of the run, or until it is stopped.
 
-  Every worker runs the same loop; the chief alone scores, records and writes.
+  Every worker runs the same loop; only the chief scores, records and writes.
 
   Raises:
     Interrupted: a signal stopped the run; its state is saved.
   """
-  # Outside of it there is nothing to save, and a signal ends the process.
+  # Outside this context there is nothing to save, so a signal ends the process.
   with StopSignals() as stop:
     for block in session.blocks:
       metrics = session.train(block)  # Raises UserError when the loss diverges.
@@ -68,7 +68,7 @@ def run_blocks(session: Session) -> None:
       score = session.validate(block) if block.evaluate else None
       verdict = session.agree(score, stop.received)  # The one exchange between workers.
       if verdict.improved:
-        # Before the other: a run that dies between the two restores its best and saves it again.
+        # Before the checkpoint, so that a run killed between the two repeats both.
         session.save_best()
       if block.checkpoint or verdict.improved or verdict.exhausted or verdict.signal:
         session.save_checkpoint()

@@ -1,6 +1,6 @@
-"""Losses per example: the step sums them and divides by the global batch size.
+"""Losses per example, which the step sums and divides by the global batch size.
 
-(Keras's own loss objects also divide by the number of replicas, which would do it twice.)
+(Keras's loss objects also divide by the number of replicas, so the sum would be divided twice.)
 """
 
 import functools
@@ -22,33 +22,33 @@ Objective = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def create_loss(name: str, label_smoothing: float = 0.0, settings: str = "") -> LossFunction:
-  """Returns the loss of that name.
+  """Returns the loss function called `name`.
 
   Smoothing mixes the target with the uniform distribution over the classes (Szegedy et al. 2015,
-  arXiv:1512.00567). Both losses of this package are the same function of labels and logits; the
-  first needs no one-hot targets.
+  arXiv:1512.00567). This package's two losses are the same function of labels and logits; the first
+  needs no one-hot targets.
 
-  A user's own is a function that is called as `my_loss(labels, logits, **settings)`, or a class
-  that is created with the settings and then called with labels and logits.
+  A custom loss is a function, called as `my_loss(labels, logits, **settings)`, or a class, created
+  with the settings and then called with labels and logits.
 
   Args:
     name: `sparse_categorical_crossentropy`, `categorical_crossentropy`, or a reference.
-    label_smoothing: the uniform share of the target, in [0, 1); 0 for a user's own.
-    settings: arguments of a user's own, as in `--loss_settings`.
+    label_smoothing: the uniform share of the target, in [0, 1); 0 for a custom loss.
+    settings: arguments of a custom loss, as in `--loss_settings`.
 
   Returns:
     A function of labels, int32 [batch], and logits, floats [batch, classes], that returns the loss
-    of each example, float32 [batch]; those of this package return the cross-entropy in nats.
-    Instead of labels, all but the first also accept targets, float32 [batch, classes] that sum to
-    1, which they get when examples are mixed. A user's own gets the logits in float32.
+    of each example, float32 [batch]; this package's losses return the cross-entropy in nats.
+    Every loss but the first also accepts targets instead of labels, float32 [batch, classes] with
+    sum 1, as when examples are mixed. A custom loss receives the logits in float32.
 
   Raises:
-    UserError: there is no such loss, it can't be created, or it has no settings or no smoothing.
+    UserError: there is no such loss, it can't be created, or it takes no settings or smoothing.
   """
   if extensions.is_reference(name):
     if label_smoothing:
       raise UserError(
-        f"--label_smoothing={label_smoothing}: --loss={name} is your own, and smooths its targets "
+        f"--label_smoothing={label_smoothing}: --loss={name} is custom and must smooth its targets "
         "itself; use 0"
       )
     return _own_loss(name, settings)
@@ -89,13 +89,13 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def loss_of(config: Config) -> LossFunction:
-  """Returns the loss that the settings name, as `create_loss` does.
+  """Returns the loss that the settings specify, as `create_loss` does.
 
-  With outliers there is one more class, `none of the others`, with a constant logit of 0, which is
-  the target of outliers (label `NO_CLASS`). It adds no weight and leaves the other classes'
-  probabilities as they are; the sigmoid of the logits' logsumexp is the probability that an image
-  shows one of them. Training a score on outliers follows Hendrycks et al. 2018 (arXiv:1812.04606);
-  the logsumexp as a score, Liu et al. 2020 (arXiv:2010.03759).
+  Outliers (label `NO_CLASS`) add a class, `none of the others`, with a constant logit of 0, as
+  their target. The class adds no weights and leaves the relative probabilities of the other classes
+  unchanged; the sigmoid of the logits' logsumexp is the probability that an image shows one of
+  them. Training a score on outliers follows Hendrycks et al. 2018 (arXiv:1812.04606); the logsumexp
+  as a score follows Liu et al. 2020 (arXiv:2010.03759).
   """
   optimization = config.optimization
   loss = create_loss(optimization.loss, optimization.label_smoothing, optimization.loss_settings)
@@ -111,10 +111,10 @@ def loss_of(config: Config) -> LossFunction:
 
 
 def objective_of(config: Config, teacher: Teacher | None) -> Objective:
-  """Returns the objective: the loss, and with teachers also the distance from their answers.
+  """Returns the objective: the loss, plus the distillation loss if there are teachers.
 
-  That distance is the cross-entropy between the probabilities of teacher and student, both at the
-  temperature, times the square of the temperature, so that its gradient doesn't shrink with it
+  The distillation loss is the cross-entropy between the probabilities of teacher and student, both
+  at the temperature, times the squared temperature, so that the gradient doesn't shrink with it
   (Hinton et al. 2015, arXiv:1503.02531). It ignores outliers, which have no class.
 
   Args:
@@ -122,9 +122,8 @@ def objective_of(config: Config, teacher: Teacher | None) -> Objective:
     teacher: from `teachers.load`.
 
   Returns:
-    A function of images, uint8 [batch, height, width, channels], labels or targets as for the
-    loss, and logits, floats [batch, classes], that returns the loss of each example, float32
-    [batch].
+    A function of images, uint8 [batch, height, width, channels], labels or targets as in the loss,
+    and logits, floats [batch, classes], that returns the loss of each example, float32 [batch].
   """
   loss = loss_of(config)
   weight = config.optimization.distillation_weight

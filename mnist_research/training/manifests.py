@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: a description of its network, and a digest of each file."""
+"""The manifest of a checkpoint: a description of its model, and a digest of each file."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from mnist_research.runtime.flagfiles import shortened
 
 # The prefix of TensorFlow's file names.
 PREFIX = "state"
-# For checkpoints from before manifests stored them.
+# For checkpoints of versions whose manifests lack the shape.
 FORMER_SHAPE = [28, 28, 1]
 NAME = "manifest.json"
 # Limits for images and labels; no run writes larger ones.
@@ -18,7 +18,7 @@ _MOST_SIDE, _MOST_LABELS = 4096, 10_000
 
 
 def write(checkpoint: Path, about: Mapping[str, Any]) -> None:
-  """Writes the manifest of a checkpoint with all its files.
+  """Writes the manifest of a checkpoint whose other files are complete.
 
   Raises:
     OSError: a file can't be read or written.
@@ -30,7 +30,7 @@ def write(checkpoint: Path, about: Mapping[str, Any]) -> None:
 
 
 def verified(checkpoint: Path) -> dict:
-  """Reads a checkpoint's manifest and compares it, and every file there, with the digests.
+  """Reads a checkpoint's manifest, and compares it and every file with the digests.
 
   Raises:
     OSError, ValueError: a file is missing, unreadable or altered.
@@ -52,7 +52,7 @@ def verified(checkpoint: Path) -> dict:
       raise ValueError(f"{shortened(name)} is missing")
     if records.digest_of_file(checkpoint / name) != digest:
       raise ValueError(f"{name} differs from its digest")
-  # TensorFlow would read what isn't listed, too.
+  # TensorFlow would also read an unlisted file.
   if {name for name in held if name.startswith(f"{PREFIX}.")} != set(manifest["sha256"]):
     raise ValueError(f"{NAME} doesn't list every file")
   return manifest

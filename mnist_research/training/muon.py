@@ -5,8 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
-# The coefficients of an odd polynomial whose iteration drives singular values to one, with the
-# steepest start.
+# The coefficients of an odd polynomial that, iterated, drives singular values to one, with the
+# steepest slope at zero.
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
@@ -21,12 +21,12 @@ class Muon(tf.keras.optimizers.Adam):
 
   Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), scaled as in Liu et al. 2025
   (arXiv:2502.16982) by 0.2 times the root of the matrix's longer side, so that Adam's learning
-  rates work. `tf.keras.optimizers.Muon` does the same for matrices, and leaves convolutions to
-  Adam; in Keras 3.12, the last for Python 3.10, it doesn't run on TensorFlow.
+  rates work. `tf.keras.optimizers.Muon` does the same for matrices but leaves convolutions to Adam;
+  in Keras 3.12, the last release for Python 3.10, it doesn't run on TensorFlow.
   """
 
   def __init__(self, *args: Any, momentum: float = 0.95, **kwargs: Any):
-    """Takes the decay of the momentum, and the arguments of Adam."""
+    """Takes the decay rate of the momentum, and Adam's arguments."""
     super().__init__(*args, **kwargs)
     self.momentum = momentum
 
@@ -51,7 +51,7 @@ class Muon(tf.keras.optimizers.Adam):
 
 
 def _orthogonalize(matrix: tf.Tensor) -> tf.Tensor:
-  """Returns about U V^T of the matrix U S V^T, by five Newton-Schulz iterations."""
+  """Returns approximately U V^T for the matrix U S V^T, by five Newton-Schulz iterations."""
   a, b, c = _NEWTON_SCHULZ
   tall = matrix.shape[0] > matrix.shape[1]
   x = tf.transpose(matrix) if tall else matrix

@@ -1,4 +1,4 @@
-"""Optimizers: this package's, Keras's, and users' own."""
+"""Optimizers: built-in, Keras's, and custom."""
 
 import inspect
 from collections.abc import Mapping
@@ -14,26 +14,27 @@ from mnist_research.training.muon import Muon
 from mnist_research.training.schedules import create_schedule
 
 _MOMENTUM = 0.9
-# They wrap other optimizers, which a name alone doesn't specify.
+# These wrap other optimizers, which a name alone can't specify.
 _WRAPPERS = ("LossScaleOptimizer", "MultiOptimizer")
 
 
 def create_optimizer(config: Config, total_steps: int) -> tf.keras.optimizers.Optimizer:
-  """Returns the optimizer that `config` names, with its schedule over `total_steps`.
+  """Returns the optimizer that `config` specifies, with its schedule over `total_steps`.
 
-  Weight decay is decoupled for every optimizer (Loshchilov and Hutter 2017, arXiv:1711.05101):
-  a kernel loses `learning_rate * weight_decay` of itself in each step; biases and the
-  scales of batch normalization are exempt.
+  Weight decay is decoupled for every optimizer (Loshchilov and Hutter 2017, arXiv:1711.05101): each
+  step shrinks kernels by the fraction `learning_rate * weight_decay`; biases and the scales of
+  batch normalization are exempt.
 
-  Keras's momentum keeps the learning rate inside the velocity, `v = momentum * v - rate * g`: when
-  the rate falls, the velocity still contains earlier, higher rates. PyTorch multiplies the whole
-  velocity by the rate of the step, so the same schedule acts sooner there.
+  Keras's momentum includes the learning rate in the velocity, `v = momentum * v - rate * g`, so
+  when the rate falls, the velocity still contains earlier, higher rates. PyTorch multiplies the
+  whole velocity by the current rate, so the same schedule acts sooner there.
 
-  A class of `tf.keras.optimizers` or a user's own is called with `learning_rate`, a schedule,
-  `weight_decay` if it has one, and the optimizer's settings.
+  A class of `tf.keras.optimizers` or a custom one is called with `learning_rate`, a schedule, with
+  `weight_decay` if it takes that, and with the optimizer's settings.
 
   Raises:
-    UserError: there is no such optimizer or schedule, it can't be created, or has no weight decay.
+    UserError: there is no such optimizer or schedule, it can't be created, or the optimizer takes
+      no weight decay.
   """
   optimization = config.optimization
   name, text = optimization.optimizer, optimization.optimizer_settings
@@ -54,7 +55,7 @@ def create_optimizer(config: Config, total_steps: int) -> tf.keras.optimizers.Op
     raise UserError(f"--optimizer={name}: it must be a tf.keras.optimizers.Optimizer")
   optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
   if config.devices.precision == "float16":
-    # Small gradients would round to 0 (Micikevicius et al. 2017, arXiv:1710.03740).
+    # Otherwise small gradients would round to 0 (Micikevicius et al. 2017, arXiv:1710.03740).
     return optimizers.LossScaleOptimizer(optimizer)
   return optimizer
 
@@ -64,18 +65,18 @@ def learning_rate(optimizer: tf.keras.optimizers.Optimizer, step: int) -> float:
   rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
   if isinstance(rate, tf.keras.optimizers.schedules.LearningRateSchedule):
     return float(rate(tf.constant(step, tf.int64)))
-  # A user's own optimizer may use the schedule itself, and report something else to Keras.
+  # A custom optimizer may apply the schedule itself, and report something else to Keras.
   return float(rate() if callable(rate) else rate)
 
 
 def variables(optimizer: tf.keras.optimizers.Optimizer) -> list[tf.Variable]:
-  """Returns all state that `optimizer` keeps from one step to the next, in a fixed order.
+  """Returns all state that `optimizer` carries from step to step, in a fixed order.
 
-  `optimizer.variables` lacks variables that an optimizer creates itself and doesn't register, such
-  as the product of momenta in Keras's Nadam: restored without it, later steps would differ.
+  `optimizer.variables` lacks variables that an optimizer creates without registering them, such as
+  the product of momenta in Keras's Nadam. Without them, the steps after a restore would differ.
 
   Args:
-    optimizer: a built one.
+    optimizer: the optimizer, built.
   """
   found = list(optimizer.variables)
   inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -104,7 +105,7 @@ def variables(optimizer: tf.keras.optimizers.Optimizer) -> list[tf.Variable]:
 
 
 def _kind(name: str) -> tuple[Any, dict[str, Any]]:
-  """Returns the class of an optimizer, and the arguments that its name implies."""
+  """Returns an optimizer's class, and the arguments that its name implies."""
   optimizers = tf.keras.optimizers
   built_in: dict[str, tuple[Any, dict[str, Any]]] = {
     "sgd": (optimizers.SGD, {}),
@@ -133,10 +134,10 @@ def _weight_decay(name: str, kind: Any, weight_decay: float) -> dict[str, float 
   """Returns the arguments that set an optimizer's weight decay.
 
   Raises:
-    UserError: it has none, and weight decay is requested.
+    UserError: weight decay is requested, but the optimizer takes none.
   """
   parameters = inspect.signature(kind).parameters
-  # Keras's Muon has another for the variables that it leaves to Adam.
+  # Keras's Muon has a second weight decay, for the variables that it leaves to Adam.
   taken = [each for each in parameters if each in ("weight_decay", "adam_weight_decay")]
   if taken:
     # None disables the decay; classes whose default is a rate reject it.

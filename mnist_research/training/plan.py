@@ -1,4 +1,4 @@
-"""What a run will do, decided before its first step: devices, precision, data, length, blocks."""
+"""Decides devices, precision, data, length and blocks of a run before its first step."""
 
 import dataclasses
 import functools
@@ -22,14 +22,14 @@ class Plan:
   """The decisions of a run.
 
   Attributes:
-    config: the settings, with every choice made except those that depend on time.
+    config: the settings, with every automatic choice made.
     workers: the processes that train together.
-    strategy: of this process.
+    strategy: the distribution strategy of this process.
     xla: whether XLA compiles the block of steps.
     source: the dataset, prepared.
-    outliers: the dataset of images of no class to train on, prepared; None: no outliers.
-    num_examples: number of training examples, including outliers; the rest of train is held out for
-      validation.
+    outliers: the dataset of outliers to train on, prepared; None if there is none.
+    num_examples: the number of training examples, including outliers; the rest of the train split
+      is held out for validation.
   """
 
   config: Config
@@ -42,7 +42,7 @@ class Plan:
 
   @property
   def device(self) -> str:
-    """The first replica's device."""
+    """The device of the first replica."""
     return self.strategy.extended.worker_devices[0]
 
   @property
@@ -62,12 +62,12 @@ class Plan:
 
   @property
   def epoch_steps(self) -> int:
-    """Steps in which each example is seen about once."""
+    """The number of steps per epoch, in which each example is seen about once."""
     return self.config.optimization.epoch_steps(self.num_examples)
 
   @property
   def total_steps(self) -> int:
-    """The length of the run."""
+    """The length of the run in steps."""
     return self.config.optimization.total_steps(self.num_examples)
 
   @functools.cached_property
@@ -77,7 +77,7 @@ class Plan:
 
   @functools.cached_property
   def steps_per_block(self) -> int:
-    """The largest number of steps per block: its tensors have this many."""
+    """The maximum number of steps per block, which is the length of its tensors."""
     count = self.recipe.multiplications(self.image_shape, len(self.label_names))
     return min(
       steps_per_block(self.config, count),
@@ -98,8 +98,8 @@ class Plan:
     """Returns the blocks from `first_step` to the end of the run.
 
     Args:
-      first_step: where the run resumes.
-      total_steps: the end, if it differs from the run's.
+      first_step: the step at which the run resumes.
+      total_steps: the end, if it isn't the run's.
     """
     return cut_blocks(
       first_step,
@@ -110,12 +110,12 @@ class Plan:
     )
 
   def read_train(self) -> tuple[splits.Split, splits.Split]:
-    """Reads the examples to train on, outliers last, and those held out for validation."""
+    """Reads the training examples, with outliers last, and the validation examples."""
     train, validation = splits.read_train(self.source, self.config)
     return train + splits.read_outliers(self.outliers) if self.outliers else train, validation
 
   def empty_block(self) -> input_pipeline.Batches:
-    """Returns a block of zeros, to compile the steps with while the examples are read."""
+    """Returns a block of zeros, for compiling the steps while the examples are read."""
     return input_pipeline.empty_block(
       self.config,
       steps_per_block=self.steps_per_block,
@@ -127,7 +127,7 @@ class Plan:
   def batches(
     self, train: splits.Split, blocks: Sequence[Block]
   ) -> Iterator[input_pipeline.Batches]:
-    """Returns the input pipeline: the batches of each of `blocks`."""
+    """Returns the input pipeline, which yields the batches of each of `blocks`."""
     return input_pipeline.train_blocks(
       train,
       self.config,
@@ -138,7 +138,7 @@ class Plan:
     )
 
   def objective(self) -> Objective:
-    """Returns the objective; loads the teachers, if there are any.
+    """Returns the objective, after loading any teachers.
 
     Raises:
       UserError: a teacher can't be read, or doesn't match the run.
@@ -150,7 +150,7 @@ class Plan:
     return objective_of(self.config, teacher)
 
   def describe(self) -> str:
-    """Describes where and how it runs."""
+    """Describes devices, precision and compilation in a line."""
     devices = distribution.describe(self.strategy, self.workers)
     return f"{devices} in {self.config.devices.precision}{', compiled by XLA' if self.xla else ''}"
 
@@ -158,7 +158,7 @@ class Plan:
 def choose_arithmetic(
   config: Config, recipe: Recipe, strategy: tf.distribute.Strategy
 ) -> tuple[Config, bool]:
-  """Returns the settings with their precision chosen, and whether XLA compiles the block.
+  """Chooses the precision, and whether XLA compiles the block.
 
   Raises:
     UserError: XLA was requested and can't compile the steps of this strategy.

@@ -1,4 +1,4 @@
-"""The end of a run: scores the test split once, if at all, and records the results."""
+"""The end of a run: scores the test split at most once, and records the results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,18 +31,18 @@ def conclude(
   """Scores the test split with the selected weights, and records the result.
 
   Args:
-    plan: of the run.
-    workdir: of the run.
-    state: after the last step.
-    score: of the state's evaluated network.
+    plan: the plan of the run.
+    workdir: its workdir.
+    state: the state after the last step.
+    score: the scorer of the state's evaluated model.
     recorder: records metrics and pictures.
-    test: the test split; None: it isn't scored.
+    test: the test split; None to skip scoring it.
 
   Returns:
-    The content of `result.json`, without times.
+    The content of `result.json`, without the times.
 
   Raises:
-    UserError: the best checkpoint is lost, or a file can't be written.
+    UserError: the best checkpoint is missing, or a file can't be written.
   """
   config, step, model = plan.config, int(state.step.numpy()), state.evaluated_model
   if config.run.select == "best":
@@ -54,7 +54,7 @@ def conclude(
   if test is None:
     recorder.untested_result(step)
   else:
-    # Before anybody can see the score.
+    # Recorded before anyone can see the score.
     protocol.record_test_scoring(workdir.path, "train", dataset=config.data.dataset, step=step)
     evaluation = evaluate_logits(score(test.images), test.labels)
     recorder.evaluation("test", step, evaluation, test.labels)
@@ -94,10 +94,10 @@ def _tell_of_better(plan: Plan, scored: Sequence[selection.Scoring]) -> None:
 
 
 def _best_model(config: Config, workdir: Workdir) -> tf.keras.Model:
-  """Returns the network that was best on validation.
+  """Returns the model that was best on validation.
 
   Raises:
-    UserError: its checkpoint is lost.
+    UserError: its checkpoint is missing.
   """
   step = selection.best_step(selection.scorings(workdir.read_metrics()))
   try:

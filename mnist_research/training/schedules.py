@@ -1,4 +1,4 @@
-"""Learning rates by step: schedules of this package, of Keras, and of users."""
+"""Learning-rate schedules: built-in, Keras's, and custom."""
 
 import inspect
 import math
@@ -24,21 +24,21 @@ _FLAG = "learning_rate_schedule"
 class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
   """A linear warmup, then a decay to the last step.
 
-  With W steps of warmup in a run of T, step s has the rate `peak * (s + 1) / W` while s < W, and
-  after that `peak * decay(p)` at the progress `p = (s - W) / (T - W)`:
+  With W warmup steps in a run of T steps, the rate of step s is `peak * (s + 1) / W` for s < W, and
+  `peak * decay(p)` after that, with the progress `p = (s - W) / (T - W)`:
 
     constant     1
     linear       1 - p
     cosine       (1 + cos(pi p)) / 2         (Loshchilov and Hutter 2016, arXiv:1608.03983)
     exponential  0.01 ** p
-    one_cycle    as cosine, after a rise from a 25th of the peak
+    one_cycle    like cosine, after a rise from a 25th of the peak
 
-  The rise of one_cycle is linear, as in the paper; `torch.optim.lr_scheduler.OneCycleLR` by default
-  follows a cosine.
+  The rise of one_cycle is linear, as in the paper; that of `torch.optim.lr_scheduler.OneCycleLR` is
+  a cosine by default.
   """
 
   def __init__(self, name: str, *, peak: float, warmup_steps: int, total_steps: int):
-    """Stores its arguments.
+    """Stores the arguments.
 
     Args:
       name: one of `config.SCHEDULES`.
@@ -73,15 +73,15 @@ class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
 
 
 class WarmedUp(tf.keras.optimizers.schedules.LearningRateSchedule):
-  """Another schedule times a linear warmup: `(s + 1) / W` in each step s before W."""
+  """Another schedule times a linear warmup, `(s + 1) / W` in each step s before W."""
 
   def __init__(self, name: str, schedule: Callable[[tf.Tensor], Any], *, warmup_steps: int):
-    """Stores its arguments.
+    """Stores the arguments.
 
     Args:
-      name: as in `--learning_rate_schedule`, for errors.
-      schedule: from the step, int64 [], to the learning rate.
-      warmup_steps: W; 0: none.
+      name: the value of `--learning_rate_schedule`, for error messages.
+      schedule: a function from the step, int64 [], to the learning rate.
+      warmup_steps: W; 0 for no warmup.
     """
     self._name = name
     self._schedule = schedule
@@ -106,13 +106,13 @@ class WarmedUp(tf.keras.optimizers.schedules.LearningRateSchedule):
 def create_schedule(
   optimization: OptimizationConfig, total_steps: int
 ) -> tf.keras.optimizers.schedules.LearningRateSchedule:
-  """Returns the schedule that the settings name.
+  """Returns the schedule that the settings specify.
 
-  A class of `tf.keras.optimizers.schedules` is called with `initial_learning_rate`, the setting
-  `learning_rate`, and `decay_steps`, the length of the run, if it has these arguments and the
-  schedule's settings don't contain them. A user's own is called as
-  `MySchedule(learning_rate=..., total_steps=..., **settings)`, and the object that it returns with
-  each step, int64 [].
+  A class of `tf.keras.optimizers.schedules` is called with `initial_learning_rate`, from the
+  setting `learning_rate`, and with `decay_steps`, the length of the run, if it takes these
+  arguments and the schedule's settings don't contain them. A custom schedule is created by
+  `MySchedule(learning_rate=..., total_steps=..., **settings)`; the result is called with each step,
+  int64 [].
 
   Args:
     optimization: the settings.

@@ -1,9 +1,9 @@
-"""Which step was best on the validation examples, and when to stop early."""
+"""Selects the best step on the validation examples, and decides when to stop early."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-# The fields of a line of metrics.jsonl besides its metrics.
+# The fields in a line of metrics.jsonl that aren't metrics.
 _PLACE = ("step", "split", "sha256")
 # One line of metrics.jsonl.
 Record = dict[str, Any]
@@ -13,7 +13,7 @@ class Scoring(NamedTuple):
   """One scoring of the validation examples.
 
   Attributes:
-    step: of the weights.
+    step: the step of the weights.
     accuracy: from 0 to 1.
   """
 
@@ -27,12 +27,12 @@ def scorings(metrics: Sequence[Record]) -> list[Scoring]:
 
 
 def best_step(scored: Sequence[Scoring]) -> int:
-  """Returns the step with the highest accuracy, the first of several."""
+  """Returns the step with the highest accuracy; the first one in a tie."""
   return max(scored, key=lambda scoring: scoring.accuracy).step
 
 
 def is_exhausted(scored: Sequence[Scoring], patience: int) -> bool:
-  """Returns whether the last `patience` scorings brought no improvement; 0: never."""
+  """Returns whether the last `patience` scorings brought no improvement; never if it is 0."""
   if not patience or not scored:
     return False
   best = best_step(scored)
@@ -40,11 +40,11 @@ def is_exhausted(scored: Sequence[Scoring], patience: int) -> bool:
 
 
 def selected(metrics: Sequence[Record], select: str) -> dict[str, float]:
-  """Returns a result's entries on the validation examples; empty if none were held out.
+  """Returns the validation entries of a result; empty without validation examples.
 
   Args:
-    metrics: all of a run.
-    select: `--select`: the weights of the last step, or of the best.
+    metrics: all metrics of a run.
+    select: `--select`: whether the last step or the best provides the weights.
   """
   records = {record["step"]: record for record in metrics if record["split"] == "validation"}
   if not records:

@@ -1,4 +1,4 @@
-"""A process's part of a run: the events of the loop."""
+"""A process's part in a run: the events of the training loop."""
 
 import contextlib
 import dataclasses
@@ -35,12 +35,12 @@ OnValidation = Callable[[int, float], None]
 
 
 class Verdict(NamedTuple):
-  """The agreement of the workers after a block.
+  """The decision of all workers after a block.
 
   Attributes:
-    improved: whether the newest scoring is the best, and the best is to be kept.
-    exhausted: whether there was no improvement for long enough to stop.
-    signal: the number of a signal that any worker received; 0: none.
+    improved: whether the newest scoring is the best, and the run keeps the best.
+    exhausted: whether the run stops because validation no longer improves.
+    signal: the number of a stop signal that any worker received; 0 for none.
   """
 
   improved: bool
@@ -50,21 +50,21 @@ class Verdict(NamedTuple):
 
 @dataclasses.dataclass
 class Session:
-  """A process's part of a run, between its start or a checkpoint and its result.
+  """A process's part in a run, from the start or a checkpoint to the result.
 
   Attributes:
     plan: the decisions of the run.
     workdir: the run's directory.
-    exchange: with the other workers.
+    exchange: exchanges values with the other workers.
     state: the model and everything else that training changes.
     blocks: the remaining blocks.
     batches: the examples of each block.
     train_block: the compiled steps.
-    score: from images to the logits of the evaluated network.
-    validation: the examples held out.
+    score: a function from images to the logits of the evaluated model.
+    validation: the held-out examples.
     read_test: returns the test split; None if the run doesn't score it.
-    scored: the scorings of the validation examples so far, known only to the chief, which decides.
-    recorder: records metrics; for workers other than the chief, records nothing.
+    scored: the validation results so far; only the chief, which decides, knows them.
+    recorder: records metrics; on workers other than the chief it records nothing.
     profiler: traces some blocks, if requested.
     train_seconds: the time spent in steps so far.
     on_validation: called after each scoring of the validation examples.
@@ -90,7 +90,7 @@ class Session:
     """Runs the steps of a block, and returns the metrics to record.
 
     Raises:
-      UserError: a loss isn't finite; nothing of this block was saved.
+      UserError: a loss isn't finite; nothing from this block was saved.
     """
     with self.profiler.block(block.start):
       began = time.perf_counter()
@@ -105,7 +105,7 @@ class Session:
       raise checkpoints.diverged(self.state, step, problem)
     batch_size = self.plan.config.optimization.batch_size
     examples = block.num_steps * batch_size
-    # Loss and accuracy should be comparable with those of other splits, which have no outliers.
+    # Without outliers, loss and accuracy are comparable with those of other splits.
     outliers = 0 if done.outliers is None else int(done.outliers.numpy().sum())
     classified = max(1, examples - outliers)
     plain = {}
@@ -122,7 +122,7 @@ class Session:
     }
 
   def validate(self, block: Block) -> Scoring | None:
-    """Scores the validation examples; None if there are none, or if another worker does it."""
+    """Scores the validation examples; returns None if there are none, or if another worker does."""
     self.recorder.network(block.end)
     if not (self.plan.workers.is_chief and self.validation.num_examples):
       self.recorder.line(None)
@@ -137,11 +137,11 @@ class Session:
     return scoring
 
   def agree(self, scoring: Scoring | None, signal: int | None) -> Verdict:
-    """Returns what all workers do next; the knowledge of any of them counts for all.
+    """Returns what all workers do next, from what each of them knows.
 
     Args:
-      scoring: of this block, if this worker scored.
-      signal: received by this worker.
+      scoring: the score after this block, if this worker computed it.
+      signal: the number of the signal that this worker received, if any.
     """
     run = self.plan.config.run
     improved = exhausted = False
@@ -158,21 +158,21 @@ class Session:
     self._save(best=True)
 
   def save_checkpoint(self) -> None:
-    """Saves the state; returns when the checkpoint and all earlier records are on the disk."""
+    """Saves the state; returns when the checkpoint and all earlier records are on disk."""
     self.recorder.flush()
     self._save(best=False)
-    self.exchange.wait()  # No worker continues earlier.
+    self.exchange.wait()  # No worker continues before the checkpoint is complete.
 
   def finish(self) -> dict[str, Any]:
-    """Ends the run, writes its result and returns it; empty for workers other than the chief.
+    """Ends the run, writes its result and returns it; empty on workers other than the chief.
 
     The test split is scored once, unless `--score_test=false` is set.
 
     Raises:
-      UserError: the best checkpoint is lost, or a file can't be written.
+      UserError: the best checkpoint is missing, or a file can't be written.
     """
     if not isinstance(self.recorder, Recorder):
-      self.exchange.wait()  # For the chief: a worker that leaves ends the others.
+      self.exchange.wait()  # Waits for the chief, because a worker that exits ends the others.
       return {}
     result = results.conclude(
       self.plan, self.workdir, self.state, self.score, self.recorder,
@@ -203,9 +203,9 @@ class Session:
 def open_session(
   config: Config, workdir: Workdir, workers: Workers, on_validation: OnValidation | None = None
 ) -> Iterator[Session]:
-  """Prepares a process's part of a run, from its start or a checkpoint.
+  """Prepares a process's part in a run, from the start or a checkpoint.
 
-  When the context exits, all records are on the disk.
+  When the context exits, all records are on disk.
 
   Raises:
     UserError: a setting is invalid, the data or the workdir can't be used, or the workers disagree.
@@ -216,12 +216,12 @@ def open_session(
   blocks = plan.blocks(restored.step)
   exhausted = selection.is_exhausted(scored, plan.config.run.early_stopping)
   if any(gathered for (gathered,) in exchange.gather([int(exhausted)])):
-    blocks = []  # It stopped early, and was interrupted before its result was written.
+    blocks = []  # The run stopped early, but was interrupted before it wrote its result.
   objective = plan.objective()
   train_block = steps.create_train_block(plan.config, state, objective, plan.strategy, xla=plan.xla)
   with ThreadPoolExecutor(max_workers=1) as background:
     reading = background.submit(plan.read_train)
-    if blocks:  # They compile while the examples are read.
+    if blocks:  # The steps compile while the examples are read.
       train_block(*plan.empty_block(), tf.constant(0))
     train, validation = reading.result()
     if plan.config.model.whitens and not restored.step:
@@ -277,7 +277,7 @@ def _recording(
   background: Executor,
   first_step: int,
 ) -> Iterator[tuple[Recorder | NullRecorder, Profiler]]:
-  """Opens the records of a run; for workers other than the chief, nothing is recorded."""
+  """Opens the records of a run; workers other than the chief record nothing."""
   if not plan.workers.is_chief:
     yield NullRecorder(), Profiler(workdir.tensorboard, [], 0)
     return
@@ -297,7 +297,7 @@ def _recording(
 
 
 def check_same_settings(config: Config, exchange: Exchange) -> None:
-  """Raises UserError if the workers would train different things."""
+  """Raises UserError if the workers have different settings or data."""
   settings = "\n".join(config.differences(Config()))
   gathered = exchange.gather([zlib.crc32(settings.encode()) >> 1])
   if len(set(gathered)) > 1:
@@ -317,7 +317,7 @@ def check_same_checkpoint(step: int, workdir: Workdir, exchange: Exchange) -> No
 
 
 def _introduce(state: TrainState, plan: Plan, *, first_step: int) -> None:
-  """Logs what is about to be trained, on what, and how."""
+  """Logs the model, the data and the devices before training."""
   state.model.summary(line_length=80, print_fn=lambda text: logging.info("%s", text.rstrip()))
   logging.info(
     "%s: step %d of %d, %d examples of %s per step, on %s",

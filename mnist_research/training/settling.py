@@ -1,4 +1,4 @@
-"""Whether a run may continue in a workdir: with the same settings and code."""
+"""Checks that a run resumes in its workdir with the same settings and code."""
 
 from absl import logging
 
@@ -10,10 +10,10 @@ from mnist_research.workdir import Workdir
 
 
 def settle(config: Config, workdir: Workdir) -> Config:
-  """Returns `config` as the run in `workdir` began with it.
+  """Returns `config` as recorded when the run in `workdir` started.
 
   Raises:
-    UserError: the run there has other settings, or a user's own code has changed.
+    UserError: the run there has different settings, or custom code has changed.
   """
   stored = workdir.read_config()
   if stored is None:
@@ -23,14 +23,14 @@ def settle(config: Config, workdir: Workdir) -> Config:
       )
     return config
   if stored.data.dataset == config.data.fallback_dataset != config.data.dataset:
-    logging.warning("this run began on %s and resumes on it", stored.data.dataset)
+    logging.warning("this run started on %s and resumes on it", stored.data.dataset)
     config = config.replace(dataset=stored.data.dataset)
   if config.devices.precision == "auto":
     config = config.replace(precision=stored.devices.precision)
   if _has_other_files(config.data.dataset, stored.data.dataset):
     raise UserError(
       f"--dataset={config.data.dataset}: the files there have changed since the run in "
-      f"--workdir={workdir.path} began on {stored.data.dataset}; restore them, or "
+      f"--workdir={workdir.path} started on {stored.data.dataset}; restore them, or "
       "choose another --workdir"
     )
   differences = [*config.differences(stored), *workdir.changed_sources(config)]
@@ -43,7 +43,7 @@ def settle(config: Config, workdir: Workdir) -> Config:
 
 
 def _has_other_files(dataset: str, stored: str) -> bool:
-  """Whether two names of datasets are the same path with different content."""
+  """Whether two dataset names are the same path with different content."""
   if not (own_data.is_path(dataset) and own_data.is_path(stored)):
     return False
   (path, digest), (stored_path, stored_digest) = own_data.parse(dataset), own_data.parse(stored)

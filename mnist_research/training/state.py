@@ -12,15 +12,15 @@ from mnist_research.training import optimizers
 
 @dataclasses.dataclass
 class TrainState:
-  """What a step reads and writes, and a checkpoint holds.
+  """The state that a step updates and a checkpoint holds.
 
   Attributes:
-    model: the network.
+    model: the model.
     optimizer: its optimizer, built, with the slots of every weight.
-    step: int64 variable: the number of steps done.
-    averages: a network with the moving averages of the model's weights, or None.
+    step: int64 variable, the number of steps done.
+    averages: a copy of the model with the moving averages of its weights, or None.
     label_names: the class of each logit.
-    image_shape: height, width and channels of the images.
+    image_shape: the height, width and channels of the images.
   """
 
   model: tf.keras.Model
@@ -32,14 +32,14 @@ class TrainState:
 
   @property
   def evaluated_model(self) -> tf.keras.Model:
-    """The network that is scored and used: the averages if they are kept."""
+    """The model that is scored and used: the averages if the run keeps them."""
     return self.averages or self.model
 
   def checkpoint(self) -> tf.train.Checkpoint:
-    """Returns the state as TensorFlow saves it, with every variable by name.
+    """Returns the state for TensorFlow to save, with every variable by name.
 
-    Given the model itself, TensorFlow would follow its attributes, and silently skip layers
-    that Keras 3 keeps in a plain list.
+    Given the model object, TensorFlow would follow its attributes and silently skip layers that
+    Keras 3 keeps in a plain list.
     """
     parts = {
       "model": variables_by_name(self.model),
@@ -61,7 +61,7 @@ def create_state(
   """Returns the state before the first step; call it inside the strategy's scope.
 
   Raises:
-    UserError: a user's own model or optimizer can't be created.
+    UserError: a custom model or optimizer can't be created.
   """
 
   def create() -> tf.keras.Model:
@@ -69,7 +69,7 @@ def create_state(
 
   model = create()
   optimizer = optimizers.create_optimizer(config, total_steps)
-  # If unbuilt, the slots would be created while the step is traced, after a checkpoint is restored.
+  # Otherwise tracing the step would create the slots, after a checkpoint was restored.
   optimizer.build(model.trainable_variables)
   averages = None
   if config.optimization.ema_decay:

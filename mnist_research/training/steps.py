@@ -1,4 +1,4 @@
-"""The compiled functions: the block of training steps, with its `GradientTape`, and the scoring."""
+"""The compiled functions: the block of training steps, with its `GradientTape`, and the scorer."""
 
 import functools
 from collections.abc import Callable
@@ -17,20 +17,20 @@ from mnist_research.runtime.progress import Progress
 from mnist_research.training.losses import Objective, cross_entropy
 from mnist_research.training.state import TrainState
 
-# Images per call of the network when a split is scored: large enough to fill the device.
+# Images per call of the model when it scores a split: large enough to fill the device.
 SCORED_BATCH = 2000
 
 
 class StepMetrics(NamedTuple):
-  """The metrics of the steps of a block, [steps] each; entries after the last step are 0.
+  """The metrics of a block's steps, [steps] each; entries after the last step are 0.
 
   Attributes:
     losses: float32, the mean loss of the global batch before the step's update.
-    correct: int32, how many of its examples were predicted correctly.
-    plain_losses: float32, its mean cross-entropy, if the loss is something else: with smoothed
-      targets, teachers, or a user's own. Comparable with other splits. 0 for outliers.
-    outliers: int32, how many of its examples are outliers, if there are any. They never count as
-      correct.
+    correct: int32, the number of its examples that were predicted correctly.
+    plain_losses: float32, its mean cross-entropy, comparable with other splits; 0 for outliers.
+      None unless the loss differs: with smoothed targets, teachers or a custom loss.
+    outliers: int32, the number of outliers among its examples, which never count as correct. None
+      without outliers.
   """
 
   losses: tf.Tensor
@@ -39,7 +39,7 @@ class StepMetrics(NamedTuple):
   outliers: tf.Tensor | None = None
 
 
-# (images [steps, batch, height, width, channels], labels [steps, batch], number of steps to do [])
+# (images [steps, batch, height, width, channels], labels [steps, batch], number of steps to run [])
 TrainBlock = Callable[..., StepMetrics]
 # images, uint8 [N, height, width, channels] -> logits, float32 [N, classes]
 Scorer = Callable[[np.ndarray], np.ndarray]
@@ -55,9 +55,9 @@ def create_train_block(
 ) -> TrainBlock:
   """Returns the compiled function that runs a block of training steps.
 
-  It takes a block from `input_pipeline.train_blocks`, images and labels of the largest number of
-  steps, and the number of steps to run as a tensor: each Python number would be compiled
-  separately. It updates `state`.
+  The function takes a block from `input_pipeline.train_blocks`, with images and labels for the
+  maximum number of steps, and the number of steps to run, as a tensor because each Python number
+  would be compiled separately. It updates `state`.
   """
   replica_step = _create_replica_step(config, state, objective, strategy)
   dtypes = [tf.float32, tf.int32]
@@ -66,9 +66,9 @@ def create_train_block(
   if config.data.outliers:
     dtypes.append(tf.int32)
 
-  # Without AutoGraph: rewriting the source takes a quarter of a second at the start, and the parser
-  # of Python 3.11 fails, rarely, if a garbage collection lets another thread parse at the same
-  # time, as NumPy seems to when it reads the header of an array.
+  # Without AutoGraph, because rewriting the source takes a quarter of a second at the start.
+  # Rarely, Python 3.11's parser also fails if a garbage collection lets another thread parse at the
+  # same time, as NumPy seems to do when it reads the header of an array.
   @tf.function(jit_compile=xla, autograph=False)
   def train_block(images, labels, num_steps):
     size = strategy.experimental_local_results(images)[0].shape[0]
@@ -89,7 +89,7 @@ def create_train_block(
         [tf.TensorArray(dtype, size=size, element_shape=[]) for dtype in dtypes],
       ),
     )
-    # Once per block: a message between workers takes longer than the arithmetic of a step.
+    # Once per block, because a message between workers takes longer than a step's arithmetic.
     return StepMetrics(
       *(distribution.sum_over_workers(total.stack(), strategy) for total in totals)
     )
@@ -103,9 +103,9 @@ def _create_replica_step(
   objective: Objective,
   strategy: tf.distribute.Strategy,
 ) -> Callable[..., tuple[tf.Tensor, ...]]:
-  """Returns one step of one replica, for its share of the batch at an index of the block.
+  """Returns a replica's step, for its share of the batch at an index in the block.
 
-  The step returns its share of each of `StepMetrics`.
+  The step returns the replica's share of each of `StepMetrics`.
   """
   batch_size, seed = config.optimization.batch_size, config.run.seed
   clip_norm, replicas = config.optimization.clip_norm, strategy.num_replicas_in_sync
@@ -122,11 +122,11 @@ def _create_replica_step(
     _set_generators(state, first, seed=seed)
     with tf.GradientTape() as tape, step_randomness(seed=seed, positions=positions):
       logits = state.model(images, training=True)
-      # The optimizer sums the gradients of the replicas: each divides by the global batch.
+      # The optimizer sums the replicas' gradients, so each divides by the global batch size.
       loss = tf.reduce_sum(objective(images, labels, logits)) / batch_size
       scaled_loss = state.optimizer.scale_loss(loss)  # Unchanged, except with float16.
     gradients = tape.gradient(scaled_loss, variables)
-    # Clipping, and float16 loss scaling, which skips a step if a gradient overflows, must see the
+    # Clipping and float16 loss scaling, which skips a step if a gradient overflows, must see the
     # gradient of the whole batch.
     if replicas > 1 and (clip_norm or config.devices.precision == "float16"):
       gradients = _mean_of_replicas(gradients)
@@ -143,9 +143,9 @@ def _create_replica_step(
 
 
 def _create_measurement(config: Config) -> Callable[..., list[tf.Tensor]]:
-  """Returns the function from a replica's labels and logits to its share of `StepMetrics`.
+  """Returns a function from a replica's labels and logits to its share of `StepMetrics`.
 
-  The differentiated loss is not among them.
+  The share doesn't include the differentiated loss.
   """
   batch_size = config.optimization.batch_size
 
@@ -153,7 +153,7 @@ def _create_measurement(config: Config) -> Callable[..., list[tf.Tensor]]:
     classes = labels
     if config.augmentation.mixes_examples:
       classes = tf.argmax(labels, axis=-1, output_type=tf.int32)
-    # The label of an outlier never equals a prediction.
+    # An outlier's label never equals a prediction.
     correct = tf.argmax(logits, axis=-1, output_type=tf.int32) == classes
     measured = [tf.math.count_nonzero(correct, dtype=tf.int32)]
     outliers = labels == NO_CLASS if config.data.outliers else None
@@ -171,24 +171,23 @@ def _create_measurement(config: Config) -> Callable[..., list[tf.Tensor]]:
 
 
 def _set_generators(state: TrainState, first: tf.Tensor, *, seed: int) -> None:
-  """Sets the generators of Keras's own layers, such as its Dropout, for a step of a replica.
+  """Seeds the generators of Keras's layers, such as its Dropout, for a replica's step.
 
-  They are functions of the seed and of the replica's first example, so they need not be saved, and
-  each replica has its own masks.
+  The seeds depend only on the run's seed and the replica's first example, so they need not be
+  saved, and replicas have different masks.
   """
   generators = [v for v in state.model.variables if is_generator(v)]
   for index, generator in enumerate(generators):
     bits = randomness.bits(first[None], 2, seed=seed, name=randomness.KERAS_GENERATORS + index)
-    # Keras interprets the two as a seed of 31 bits and a counter.
+    # Keras interprets the two values as a 31-bit seed and a counter.
     generator.assign(tf.cast(tf.bitwise.right_shift(bits[0], 1), generator.dtype))
 
 
 def _mean_of_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-  """Returns gradients that the optimizer, which sums over replicas, sums to the global gradient.
+  """Returns gradients whose sum over the replicas, by the optimizer, is the global gradient.
 
-  A Keras optimizer would clip (Pascanu et al. 2012, arXiv:1211.5063) and detect overflows in each
-  replica's part separately: parts would be shortened individually, and replicas could disagree
-  about skipping a step.
+  Otherwise a Keras optimizer would clip (Pascanu et al. 2012, arXiv:1211.5063) and check for
+  overflows in each replica's part separately, and replicas could disagree about skipping a step.
   """
   context = tf.distribute.get_replica_context()
   sums = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
@@ -196,10 +195,10 @@ def _mean_of_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def _update_averages(state: TrainState, decay: float) -> None:
-  """Moves the averages towards the weights; copies what isn't trained.
+  """Moves the averages toward the weights, and copies untrained variables.
 
-  The decay rises to its value as (1 + step) / (10 + step), so that the first averages forget the
-  initial weights; as in `tf.train.ExponentialMovingAverage`.
+  As in `tf.train.ExponentialMovingAverage`, the decay rises to its value as
+  (1 + step) / (10 + step), so that the averages soon forget the initial weights.
   """
   assert state.averages is not None
   step = tf.cast(state.step, tf.float32)
@@ -213,10 +212,10 @@ def _update_averages(state: TrainState, decay: float) -> None:
 
 
 def create_scorer(model: tf.keras.Model) -> Scorer:
-  """Returns the function from images, uint8 [N, height, width, channels], to logits, float32.
+  """Returns a function from images, uint8 [N, height, width, channels], to logits, float32.
 
-  Every image is scored exactly once, in order. One replica does the work: ten thousand images
-  take less time than starting a second one.
+  It scores every image exactly once, in order, on one replica: ten thousand images take less time
+  than starting a second one.
   """
 
   @functools.cache

@@ -1,4 +1,4 @@
-"""Teachers: finished runs whose networks a student learns from. They are never modified."""
+"""Teachers: finished runs whose models a student learns from. They are never modified."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ def pinned(config: Config) -> Config:
   """Returns the settings with a digest of each teacher's config.cfg and weights.
 
   Raises:
-    UserError: a teacher isn't finished, is corrupt, or has changed since its digest was taken.
+    UserError: a teacher isn't finished, is corrupt, or has changed since its digest was recorded.
   """
   if not config.optimization.teacher:
     return config
@@ -39,14 +39,14 @@ def _pinned(text: str) -> str:
   digest = records.digest(content)[: own_data.DIGITS]
   if expected not in (None, digest):
     raise UserError(
-      f"--teacher={path}: it has changed since the run began with {path}@{expected}; restore "
+      f"--teacher={path}: it has changed since the run started with {path}@{expected}; restore "
       "it, or start over in another --workdir"
     )
   return f"{path}@{digest}"
 
 
 def _checkpoint(path: Path) -> tuple[Path, int]:
-  """Returns the directory of checkpoints, and the step, of the network that a run has tested."""
+  """Returns the checkpoint directory and the step of the model that a run scored at its end."""
   workdir = Workdir(path)
   if workdir.read_config() is None:
     raise UserError(f"--teacher={path} holds no run: name the --workdir of a train command")
@@ -60,12 +60,12 @@ def settings(config: Config) -> list[Config]:
   """Returns the settings of each teacher of `config`.
 
   Raises:
-    UserError: one was trained on validation examples of this run.
+    UserError: a teacher was trained on validation examples of this run.
   """
   paths = [own_data.parse(text).path for text in config.optimization.teacher]
   configs = [Workdir(path).trained_config() for path in paths]
   if config.data.validation_examples:
-    # Otherwise it would reveal their labels to the student.
+    # Otherwise the teacher would reveal their labels to the student.
     members = list(zip(paths, configs, strict=True))
     protocol.check_held_out(config, members, purpose="--teacher")
   return configs
@@ -74,14 +74,14 @@ def settings(config: Config) -> list[Config]:
 def load(
   config: Config, *, label_names: Sequence[str], image_shape: Sequence[int]
 ) -> Teacher | None:
-  """Returns the teachers of `config` as one function; None if there are none.
+  """Returns the teachers of `config` as one function, or None without teachers.
 
-  It returns the mean of their probabilities, each at the temperature of the distillation.
+  The function returns the mean of their probabilities, each at the distillation temperature.
 
   Args:
     config: the student's settings.
     label_names: the class of each of the student's logits.
-    image_shape: height, width and channels of its images.
+    image_shape: the height, width and channels of its images.
 
   Raises:
     UserError: a teacher is corrupt, has other classes, or takes images of another size.
