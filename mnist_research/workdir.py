@@ -296,7 +296,7 @@ class Workdir:
         number += 1
     except (OSError, ValueError) as error:
       raise UserError(
-        f"{self._metrics} is corrupt in line {number}; delete that line and run again ({error})"
+        f"{self._metrics} is corrupt in line {number}; delete that line and rerun ({error})"
       ) from error
 
   def read_metrics(self) -> list[dict[str, Any]]:

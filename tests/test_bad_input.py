@@ -377,7 +377,7 @@ def test_corrupt_prepared_data_is_named(corrupted, tmp_path):
     *commands.SMALL, f"--data_dir={corrupted}", f"--workdir={tmp_path / 'run'}", "--steps=5"
   ).error
   assert str(corrupted / "synthetic_digits" / "2000_500") in line
-  assert "delete that directory and run again" in line
+  assert "delete that directory and rerun" in line
   assert not (tmp_path / "run" / "result.json").exists()
 
 

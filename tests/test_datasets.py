@@ -112,9 +112,9 @@ def test_mnist_is_unchanged_by_tfds(mnist_dir, mnist_data_dir):
 def test_network_must_match_classes_and_image_shape(prepared):
   source = _source(prepared)
   datasets.check_fits(source, list("abcdefghij"), (28, 28, 1))
-  with pytest.raises(UserError, match="has 10 classes, but this network has 26"):
+  with pytest.raises(UserError, match="has 10 classes, but this model has 26"):
     datasets.check_fits(source, [""] * 26, (28, 28, 1))
-  with pytest.raises(UserError, match=r"has images of \(28, 28, 1\), but this network takes \(32"):
+  with pytest.raises(UserError, match=r"has images of \(28, 28, 1\), but this model takes \(32"):
     datasets.check_fits(source, [""] * 10, (32, 32, 3))
 
 

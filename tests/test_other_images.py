@@ -98,7 +98,7 @@ def test_digit_only_features_reject_other_images(run, tmp_path):
   )
   shape = str(_SHAPES[name])
   assert finished.error == (
-    "error: --digits prepares digits as MNIST's images of (28, 28, 1), but this network takes "
+    "error: --digits prepares digits as MNIST's images of (28, 28, 1), but this model takes "
     f"{shape}; name another --workdir"
   )
   demo = commands.run(f"--workdir={workdir}", "--port=0", module="demo")
@@ -127,7 +127,7 @@ def test_examples_of_another_shape_are_rejected(run, data_dir):
     f"--workdir={workdir}", f"--dataset={_OWN}/my_data.py:{other}", f"--data_dir={data_dir}",
     module="evaluate",
   )  # fmt: skip
-  assert "classes, but this network has" in finished.error
+  assert "classes, but this model has" in finished.error
 
 
 def test_failing_augmentation_ends_the_run_in_one_line(data_dir, tmp_path):

@@ -191,7 +191,7 @@ _BAD_ARRAYS = {
   "sizes": ({"x_test": np.zeros((6, 9, 9), np.uint8)}, r"images are of \(8, 9, 1\), and its test"),
   "names": ({"y_test": None}, "it contains x_test, x_train, y_train, but needs x_train, y_train"),
   "empty": ({"x_test": np.zeros((0, 8, 9), np.uint8), "y_test": np.zeros(0, int)}, "x_test has no"),
-  "objects": ({"y_test": np.array([{}] * 6)}, "can't be read as an .npz file: Object arrays"),
+  "objects": ({"y_test": np.array([{}] * 6)}, "isn't a readable .npz file: Object arrays"),
 }  # fmt: skip
 
 
@@ -207,7 +207,7 @@ def test_invalid_arrays_are_rejected(tmp_path, case):
 def test_invalid_npz_is_rejected(tmp_path, content):
   path = tmp_path / "bars.npz"
   path.write_bytes(content)
-  with pytest.raises(UserError, match=r"can't be read as an .npz file: .*; write it by np.savez"):
+  with pytest.raises(UserError, match=r"isn't a readable .npz file: .*; write it with np.savez"):
     own_files.read("dataset", path)
 
 

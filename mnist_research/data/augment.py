@@ -1,7 +1,7 @@
-"""Augmentation inside the input pipeline: each example changes differently every time.
+"""Augmentation in the input pipeline: each example changes differently every time.
 
-What happens to an example is a function of the run's seed and the example's position in the stream,
-so it doesn't depend on batches, blocks, replicas or restarts.
+The changes are a function of the run's seed and the example's position in the stream, so they don't
+depend on batches, blocks, replicas or restarts.
 """
 
 import math
@@ -13,8 +13,8 @@ from scipy import stats
 from mnist_research.config import AugmentationConfig
 from mnist_research.data import distortions, own_augmentations, randomness
 
-# Control points of an elastic deformation are about 4 pixels apart, 7 along a side of 28: a bump is
-# as wide as the smoothing of 4 pixels in Simard et al. 2003 (doi:10.1109/ICDAR.2003.1227801).
+# Control points of an elastic deformation are about 4 pixels apart, 7 along a side of 28, to match
+# the smoothing width of 4 pixels in Simard et al. 2003 (doi:10.1109/ICDAR.2003.1227801).
 _ELASTIC_SPACING = 4
 _ELASTIC_SIGMA = 4.0
 _AFFINE = {"shift", "rotation", "scale", "shear"}
@@ -23,19 +23,19 @@ _AFFINE = {"shift", "rotation", "scale", "shear"}
 def augment_images(
   images: tf.Tensor, positions: tf.Tensor, config: AugmentationConfig, seed: int
 ) -> tf.Tensor:
-  """Moves, bends, flips, distorts, erases, and applies users' own; mixing is in `mix_examples`.
+  """Applies every augmentation except mixing, which is in `mix_examples`.
 
   Args:
-    images: uint8 [N, height, width, channels]; the size is known while a graph is built.
-    positions: int64 [N], of the examples in the run's stream.
-    config: gives the kinds and how strong each is.
-    seed: the run's.
+    images: uint8 [N, height, width, channels], of static size.
+    positions: int64 [N], the positions of the examples in the run's stream.
+    config: the kinds and their strengths.
+    seed: the run's seed.
 
   Returns:
     uint8 [N, height, width, channels].
 
   Raises:
-    UserError: an augmentation of the user's own is missing or fails.
+    UserError: a custom augmentation is missing or fails.
   """
   kinds = set(config.augment)
   if kinds & (_AFFINE | {"elastic"}):
@@ -62,9 +62,9 @@ def _size(images: tf.Tensor) -> tuple[int, int]:
 
 
 def _affine_matrices(positions: tf.Tensor, config: AugmentationConfig, seed: int) -> tf.Tensor:
-  """Draws the map from a pixel of the new image to a point of the old one, float32 [N, 2, 3].
+  """Draws the maps from pixels of the new image to points of the old one, float32 [N, 2, 3].
 
-  In coordinates (x, y) from the image's center.
+  The coordinates (x, y) start at the image's center.
   """
   draws = 2 * randomness.uniform(positions, 6, seed=seed, name=randomness.AFFINE) - 1
 
@@ -73,7 +73,7 @@ def _affine_matrices(positions: tf.Tensor, config: AugmentationConfig, seed: int
 
   angle = drawn("rotation", 0, math.radians(config.rotation_degrees))
   shear = drawn("shear", 1, math.radians(config.shear_degrees))
-  # Shrinking is as likely as growing: the logarithm is drawn uniformly.
+  # The logarithm is drawn uniformly, so that shrinking is as likely as growing.
   scale_x, scale_y = (tf.exp(drawn("scale", i, math.log1p(config.scale_range))) for i in (2, 3))
   shift_x, shift_y = (drawn("shift", i, config.shift_pixels) for i in (4, 5))
   cos, sin, slant = tf.cos(angle), tf.sin(angle), tf.tan(shear)
@@ -85,14 +85,14 @@ def _affine_matrices(positions: tf.Tensor, config: AugmentationConfig, seed: int
 
 
 def _transform(images: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
-  """Samples images at the points that affine maps give; outside is 0.
+  """Samples images at affinely mapped points; outside the image the value is 0.
 
   Args:
     images: uint8 [N, height, width, channels].
     matrices: from `_affine_matrices`.
 
   Returns:
-    float32, in the shape of `images`.
+    float32, with the shape of `images`.
   """
   height, width = _size(images)
   # The operation counts from the corner: a point p there is p - c from the center c.
@@ -111,14 +111,14 @@ def _transform(images: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
 
 
 def _source_points(matrices: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-  """Returns where each pixel of new images is in the old, float32 [N, height, width, 2]: x, y."""
+  """Returns the point in the old image of each new pixel, float32 [N, height, width, 2]: x, y."""
   height, width = size
   center = np.array([(width - 1) / 2, (height - 1) / 2], np.float32)
   x, y = np.meshgrid(
     np.arange(width, dtype=np.float32) - center[0], np.arange(height, dtype=np.float32) - center[1]
   )
   homogeneous = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
-  # In full: TensorFlow is slow at broadcasting a pair of numbers.
+  # Expanded here, because TensorFlow is slow at broadcasting a pair of numbers.
   centers = np.broadcast_to(center, (height * width, 2))
   points = tf.einsum("nij,pj->npi", matrices, homogeneous) + centers
   return tf.reshape(points, [-1, height, width, 2])
@@ -129,8 +129,8 @@ def _displacements(
 ) -> tf.Tensor:
   """Draws a smooth field of displacements in pixels, float32 [N, height, width, 2]: x, y.
 
-  As in Simard et al. 2003, but with random numbers on a coarse grid: smoothing would remove the
-  fine ones. The standard deviation of a displacement is `elastic_pixels`.
+  This follows Simard et al. 2003, but with random numbers on a coarse grid, because smoothing would
+  remove finer ones. The standard deviation of a displacement is `elastic_pixels`.
   """
   bases = [_smoothing_basis(side) for side in size]
   rows, columns = (basis.shape[1] for basis in bases)
@@ -143,12 +143,12 @@ def _displacements(
 
 
 def _smoothing_basis(side: int) -> np.ndarray:
-  """The weight of each control point in each row of pixels; its squares sum to 1.
+  """Returns the weight of each control point in each row of pixels.
 
-  So a smoothed random number has the same variance as its parts.
+  The squares of a row's weights sum to 1, so smoothing keeps the variance of random numbers.
 
   Args:
-    side: rows of pixels.
+    side: the number of rows of pixels.
 
   Returns:
     float32 [side, control points].
@@ -160,14 +160,14 @@ def _smoothing_basis(side: int) -> np.ndarray:
 
 
 def _sample(images: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
-  """Samples images at any points, bilinearly; outside is 0.
+  """Samples images bilinearly at any points; outside the image the value is 0.
 
   Args:
     images: uint8 [N, height, width, channels].
     points: float32 [N, height, width, 2]: x, y.
 
   Returns:
-    float32, in the shape of `images`.
+    float32, with the shape of `images`.
   """
   height, width = _size(images)
   across, up = width + 2, height + 2
@@ -179,7 +179,7 @@ def _sample(images: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
   right, down = (x - left)[..., None], (y - above)[..., None]
   first = tf.range(tf.shape(images)[0])[:, None, None] * (across * up)
   index = first + tf.cast(above, tf.int32) * across + tf.cast(left, tf.int32)
-  # A frame of zeros: every point outside the image maps to it.
+  # Every point outside the image maps to this frame of zeros.
   framed = tf.pad(tf.cast(images, tf.float32), [[0, 0], [1, 1], [1, 1], [0, 0]])
   pixels = tf.reshape(framed, [-1, images.shape[-1]])
 
@@ -196,7 +196,7 @@ def _erase(
 ) -> tf.Tensor:
   """Blackens a rectangle of some images: random erasing (Zhong et al. 2017, arXiv:1708.04896).
 
-  With the published sizes: 2% to 40% of the image, aspect ratios 0.3 to 1 / 0.3.
+  The sizes are as published: 2% to 40% of the image, with aspect ratios from 0.3 to 1 / 0.3.
   """
   chance, area, aspect, left, top = tf.unstack(
     randomness.uniform(positions, 5, seed=seed, name=randomness.ERASING), axis=1
@@ -219,22 +219,22 @@ def _erase(
 def mix_examples(
   images: tf.Tensor, targets: tf.Tensor, positions: tf.Tensor, config: AugmentationConfig, seed: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Mixes each example with the next of its batch, as `config.augment` says.
+  """Mixes each example with the next one in its batch, by the kinds in `config.augment`.
 
-  `mixup` (Zhang et al. 2017, arXiv:1710.09412) adds the two images in shares of a and 1 - a;
-  `cutmix` (Yun et al. 2019, arXiv:1905.04899) puts a rectangle of one, 1 - a of the area, into the
-  other. The targets are mixed in the same shares. With both, each gets half of the batches. One
-  share is drawn per batch, as in the published code.
+  `mixup` (Zhang et al. 2017, arXiv:1710.09412) adds the two images with weights a and 1 - a;
+  `cutmix` (Yun et al. 2019, arXiv:1905.04899) pastes a rectangle of one image, 1 - a of the area,
+  into the other. Both mix the targets with the same weights. If both are on, each gets half of the
+  batches. The weight is drawn once per batch, as in the published code.
 
   Args:
     images: uint8 [steps, batch, height, width, channels].
-    targets: float32 [steps, batch, classes], that sum to 1.
-    positions: int64 [steps, batch].
-    config: gives the kinds and their alpha.
-    seed: the run's.
+    targets: float32 [steps, batch, classes], with sum 1 over the classes.
+    positions: int64 [steps, batch], the positions of the examples in the run's stream.
+    config: the kinds and their alpha.
+    seed: the run's seed.
 
   Returns:
-    images and targets, mixed.
+    The mixed images and targets.
   """
   draws = randomness.uniform(positions[:, 0], 4, seed=seed, name=randomness.MIXING)
   choice, share, left, top = tf.unstack(draws, axis=1)
@@ -255,13 +255,13 @@ def mix_examples(
 def _window(
   size: tuple[int, int], area: tf.Tensor, top: tf.Tensor, left: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns windows of whole pixels, and the share of the image that each takes.
+  """Returns windows of whole pixels, and the share of the image that each covers.
 
   Args:
-    size: height and width of the image.
-    area: the share that each window should take, float32 [N].
-    top: where it is between the highest place and the lowest, in [0, 1), float32 [N].
-    left: where it is between left and right.
+    size: the height and width of the image.
+    area: float32 [N], the share that each window should cover.
+    top: float32 [N], its relative vertical position, in [0, 1).
+    left: float32 [N], its relative horizontal position, in [0, 1).
 
   Returns:
     bool [N, height, width], float32 [N].
@@ -275,7 +275,7 @@ def _window(
     return (pixels >= start) & (pixels < start + length[:, None])
 
   window = inside(top, rows, height)[:, :, None] & inside(left, columns, width)[:, None, :]
-  # A power and a product differ in the last bit, and runs on square images must keep theirs.
+  # Power and product differ in the last bit, and results on square images must stay the same.
   if height == width:
     return window, (rows / height) ** 2
   return window, (rows / height) * (columns / width)

@@ -1,11 +1,11 @@
-"""The fifteen corruptions of MNIST-C, written from their descriptions, to measure robustness.
+"""The fifteen corruptions of MNIST-C, to measure robustness.
 
-The kinds are those of Mu and Gilmer 2019 (arXiv:1906.02337), implemented from the paper's text; the
-published images are the TFDS dataset `mnist_corrupted/...`. Errors under the two are similar, not
-equal.
+The kinds are those of Mu and Gilmer 2019 (arXiv:1906.02337), implemented from the paper's text. The
+published images are the TFDS dataset `mnist_corrupted/...`; error rates on the two are similar, but
+not equal.
 
-A network that was chosen by its errors under some kinds can't be judged by them:
-`VALIDATION_KINDS` are ten others, which the paper considered and rejected.
+A model chosen by its errors under some kinds can't be judged by the same kinds. `VALIDATION_KINDS`
+are ten other kinds for choosing, which the paper considered and rejected.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-# The draws don't depend on a run: every network gets the same images.
+# The draws don't depend on the run, so every model gets the same images.
 _SEED = 190602337
-# In images, so that the largest arrays stay under 200 MB for any split.
+# Images per chunk, so that the largest arrays stay under 200 MB for any split.
 _CHUNK = 1000
-# A corruption of images, float32 [N, height, width] between 0 and 1.
+# A corruption: a function of images, float32 [N, height, width] from 0 to 1, and a generator.
 _Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -28,13 +28,13 @@ def corrupt(images: np.ndarray, kind: str) -> np.ndarray:
 
   Args:
     images: uint8 [N, height, width, channels]. All channels change alike.
-    kind: one of `KINDS` or of `VALIDATION_KINDS`.
+    kind: one of `KINDS` or `VALIDATION_KINDS`.
 
   Returns:
-    uint8, in the shape of `images`.
+    uint8, with the shape of `images`.
   """
   change = (KINDS | VALIDATION_KINDS)[kind]
-  # Seeded by name: another kind in the list changes no image of this one.
+  # Seeded by name, so that adding a kind changes no image of this one.
   generator = np.random.default_rng([_SEED, *kind.encode()])
   changed = [
     _corrupt_chunk(images[start : start + _CHUNK], change, generator)
@@ -46,7 +46,7 @@ def corrupt(images: np.ndarray, kind: str) -> np.ndarray:
 def _corrupt_chunk(
   images: np.ndarray, change: _Change, generator: np.random.Generator
 ) -> np.ndarray:
-  # Each channel from the same state: a line or a cloud has one place in all of them.
+  # Every channel starts from the same state, so that a line or a cloud is in the same place in all.
   state = generator.bit_generator.state
   channels = []
   for channel in np.moveaxis(images, -1, 0):
@@ -56,7 +56,7 @@ def _corrupt_chunk(
 
 
 def _shot_noise(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Shot noise: white is five photons on average."""
+  """Shot noise: a white pixel averages five photons."""
   return (generator.poisson(images * 5.0) / 5.0).astype(np.float32)
 
 
@@ -67,7 +67,7 @@ def _impulse_noise(images: np.ndarray, generator: np.random.Generator) -> np.nda
 
 
 def _glass_blur(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Blurred, then each pixel swapped with a neighbor, twice, then blurred again."""
+  """Blurs, swaps each pixel with a neighbor twice, and blurs again."""
   blurred = ndimage.gaussian_filter(images, (0, 0.7, 0.7))
   for _ in range(2):
     y, x = _grid(images.shape)
@@ -115,7 +115,7 @@ def _brightness(images: np.ndarray, generator: np.random.Generator) -> np.ndarra
 
 
 def _stripe(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """The middle half, from top to bottom, inverted."""
+  """Inverts the middle half, from top to bottom."""
   del generator
   width = images.shape[2]
   striped = images.copy()
@@ -125,12 +125,12 @@ def _stripe(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def _fog(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Behind clouds that are one and a half times as bright as the image."""
+  """Adds clouds that are one and a half times as bright as the image."""
   return (images + 1.5 * _clouds(images.shape, generator)) / 2.5
 
 
 def _spatter(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """An eighth of the image under dark gray drops."""
+  """Covers an eighth of the image with dark gray drops."""
   noise = ndimage.gaussian_filter(generator.standard_normal(images.shape), (0, 1.5, 1.5))
   drops = noise > np.quantile(noise, 7 / 8, axis=(1, 2), keepdims=True)
   return np.where(drops, 0.25, images).astype(np.float32)
@@ -163,7 +163,7 @@ def _zigzag(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def _canny_edges(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """White edges on black (Canny 1986, doi:10.1109/TPAMI.1986.4767851), of images blurred by 1."""
+  """White edges on black (Canny 1986, doi:10.1109/TPAMI.1986.4767851), after a blur by 1 pixel."""
   del generator
   blurred = ndimage.gaussian_filter(images, (0, 1, 1))
   down, right = ndimage.sobel(blurred, axis=1), ndimage.sobel(blurred, axis=2)
@@ -175,7 +175,7 @@ def _canny_edges(images: np.ndarray, generator: np.random.Generator) -> np.ndarr
   )
   ridge = (slope >= before) & (slope >= after)
   weak, strong = ridge & (slope > 0.1), ridge & (slope > 0.2)
-  # Only neighbors within the same image.
+  # Connects neighbors only within the same image.
   neighbors = np.zeros((3, 3, 3), bool)
   neighbors[1] = True
   labels, _ = ndimage.label(weak, neighbors)
@@ -207,7 +207,7 @@ def _zoom_blur(images: np.ndarray, generator: np.random.Generator) -> np.ndarray
 
 
 def _contrast(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """A quarter of the contrast, about the mean of each image."""
+  """Reduces the contrast to a quarter, around the mean of each image."""
   del generator
   mean = images.mean(axis=(1, 2), keepdims=True)
   return mean + 0.25 * (images - mean)
@@ -221,7 +221,7 @@ def _elastic(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def _pixelate(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Pixelated: squares of 3 pixels, each with its mean."""
+  """Replaces squares of 3x3 pixels by their means."""
   del generator
   shares = [np.arange(side)[:, None] // 3 == np.arange(-(-side // 3)) for side in images.shape[1:]]
   rows, columns = (share / share.sum(axis=0) for share in shares)
@@ -230,31 +230,31 @@ def _pixelate(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def _quantize(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Black or white, whichever is nearer."""
+  """Rounds each pixel to black or white."""
   del generator
   return np.round(images)
 
 
 def _inverse(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """All of it inverted."""
+  """Inverts the whole image."""
   del generator
   return 1 - images
 
 
 def _checkerboard(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-  """Every other square of 3 pixels black."""
+  """Blackens every other square of 3x3 pixels."""
   del generator
   y, x = _grid(images.shape)
   return images * ((y // 3 + x // 3) % 2)
 
 
 def _signs(generator: np.random.Generator, count: int) -> np.ndarray:
-  """-1 or 1 for each image, float64 [N]."""
+  """Draws -1 or 1 for each image, float64 [N]."""
   return 2.0 * generator.integers(0, 2, count) - 1
 
 
 def _grid(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-  """The coordinates of each pixel, y [1, height, 1] and x [1, 1, width]."""
+  """Returns the coordinates of each pixel, y [1, height, 1] and x [1, 1, width]."""
   return np.arange(shape[1])[None, :, None], np.arange(shape[2])[None, None, :]
 
 
@@ -265,7 +265,7 @@ def _transform(
   slant: np.ndarray | float = 0.0,
   scale: float = 1.0,
 ) -> np.ndarray:
-  """Turns by an angle, slants and scales each image [N] about its center."""
+  """Rotates, slants and scales each image about its center."""
   y, x = _grid(images.shape)
   center_y, center_x = (images.shape[1] - 1) / 2, (images.shape[2] - 1) / 2
   cos, sin, slant = (
@@ -277,12 +277,12 @@ def _transform(
 
 
 def _sample(images: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-  """Returns the values at points, bilinearly; outside is 0.
+  """Samples images bilinearly at points; outside the image the value is 0.
 
   Args:
     images: float32 [N, height, width].
-    y: where each new pixel is, in rows; broadcast to [N, height, width].
-    x: the same in columns.
+    y: the row of each new pixel in the old image, broadcast to [N, height, width].
+    x: its column, likewise.
   """
   framed = np.pad(images, ((0, 0), (1, 2), (1, 2)))
   height, width = images.shape[1:]
@@ -297,7 +297,7 @@ def _sample(images: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _clouds(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-  """Noise of all scales, each half as strong as the next larger, from 0 to 1 in each image."""
+  """Draws noise at all scales, each half as strong as the next larger one; 0 to 1 in each image."""
   count, height, width = shape
   clouds = np.zeros(shape)
   for octave in range(5):
@@ -310,13 +310,13 @@ def _clouds(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarra
 
 
 def _interpolation(side: int, cells: int) -> np.ndarray:
-  """The weight of each of `cells` evenly spaced points for each pixel, [side, cells]."""
+  """Returns the weight of each of `cells` evenly spaced points for each pixel, [side, cells]."""
   places = np.linspace(0, cells - 1, side)[:, None]
   return np.maximum(0, 1 - np.abs(places - np.arange(cells)))
 
 
 def _ends(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
-  """Two points for each image, on its left and its right edge, float64 [N, 2, (y, x)]."""
+  """Draws a point on the left and one on the right edge of each image, float64 [N, 2, (y, x)]."""
   count, height, width = shape
   y = generator.uniform(0.1 * height, 0.9 * height, (count, 2))
   x = np.broadcast_to([0.0, width - 1.0], (count, 2))
@@ -326,12 +326,12 @@ def _ends(shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
 def _to_segment(
   shape: tuple[int, ...], start: np.ndarray, end: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns how far each pixel is from a line of its image, and how far along it, [N, h, w].
+  """Returns each pixel's distance from a line in its image, and its position along it, [N, h, w].
 
   Args:
-    shape: of the images.
-    start: of each line, float64 [N, (y, x)].
-    end: of each line, different from its start.
+    shape: the shape of the images.
+    start: float64 [N, (y, x)], the start of each line.
+    end: float64 [N, (y, x)], the end of each line, different from its start.
   """
   y, x = _grid(shape)
   start, end = start[:, :, None, None], end[:, :, None, None]

@@ -1,8 +1,8 @@
-"""TFDS datasets: prepared on this machine, by download, from files or by a user's code.
+"""Prepares TFDS datasets on this machine: by download, from files, or by a user's code.
 
-A folder or file of a user's own examples becomes one through `own_files.py`.
+`own_files.py` turns a user's folder or file of examples into a TFDS dataset.
 
-`splits.py` reads them into memory.
+`splits.py` reads datasets into memory.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ from mnist_research.runtime import extensions, own_data, progress
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import locked
 
-# What TFDS raises for names and files that it can't make a builder from.
+# Errors of TFDS for names and files from which it can't make a builder.
 _BUILDER_ERRORS = (
   ValueError, KeyError, TypeError, AttributeError, ImportError, AssertionError, RecursionError,
   OSError, json_format.ParseError,
 )  # fmt: skip
 
-# The datasets that this package generates, each in its own package.
+# The datasets that this package generates, each in a subpackage.
 _DRAWN = ("synthetic_digits", "non_digits")
 
 # Height, width, channels.
@@ -45,8 +45,8 @@ class Source(NamedTuple):
   """A dataset prepared on this machine.
 
   Attributes:
-    name: as `--dataset` takes it.
-    builder: the TFDS builder that reads it; its images are of one size and uint8.
+    name: the value of `--dataset`.
+    builder: the TFDS builder that reads it; its images are uint8, of one size.
   """
 
   name: str
@@ -59,7 +59,7 @@ class Source(NamedTuple):
 
   @property
   def image_shape(self) -> ImageShape:
-    """Height, width and channels, one or three, of each image."""
+    """The height, width and channels (one or three) of each image."""
     return self.builder.info.features["image"].shape
 
   @property
@@ -81,7 +81,8 @@ def prepare(config: Config) -> Source:
   """Makes sure that the dataset is on this machine, by download or from `manual_dir`.
 
   Raises:
-    UserError: the dataset is unknown, has another shape, or can't be obtained; remedies are named.
+    UserError: the dataset is unknown, has unsuitable examples, or can't be obtained; the message
+      names remedies.
   """
   try:
     return _prepare(config, config.data.dataset)
@@ -101,17 +102,17 @@ def prepare_outliers(config: Config, image_shape: ImageShape) -> Source | None:
   """Makes sure that the dataset of outliers, if any, is on this machine.
 
   Args:
-    config: gives its name.
-    image_shape: that its images must have.
+    config: the settings, which name it.
+    image_shape: the required shape of its images.
 
   Raises:
-    UserError: it is unknown, has images of another shape, or can't be obtained.
+    UserError: it is unknown, its images have a different shape, or it can't be obtained.
   """
   name = config.data.outliers
   if not name:
     return None
   try:
-    # --manual_dir and --mirror are for --dataset.
+    # --manual_dir and --mirror apply only to --dataset.
     source = _prepare(config.replace(manual_dir="", mirror=""), name)
   except UserError as error:
     reason = str(error)
@@ -130,7 +131,7 @@ def prepare_outliers(config: Config, image_shape: ImageShape) -> Source | None:
 
 
 def prepared(config: Config) -> Source | None:
-  """Returns the dataset if it is on this machine already, else None: nothing is downloaded.
+  """Returns the dataset if it is already on this machine, else None; downloads nothing.
 
   Raises:
     UserError: the dataset is unknown.
@@ -146,9 +147,9 @@ class Origin(NamedTuple):
   """Where `prepare` would find a dataset.
 
   Attributes:
-    data_dir: where it is prepared, or would be.
-    is_prepared: whether it is there already.
-    source: where its examples would come from otherwise, for people.
+    data_dir: the directory of the prepared dataset, even if it isn't prepared yet.
+    is_prepared: whether it is already prepared there.
+    source: a description of where its examples would come from otherwise.
   """
 
   data_dir: Path
@@ -157,11 +158,11 @@ class Origin(NamedTuple):
 
 
 def find(config: Config) -> Origin:
-  """Returns where the dataset is or would come from; nothing is downloaded or written.
+  """Returns where the dataset is or would come from; downloads and writes nothing.
 
   Raises:
-    UserError: the dataset is unknown or has another shape, its files aren't in `manual_dir`, or
-      (UnreachableError) the host that has them doesn't answer.
+    UserError: the dataset is unknown or has unsuitable examples, its files aren't in `manual_dir`,
+      or (UnreachableError) their host doesn't answer.
   """
   name, manual_dir = config.data.dataset, config.data.manual_dir
   name = own_data.pinned("dataset", name)
@@ -192,7 +193,7 @@ def _prepare(config: Config, name: str) -> Source:
   if not builder.is_prepared():
     with _blamed(name):
       _download_and_prepare(Source(name, builder), config)
-    # Another process may have prepared it while this one waited; `builder` wouldn't know.
+    # If another process prepared it while this one waited, `builder` doesn't know that.
     builder = _create_builder(name, config.data.data_dir)
   missing = {"train", "test"} - set(builder.info.splits)
   if missing:
@@ -201,7 +202,7 @@ def _prepare(config: Config, name: str) -> Source:
 
 
 def _blamed(name: str) -> contextlib.AbstractContextManager[None]:
-  """Attributes errors inside a user's own builder to it; errors of other builders pass through."""
+  """Attributes errors inside a custom builder to it; errors of other builders pass through."""
   if extensions.is_builder(name):
     return extensions.blamed("dataset", name)
   return contextlib.nullcontext()
@@ -222,33 +223,34 @@ def _create_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     raise UserError(f"--dataset={name}: TFDS has no such dataset{hint}") from None
   except _BUILDER_ERRORS as error:
     files = Path(data_dir or tfds.core.constants.DATA_DIR) / name.partition(":")[0]
-    remedy = f"; if its files are corrupt, delete {files} and run again" if files.is_dir() else ""
+    remedy = f"; if its files are corrupt, delete {files} and rerun" if files.is_dir() else ""
     reason = str(error).partition("\n")[0]
     raise UserError(f"--dataset={name}: {reason}{remedy}") from error
 
 
 def _own_root(data_dir: str) -> Path:
-  """The directory of what is prepared from a user's own code and files, by content."""
+  """The directory of datasets that come from a user's code and files, named by content."""
   return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / "own"
 
 
 def _create_own_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
-  """Returns the builder of a user's class.
+  """Returns a builder of a user's class.
 
-  Prepared data is kept by the content of the file, in `<data_dir>/own/<digest>`: files whose
-  classes share a name don't share data, and a changed file is prepared again. What the file reads
-  or imports is not considered: when that changes, the class needs another `VERSION`.
+  Prepared data is stored by the content of the class's file, in `<data_dir>/own/<digest>`, so
+  classes of the same name in different files don't share data, and a changed file is prepared
+  again. The digest doesn't cover what the file reads or imports: when that changes, increase the
+  class's `VERSION`.
 
   Raises:
     UserError: the class can't be loaded or created, or isn't a builder.
   """
-  # TFDS identifies a class by its name and refuses a second one, such as that of a changed file.
+  # TFDS identifies classes by name and refuses a second one, such as the class of a changed file.
   with tfds.core.registered.skip_registration():
     builder_class: Any = extensions.load("dataset", name)
   is_class = inspect.isclass(builder_class)
   if not is_class or not issubclass(builder_class, tfds.core.DatasetBuilder):
     raise UserError(f"--dataset={name}: must be a subclass of tfds.core.GeneratorBasedBuilder")
-  # TFDS would look for its README.md and other files in a package named like the module.
+  # Otherwise TFDS would look for README.md and other files in a package named like the module.
   if "pkg_dir_path" not in vars(builder_class):
     builder_class.pkg_dir_path = Path(inspect.getfile(builder_class)).parent
   digest = extensions.read_source("dataset", name).digest[:12]
@@ -292,7 +294,7 @@ def _download_and_prepare(source: Source, config: Config) -> None:
     contextlib.redirect_stdout(announcements),
     progress.waiting(f"preparing {source.short_name}"),
   ):
-    if builder.is_prepared():  # By another process, while this one waited.
+    if builder.is_prepared():  # Another process prepared it while this one waited.
       return
     with _originals(source, config, data_dir) as directory:
       _call_tfds(source, data_dir / "downloads", directory)
@@ -315,9 +317,9 @@ def _held(data_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _originals(source: Source, config: Config, data_dir: Path) -> Iterator[Path | None]:
-  """Yields the directory where TFDS finds the original files; None where it downloads them."""
+  """Yields the directory where TFDS finds the original files; None if TFDS downloads them."""
   url_infos = source.builder.url_infos or {}
-  # Datasets use the same names for different files: each has its own directory.
+  # Each dataset has a directory, because datasets use the same names for different files.
   fetched = data_dir / "downloads" / "fetched"
   if config.data.manual_dir:
     staging = data_dir / "downloads" / "originals"
@@ -350,20 +352,20 @@ def _call_tfds(source: Source, download_dir: Path, originals_dir: Path | None) -
 
 
 def check_fits(source: Source, label_names: Sequence[str], image_shape: ImageShape) -> None:
-  """Raises UserError unless a network matches the dataset.
+  """Raises UserError unless a model matches the dataset.
 
   Args:
     source: the dataset.
-    label_names: the classes of the network.
-    image_shape: of the images that it takes.
+    label_names: the model's classes.
+    image_shape: the shape of the images that it takes.
   """
   if source.num_classes != len(label_names):
     raise UserError(
-      f"--dataset={source.name} has {source.num_classes} classes, but this network has "
+      f"--dataset={source.name} has {source.num_classes} classes, but this model has "
       f"{len(label_names)}"
     )
   if source.image_shape != tuple(image_shape):
     raise UserError(
-      f"--dataset={source.name} has images of {source.image_shape}, but this network takes "
+      f"--dataset={source.name} has images of {source.image_shape}, but this model takes "
       f"{tuple(image_shape)}"
     )

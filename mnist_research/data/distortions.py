@@ -1,4 +1,4 @@
-"""Augmentations that change the look of ink and paper: pens, light, blur, noise, lines.
+"""Augmentations that change the look of ink and paper: pen, light, blur, noise, lines.
 
 Each kind independently changes a random share of the images by a random amount. As with the other
 augmentations, the draws are functions of seed and position.
@@ -22,13 +22,13 @@ _LIGHTS = 4
 def distort(
   images: tf.Tensor, positions: tf.Tensor, config: AugmentationConfig, seed: int
 ) -> tf.Tensor:
-  """Changes the look of images, by the kinds of `KINDS` that `config` names, in that order.
+  """Changes the look of images, by the kinds that `config` names, in the order of `KINDS`.
 
   Args:
-    images: uint8 [N, height, width, channels]; the size is known while a graph is built.
-    positions: int64 [N], of the examples in the run's stream.
-    config: gives the kinds, and how many images each changes.
-    seed: the run's.
+    images: uint8 [N, height, width, channels], of static size.
+    positions: int64 [N], the positions of the examples in the run's stream.
+    config: the kinds, and the share of images that each changes.
+    seed: the run's seed.
 
   Returns:
     uint8 [N, height, width, channels].
@@ -38,7 +38,7 @@ def distort(
       draws = randomness.uniform(
         positions, 1 + _DRAWS, seed=seed, name=randomness.DISTORTIONS + 2 * place
       )
-      # Only the chosen images are computed: most stay unchanged.
+      # Computes only the chosen images, because most stay unchanged.
       chosen = tf.where(draws[:, 0] < config.distortion_probability)
       some = tf.gather_nd(images, chosen)
       noise = _Noise(tf.gather_nd(positions, chosen), seed, randomness.DISTORTIONS + 2 * place + 1)
@@ -49,7 +49,7 @@ def distort(
 
 
 class _Noise:
-  """Any number of random numbers for a kind, by the position of each image."""
+  """A source of random numbers for a kind, by the position of each image."""
 
   def __init__(self, positions: tf.Tensor, seed: int, name: int):
     self._positions, self._seed, self._name = positions, seed, name
@@ -58,7 +58,7 @@ class _Noise:
     """Returns numbers in [0, 1), float32 [N, *shape]."""
     count = math.prod(shape)
     bits = randomness.bits(self._positions, count, seed=self._seed, name=self._name)
-    # As many bits as a float32 holds exactly. Signed integers are converted faster.
+    # 24 bits, which a float32 holds exactly. Signed integers convert faster.
     high = tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.int32)
     return tf.reshape(tf.cast(high, tf.float32) / 2.0**24, [-1, *shape])
 
@@ -69,17 +69,17 @@ def _column(draws: tf.Tensor, index: int) -> tf.Tensor:
 
 
 def _widened(images: tf.Tensor) -> tf.Tensor:
-  """Returns images whose strokes are wider by a pixel on each side."""
+  """Returns images with strokes a pixel wider on each side."""
   return tf.nn.max_pool2d(images, 3, 1, "SAME")
 
 
 def _narrowed(images: tf.Tensor) -> tf.Tensor:
-  """Returns images whose strokes are narrower by a pixel on each side."""
+  """Returns images with strokes a pixel narrower on each side."""
   return -tf.nn.max_pool2d(-images, 3, 1, "SAME")
 
 
 def _pen(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """From a pen narrower by up to 0.7 pixels on each side to one wider by up to 1.5."""
+  """Makes strokes up to 0.7 pixels narrower or up to 1.5 pixels wider on each side."""
   del noise
   wider = _column(draws, 0) * 2.2 - 0.7
   wide = _widened(images)
@@ -89,7 +89,7 @@ def _pen(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _hollow(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """Strokes as outlines: the inner edge, the outer edge, or both."""
+  """Replaces strokes by outlines: the inner edge, the outer edge, or both."""
   del noise
   choice = _column(draws, 0)
   outer = tf.where(choice < 2 / 3, _widened(images), images)
@@ -99,7 +99,7 @@ def _hollow(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _lines(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """A curve across the image, solid or dashed, from the brightness of ink to that of paper."""
+  """Draws a curve across the image, solid or dashed, as bright as ink, paper or in between."""
   del noise
   height, width = images.shape[1:3]
   y, x = _grid(images)
@@ -125,11 +125,11 @@ def _lines(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _bands(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """Inverted bands of any direction: half of the image, or several narrow ones."""
+  """Inverts bands in any direction: half of the image, or several narrow ones."""
   del noise
   height, width = images.shape[1:3]
   y, x = _grid(images)
-  # Horizontal or vertical as often as slanted.
+  # Horizontal and vertical together are as frequent as slanted.
   angle = _column(draws, 0) * (2 * math.pi)
   angle = tf.where(_column(draws, 1) < 0.5, tf.round(angle / (math.pi / 2)) * (math.pi / 2), angle)
   along = (y / height - 0.5) * tf.sin(angle) + (x / width - 0.5) * tf.cos(angle)
@@ -140,7 +140,7 @@ def _bands(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _contrast(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """Paler ink on brighter paper, up to white; a third of the images inverted."""
+  """Makes ink paler and paper brighter, up to white; inverts a third of the images."""
   del noise
   images = tf.where(_column(draws, 0) < 1 / 3, 1 - images, images)
   paper = 0.7 * _column(draws, 1)
@@ -148,7 +148,7 @@ def _contrast(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _light(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """Uneven light, up to one and a half times as bright as the ink."""
+  """Adds uneven light, up to one and a half times as bright as the ink."""
   height, width = images.shape[1:3]
   field = tf.image.resize(noise(_LIGHTS, _LIGHTS, 1), [height, width], "bicubic")
   strength = 1.5 * _column(draws, 0)
@@ -156,7 +156,7 @@ def _light(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _blur(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """Defocused or motion-blurred along a side, then dulled."""
+  """Blurs by defocus or by motion along a side, then dims."""
   del noise
   choice = _column(draws, 0)
 
@@ -170,7 +170,7 @@ def _blur(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _noise(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
-  """Specks, noise everywhere, or noise in the ink alone."""
+  """Adds specks, noise everywhere, or noise only in the ink."""
   height, width = images.shape[1:3]
   first, second = tf.unstack(noise(2, height, width, 1), axis=1)
   choice, strength = _column(draws, 0), _column(draws, 1)
@@ -182,14 +182,14 @@ def _noise(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
 
 
 def _grid(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-  """The coordinates of the pixels, y [1, height, 1, 1] and x [1, 1, width, 1]."""
+  """Returns the coordinates of the pixels, y [1, height, 1, 1] and x [1, 1, width, 1]."""
   height, width = images.shape[1:3]
   y, x = tf.range(height, dtype=tf.float32), tf.range(width, dtype=tf.float32)
   return y[None, :, None, None], x[None, None, :, None]
 
 
 _Change = Callable[[tf.Tensor, tf.Tensor, _Noise], tf.Tensor]
-# In the order in which they come to paper: strokes, what is drawn over them, light, the camera.
+# In physical order: strokes, marks over them, light, camera.
 KINDS: dict[str, _Change] = {
   "pen": _pen,
   "hollow": _hollow,

@@ -1,4 +1,4 @@
-"""The download of a dataset's original files, from TFDS's addresses or from a mirror."""
+"""Downloads a dataset's original files, from TFDS's addresses or from a mirror."""
 
 import contextlib
 import hashlib
@@ -15,8 +15,8 @@ from mnist_research.runtime.files import whole
 
 # Long enough for a slow host, short enough for a waiting user.
 REACH_SECONDS = 5
-# Between two pieces of a file. TFDS's own download has no such limit, and a host that stalls would
-# hold it forever.
+# Between two chunks of a file. TFDS's download has no such limit, so a stalled host would block it
+# forever.
 STALL_SECONDS = 30
 _ATTEMPTS = 3
 _PIECE = 1 << 16
@@ -24,23 +24,23 @@ _SILENT = "doesn't answer"
 
 
 class UnreachableError(UserError):
-  """The dataset is neither prepared nor given as files, and can't be downloaded."""
+  """The dataset is neither prepared nor available as files, and can't be downloaded."""
 
 
 def fetch(name: str, url_infos: dict[str, Any], mirror: str, directory: Path) -> None:
-  """Downloads a dataset's files, each whole and with the checksum that TFDS expects, or not at all.
+  """Downloads a dataset's files atomically, and checks them against TFDS's checksums.
 
   `requests` honors the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `REQUESTS_CA_BUNDLE`.
 
   Args:
-    name: as `--dataset` takes it.
-    url_infos: size, checksum and file name of each address, from a TFDS builder.
-    mirror: address of a directory with files of these names; empty: TFDS's addresses.
-    directory: where the files go; those that are there already are kept.
+    name: the value of `--dataset`.
+    url_infos: the size, checksum and file name for each address, from a TFDS builder.
+    mirror: the address of a directory with files of these names; empty for TFDS's addresses.
+    directory: the target directory; intact files there are kept.
 
   Raises:
-    UnreachableError: the host doesn't answer, refuses, or ends the connection early.
-    UserError: a file has another content than TFDS's checksums say.
+    UnreachableError: the host doesn't answer, refuses, or closes the connection early.
+    UserError: a file doesn't match TFDS's checksum.
   """
   directory.mkdir(parents=True, exist_ok=True)
   lacking = {
@@ -61,7 +61,7 @@ def fetch(name: str, url_infos: dict[str, Any], mirror: str, directory: Path) ->
 
 
 def addresses(url_infos: dict[str, Any], mirror: str) -> dict[str, Any]:
-  """Returns size, checksum and file name by the address that each file is downloaded from."""
+  """Returns the size, checksum and file name of each file, by its download address."""
   return {
     f"{mirror.rstrip('/')}/{info.filename}" if mirror else url: info
     for url, info in url_infos.items()
@@ -75,7 +75,7 @@ def _is_whole(path: Path, info: Any) -> bool:
 
 
 def _fetch_file(url: str, info: Any, path: Path) -> None:
-  """Downloads a file in up to three attempts; stops if it is too long."""
+  """Downloads a file in at most three attempts; stops if it is too long."""
   for attempt in range(_ATTEMPTS):
     try:
       with (
@@ -87,7 +87,7 @@ def _fetch_file(url: str, info: Any, path: Path) -> None:
         for piece in response.iter_content(_PIECE):
           file.write(piece)
           if file.tell() > info.size:
-            break  # It is another file, however long.
+            break  # It is longer than expected, so it is a different file.
       return
     except requests.exceptions.RequestException as error:
       refused = error.response is not None and error.response.status_code < 500
@@ -107,7 +107,7 @@ def check_hosts(name: str, urls: Collection[str]) -> None:
   """Tries each host once, because TFDS itself retries for minutes before it gives up.
 
   Raises:
-    UnreachableError: one doesn't answer, or isn't trusted.
+    UnreachableError: a host doesn't answer, or isn't trusted.
   """
   for host, url in {urlsplit(url).netloc: url for url in urls}.items():
     if problem := _problem_of(url):
@@ -115,7 +115,7 @@ def check_hosts(name: str, urls: Collection[str]) -> None:
 
 
 def _problem_of(url: str) -> str:
-  """Returns what is wrong with the host of a URL; empty if it answers within seconds."""
+  """Returns the problem with a URL's host; empty if it answers within `REACH_SECONDS`."""
   problems: list[str] = []
 
   def ask() -> None:
@@ -124,14 +124,14 @@ def _problem_of(url: str) -> str:
       requests.head(url, timeout=REACH_SECONDS, allow_redirects=True)
     except requests.exceptions.SSLError:
       problem = (
-        "has a certificate that isn't trusted here (if your proxy has its own, set "
+        "has a certificate that isn't trusted here (if it is your proxy's, set "
         "REQUESTS_CA_BUNDLE=FILE in the environment)"
       )
     except requests.exceptions.RequestException:
       problem = _SILENT
     problems.append(problem)
 
-  # In a thread, because no timeout of requests covers name resolution.
+  # In a thread, because the timeouts of requests don't cover name resolution.
   thread = threading.Thread(target=ask, daemon=True)
   thread.start()
   thread.join(2 * REACH_SECONDS)

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets builders of images that this package generates."""
+"""TensorFlow Datasets builders for images that this package generates."""
 
 import abc
 import dataclasses
@@ -11,11 +11,11 @@ import tensorflow_datasets as tfds
 
 @dataclasses.dataclass(eq=False)
 class DrawnConfig(tfds.core.BuilderConfig):
-  """The number of examples; the name gives each size its own directory.
+  """The number of examples; its name gives each size a separate directory.
 
   Attributes:
-    num_train_examples: size of the "train" split, at least 1.
-    num_test_examples: size of the "test" split, at least 1.
+    num_train_examples: the size of the "train" split, at least 1.
+    num_test_examples: the size of the "test" split, at least 1.
   """
 
   num_train_examples: int = 0
@@ -23,10 +23,10 @@ class DrawnConfig(tfds.core.BuilderConfig):
 
   @classmethod
   def of_size(cls, num_train_examples: int, num_test_examples: int) -> "DrawnConfig":
-    """Returns the config of a size, named as in "60000_10000".
+    """Returns the config for a size, named like "60000_10000".
 
     Raises:
-      ValueError: if either size is less than 1.
+      ValueError: either size is less than 1.
     """
     if num_train_examples < 1 or num_test_examples < 1:
       raise ValueError(
@@ -46,7 +46,7 @@ class DrawnDataset(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
 
   Examples have an "image", uint8 (28, 28, 1) in [0, 255], and a "label", int64. An example depends
   only on its split and its index, so a larger size contains all examples of a smaller one.
-  As in any TFDS dataset the stored order is shuffled, the same way every time.
+  The stored order is shuffled, the same way every time, as in any TFDS dataset.
 
   A subclass defines `DESCRIPTION`, `LABEL_NAMES`, `draw_examples`, and its default size in
   `BUILDER_CONFIGS`.
@@ -65,17 +65,17 @@ class DrawnDataset(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
     config: str | DrawnConfig | None = None,
     **kwargs: Any,
   ):
-    """Creates the builder of a size.
+    """Creates the builder for a size.
 
     Args:
-      num_train_examples: size of the "train" split, at least 1; None: the default.
-      num_test_examples: size of the "test" split, at least 1; None: the default.
-      config: instead of the sizes, a config or the name of one: "1000_200" has 1000 train and
-        200 test examples.
-      **kwargs: what every TFDS builder takes, such as `data_dir`.
+      num_train_examples: the size of the "train" split, at least 1; None for the default.
+      num_test_examples: the size of the "test" split, at least 1; None for the default.
+      config: a config or its name, instead of the sizes: "1000_200" has 1000 train and 200 test
+        examples.
+      **kwargs: arguments of every TFDS builder, such as `data_dir`.
 
     Raises:
-      ValueError: if either size is less than 1, or the name doesn't consist of two sizes.
+      ValueError: either size is less than 1, or the name doesn't consist of two sizes.
     """
     default = self.BUILDER_CONFIGS[0]
     sizes = (
@@ -84,8 +84,7 @@ class DrawnDataset(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
     )
     if isinstance(config, str):
       sizes, config = _parse_sizes(config), None
-    # TFDS expects its own config object for a size that it already knows, so it chooses the
-    # default.
+    # For the default size TFDS insists on its own config object, so it gets none here.
     if config is None and sizes != (default.num_train_examples, default.num_test_examples):
       config = DrawnConfig.of_size(*sizes)
     super().__init__(config=config, **kwargs)

@@ -1,4 +1,4 @@
-"""From examples in memory to blocks of batches, each a function of (seed, step)."""
+"""Turns examples in memory into blocks of batches, each a function of (seed, step)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -22,9 +22,9 @@ Batches = tuple[Any, Any]
 def example_indices(positions: tf.Tensor, *, num_examples: int, seed: int) -> tf.Tensor:
   """Returns the example at each position of the run's endless stream of examples.
 
-  The stream is a sequence of permutations of the training examples; step s of a run with batch size
-  B takes the positions from s * B on. Any position is computed directly, so a resumed run restores
-  no iterator.
+  The stream is a sequence of permutations of the training examples. With batch size B, step s takes
+  the B positions from s * B on. Any position can be computed directly, so a resumed run needs no
+  iterator state.
 
   Args:
     positions: int64 [N], from 0.
@@ -38,18 +38,19 @@ def example_indices(positions: tf.Tensor, *, num_examples: int, seed: int) -> tf
     index=positions % num_examples,
     seed=_shuffle_keys(positions // num_examples, seed),
     max_index=tf.constant(num_examples - 1, tf.int64),
-    # With the operation's default of 4, an order has strides: up to 89 of 2,000 examples follow the
-    # one before at the same distance, where chance leaves eight.
+    # With the default of 4 rounds, an order has strides: up to 89 of 2,000 examples follow their
+    # predecessor at the same distance, against eight by chance.
     rounds=16,
   )
 
 
 def _shuffle_keys(epochs: tf.Tensor, seed: int) -> tf.Tensor:
-  """Returns the key of each epoch's permutation, three numbers, uint64 [N, 3].
+  """Returns the key of each epoch's permutation: three numbers, uint64 [N, 3].
 
-  `tf.random.experimental.index_shuffle` would use the seed and the epoch directly. Its cipher
-  uses only the low bits of each number, eight for 60,000 examples, so seeds 0 and 256 would share
-  an order, as would epochs 0 and 256. Here every bit depends on both.
+  The key doesn't contain the seed and the epoch directly, because the cipher of
+  `tf.random.experimental.index_shuffle` uses only the low bits of each number, eight for 60,000
+  examples: seeds 0 and 256 would share an order, as would epochs 0 and 256. Here every bit depends
+  on both.
   """
   bits = randomness.epoch_keys(epochs, seed=seed)
   shift = tf.bitwise.right_shift
@@ -58,7 +59,7 @@ def _shuffle_keys(epochs: tf.Tensor, seed: int) -> tf.Tensor:
 
 
 def first_batch(split: Split, config: Config, count: int) -> Split:
-  """Returns the first `count` examples as trained on, except for `mixup` and `cutmix`."""
+  """Returns the first `count` examples of a run, augmented, but without `mixup` and `cutmix`."""
   positions = tf.range(min(count, split.num_examples), dtype=tf.int64)
   indices = example_indices(
     positions, num_examples=split.num_examples, seed=config.run.seed
@@ -77,7 +78,7 @@ def empty_block(
   image_shape: ImageShape,
   num_classes: int,
 ) -> Batches:
-  """Returns a block of zeros, to compile the steps with while the examples are read."""
+  """Returns a block of zeros, for compiling the steps while the examples are read."""
 
   def zeros(examples: slice) -> tuple[tf.Tensor, tf.Tensor]:
     shape = [steps_per_block, examples.stop - examples.start]
@@ -101,23 +102,23 @@ def train_blocks(
   strategy: tf.distribute.Strategy,
   num_classes: int,
 ) -> Iterator[Batches]:
-  """Returns the blocks of batches that begin at each of `first_steps`, two of them prefetched.
+  """Returns the blocks of batches that start at each of `first_steps`, two of them prefetched.
 
   The pipeline is built here, and starts when the first block is requested.
 
   Args:
     split: the training examples.
-    config: gives seed, batch size and augmentation.
+    config: the settings: seed, batch size and augmentation.
     first_steps: the step of each block's first batch.
-    steps_per_block: batches per block; the shape is constant, so that the steps compile once.
-    strategy: its replicas get parts of each batch, in their order.
-    num_classes: length of the targets that replace the labels of mixed examples.
+    steps_per_block: the number of batches per block, constant so that the steps compile once.
+    strategy: the distribution strategy; each replica gets its part of every batch, in order.
+    num_classes: the length of the targets that replace the labels of mixed examples.
   """
   slices = distribution.replica_slices(strategy, config.optimization.batch_size)
   gather = _create_gather(split, config, slices, steps_per_block, num_classes)
   options = tf.data.Options()
-  # There is nothing to tune, and `strategy.distribute_datasets_from_function` always starts a
-  # tuning thread, which could delay the end of a run by 30 s.
+  # There is nothing to tune, and the tuning thread that
+  # `strategy.distribute_datasets_from_function` starts could delay the end of a run by 30 s.
   options.autotune.enabled = False
   with tf.device("CPU"):
     dataset = tf.data.Dataset.from_tensor_slices(np.asarray(first_steps, np.int64))
@@ -128,18 +129,18 @@ def train_blocks(
 def _create_gather(
   split: Split, config: Config, slices: Sequence[slice], steps_per_block: int, num_classes: int
 ) -> Callable[[tf.Tensor], tuple[tuple[tf.Tensor, tf.Tensor], ...]]:
-  """Returns the function from a block's first step to the part of each replica of this process.
+  """Returns a function from a block's first step to the parts of this process's replicas.
 
   Args:
     split: the training examples.
-    config: gives seed, batch size and augmentation.
-    slices: which examples of a batch each replica has, in their order.
-    steps_per_block: batches in a block.
-    num_classes: length of the targets of mixed examples.
+    config: the settings: seed, batch size and augmentation.
+    slices: the examples of a batch that each replica gets, in order.
+    steps_per_block: the number of batches per block.
+    num_classes: the length of the targets of mixed examples.
   """
   augmentation, seed = config.augmentation, config.run.seed
   batch_size, mixes = config.optimization.batch_size, config.augmentation.mixes_examples
-  # Mixing may combine any two examples of a batch; without it a process makes only its replicas'.
+  # Mixing combines examples of the whole batch; otherwise a process needs only its replicas' parts.
   first, stop = (0, batch_size) if mixes else (slices[0].start, slices[-1].stop)
   shape = [steps_per_block, stop - first]
   images, labels = tf.constant(split.images), tf.constant(split.labels)
@@ -165,7 +166,7 @@ def _create_gather(
 
 
 def _blamed(dataset: tf.data.Dataset, config: Config) -> Iterator[Any]:
-  """Yields the elements of a dataset; turns an error of the user's augmentation into one line."""
+  """Yields the elements of a dataset; turns an error in a custom augmentation into a UserError."""
   try:
     yield from dataset
   except tf.errors.OpError as error:
@@ -180,7 +181,7 @@ def _distribute(parts: Sequence[Any], strategy: tf.distribute.Strategy) -> Batch
   """Gives each replica of this process its part of a block."""
 
   def column(index: int) -> Any:
-    in_order = iter(parts)  # In the order in which the replicas of a process ask for their values.
+    in_order = iter(parts)  # The strategy requests the values in the order of the replicas.
     return strategy.experimental_distribute_values_from_function(lambda _: next(in_order)[index])
 
   return column(0), column(1)

@@ -1,4 +1,4 @@
-"""A dataset's original files as people have them: repacked, unpacked, under other names."""
+"""Finds a dataset's original files even if they are repacked, unpacked or renamed."""
 
 import contextlib
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from mnist_research.runtime.errors import UserError
 
-# What TFDS calls the packed files of MNIST, Fashion-MNIST and Kuzushiji-MNIST.
+# TFDS's names for the packed files of MNIST, Fashion-MNIST and Kuzushiji-MNIST.
 NAMES = frozenset(
   f"{name}-ubyte.gz"
   for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
@@ -25,9 +25,10 @@ class _Content(NamedTuple):
   sha256: str
 
 
-# The unpacked content of the files. TFDS knows only digests of the packed files, which depend on
-# the tool that packed them. MNIST's are from files with TFDS's digests. Fashion-MNIST's are from
-# Debian's: their compressed data under the header of 31 August 2017 has TFDS's digests.
+# The unpacked content of the files. TFDS knows only the digests of the packed files, which depend
+# on the tool that packed them. The digests for MNIST are from files with TFDS's digests. Those for
+# Fashion-MNIST are from Debian's files, whose compressed data, under the header of 31 August 2017,
+# has TFDS's digests.
 _CONTENTS = {
   "mnist": {
     "train-images-idx3-ubyte": _Content(
@@ -64,15 +65,15 @@ _CONTENTS = {
 def for_tfds(builder: Any, directory: Path, staging: Path) -> Iterator[Path]:
   """Yields a directory where TFDS finds a dataset's original files.
 
-  For MNIST and Fashion-MNIST, any file of `directory` with the right content will do, packed by any
-  tool or unpacked, under any name. For other datasets TFDS looks for its files by name and verifies
-  them.
+  For MNIST and Fashion-MNIST, any file in `directory` with the right content is accepted: packed by
+  any tool or unpacked, and under any name. For other datasets TFDS looks for its files by name and
+  verifies them.
 
   Args:
-    builder: of TFDS. For a known dataset it gets the digests of the unpacked files, which it
-      verifies again.
-    directory: the user's; it is only read.
-    staging: where unpacked files are written while they are needed; nothing else may be there.
+    builder: the TFDS builder. For a known dataset it receives the digests of the unpacked files,
+      and verifies them again.
+    directory: the user's directory, which is only read.
+    staging: the directory for unpacked files while they are needed; it must hold nothing else.
 
   Raises:
     UserError: a file is missing, corrupt or belongs to another dataset.
@@ -100,8 +101,8 @@ def for_tfds(builder: Any, directory: Path, staging: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _expecting(builder: Any, contents: dict[str, _Content]) -> Iterator[None]:
-  """Makes TFDS expect the unpacked files, which it verifies by their digests."""
-  infos = builder.url_infos  # One object for all builders of the class; it can't be replaced.
+  """Makes TFDS expect the unpacked files and verify their digests."""
+  infos = builder.url_infos  # All builders of the class share this object; it can't be replaced.
   packed = dict(infos)
   infos.update({url: _unpacked_info(info, contents) for url, info in packed.items()})
   try:
@@ -111,7 +112,7 @@ def _expecting(builder: Any, contents: dict[str, _Content]) -> Iterator[None]:
 
 
 def _unpacked_info(info: Any, contents: dict[str, _Content]) -> Any:
-  """Returns what TFDS expects of the unpacked file instead of the packed one."""
+  """Returns TFDS's information about a packed file, changed to that about the unpacked one."""
   name = info.filename.removesuffix(".gz")
   content = contents[name]
   size = type(info.size)(content.size)
@@ -143,7 +144,7 @@ def _find(dataset: str, directory: Path, contents: dict[str, _Content]) -> dict[
 
 
 def _meant(path: Path) -> str:
-  """Returns the original name for a variant of it, such as `train-images.idx3-ubyte.gz`."""
+  """Returns the original name for a variant such as `train-images.idx3-ubyte.gz`."""
   return path.name.removesuffix(".gz").replace(".idx", "-idx")
 
 
@@ -153,7 +154,7 @@ def _is_packed(path: Path) -> bool:
 
 
 def _unpacked_size(path: Path) -> int:
-  """Returns the size of a file's content, which a packed file stores at its end."""
+  """Returns the size of a file's unpacked content, which a packed file stores at its end."""
   if not _is_packed(path):
     return path.stat().st_size
   with path.open("rb") as file:
@@ -172,7 +173,7 @@ def _unpacked(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
 
 
 def _content(path: Path, limit: int) -> _Content | None:
-  """Returns size and digest of a file's content; None if it is longer or can't be unpacked."""
+  """Returns the content's size and digest; None if it exceeds `limit` or can't be unpacked."""
   digest, size = hashlib.sha256(), 0
   try:
     with _unpacked(path) as file:

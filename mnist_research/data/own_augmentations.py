@@ -1,9 +1,9 @@
-"""Augmentations of the user's own: `--augment=my_file.py:warp`.
+"""Custom augmentations: `--augment=my_file.py:warp`.
 
-Each is a function `warp(images, draw, **settings)` of TensorFlow operations, which is traced, not
-called for each batch. `images` are uint8 [N, height, width, channels], after the preceding
-augmentations; `draw(count)` returns float32 [N, count], uniform in [0, 1) and different at each
-call; `settings` are those of `--augment_settings`. It returns new images of the same shape.
+Each is a function `warp(images, draw, **settings)` of TensorFlow operations that returns new images
+of the same shape. It is traced once, not called for each batch. `images` are uint8 [N, height,
+width, channels], after the preceding augmentations; `draw(count)` returns float32 [N, count],
+uniform in [0, 1) and different in each call; `settings` come from `--augment_settings`.
 """
 
 from collections.abc import Callable
@@ -19,24 +19,23 @@ from mnist_research.runtime.errors import UserError
 
 
 def references(config: AugmentationConfig) -> list[str]:
-  """Returns the user's own functions among the augmentations, in order."""
+  """Returns the references to custom functions among the augmentations, in order."""
   return [kind for kind in config.augment if extensions.is_reference(kind)]
 
 
 def apply(
   images: tf.Tensor, positions: tf.Tensor, config: AugmentationConfig, seed: int
 ) -> tf.Tensor:
-  """Applies the user's own augmentations in the order in which they are listed.
+  """Applies the custom augmentations in the order of `--augment`.
 
   Args:
     images: uint8 [N, height, width, channels].
-    positions: int64 [N], of the examples in the run's stream.
-    config: names the functions and holds their settings, which all of them get.
-    seed: the run's.
+    positions: int64 [N], the positions of the examples in the run's stream.
+    config: the references, and the settings that every function receives.
+    seed: the run's seed.
 
   Returns:
-    uint8 [N, height, width, channels]; floats are rounded, and all values are clipped to 0 and
-    255.
+    uint8 [N, height, width, channels]; floats are rounded, and values are clipped to [0, 255].
 
   Raises:
     UserError: a function is missing, fails, or returns something else.
@@ -49,7 +48,7 @@ def apply(
 
 
 def _create_draw(positions: tf.Tensor, seed: int, stream: int) -> Callable[[int], tf.Tensor]:
-  """Returns the function that yields the next numbers of a stream for each position."""
+  """Returns a function that returns the next numbers of a stream for each position."""
   taken = 0
 
   def draw(count: int) -> tf.Tensor:

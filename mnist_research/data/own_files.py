@@ -1,7 +1,7 @@
-"""A user's own examples as a dataset: a folder of pictures by class, or an .npz file.
+"""Turns user data into a dataset: a folder of pictures by class, or an .npz file.
 
-A folder holds `train/` and `test/`, each with a folder of pictures for each class, or the class
-folders alone. An .npz file holds arrays named as in Keras's mnist.npz, or `images` and `labels`.
+A folder holds `train/` and `test/`, each with a folder of pictures for each class, or only the
+class folders. An .npz file holds arrays named as in Keras's mnist.npz, or `images` and `labels`.
 Without a test split, one example in six of each class is held out.
 """
 
@@ -19,20 +19,20 @@ from mnist_research import images
 from mnist_research.runtime import own_data
 from mnist_research.runtime.errors import UserError
 
-# One of this many examples of a class is held out if there is no test split.
+# The share of each class that is held out if there is no test split.
 _ONE_TEST_EXAMPLE_IN = 6
 _SPLITS = ("train", "test")
-# The names of the arrays in an .npz: train images and labels, test images and labels.
+# The names of the arrays in an .npz file: train images and labels, test images and labels.
 _ARRAYS = (
   ("x_train", "y_train", "x_test", "y_test"),
   ("train_images", "train_labels", "test_images", "test_labels"),
   ("images", "labels"),
   ("x", "y"),
 )
-# Optional in an .npz: the names of the classes.
+# An optional array in an .npz file: the names of the classes.
 _LABEL_NAMES = "label_names"
 _MOST_CLASSES = 10_000
-# What np.load and a read of an array raise for a broken file.
+# Errors that corrupt files cause in np.load and in reading an array.
 _NPZ_ERRORS = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile)
 
 
@@ -61,7 +61,7 @@ class Examples(NamedTuple):
 
 
 class OwnFiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-  """A builder of examples that are in memory."""
+  """A builder for examples that are in memory."""
 
   name = "own_files"
   VERSION = tfds.core.Version("1.0.0")
@@ -69,7 +69,7 @@ class OwnFiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
   pkg_dir_path = Path(__file__).parent
 
   def __init__(self, examples: Examples, **kwargs: Any):
-    """Creates the builder of `examples`; `kwargs` are those of every TFDS builder."""
+    """Creates the builder for `examples`; `kwargs` are those of every TFDS builder."""
     self._examples = examples
     super().__init__(**kwargs)
 
@@ -99,15 +99,15 @@ class OwnFiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 
 
 def create_builder(flag: str, text: str, root: Path) -> tfds.core.DatasetBuilder:
-  """Returns the builder of a path.
+  """Returns the builder for a path.
 
-  What it prepares is kept by content, in `root/<digest>`: the files are no longer needed, and a run
-  is evaluated on the examples that it was trained with, even if they are gone.
+  Prepared data is stored by content, in `root/<digest>`, after which the files are no longer
+  needed: a run is evaluated on the examples that it was trained with, even if the files are gone.
 
   Args:
-    flag: that holds the path, for errors.
+    flag: the flag that holds the path, for error messages.
     text: the path, with the digest of its content.
-    root: a directory for all such datasets.
+    root: the directory for all such datasets.
 
   Raises:
     UserError: the files are missing, have changed, or aren't a dataset.
@@ -126,7 +126,7 @@ def create_builder(flag: str, text: str, root: Path) -> tfds.core.DatasetBuilder
 
 
 def is_prepared(text: str, root: Path) -> bool:
-  """Whether the content behind a path with a digest has been prepared in `root`."""
+  """Whether the content that a path with a digest refers to is prepared in `root`."""
   return (_prepared_directory(text, root) / "dataset_info.json").is_file()
 
 
@@ -135,14 +135,14 @@ def _prepared_directory(text: str, root: Path) -> Path:
 
 
 def read(flag: str, path: Path) -> Examples:
-  """Reads a dataset of a user's own.
+  """Reads user data.
 
   Args:
-    flag: that holds the path, for errors.
+    flag: the flag that holds the path, for error messages.
     path: a folder or an .npz file.
 
   Raises:
-    UserError: it isn't a dataset; the message says what is wrong, and where.
+    UserError: it isn't a dataset; the message names the problem and the place.
   """
   try:
     examples = _read_folder(path) if path.is_dir() else _read_npz(path)
@@ -186,7 +186,7 @@ def _read_folder(path: Path) -> Examples:
     odd = sorted(set(names) ^ set(test_names))[0]
     has, lacks = ("train", "test") if odd in names else ("test", "train")
     raise UserError(f"{has} has a class {odd}, and {lacks} doesn't; both need the same folders")
-  # All at once: one picture in color makes them all RGB.
+  # Loaded together, because one picture in color makes them all RGB.
   pictures, labels = _load(path, train_files + test_files)
   count = len(train_files)
   splits = {
@@ -230,9 +230,9 @@ def _files_by_class(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
 
 
 def _load(path: Path, files: Sequence[tuple[Path, int]]) -> tuple[np.ndarray, np.ndarray]:
-  """Reads pictures, which must be of one size: uint8 [N, height, width, 1 or 3], and labels.
+  """Reads pictures of one size, uint8 [N, height, width, 1 or 3], and their labels.
 
-  They are gray unless one has a color.
+  All are gray unless at least one is in color.
   """
   first, _ = files[0]
   shape: tuple[int, ...] | None = None
@@ -268,7 +268,7 @@ def _read_npz(path: Path) -> Examples:
       names = np.atleast_1d(file[_LABEL_NAMES]).tolist() if _LABEL_NAMES in file.files else None
   except _NPZ_ERRORS as error:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    raise UserError(f"it can't be read as an .npz file: {reason}; write it by np.savez") from error
+    raise UserError(f"it isn't a readable .npz file: {reason}; write it with np.savez") from error
   parts = list(arrays.items())
   pictures = [_as_images(*part) for part in parts[::2]]
   labels = [_as_labels(*part) for part in parts[1::2]]
@@ -336,9 +336,9 @@ def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
 
 
 def _cut_test_split(names: list[str], pictures: np.ndarray, labels: np.ndarray) -> Examples:
-  """Holds out one example in six of each class, at least one, chosen by the pictures' bytes.
+  """Holds out one example in six of each class, at least one, chosen by the bytes of the pictures.
 
-  So equal pictures stay together, and a new picture or another file name moves few others.
+  Thus equal pictures stay together, and adding or renaming a picture moves few others.
   """
   keys = np.array([hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures])
   is_test = np.zeros(len(labels), bool)
@@ -355,7 +355,7 @@ def _cut_test_split(names: list[str], pictures: np.ndarray, labels: np.ndarray) 
 
 
 def _check(examples: Examples) -> None:
-  """Raises UserError if a network couldn't be trained and tested on the examples."""
+  """Raises UserError if a model couldn't be trained and tested on the examples."""
   names, splits = examples.label_names, examples.splits
   if len(names) < 2:
     raise UserError(f"it has one class, {', '.join(names)}; at least two are needed")

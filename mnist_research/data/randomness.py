@@ -1,11 +1,11 @@
-"""Random numbers as functions of their use: no generator with a state to restore."""
+"""Random numbers as functions of seed, use and position, without a generator's state to restore."""
 
 import tensorflow as tf
 
-# The uses of random numbers: each has its own stream, each layer one of two.
+# The uses of random numbers, each with a separate stream.
 ORDER, AFFINE, ELASTIC, ERASING, MIXING, INPUT_DROPOUT, FEATURES_DROPOUT, INPUT_NOISE = range(8)
 FLIP = 8
-# The first streams of the layers, of users' own augmentations, of Keras's generators and of the
+# The first stream of uses that have several: layers, custom augmentations, Keras's generators and
 # distortions.
 HIDDEN_DROPOUT, HIDDEN_NOISE, OWN_AUGMENTATION, KERAS_GENERATORS = 1000, 2000, 3000, 4000
 DISTORTIONS = 5000
@@ -14,9 +14,9 @@ _GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 
 
 def mix(bits: tf.Tensor) -> tf.Tensor:
-  """Returns uint64 numbers, like `bits`; each bit depends on every bit of the input.
+  """Returns uint64 numbers, shaped like `bits`; each bit depends on every bit of the input.
 
-  The finaliser of SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195).
+  This is the finalizer of SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195).
   """
   shift, xor = tf.bitwise.right_shift, tf.bitwise.bitwise_xor
   for places, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
@@ -25,10 +25,10 @@ def mix(bits: tf.Tensor) -> tf.Tensor:
 
 
 def key(seed: int, name: int) -> int:
-  """Returns a number of 64 bits, each of which depends on every bit of the seed and the name.
+  """Returns a 64-bit number, each bit of which depends on every bit of the seed and the name.
 
-  It is mixed before positions are added. Otherwise seed s at position p would equal seed 0 at p +
-  s, and neighboring seeds would be one stream, shifted.
+  The seed is mixed before positions are added. Otherwise seed s at position p would equal seed 0 at
+  p + s, and neighboring seeds would give the same stream, shifted.
   """
   return _mix_integer(_mix_integer(seed % 2**64) + name * 0xD1B54A32D192ED03 + _GOLDEN_GAMMA)
 
@@ -42,7 +42,7 @@ def _mix_integer(bits: int) -> int:
 
 
 def epoch_keys(epochs: tf.Tensor, *, seed: int) -> tf.Tensor:
-  """Returns a 64-bit key for the order of each epoch's examples, uint64 [N]; int64 epochs."""
+  """Returns a 64-bit key for the order of each epoch's examples, uint64 [N], from int64 epochs."""
   start = seed * _GOLDEN_GAMMA % 2**64
   return mix(tf.cast(epochs, tf.uint64) + _uint64(start))
 
@@ -50,12 +50,12 @@ def epoch_keys(epochs: tf.Tensor, *, seed: int) -> tf.Tensor:
 def uniform(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Tensor:
   """Returns `count` random numbers for each position of the run's stream of examples.
 
-  They depend on nothing else: not on the example's batch, block or replica.
+  They don't depend on the example's batch, block or replica.
 
   Args:
     positions: int64 [N], from 0.
-    count: how many.
-    seed: the run's.
+    count: how many numbers per position.
+    seed: the run's seed.
     name: distinguishes the uses of random numbers.
 
   Returns:
@@ -64,7 +64,7 @@ def uniform(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Ten
   start = _starts(positions, seed=seed, name=name)
   steps = tf.range(1, count + 1, dtype=tf.int64)
   counters = start[:, None] + tf.cast(steps, tf.uint64) * _uint64(_GOLDEN_GAMMA)
-  # As many bits as a float32 holds exactly.
+  # 24 bits, which a float32 holds exactly.
   high = tf.bitwise.right_shift(mix(counters), _uint64(40))
   return tf.cast(tf.cast(high, tf.int32), tf.float32) / 2.0**24
 
@@ -72,38 +72,38 @@ def uniform(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Ten
 def bits(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Tensor:
   """Returns `count` random integers for each position of the run's stream of examples.
 
-  They take a third of the time of `uniform`, which matters for the many units of the layers. They
-  depend on the same arguments alone, and are the same with and without XLA.
+  They take a third of the time of `uniform`, which matters for the many units of layers. Like
+  those, they depend only on the arguments, and they are the same with and without XLA.
 
   Args:
     positions: int64 [N], from 0.
-    count: how many.
-    seed: the run's.
+    count: how many numbers per position.
+    seed: the run's seed.
     name: distinguishes the uses of random numbers.
 
   Returns:
-    uint32 [N, count], of all its values.
+    uint32 [N, count], over the full range.
   """
   start = _starts(positions, seed=seed, name=name)
   columns = _mix32(tf.range(1, count + 1) * tf.constant(_GOLDEN_GAMMA >> 33, tf.int32))
-  # Both words of the start: with one alone, one pair of 65,000 positions would share its numbers.
+  # Uses both words of the start; with only one, two of 65,000 positions would share their numbers.
   high = tf.cast(tf.bitwise.right_shift(start, _uint64(32)), tf.uint32)
   return _mix32(_low(start)[:, None] + columns, added=high[:, None])
 
 
 def _starts(positions: tf.Tensor, *, seed: int, name: int) -> tf.Tensor:
-  """Returns where the numbers of each position begin, uint64 [N]."""
+  """Returns the start of each position's numbers, uint64 [N]."""
   return mix(tf.cast(positions, tf.uint64) * _uint64(_GOLDEN_GAMMA) + _uint64(key(seed, name)))
 
 
 def _mix32(bits: tf.Tensor, *, added: tf.Tensor | None = None) -> tf.Tensor:
   """Returns uint32 numbers; each bit depends on every bit of `bits`.
 
-  With the constants of Wellons 2018 (https://nullprogram.com/blog/2018/07/31/).
+  The constants are from Wellons 2018 (https://nullprogram.com/blog/2018/07/31/).
 
   Args:
     bits: integers.
-    added: uint32, added between the two rounds; None: nothing.
+    added: uint32, added between the two rounds; None adds nothing.
   """
   shift, xor = tf.bitwise.right_shift, tf.bitwise.bitwise_xor
   bits = tf.cast(bits, tf.uint32)

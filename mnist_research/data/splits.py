@@ -1,4 +1,4 @@
-"""The examples of a prepared dataset in memory, and which of them are trained on."""
+"""Reads a prepared dataset's examples into memory, and holds out validation examples."""
 
 import contextlib
 import dataclasses
@@ -15,11 +15,11 @@ from mnist_research.runtime import arrays
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import whole
 
-# More calls in flight than cores: an example is so small that the overhead of a call dominates
-# (1.3 s for MNIST's 60,000 on two cores, against 2.6 s with as many calls as cores).
+# More calls than cores, because the overhead of a call dominates for small examples: MNIST's 60,000
+# take 1.3 s on two cores, against 2.6 s with as many calls as cores.
 _PARALLEL_CALLS = 16
 
-# The label of a training example that shows none of the classes.
+# The label of a training example that belongs to no class.
 NO_CLASS = -1
 
 
@@ -40,7 +40,7 @@ class Split:
     return Split(self.images[index], self.labels[index])
 
   def __add__(self, other: "Split") -> "Split":
-    """Returns these examples followed by those of another."""
+    """Returns these examples, followed by the other split's."""
     return Split(
       np.concatenate([self.images, other.images]), np.concatenate([self.labels, other.labels])
     )
@@ -52,10 +52,10 @@ class Split:
 
 
 def num_train_examples(source: Source, config: Config) -> int:
-  """The number of training examples.
+  """Returns the number of training examples.
 
   Raises:
-    UserError: the validation examples or the batch need more than there are.
+    UserError: there are too few examples for validation or for a batch.
   """
   available = source.num_examples("train")
   left = available - config.data.validation_examples
@@ -72,10 +72,10 @@ def num_train_examples(source: Source, config: Config) -> int:
 
 
 def read_train(source: Source, config: Config) -> tuple[Split, Split]:
-  """Reads the train split: the examples to train on, and the validation examples from its end.
+  """Reads the train split: the training examples, and the validation examples from its end.
 
   Raises:
-    UserError: the validation examples or the batch need more than there are.
+    UserError: there are too few examples for validation or for a batch.
   """
   count = num_train_examples(source, config)
   examples = read(source, "train")
@@ -83,7 +83,7 @@ def read_train(source: Source, config: Config) -> tuple[Split, Split]:
 
 
 def read_outliers(source: Source) -> Split:
-  """Reads the train split of a dataset whose images show none of the classes: labels `NO_CLASS`.
+  """Reads the train split of a dataset of outliers, with `NO_CLASS` as their label.
 
   Raises:
     UserError: the prepared files are corrupt.
@@ -93,10 +93,10 @@ def read_outliers(source: Source) -> Split:
 
 
 def read_split(source: Source, config: Config, name: str) -> Split:
-  """Reads `train`, `validation` or `test` as the run of `config` uses them.
+  """Reads `train`, `validation` or `test` as a run with `config` uses them.
 
   Raises:
-    UserError: the run held out no validation examples.
+    UserError: the run has no validation examples.
   """
   if name == "test":
     return read(source, "test")
@@ -118,13 +118,13 @@ def read_test_example(source: Source, index: int) -> tuple[str, np.ndarray]:
 
 
 def read(source: Source, split: str) -> Split:
-  """Reads a whole split of a prepared dataset into memory, in the order of its files.
+  """Reads a split of a prepared dataset into memory, in the order of its files.
 
-  The first time, the arrays are cached next to TFDS's files: decoding 60,000 PNGs takes as long as
-  importing TensorFlow.
+  The first call caches the arrays next to TFDS's files, because decoding 60,000 PNGs takes as long
+  as importing TensorFlow.
 
   Args:
-    source: from `prepare`.
+    source: the dataset, from `prepare`.
     split: `train`, including the validation examples at its end, or `test`.
 
   Raises:
@@ -134,14 +134,14 @@ def read(source: Source, split: str) -> Split:
   examples = _load_arrays(kept, source.num_examples(split), source.image_shape)
   if examples is None:
     examples = _decode(source, split)
-    # A read-only directory works as well, only slower.
+    # In a read-only directory, reading works without the cache, only slower.
     with contextlib.suppress(OSError):
       _keep_arrays(kept, examples)
   return examples
 
 
 def _load_arrays(path: Path, num_examples: int, image_shape: ImageShape) -> Split | None:
-  """Returns the arrays that `_keep_arrays` wrote, or None if they are absent or corrupt."""
+  """Returns the arrays that `_keep_arrays` wrote, or None if they are missing or corrupt."""
   try:
     split = Split(**arrays.read(path, ("images", "labels")))
   except (OSError, ValueError):
@@ -164,12 +164,12 @@ def _decode(source: Source, split: str) -> Split:
   except (tf.errors.OpError, StopIteration, OSError) as error:
     raise UserError(
       f"the prepared files under {source.builder.data_dir} can't be read ({type(error).__name__}); "
-      "delete that directory and run again"
+      "delete that directory and rerun"
     ) from error
   if len(examples["label"]) != num_examples:
     raise UserError(
       f"{source.builder.data_dir} holds {len(examples['label'])} examples of {split}, not "
-      f"{num_examples}; delete that directory and run again"
+      f"{num_examples}; delete that directory and rerun"
     )
   labels = examples["label"]
   if labels.min() < 0 or labels.max() >= source.num_classes:

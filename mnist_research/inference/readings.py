@@ -178,7 +178,7 @@ def check_reads_digits(recognizer: Recognizer, what: str) -> None:
   """
   if recognizer.image_shape != images.MNIST_SHAPE:
     raise UserError(
-      f"{what} prepares digits as MNIST's images of {images.MNIST_SHAPE}, but this network takes "
+      f"{what} prepares digits as MNIST's images of {images.MNIST_SHAPE}, but this model takes "
       f"{recognizer.image_shape}; name another --workdir"
     )
 

@@ -1,7 +1,7 @@
-"""Whether probabilities match frequencies: reliability, and the temperature that corrects them.
+"""Calibration: whether probabilities match frequencies, and the temperature that corrects them.
 
-Of 100 predictions made with a probability of 0.8, 80 should be right. The definitions are those of
-Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv:1706.04599).
+Of 100 predictions with a probability of 0.8, 80 should be correct. The definitions are those of Guo
+et al. 2017, "On Calibration of Modern Neural Networks" (arXiv:1706.04599).
 """
 
 import math
@@ -14,20 +14,20 @@ from mnist_research.metrics.evaluation import log_softmax
 
 # As in the paper.
 NUM_BINS = 15
-# Examples that are all predicted correctly have no best temperature: the loss falls with the
+# If all examples are predicted correctly, there is no best temperature: the loss falls with the
 # temperature until it rounds to 0.
 _TEMPERATURES = (0.01, 100.0)
 
 
 class Reliability(NamedTuple):
-  """Predictions in bins of equal width by their confidence: the probability of the predicted class.
+  """Predictions in bins of equal width by confidence, the probability of the predicted class.
 
-  Bin i holds the confidences above i / bins, up to and including (i + 1) / bins.
+  Bin i holds the confidences above i / bins and up to (i + 1) / bins, inclusive.
 
   Attributes:
-    counts: int64 [bins], the predictions in each bin.
+    counts: int64 [bins], the number of predictions in each bin.
     confidence: float64 [bins], their mean confidence; NaN in an empty bin.
-    accuracy: float64 [bins], the share of them that is right; NaN in an empty bin.
+    accuracy: float64 [bins], the share of them that is correct; NaN in an empty bin.
   """
 
   counts: np.ndarray
@@ -36,7 +36,7 @@ class Reliability(NamedTuple):
 
   @property
   def expected_calibration_error(self) -> float:
-    """Mean distance of accuracy from confidence over the bins, weighted by their counts."""
+    """The mean distance between accuracy and confidence over the bins, weighted by their counts."""
     held = self.counts > 0
     gaps = np.abs(self.accuracy[held] - self.confidence[held])
     return float(np.average(gaps, weights=self.counts[held]))
@@ -45,15 +45,15 @@ class Reliability(NamedTuple):
 def reliability(
   probabilities: np.ndarray, labels: np.ndarray, *, bins: int = NUM_BINS
 ) -> Reliability:
-  """Sorts predictions into bins by their confidence.
+  """Sorts predictions into bins by confidence.
 
   Args:
     probabilities: [N, classes].
     labels: integers [N].
-    bins: how many.
+    bins: the number of bins.
 
   Raises:
-    ValueError: the lengths differ, or there is no example.
+    ValueError: the lengths differ, or there are no examples.
   """
   if len(probabilities) != len(labels) or not len(labels):
     raise ValueError(f"{len(probabilities)} rows of probabilities for {len(labels)} labels")
@@ -85,7 +85,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     T, from 0.01 to 100; above 1 if the network is overconfident.
 
   Raises:
-    ValueError: the lengths differ, or there is no example.
+    ValueError: the lengths differ, or there are no examples.
   """
   if len(logits) != len(labels) or not len(labels):
     raise ValueError(f"{len(logits)} rows of logits for {len(labels)} labels")

@@ -1,4 +1,4 @@
-"""Metrics of a whole split, from the predictions of every example, in float64."""
+"""Metrics of a whole split, from the predictions for every example, in float64."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,9 +12,9 @@ class Evaluation(NamedTuple):
 
   Attributes:
     num_examples: the number of examples, each counted once.
-    loss: mean cross-entropy in nats, without label smoothing.
-    accuracy: share predicted correctly.
-    confusion: int64 [classes, classes]: rows are labels, columns predictions.
+    loss: the mean cross-entropy in nats, without label smoothing.
+    accuracy: the share of correct predictions.
+    confusion: int64 [classes, classes], with labels as rows and predictions as columns.
     probabilities: float64 [num_examples, classes].
   """
 
@@ -26,12 +26,12 @@ class Evaluation(NamedTuple):
 
   @property
   def metrics(self) -> dict[str, float]:
-    """The metrics of a split in metrics.jsonl, TensorBoard, result.json and the report."""
+    """The metrics for metrics.jsonl, TensorBoard, result.json and the report."""
     return {"loss": self.loss, "accuracy": self.accuracy}
 
   @property
   def accuracy_per_class(self) -> list[float | None]:
-    """Share of each label's examples predicted correctly; None for a label without examples."""
+    """The accuracy on each label's examples; None for a label without examples."""
     totals = self.confusion.sum(axis=1)
     return [
       float(hits / total) if total else None
@@ -40,16 +40,16 @@ class Evaluation(NamedTuple):
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-  """Returns the logarithms of the probabilities, float64 [N, classes], of `logits`."""
+  """Returns the log probabilities of `logits`, float64 [N, classes]."""
   shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
   return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def mean_probabilities(log_probabilities: Sequence[np.ndarray]) -> np.ndarray:
-  """Returns the logarithms of the mean probabilities of several predictions.
+  """Returns the log of the mean probabilities of several predictions.
 
   Args:
-    log_probabilities: of each prediction, float64 [N, classes].
+    log_probabilities: those of each prediction, float64 [N, classes].
   """
   return logsumexp(log_probabilities, axis=0) - np.log(len(log_probabilities))
 
@@ -58,7 +58,7 @@ def evaluate(log_probabilities: np.ndarray, labels: np.ndarray) -> Evaluation:
   """Returns the metrics of predictions, float64 [N, classes], against `labels`, integers [N].
 
   Raises:
-    ValueError: the lengths differ, or there is no example.
+    ValueError: the lengths differ, or there are no examples.
   """
   if len(log_probabilities) != len(labels) or not len(labels):
     raise ValueError(f"{len(log_probabilities)} rows of predictions for {len(labels)} labels")
@@ -77,11 +77,11 @@ def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
   """Counts the examples by label and prediction.
 
   Args:
-    probabilities: of each class, or their logarithms, [N, classes].
+    probabilities: the probability of each class, or its logarithm, [N, classes].
     labels: integers [N].
 
   Returns:
-    int64 [classes, classes]: rows are labels, columns predictions.
+    int64 [classes, classes], with labels as rows and predictions as columns.
   """
   num_classes = probabilities.shape[1]
   confusion = np.zeros((num_classes, num_classes), np.int64)
@@ -95,16 +95,16 @@ def evaluate_logits(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
 
 
 def wilson_interval(successes: np.ndarray, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the 95% interval of a share, from `successes` in `trials`.
+  """Returns the 95% confidence interval of a proportion, from `successes` in `trials`.
 
-  Wilson's (1927, doi:10.1080/01621459.1927.10502953): it is valid near 0 and 1 and for few trials,
-  where mean +- 1.96 standard deviations isn't.
+  Wilson's interval (1927, doi:10.1080/01621459.1927.10502953) is valid near 0 and 1 and for few
+  trials, where mean +- 1.96 standard deviations isn't.
 
   Args:
     successes: counts, of any shape.
     trials: counts of that shape, each at least 1.
   """
-  z = 1.959963984540054  # 97.5% of a normal distribution are below.
+  z = 1.959963984540054  # The 97.5th percentile of the normal distribution.
   share = np.asarray(successes) / trials
   scale = 1 + z**2 / trials
   center = (share + z**2 / (2 * trials)) / scale

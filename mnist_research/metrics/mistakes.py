@@ -1,10 +1,10 @@
-"""The most confident mistakes of a network, and its least confident correct predictions."""
+"""A model's most confident mistakes and least confident correct predictions."""
 
 import numpy as np
 
 
 def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-  """Returns the indices of wrong predictions, the most confident first.
+  """Returns the indices of wrong predictions, most confident first.
 
   Args:
     probabilities: [N, classes].
@@ -18,7 +18,7 @@ def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndar
 
 
 def doubtful_hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-  """Returns the indices of correct predictions, the least confident first.
+  """Returns the indices of correct predictions, least confident first.
 
   Args:
     probabilities: [N, classes].

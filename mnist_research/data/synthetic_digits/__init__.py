@@ -1,6 +1,6 @@
-"""`synthetic_digits`: an MNIST-like dataset that is generated, not downloaded.
+"""`synthetic_digits`: an MNIST-like dataset, generated instead of downloaded.
 
-Importing this package registers the dataset with TensorFlow Datasets, after which
+Importing this package registers the dataset with TensorFlow Datasets. Then
 ``tfds.builder("synthetic_digits")`` finds it.
 """
 

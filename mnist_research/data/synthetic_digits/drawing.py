@@ -1,13 +1,12 @@
 """Draws batches of handwritten digits with NumPy.
 
-A digit is drawn in three steps, each vectorized over a block of examples: its style's points are
-displaced and sampled into pen positions (`pen_paths`), those are inked into the 20x20 box
-(`ink_box`), and the box is placed into the 28x28 image with its center of mass at the center
-(`center_ink`), as MNIST's images were made.
+Drawing takes three steps, each vectorized over a block of examples. `pen_paths` displaces the
+points of a style and samples pen positions from them, `ink_box` inks these into a 20x20 box, and
+`center_ink` places the box into the 28x28 image by its center of mass, as in MNIST.
 
-Every random number of a block comes from one generator seeded by the dataset's seed, the split and
+All random numbers of a block come from one generator, seeded by the dataset's seed, the split and
 the block's index, and blocks are always drawn completely. So an example depends only on its split
-and index, however many examples are requested.
+and index, not on the number of examples requested.
 """
 
 from collections.abc import Iterator
@@ -20,15 +19,15 @@ IMAGE_SIZE = 28
 BOX_SIZE = 20
 NUM_CLASSES = 10
 
-# Long enough to share the cost of a NumPy call, short enough that the boxes of a block, as float32,
-# stay under a megabyte and so in cache. Another size would change the dataset.
+# Large enough to amortize the cost of a NumPy call, small enough that a block's boxes, in float32,
+# stay under a megabyte and in cache. A different size would change the dataset.
 BLOCK_SIZE = 512
 
 _SEED = 20_240_607
 _SPLITS = ("train", "test")
 
-# Pen positions per digit. Digits are some 45 pixels long, the longest 75, so positions are closer
-# together than the pen is wide, and their discs merge into a line.
+# Pen positions per digit. A digit's strokes are about 45 pixels long, at most 75, so positions are
+# closer together than the pen is wide, and their disks merge into a line.
 _NUM_POSITIONS = 128
 
 
@@ -37,14 +36,14 @@ def draw_examples(split: str, num_examples: int) -> Iterator[tuple[np.ndarray, n
 
   Args:
     split: "train" or "test".
-    num_examples: how many examples to draw. Fewer are a prefix of more.
+    num_examples: how many examples to draw; the first ones don't depend on it.
 
   Yields:
     Pairs of images, uint8 (block, 28, 28, 1) in [0, 255] with white ink on black, and labels, int64
     (block,) in [0, 9].
 
   Raises:
-    ValueError: if the split has no such name or `num_examples` is negative.
+    ValueError: there is no such split, or `num_examples` is negative.
   """
   if split not in _SPLITS:
     raise ValueError(f"split must be one of {_SPLITS}, got {split!r}")
@@ -67,7 +66,7 @@ def _draw_block(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pen_paths(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Writes each label once, in a random style and hand.
+  """Writes each label once, in a random style and handwriting.
 
   Args:
     labels: int (n,) in [0, 9].
@@ -84,15 +83,15 @@ def pen_paths(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _choose_styles(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Picks a row of the style tables for each label, by the styles' weights."""
+  """Picks a row of the style tables for each label, by the weights of the styles."""
   draws = labels + rng.random(labels.shape)
   return np.searchsorted(_STYLE_BOUNDS, draws, side="right")
 
 
 def _jitter(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
-  """Displaces control points, (n, points, 2), mostly along with their neighbors.
+  """Returns displacements of control points, (n, points, 2), correlated between neighbors.
 
-  Neighbors that moved independently would give round digits corners.
+  Independent displacements would give round digits corners.
   """
   num, num_points, _ = shape
   free = rng.standard_normal((num, num_points + 2, 2))
@@ -101,21 +100,21 @@ def _jitter(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray
 
 
 def _vary_hand(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Bends whole digits as hands do: wobble, proportions, slant and rotation."""
+  """Varies whole digits as handwriting does: wobble, proportions, slant and rotation."""
   num = len(positions)
 
   def normal(mean: float, spread: float) -> np.ndarray:
     return rng.normal(mean, spread, (num, 1))
 
   x, y = positions[..., 0] - 0.3, positions[..., 1] - 0.5
-  # One slow wave per axis, at most one and a half periods over the digit: the drift of a hand.
+  # The drift of a hand: one slow wave per axis, at most one and a half periods over the digit.
   phase_x, phase_y = rng.uniform(0.0, 2 * np.pi, (2, num, 1))
   frequency_x, frequency_y = rng.uniform(3.0, 9.0, (2, num, 1))
   x, y = (
     x + normal(0.0, 0.03) * np.sin(frequency_x * y + phase_x),
     y + normal(0.0, 0.03) * np.sin(frequency_y * x + phase_y),
   )
-  # Upper against lower half: the height of the middle, and which half is wider.
+  # Varies the height of the middle, and which half is wider.
   y = y + normal(0.0, 0.16) * (0.25 - y * y)
   x = x * (1.0 + normal(0.0, 0.28) * y)
   x = x * np.exp(normal(0.12, 0.22))
@@ -126,7 +125,7 @@ def _vary_hand(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def ink_box(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Inks pen positions into the box, scaled to fill it with their aspect ratio kept.
+  """Inks pen positions into the box, scaled to fill it at their aspect ratio.
 
   Args:
     positions: pen positions, float (n, positions, 2) as (x, y), in any units.
@@ -152,8 +151,8 @@ def ink_box(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   offset = margin + radius
   placed = (positions - low[:, np.newaxis]) * scale[:, np.newaxis] + offset[:, np.newaxis]
 
-  # Squared distance to the nearest position, in radii: the minimum over positions of a sum of one
-  # term per row and one per column, so a position costs two passes over the boxes.
+  # The squared distance to the nearest position, in radii, is the minimum over positions of a term
+  # per row plus a term per column, so a position costs two passes over the boxes.
   centers = np.arange(BOX_SIZE) + 0.5
   terms = ((placed[..., np.newaxis] - centers) / radii[..., np.newaxis, np.newaxis]) ** 2
   columns, rows = terms.astype(np.float32).transpose(2, 1, 0, 3)
@@ -168,12 +167,12 @@ def ink_box(positions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def center_ink(box: np.ndarray) -> np.ndarray:
-  """Places boxes into images, moved by whole pixels so that their ink is centered.
+  """Places boxes into images, shifted by whole pixels to center their ink.
 
-  The center of mass comes to within half a pixel of pixel (14, 14), as in MNIST.
+  The center of mass ends up within half a pixel of pixel (14, 14), as in MNIST.
 
   Args:
-    box: ink coverage, float32 (n, 20, 20) in [0, 1], no box empty.
+    box: ink coverage, float32 (n, 20, 20) in [0, 1]; no box may be empty.
 
   Returns:
     Ink coverage, float32 (n, 28, 28) in [0, 1].
@@ -227,7 +226,7 @@ def _style_tables() -> tuple[np.ndarray, ...]:
 
 
 def _sampling_matrix(style: strokes.Style) -> np.ndarray:
-  """Gives the matrix that takes a style's points to its pen positions, (positions, points)."""
+  """Returns the matrix from a style's points to its pen positions, (positions, points)."""
   lengths = [_polyline_length(stroke) for stroke in style.strokes]
   ends = np.rint(np.cumsum(lengths) / sum(lengths) * _NUM_POSITIONS).astype(int)
   counts = np.diff(ends, prepend=0)
@@ -240,7 +239,7 @@ def _sampling_matrix(style: strokes.Style) -> np.ndarray:
 
 
 def _stroke_matrix(stroke: strokes.Stroke, count: int) -> np.ndarray:
-  """Samples one stroke, a cubic Hermite spline through its points, at even lengths."""
+  """Samples a stroke, a cubic Hermite spline through its points, at even arc lengths."""
   points = np.array([point[:2] for point in stroke])
   identity = np.eye(len(points))
   chords = np.diff(identity, axis=0)

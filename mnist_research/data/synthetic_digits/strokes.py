@@ -1,13 +1,12 @@
 """How each digit is written: pen strokes through a handful of points.
 
-A style is one way of writing a digit, as a tuple of strokes; a stroke is the points its pen passes
-through, in writing order. Points are ``(x, y)`` with x to the right and y down. A digit is about
-one unit tall; its exact place and size do not matter, since drawing fits every digit to the same
-box. The pen runs smoothly through a point unless the point is marked ``SHARP``, where it turns a
-corner.
+A style is one way of writing a digit: a tuple of strokes. A stroke is a sequence of points that the
+pen passes through. Points are ``(x, y)`` with x to the right and y down. A digit is about one unit
+tall; its exact place and size don't matter, because drawing fits every digit to the same box. The
+pen moves smoothly through a point, except for a corner at a point marked ``SHARP``.
 
 To change how a digit looks, move its points; to add a way of writing it, add a style. The weights
-of a digit's styles say how often each is drawn, and need not sum to one.
+of a digit's styles are their relative frequencies, and need not sum to one.
 """
 
 from typing import NamedTuple
@@ -22,7 +21,7 @@ class Style(NamedTuple):
   """One way of writing a digit.
 
   Attributes:
-    weight: how often it is drawn, relative to the other styles of the digit.
+    weight: its frequency relative to the other styles of the digit.
     strokes: the pen strokes, each at least two points.
   """
 
@@ -32,7 +31,7 @@ class Style(NamedTuple):
 
 # fmt: off
 ZERO = (
-  # Round, the pen meeting its start at the top.
+  # Round; the pen returns to its start at the top.
   Style(4, (
     ((0.40, 0.00), (0.14, 0.12), (0.00, 0.50), (0.12, 0.88), (0.36, 1.00), (0.62, 0.86),
      (0.72, 0.48), (0.60, 0.12), (0.38, 0.00), (0.30, 0.03)),
@@ -82,17 +81,17 @@ TWO = (
     ((0.04, 0.20), (0.24, 0.02), (0.48, 0.06), (0.54, 0.30), (0.40, 0.64), (0.18, 0.92),
      (0.02, 0.92), (0.10, 0.76), (0.30, 0.84), (0.52, 0.97), (0.76, 0.90)),
   )),
-  # Swan-necked, with a wave for a base.
+  # Swan-necked, with a wavy base.
   Style(2, (
     ((0.02, 0.30), (0.16, 0.06), (0.42, 0.02), (0.54, 0.22), (0.42, 0.56), (0.14, 0.88),
      (0.06, 0.94, SHARP), (0.28, 0.86), (0.48, 0.96), (0.70, 0.90)),
   )),
-  # As a Z.
+  # Like a Z.
   Style(1, (
     ((0.04, 0.10), (0.30, 0.02), (0.54, 0.08), (0.48, 0.36), (0.24, 0.68), (0.02, 0.96, SHARP),
      (0.34, 0.99), (0.64, 0.97)),
   )),
-  # A base far longer than the head is wide.
+  # A base much wider than the head.
   Style(1.5, (
     ((0.08, 0.16), (0.28, 0.00), (0.50, 0.10), (0.46, 0.36), (0.26, 0.64), (0.00, 0.92, SHARP),
      (0.44, 0.90), (0.95, 0.84)),
@@ -102,7 +101,7 @@ TWO = (
     ((0.10, 0.22), (0.34, 0.00), (0.64, 0.14), (0.62, 0.50), (0.40, 0.86), (0.14, 1.00),
      (0.02, 0.84), (0.20, 0.70), (0.48, 0.80), (0.86, 0.98)),
   )),
-  # Hardly a head, and a loop.
+  # Almost no head, and a loop.
   Style(1, (
     ((0.30, 0.02), (0.42, 0.06), (0.44, 0.34), (0.34, 0.68), (0.14, 0.96), (0.00, 0.86),
      (0.16, 0.74), (0.40, 0.90), (0.70, 0.94)),
@@ -130,7 +129,7 @@ THREE = (
     ((0.10, 0.10), (0.34, 0.00), (0.52, 0.14), (0.42, 0.38), (0.24, 0.46, SHARP), (0.56, 0.54),
      (0.64, 0.78), (0.34, 0.98), (-0.06, 0.96)),
   )),
-  # The bows run into each other.
+  # The bows merge.
   Style(1.5, (
     ((0.02, 0.12), (0.28, 0.00), (0.48, 0.14), (0.40, 0.36), (0.30, 0.46), (0.46, 0.56),
      (0.54, 0.78), (0.34, 1.00), (0.00, 0.94)),
@@ -138,12 +137,12 @@ THREE = (
 )
 
 FOUR = (
-  # Open: an angle, then an upright through its arm.
+  # Open: an angle, then a stem through its arm.
   Style(5, (
     ((0.06, 0.04), (0.04, 0.30), (0.02, 0.52, SHARP), (0.30, 0.54), (0.64, 0.50)),
     ((0.54, 0.00), (0.50, 0.34), (0.46, 0.68), (0.44, 1.00)),
   )),
-  # Open and round, the arm running into the upright.
+  # Open and round; the arm runs into the stem.
   Style(4, (
     ((0.06, 0.02), (0.00, 0.28), (0.10, 0.50), (0.32, 0.50), (0.52, 0.34)),
     ((0.58, 0.02), (0.52, 0.36), (0.46, 0.70), (0.42, 1.00)),
@@ -193,7 +192,7 @@ FIVE = (
     ((0.56, 0.02), (0.14, 0.02, SHARP), (0.08, 0.22), (0.06, 0.42, SHARP), (0.32, 0.34),
      (0.56, 0.54), (0.52, 0.86), (0.24, 1.00), (0.00, 0.90)),
   )),
-  # As an S.
+  # Like an S.
   Style(1, (
     ((0.50, 0.04), (0.26, 0.02), (0.12, 0.18), (0.22, 0.40), (0.44, 0.56), (0.46, 0.82),
      (0.24, 1.00), (0.00, 0.92)),
@@ -276,7 +275,7 @@ EIGHT = (
      (0.28, 0.48), (0.06, 0.64), (0.06, 0.90), (0.30, 1.00), (0.52, 0.86), (0.48, 0.60),
      (0.28, 0.48)),
   )),
-  # A narrow eight whose ends do not meet.
+  # Narrow, with ends that don't meet.
   Style(2, (
     ((0.52, 0.04), (0.30, 0.04), (0.12, 0.18), (0.22, 0.40), (0.38, 0.62), (0.38, 0.88),
      (0.20, 1.00), (0.06, 0.86), (0.16, 0.62), (0.38, 0.38), (0.58, 0.14)),
