@@ -4,11 +4,12 @@
   python scripts/results.py                         # only rewrites the table
 
 The arguments are workdirs or folders of them. Each finished run of a config of configs/ becomes a
-line of docs/results.jsonl, which replaces the line of the same config and seed: its results, and
-from its environment.json the commit, processor and versions. The table is written between two
-markers of docs/results.md: mean and standard deviation of the accuracy on the test examples, the
-lowest seed, the median of the training seconds, the machines, and how often the test split was
-scored. Other runs are named on stderr and skipped.
+line of docs/results.jsonl, which replaces the line of the same config and seed: its results, its
+calibration error on the test examples, and from its environment.json the commit, processor and
+versions. A table for each dataset is written between two markers of docs/results.md: mean,
+standard deviation and 95% interval of the test accuracy, the mean calibration error, the median of
+the training seconds, the machines, and how often the test split was scored. Other runs are named on
+stderr and skipped.
 """
 
 import itertools
@@ -23,6 +24,7 @@ from absl import flags
 
 from mnist_research.config import Config
 from mnist_research.config import flags as config_flags
+from mnist_research.metrics import calibration
 from mnist_research.reports import comparison, runs
 from mnist_research.runtime import app, own_data
 from mnist_research.runtime.errors import UserError
@@ -35,10 +37,10 @@ _FIGURES = (
   "dataset", "step", "test_accuracy", "test_loss", "validation_accuracy", "validation_loss",
   "train_examples", "parameters", "train_seconds",
 )  # fmt: skip
-_HEADER = (
-  "| config | seeds | test accuracy | lowest | parameters | trained on | training, median | "
-  "machine | commit | test scored |\n|---|---|---|---|---|---|---|---|---|---|"
-)
+_COLUMNS = (
+  "config", "seeds", "test accuracy", "95% interval", "calibration error", "parameters",
+  "trained on", "training, median", "machine", "commit", "test scored",
+)  # fmt: skip
 
 # A line of docs/results.jsonl.
 Record = dict[str, Any]
@@ -59,8 +61,8 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   lines = "".join(json.dumps(record) + "\n" for record in records)
   write_atomically(docs / "results.jsonl", lines)
   page = (docs / "results.md").read_text(encoding="utf-8")
-  write_atomically(docs / "results.md", with_table(page, table(records)))
-  print(table(records))
+  write_atomically(docs / "results.md", with_tables(page, tables(records)))
+  print(tables(records))
 
 
 def read_records(path: Path) -> list[Record]:
@@ -94,11 +96,21 @@ def collect(directories: Sequence[str]) -> list[Record]:
         "config": name,
         "seed": run.config.run.seed,
         **{key: run.result[key] for key in _FIGURES if key in run.result},
+        **_calibration(run),
         "test_scorings": run.test_scorings,
         **{key: environment.get(key) for key in _MACHINE},
       }
     )
   return records
+
+
+def _calibration(run: runs.Run) -> Record:
+  """Returns the expected calibration error on the test examples, if the run has scored them."""
+  predictions = run.workdir.read_predictions()
+  if predictions is None:
+    return {}
+  bins = calibration.reliability(predictions.probabilities, predictions.labels)
+  return {"test_calibration_error": bins.expected_calibration_error}
 
 
 def is_of(wanted: Config, run: runs.Run) -> bool:
@@ -127,10 +139,22 @@ def merge(records: Sequence[Record], newer: Sequence[Record]) -> list[Record]:
   return [merged[key] for key in sorted(merged)]
 
 
+def tables(records: Sequence[Record]) -> str:
+  """Returns a table for each dataset as Markdown, under its name."""
+  datasets = sorted(
+    {record["dataset"] for record in records}, key=lambda name: (name != "mnist", name)
+  )
+  return "\n\n".join(
+    f"### {name}\n\n{table([record for record in records if record['dataset'] == name])}"
+    for name in datasets
+  )
+
+
 def table(records: Sequence[Record]) -> str:
-  """Returns the table as Markdown, a row for each config."""
+  """Returns a table as Markdown, a row for each config."""
   groups = itertools.groupby(records, key=lambda record: record["config"])
-  return "\n".join([_HEADER, *(_row(name, list(group)) for name, group in groups)])
+  rows = (_row(name, list(group)) for name, group in groups)
+  return "\n".join([_line(_COLUMNS), "|---" * len(_COLUMNS) + "|", *rows])
 
 
 def _row(name: str, group: Sequence[Record]) -> str:
@@ -142,7 +166,8 @@ def _row(name: str, group: Sequence[Record]) -> str:
     f"`{name}`",
     ", ".join(str(record["seed"]) for record in group),
     f"{summary.mean:.2%}{deviation}",
-    f"{min(accuracies):.2%}",
+    _interval(summary.interval),
+    _mean_error(group),
     f"{group[0]['parameters']:,.0f}",
     f"{group[0]['train_examples']:,.0f}",
     f"{seconds:,.1f} s",
@@ -151,7 +176,23 @@ def _row(name: str, group: Sequence[Record]) -> str:
     ", ".join(_distinct(_short(record["commit"]) for record in group)),
     "-".join(_distinct(str(record["test_scorings"]) for record in group)),
   ]
+  return _line(cells)
+
+
+def _line(cells: Sequence[str]) -> str:
   return f"| {' | '.join(cells)} |"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+  return "" if interval is None else f"{100 * interval[0]:.2f} to {interval[1]:.2%}"
+
+
+def _mean_error(group: Sequence[Record]) -> str:
+  """Returns the mean calibration error; empty if a run has no record of it."""
+  errors = [
+    record["test_calibration_error"] for record in group if "test_calibration_error" in record
+  ]
+  return f"{statistics.fmean(errors):.2%}" if len(errors) == len(group) else ""
 
 
 def _machine(record: Record) -> str:
@@ -170,8 +211,8 @@ def _distinct(texts: Any) -> list[str]:
   return sorted(set(texts))
 
 
-def with_table(page: str, rows: str) -> str:
-  """Returns a page with the table between its markers.
+def with_tables(page: str, rows: str) -> str:
+  """Returns a page with the tables between its markers.
 
   Raises:
     UserError: it has no markers.

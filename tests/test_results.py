@@ -28,11 +28,13 @@ def _record(**changes):
 
 
 def test_row_matches_hand_computed_figures():
-  other = _record(seed=1, test_accuracy=0.984, train_seconds=4.0)
-  *_, row = results.table([_record(), other]).splitlines()
+  first = _record(test_calibration_error=0.003)
+  other = _record(seed=1, test_accuracy=0.984, train_seconds=4.0, test_calibration_error=0.005)
+  *_, row = results.table([first, other]).splitlines()
   # The standard deviation of 0.98 and 0.984 is 0.004 / sqrt(2).
   assert row == (
-    "| `dense.cfg` | 0, 1 | 98.20% ± 0.28% | 98.00% | 118,282 | 60,000 | 3.5 s | "
+    # The 0.975 quantile of Student's t with one degree of freedom is 12.7062.
+    "| `dense.cfg` | 0, 1 | 98.20% ± 0.28% | 95.66 to 100.74% | 0.40% | 118,282 | 60,000 | 3.5 s | "
     "Fast 1, 2 cores, TensorFlow 2.21.0 | aaaaaaa | 1 |"
   )
 
@@ -45,6 +47,16 @@ def test_different_machines_commits_and_scorings_are_listed():
   assert f"{machines} | aaaaaaa, bbbbbbb+ | 1-3 |" in row
 
 
+def test_each_dataset_has_a_table_mnist_first():
+  fashion = _record(config="a.cfg", dataset="fashion_mnist", test_accuracy=0.9)
+  lines = results.tables([fashion, _record()]).splitlines()
+  assert [line.split(" | ")[0] for line in lines if line.startswith(("#", "| `"))] == [
+    "### mnist", "| `dense.cfg`", "### fashion_mnist", "| `a.cfg`"
+  ]  # fmt: skip
+  # A single run has no interval, and this record no calibration error.
+  assert " | 90.00% |  |  | 118,282 | " in lines[-1]
+
+
 def test_newer_run_replaces_that_of_its_config_and_seed():
   older = [_record(), _record(config="cnn.cfg")]
   merged = results.merge(older, [_record(test_accuracy=0.99), _record(seed=2)])
@@ -54,7 +66,8 @@ def test_newer_run_replaces_that_of_its_config_and_seed():
 
 
 def test_readme_matches_the_records():
-  rows = results.table(results.read_records(_DOCS / "results.jsonl")).splitlines()[2:]
+  lines = results.tables(results.read_records(_DOCS / "results.jsonl")).splitlines()
+  rows = [line for line in lines if line.startswith("| `")]
   by_config = {row.split(" | ")[0].strip("| "): row.split(" | ") for row in rows}
   readme = (commands.REPOSITORY / "README.md").read_text()
   for config, _, parameters, seeds, accuracy in re.findall(
@@ -64,16 +77,16 @@ def test_readme_matches_the_records():
       continue
     row = by_config[config]
     assert len(row[1].split(", ")) == int(seeds), config
-    assert (row[2], row[4]) == (accuracy, parameters), config
+    assert (row[2], row[5]) == (accuracy, parameters), config
 
 
 def test_table_is_written_between_its_markers():
   page = f"before\n{results._BEGIN}\nold\n{results._END}\nafter\n"
-  once = results.with_table(page, "| new |")
+  once = results.with_tables(page, "| new |")
   assert once == f"before\n{results._BEGIN}\n\n| new |\n\n{results._END}\nafter\n"
-  assert results.with_table(once, "| new |") == once
+  assert results.with_tables(once, "| new |") == once
   with pytest.raises(UserError, match=r"results\.md needs the markers"):
-    results.with_table("no markers", "")
+    results.with_tables("no markers", "")
 
 
 def test_command_adds_runs(tmp_path):
@@ -120,4 +133,4 @@ def test_teachers_of_a_run_are_known_by_the_end_of_their_path(tmp_path, recorded
 def test_published_table_matches_the_records():
   docs = commands.REPOSITORY / "docs"
   records = results.read_records(docs / "results.jsonl")
-  assert results.table(records) in (docs / "results.md").read_text(encoding="utf-8")
+  assert results.tables(records) in (docs / "results.md").read_text(encoding="utf-8")
