@@ -291,7 +291,7 @@ def _check_refuses(trained: Sequence[Config], outliers: str) -> None:
   """Raises UserError if outliers are named, and a network wasn't trained to reject any."""
   if outliers and not all(config.data.outliers for config in trained):
     raise UserError(
-      f"--outliers={outliers}: the network was trained without --outliers, and rejects nothing"
+      f"--outliers={outliers}: the model was trained without --outliers and rejects nothing"
     )
 
 

@@ -386,5 +386,5 @@ def trained_workdir(path: str) -> Workdir:
   if path:
     return Workdir(path)
   workdir = Workdir(SHIPPED)
-  logging.info("no --workdir: using the network that ships with the package, %s", SHIPPED)
+  logging.info("no --workdir: using the model that ships with the package, %s", SHIPPED)
   return workdir

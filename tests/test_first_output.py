@@ -28,7 +28,7 @@ def test_commands_print_before_loading_large_libraries():
   for command, name in _LOADING.items():
     assert found[command]["first"] == f"loading {name} ..."
   for command in ("evaluate", "export", "demo", "camera"):
-    assert found[command]["first"].startswith("no --workdir: using the network that ships")
+    assert found[command]["first"].startswith("no --workdir: using the model that ships")
   assert found["doctor"]["first"].endswith("can training run here?")
   # Half a second on an idle machine; TensorFlow alone takes two.
   assert all(record["seconds_lowest"] < 5 for record in found.values())

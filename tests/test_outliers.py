@@ -109,8 +109,7 @@ def test_network_without_outliers_rejects_nothing(prepared, tmp_path_factory):
   assert "is_digit" not in commands.run(*arguments, "--index=0", module="predict").record
   finished = commands.run(*arguments, f"--outliers={_OUTLIERS}", module="evaluate")
   assert finished.error == (
-    f"error: --outliers={_OUTLIERS}: the network was trained without --outliers, and rejects "
-    "nothing"
+    f"error: --outliers={_OUTLIERS}: the model was trained without --outliers and rejects nothing"
   )
 
 

@@ -262,6 +262,6 @@ def test_shipped_network_answers_without_workdir(pictures, tmp_path):
   )
   assert shipped.record == named.record
   assert shipped.stderr.splitlines() == [
-    f"no --workdir: using the network that ships with the package, {SHIPPED}"
+    f"no --workdir: using the model that ships with the package, {SHIPPED}"
   ]
   assert named.stderr == ""

@@ -208,4 +208,4 @@ def test_invalid_sweep_is_rejected(tmp_path, arguments, error):
 def test_workdir_of_a_run_is_rejected(tmp_path):
   (tmp_path / "config.cfg").write_text("--seed=1\n")
   finished = commands.run(f"--workdir={tmp_path}", "--sweep=seed=0", module="sweep")
-  assert "holds a run; a sweep needs a directory of its own" in finished.error
+  assert "holds a run; choose a separate directory for the sweep" in finished.error

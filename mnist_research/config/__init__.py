@@ -1,4 +1,4 @@
-"""The settings of a run: what they are, by subject, and their form as flags and flagfiles."""
+"""The settings of a run, by subject, and their form as flags and flagfiles."""
 
 from mnist_research.config.config import FIELDS, KINDS, Config
 from mnist_research.config.subjects import (

@@ -20,7 +20,7 @@ from mnist_research.runtime import extensions, flagfiles, own_data
 from mnist_research.runtime.errors import UserError, did_you_mean
 from mnist_research.runtime.extensions import is_builder, is_reference
 
-# The classes of settings, by the attribute of `Config` that holds each.
+# The classes of settings, by their attribute in `Config`.
 SUBJECTS: dict[str, type] = {
   "data": DataConfig,
   "augmentation": AugmentationConfig,
@@ -29,7 +29,7 @@ SUBJECTS: dict[str, type] = {
   "run": RunConfig,
   "devices": DeviceConfig,
 }
-# Every setting by its name, in the order of config.cfg, and its type.
+# Every setting's field by name, in the order of config.cfg.
 FIELDS: dict[str, dataclasses.Field] = {
   field.name: field for subject in SUBJECTS.values() for field in dataclasses.fields(subject)
 }
@@ -42,14 +42,14 @@ KINDS: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True, init=False)
 class Config:
-  """Everything that decides a training run.
+  """All settings of a training run.
 
-  It is made of single settings, named as the flags are, and read by subject:
+  The constructor takes settings by flag name; they are read by subject:
   `Config(batch_size=64).optimization.batch_size`.
 
   Raises:
-    UserError: a value is out of its range, or of another type; the message names the flag.
-    TypeError: there is no setting of that name.
+    UserError: a value is out of range or has the wrong type; the message names the flag.
+    TypeError: there is no such setting.
   """
 
   data: DataConfig
@@ -95,7 +95,7 @@ class Config:
 
   @property
   def trains_on_cross_entropy(self) -> bool:
-    """Whether the training loss is the plain cross-entropy, by which every split is scored."""
+    """Whether the training loss is the plain cross-entropy, which scores every split."""
     optimization = self.optimization
     return not (
       optimization.label_smoothing
@@ -105,7 +105,7 @@ class Config:
     )
 
   def to_dict(self) -> dict[str, Any]:
-    """Returns every setting by its name."""
+    """Returns every setting by name."""
     return {
       name: value for subject in SUBJECTS for name, value in vars(getattr(self, subject)).items()
     }
@@ -125,14 +125,14 @@ class Config:
     return self.replace(**pinned) if pinned else self
 
   def default_workdir(self) -> str:
-    """Returns a name under runs/ for these settings: equal settings have the same name."""
+    """Returns a name under runs/ that depends only on the settings."""
     changed = {
       name: value for name, value in self.deciding().items() if value != FIELDS[name].default
     }
-    # Other content of a user's file means another run.
+    # A user's file with different content makes a different run.
     for flag, text in self.references():
       changed[f"source of {flag}"] = extensions.identity(flag, text)
-    # 5 epochs are 5.0 epochs.
+    # So that 5 epochs equal 5.0 epochs.
     numbers = {name: float(v) for name, v in changed.items() if isinstance(v, int)}
     digest = hashlib.sha256(repr({**changed, **numbers}).encode()).hexdigest()[:8]
     names = [_short(self.data.dataset), _without_directories(self.model.model)]
@@ -148,7 +148,7 @@ class Config:
     }
 
   def references(self) -> list[tuple[str, str]]:
-    """Returns the settings that name a user's own code: each flag and the reference in it."""
+    """Returns the flags that name custom code, with their references."""
     named = [
       *(("augment", kind) for kind in self.augmentation.augment),
       ("model", self.model.model),
@@ -161,7 +161,7 @@ class Config:
     return [(flag, text) for flag, text in named if is_reference(text)]
 
   def with_kept_sources(self, directory: Path) -> "Config":
-    """Returns these settings with a user's own code read from the copies in a workdir.
+    """Returns these settings, with custom code read from the copies in a workdir.
 
     Raises:
       UserError: a copy is missing, or a module has changed since.
@@ -177,11 +177,11 @@ class Config:
     return self.replace(**changes) if changes else self
 
   def to_texts(self) -> dict[str, str]:
-    """Returns every setting as a flag takes it."""
+    """Returns every setting as the text of its flag."""
     return {name: to_text(value) for name, value in self.to_dict().items()}
 
   def deciding_texts(self) -> dict[str, str]:
-    """Returns the settings that the result depends on, as flags take them."""
+    """Returns the settings that the result depends on, as texts of their flags."""
     return {name: to_text(value) for name, value in self.deciding().items()}
 
   def to_flagfile(self) -> str:
@@ -191,14 +191,14 @@ class Config:
     return "".join(f"--{name}={flagfiles.escaped(text)}\n" for name, text in texts.items())
 
   def hyperparameters(self) -> dict[str, bool | float | str]:
-    """Returns the settings that the result depends on, lists as text."""
+    """Returns the settings that the result depends on, with lists as text."""
     return {
       name: to_text(value) if isinstance(value, tuple) else value
       for name, value in self.deciding().items()
     }
 
   def differences(self, other: "Config") -> list[str]:
-    """Describes each setting that the result depends on and that differs, as `--flag=a, not b`."""
+    """Describes the different settings that the result depends on, as `--flag=a, not b`."""
     others = other.deciding()
     return [
       f"--{name}={to_text(value)}, not {to_text(others[name])}"
@@ -208,7 +208,7 @@ class Config:
 
 
 def _compared(name: str, value: Any) -> Any:
-  """Returns what distinguishes values of a setting: the content, for files."""
+  """Returns the value to compare for a setting: for files, their content."""
   if FIELDS[name].metadata["is_pinned"]:
     return tuple(map(_content, value))
   if FIELDS[name].metadata["is_dataset"] and own_data.is_path(value):
@@ -217,20 +217,20 @@ def _compared(name: str, value: Any) -> Any:
 
 
 def _content(path: str) -> Any:
-  """Returns the digest of what is at a path; the path itself if it isn't pinned."""
+  """Returns the digest of a pinned path; an unpinned path as it is."""
   where, digest = own_data.parse(path)
   return digest or where
 
 
 def _short(dataset: str) -> str:
-  """Returns the name of a dataset without directories and digest."""
+  """Returns a dataset name without directories and digest."""
   if own_data.is_path(dataset):
     return own_data.parse(dataset).path.name
   return _without_directories(dataset)
 
 
 def _without_directories(value: Any) -> Any:
-  """Returns a setting with a user's own files by name alone, because a file may move."""
+  """Returns a setting without the directories of a user's files, because files may move."""
   if isinstance(value, tuple):
     return tuple(map(_without_directories, value))
   return Path(value).name if isinstance(value, str) and is_reference(value) else value

@@ -1,4 +1,4 @@
-"""The settings as flags of a command, as lines of a flagfile, and as texts of a sweep."""
+"""Settings as flags of a command, lines of a flagfile, and texts of a sweep."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -14,9 +14,9 @@ from mnist_research.runtime import command_line, flagfiles, help_text
 from mnist_research.runtime.errors import UserError, did_you_mean
 from mnist_research.runtime.flagfiles import Argument, shortened
 
-# Settings that may change when a trained network is used.
+# Settings that may change when a trained model is used.
 AFTER_TRAINING = ("workdir", "dataset", "data_dir", "manual_dir", "mirror", "device")
-# The message for the other settings in that case.
+# The error message for all other settings in that case.
 OF_TRAINING = dict.fromkeys(
   FIELDS, "belongs to training: this command takes it from the workdir"
 )  # fmt: skip
@@ -28,7 +28,7 @@ _PARTS = {
 }
 
 
-# What --step accepts besides numbers.
+# The value of --step that isn't a number.
 LATEST_WHOLE = "latest_whole"
 
 
@@ -62,7 +62,7 @@ class _NumbersSerializer(flags.ArgumentSerializer):
 
 
 def define(flag_values: flags.FlagValues, names: Iterable[str] = tuple(FIELDS)) -> None:
-  """Defines the flags of some settings: all, for a command that trains."""
+  """Defines the flags of some settings; by default of all, for a command that trains."""
   chosen = set(names)
   for name in FIELDS:
     if name in chosen:
@@ -96,7 +96,7 @@ def _define(name: str, flag_values: flags.FlagValues) -> None:
 def define_step(flag_values: flags.FlagValues) -> None:
   """Defines `--step`, which chooses one of a run's checkpoints."""
   flags.DEFINE(
-    _StepParser(), "step", "", "checkpoint to use, by its step; empty: that of the result, or the "
+    _StepParser(), "step", "", "step of the checkpoint to use; empty: that of the result, or the "
     "newest of an unfinished run; latest_whole: the newest intact one if that is corrupt",
     flag_values, flags.ArgumentSerializer(),
   )  # fmt: skip
@@ -105,13 +105,13 @@ def define_step(flag_values: flags.FlagValues) -> None:
 def define_accept_all(flag_values: flags.FlagValues) -> None:
   """Defines `--accept_all`, for commands that read pictures."""
   flags.DEFINE_bool(
-    "accept_all", False, "treat every picture as a digit, even if the network was trained to "
+    "accept_all", False, "treat every picture as a digit, even if the model was trained to "
     "reject others", flag_values=flag_values,
   )  # fmt: skip
 
 
 def from_flags(flag_values: flags.FlagValues) -> Config:
-  """Returns the `Config` that parsed flags describe; a setting without a flag has its default.
+  """Returns the `Config` from parsed flags; a setting without a flag has its default.
 
   Raises:
     UserError: a value is out of its range, or settings are incompatible.
@@ -120,7 +120,7 @@ def from_flags(flag_values: flags.FlagValues) -> Config:
 
 
 def from_flags_over(stored: Config, flag_values: flags.FlagValues) -> Config:
-  """Returns `stored`, the settings of a run, with those replaced that flags were given for.
+  """Returns a run's settings, overridden by the flags on the command line.
 
   Raises:
     UserError: a value is out of its range.
@@ -130,7 +130,7 @@ def from_flags_over(stored: Config, flag_values: flags.FlagValues) -> Config:
 
 
 def with_texts(config: Config, texts: Mapping[str, str]) -> Config:
-  """Returns `config` with some settings replaced, as flags take them.
+  """Returns `config` with some settings replaced by texts of their flags.
 
   Raises:
     UserError: a value is out of its range, or settings are incompatible.
@@ -142,7 +142,7 @@ def with_texts(config: Config, texts: Mapping[str, str]) -> Config:
 def from_flagfile(path: Path) -> Config:
   """Reads a `Config` from a flagfile that holds only settings, such as a workdir's config.cfg.
 
-  No other file is opened, because the workdir may come from someone else.
+  Opens no other file, because the workdir is untrusted.
 
   Raises:
     UserError: the file is missing or unreadable, or holds anything but valid settings.

@@ -15,18 +15,19 @@ from mnist_research.runtime import own_data
 from mnist_research.runtime.errors import UserError, did_you_mean
 from mnist_research.runtime.extensions import is_builder, is_reference
 
-# TensorFlow counts in 32 bits in places.
+# TensorFlow uses 32-bit counters in some places.
 INTEGER_LIMIT = 2**31
 
-# Layers; a network with more could not be compiled.
+# For lists of layers; a model with more could not be compiled.
 _MOST_ENTRIES = 1000
 
-# A Keras class is written as in Python, unlike the names of this package.
+# Keras classes are written as in Python, unlike this package's names.
 _CLASS_NAME = re.compile(r"[A-Z]\w*")
-# TFDS would ask the network for gs://bucket.
+# TFDS would access the network for gs://bucket.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+")
-# A dataset of TFDS with its config and version, emnist/digits:3.1.0. TFDS would ask the network for
-# names in a namespace, such as huggingface:mnist, even in settings from elsewhere.
+# A TFDS dataset with its config and version: emnist/digits:3.1.0. Names in a namespace, such as
+# huggingface:mnist, are rejected, because TFDS would access the network for them, even if the
+# settings come from someone else.
 _DATASET = re.compile(r"\w+(/[\w+.-]+)?(:(\d+|\*)(\.(\d+|\*)){2})?", re.ASCII)
 
 
@@ -48,20 +49,18 @@ def setting(
   """Makes a field of a dataclass of settings.
 
   Args:
-    default: the value if none is given; its type is the setting's.
-    help_text: what it is, its unit and its range, as `--help` shows it.
+    default: the default value, which also defines the type.
+    help_text: the description for `--help`, with unit and range.
     choices: the allowed names.
-    open_to: what else is allowed: `references` to a user's own file or module, the class names of
-      `keras`.
-    at_least: lowest number.
-    at_most: highest number.
-    more_than: all values are above this number.
-    below: all values are below this number.
-    may_change: whether a resumed run may have another value, because the result doesn't depend on
-      it.
+    open_to: other allowed values: `references` to custom code, or class names of `keras`.
+    at_least: the inclusive lower bound.
+    at_most: the inclusive upper bound.
+    more_than: the exclusive lower bound.
+    below: the exclusive upper bound.
+    may_change: whether a resumed run may change it, because the result doesn't depend on it.
     is_path: whether it names a file or directory, in which `~` is the home directory.
-    is_dataset: whether it names a dataset; empty only if its default is.
-    is_pinned: whether it lists paths, each with a digest of what is there.
+    is_dataset: whether it names a dataset; it may be empty only if the default is.
+    is_pinned: whether it lists paths, each with a digest of its content.
   """
   metadata = {
     "help": help_text, "choices": tuple(choices), "open_to": tuple(open_to), "at_least": at_least,
@@ -72,14 +71,14 @@ def setting(
 
 
 def to_text(value: Any) -> str:
-  """Returns a value as a flag takes it."""
+  """Returns a value as the text of a flag."""
   if isinstance(value, bool):
     return str(value).lower()
   return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def to_numbers(text: str) -> tuple[int, ...]:
-  """Returns the integers in a text such as `128,64`; empty: none.
+  """Returns the integers in a text such as `128,64`; the text may be empty.
 
   Raises:
     ValueError: the text is something else.
@@ -96,10 +95,10 @@ def coerced(field: dataclasses.Field, kind: Any, value: Any) -> Any:
   Args:
     field: the setting.
     kind: its type.
-    value: as the caller gave it.
+    value: the value to convert.
 
   Raises:
-    UserError: it is of another type.
+    UserError: it has the wrong type.
   """
   try:
     value = _coerced(kind, value)
@@ -124,7 +123,7 @@ def _coerced(kind: Any, value: Any) -> Any:
   if kind is str:
     return os.fspath(value)
   if kind is bool:
-    if isinstance(value, bool) or type(value).__name__ == "bool":  # NumPy's has that name, too.
+    if isinstance(value, bool) or type(value).__name__ == "bool":  # Also covers NumPy's bool.
       return bool(value)
     raise TypeError
   if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -200,11 +199,11 @@ def _check_number(limits: Mapping[str, Any], flag: str, number: float) -> None:
 def parse_keywords(flag: str, text: str) -> dict[str, Any]:
   """Returns the keyword arguments in a text such as `width=64,rates=(0.1,0.2),kind=wide`.
 
-  Values are Python literals; `true` and `false` are booleans, and any other word is a text.
+  Values are Python literals; `true` and `false` are booleans, and any other word is a string.
 
   Args:
     flag: the name of the flag, for the error.
-    text: the flag's value; empty: no arguments.
+    text: the flag's value; empty for no arguments.
 
   Raises:
     UserError: the text is something else.
@@ -219,7 +218,7 @@ def parse_keywords(flag: str, text: str) -> dict[str, Any]:
 
 
 def _split_at_commas(text: str) -> list[str]:
-  """Splits at the commas outside of brackets and quotes."""
+  """Splits at commas outside of brackets and quotes."""
   parts = re.findall(r"""(?:[^,(\['"]|\([^)]*\)|\[[^\]]*\]|'[^']*'|"[^"]*")+""", text)
   return [part for part in parts if part.strip()]
 

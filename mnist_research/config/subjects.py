@@ -1,4 +1,4 @@
-"""The settings by subject: each class is a group of flags, each field one of them."""
+"""The settings by subject: each class is a group of flags, and each field is a flag."""
 
 import dataclasses
 import math
@@ -16,8 +16,8 @@ AUGMENTATIONS = (
   "shift", "rotation", "scale", "shear", "elastic", "flip", "pen", "hollow", "lines", "bands",
   "contrast", "light", "blur", "noise", "erasing", "mixup", "cutmix",
 )  # fmt: skip
-# The models of this package, each named by its class as a user's own is, so that checking a flag
-# loads no part of TensorFlow.
+# This package's models, named by references like custom ones, so that checking a flag doesn't load
+# TensorFlow.
 MODELS = {
   "dense": "mnist_research.models.networks:DenseNetwork",
   "cnn": "mnist_research.models.networks:ConvolutionalNetwork",
@@ -78,7 +78,7 @@ class DataConfig(_Settings):
   outliers: str = setting(
     "",
     "TFDS dataset of images that belong to no class, added to the training examples so that the "
-    "network learns to reject them: non_digits, which this package generates; empty: none",
+    "model learns to reject them: non_digits, which this package generates; empty: none",
     is_dataset=True,
   )
 
@@ -123,15 +123,15 @@ class AugmentationConfig(_Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig(_Settings):
-  """The network.
+  """The model.
 
-  The settings after `model_settings` are for the models of this package: each is passed to the
-  classes that have an argument of its name.
+  The settings after `model_settings` are for this package's models: each is passed to the classes
+  that have an argument of its name.
   """
 
   model: str = setting(
     "dense",
-    "network: dense, cnn (convolutions before the hidden layers), or a class of your own, "
+    "model: dense, cnn (convolutions before the hidden layers), or a class of your own, "
     "path/to/file.py:MyNet or package.module:MyNet",
     choices=MODELS,
     open_to=["references"],
@@ -185,13 +185,13 @@ class ModelConfig(_Settings):
       most = 2 * self.kernel_sizes[0] ** 2
       if self.filters[0] % 2 or self.filters[0] > most:
         raise UserError(
-          f"--whitening: --filters={to_text(self.filters)} must begin with an even number up to "
+          f"--whitening: --filters={to_text(self.filters)} must start with an even number up to "
           f"{most}: each principal component and its negative"
         )
 
   @property
   def whitens(self) -> bool:
-    """Whether the network's first layer is computed from the training examples."""
+    """Whether the model's first layer is computed from the training examples."""
     return self.whitening and self.model == "cnn"
 
 
@@ -261,25 +261,25 @@ class OptimizationConfig(_Settings):
   steps: int = setting(0, "length of the run in steps; 0: from --epochs", at_least=0)
 
   def total_steps(self, num_examples: int) -> int:
-    """Returns the length of the run in steps: every example is seen at least `epochs` times.
+    """Returns the length of the run in steps, enough to see every example `epochs` times.
 
     Raises:
       UserError: the number of steps is too large.
     """
-    # In integers: the decimal as written counts, not the nearest float.
+    # In exact arithmetic, so that the decimal as written counts, not the nearest float.
     steps = self.steps or math.ceil(Fraction(str(self.epochs)) * num_examples / self.batch_size)
     if steps >= INTEGER_LIMIT:
       raise UserError(f"--epochs={self.epochs}: {steps} steps, which must be below {INTEGER_LIMIT}")
     return steps
 
   def epoch_steps(self, num_examples: int) -> int:
-    """Returns the steps after which each of `num_examples` was seen, rounded up."""
+    """Returns the number of steps until each of `num_examples` was seen, rounded up."""
     return math.ceil(num_examples / self.batch_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig(_Settings):
-  """The course of a run and its output."""
+  """The schedule of a run and its output."""
 
   steps_per_loop: int = setting(
     0, "steps per compiled block; 0: at most about one second of steps", at_least=0
@@ -327,7 +327,7 @@ class RunConfig(_Settings):
   workdir: str = setting(
     "",
     "directory of the run; empty: for training, a name under runs/ made from the settings; "
-    "for other commands, the network that ships with the package",
+    "for other commands, the model that ships with the package",
     may_change=True,
     is_path=True,
   )

@@ -1,1 +1,1 @@
-"""What keeps training from running on a machine, and how to fix it."""
+"""Finds what prevents training on a machine, and how to fix it."""

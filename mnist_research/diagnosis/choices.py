@@ -1,4 +1,4 @@
-"""What a run would choose and find; called through `runtime.isolated`."""
+"""Determines what a run would choose and find; called in a child process."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ from mnist_research.workers import read_workers
 
 
 def choose(settings: dict[str, str]) -> dict[str, Any]:
-  """Returns what `auto` means on this machine: strategy, devices, precision and XLA.
+  """Returns the choices of `auto` on this machine: strategy, devices, precision and XLA.
 
-  With several workers, this one is checked by itself, without waiting for the others.
+  With several workers, only this one is checked, without waiting for the other workers.
 
   Args:
-    settings: as flags take them.
+    settings: the settings, as texts of their flags.
 
   Raises:
-    UserError: a run with these settings would be refused.
+    UserError: a run would reject these settings.
   """
   config = config_flags.with_texts(Config(), settings)
   workers = read_workers(config.devices.strategy)

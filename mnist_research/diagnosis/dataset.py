@@ -1,4 +1,4 @@
-"""Whether the dataset of a run is available, and whether there is room for it."""
+"""Checks whether a run's dataset is available, and whether there is disk space for it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +16,8 @@ def check(isolated: Isolated, settings: dict[str, str]) -> Iterator[Finding]:
   """Yields the findings about the dataset.
 
   Args:
-    isolated: a process in which TensorFlow loads.
-    settings: of the run, as flags take them.
+    isolated: a child process in which TensorFlow loads.
+    settings: the run's settings, as texts of their flags.
   """
   name = settings["dataset"]
   outcome = isolated.call("mnist_research.diagnosis.choices:find_dataset", settings)

@@ -1,4 +1,4 @@
-"""Whether TensorFlow loads, sees the GPUs, and computes on the devices that a run would use."""
+"""Checks whether TensorFlow loads, sees the GPUs, and computes on a run's devices."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from typing import Any
 from mnist_research.diagnosis.findings import OK, PROBLEM, WARNING, Finding
 from mnist_research.runtime.isolated import Isolated
 
-# The environment in which TensorFlow says which libraries it couldn't load, and why.
+# Makes TensorFlow log which libraries it couldn't load, and why.
 LOUD = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "dso_loader=1"}
 _NOT_LOADED = re.compile(
   r"Could not load dynamic library '(.+?)'; dlerror: (.+?)(; LD_LIBRARY_PATH|$)"
@@ -29,8 +29,8 @@ def check(isolated: Isolated, settings: dict[str, str]) -> Iterator[Finding]:
   """Yields the findings about TensorFlow and the devices.
 
   Args:
-    isolated: a process with `LOUD` in its environment, in which TensorFlow isn't loaded yet.
-    settings: of the run, as flags take them.
+    isolated: a child process with `LOUD` in its environment, which hasn't loaded TensorFlow yet.
+    settings: the run's settings, as texts of their flags.
   """
   described = isolated.call("mnist_research.probes:describe")
   if described.failure:
@@ -47,7 +47,7 @@ def check(isolated: Isolated, settings: dict[str, str]) -> Iterator[Finding]:
   else:
     yield _about_choice(chosen.value)
     devices, xla = chosen.value["devices"], chosen.value["xla"]
-  # Logical CPUs share one processor.
+  # Logical CPUs share one processor, so one check is enough.
   for device in devices if devices[0].startswith("GPU") else ["CPU:0"]:
     yield from _try(isolated, device, xla=xla)
 
@@ -70,7 +70,7 @@ def _about_tensorflow(tensorflow: dict[str, Any]) -> Finding:
 def _about_gpus(
   tensorflow: dict[str, Any], log: str, settings: dict[str, str]
 ) -> Iterator[Finding]:
-  """Yields each GPU that TensorFlow sees, and the reasons if it sees fewer than the driver."""
+  """Yields each GPU that TensorFlow sees, and the reasons if the driver shows more."""
   present = _nvidia_gpus()
   for index, gpu in enumerate(tensorflow["gpus"]):
     capability = gpu["capability"]
@@ -112,18 +112,18 @@ def _unseen(present: list[str], tensorflow: dict[str, Any], log: str) -> Iterato
 
 
 def not_loaded(log: str) -> list[tuple[str, str]]:
-  """Returns the libraries that TensorFlow says it couldn't load, and why."""
+  """Returns the libraries that TensorFlow failed to load, with the reasons, from its log."""
   found = [match.groups() for match in map(_NOT_LOADED.search, log.splitlines()) if match]
   return [(library, reason.strip()) for library, reason, _ in found]
 
 
 def _nvidia_gpus() -> list[str] | str:
-  """Returns the GPUs that NVIDIA's driver lists, one per line; a text if it fails."""
+  """Returns the GPUs that NVIDIA's driver lists; an error message if it fails."""
   if shutil.which("nvidia-smi") is None:
     return []
   command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader"]
   try:
-    # Gives up on a driver that hangs.
+    # The timeout is for a driver that hangs.
     finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
   except (OSError, subprocess.TimeoutExpired) as error:
     return str(error)
@@ -143,7 +143,7 @@ def _about_choice(chosen: dict[str, Any]) -> Finding:
 
 
 def _try(isolated: Isolated, device: str, *, xla: bool) -> Iterator[Finding]:
-  """Yields the result of each probe on a device; `xla` says whether the run would use XLA."""
+  """Yields the result of each probe on a device; `xla` is whether the run would use XLA."""
   works = []
   for name, what in _PROBES.items():
     outcome = isolated.call(f"mnist_research.probes:{name}", device)

@@ -11,11 +11,11 @@ class Finding:
   """The result of a check.
 
   Attributes:
-    level: `ok`; `warning`: training runs, with a limitation; `problem`: it can't run.
+    level: `ok`, `warning` (training runs, with a limitation) or `problem` (training can't run).
     subject: what was checked.
     text: the result, in one line.
-    commands: how to fix it, as shell commands.
-    facts: the same for programs.
+    commands: shell commands that fix it.
+    facts: the result for programs.
   """
 
   level: str

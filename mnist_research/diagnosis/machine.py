@@ -1,4 +1,4 @@
-"""Whether the machine has what a run needs: memory, disk space, a suitable Keras configuration."""
+"""Checks memory, disk space and Keras's configuration."""
 
 import os
 import shutil
@@ -12,9 +12,9 @@ from mnist_research.diagnosis.findings import OK, PROBLEM, WARNING, Finding
 from mnist_research.runtime import environment, records
 
 _MIB = 1 << 20
-# MiB that a training of configs/dense.cfg needs, and those that suffice for other configs.
+# MiB that configs/dense.cfg needs, and that suffice for the other configs.
 _LEAST_MEMORY, _EASY_MEMORY = 1200, 3000
-# MiB for all forms of MNIST, and for a run with its checkpoints, event files and figures.
+# MiB for MNIST, downloaded and prepared, and for a run with its checkpoints and figures.
 DATA_ROOM, RUN_ROOM = 300, 100
 # The files with the memory limit of a container.
 _CGROUPS = (
@@ -50,7 +50,7 @@ def check_memory() -> Finding:
   for limit, used in _CGROUPS:
     try:
       left = int(Path(limit).read_text()) - int(Path(used).read_text())
-    except (OSError, ValueError):  # Not limited by a container.
+    except (OSError, ValueError):  # No container limits the memory.
       continue
     free = min(free, left)
   mebibytes = free // _MIB
@@ -59,7 +59,7 @@ def check_memory() -> Finding:
     text = f"{text}; the smallest run takes {_LEAST_MEMORY:,}"
     return Finding(PROBLEM, "memory", text, ("ps aux --sort=-rss | head",), facts)
   if mebibytes < _EASY_MEMORY:
-    text = f"{text}, which may be too little for networks larger than that of configs/dense.cfg"
+    text = f"{text}, which may be too little for models larger than that of configs/dense.cfg"
     return Finding(WARNING, "memory", text, ("ps aux --sort=-rss | head",), facts)
   return Finding(OK, "memory", text, facts=facts)
 
@@ -70,7 +70,7 @@ def check_room(flag: str, path: Path, least: int) -> Finding:
   Args:
     flag: the flag that chooses another directory.
     path: the directory; nothing is created there.
-    least: MiB that are needed.
+    least: the required MiB.
   """
   existing = path.absolute()
   while not existing.exists():

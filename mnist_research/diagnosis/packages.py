@@ -1,4 +1,4 @@
-"""Whether the interpreter and the installed packages are what this package requires."""
+"""Checks the interpreter and the installed packages against this package's requirements."""
 
 import configparser
 import dataclasses
@@ -17,17 +17,17 @@ from mnist_research.diagnosis.findings import OK, PROBLEM, WARNING, Finding
 
 _OWN = "mnist_research"
 _CHECKOUT = Path(__file__).parents[2]
-# The packages whose requirements of each other conflict most often.
+# The packages whose requirements conflict most often.
 _SHOWN = ("protobuf", "setuptools", "tensorboard", "tensorflow-metadata", "numpy")
 
 
 @dataclasses.dataclass
 class _Wanted:
-  """What the checked packages require of another one.
+  """The requirements that the checked packages have of a package.
 
   Attributes:
-    specifier: all requirements together.
-    by: the packages whose own requirement isn't met, with the requirement.
+    specifier: all requirements combined.
+    by: the packages whose requirement isn't met, with the requirement.
   """
 
   specifier: SpecifierSet = dataclasses.field(default_factory=SpecifierSet)
@@ -72,7 +72,7 @@ def _check_python() -> Finding:
 def _own_setup() -> configparser.ConfigParser | None:
   """Returns setup.cfg of the checkout; None if the package was installed without it.
 
-  The metadata of an editable installation may be older.
+  The metadata of an editable installation may be outdated.
   """
   setup = configparser.ConfigParser()
   read = setup.read(_CHECKOUT / "setup.cfg", encoding="utf-8")
@@ -100,7 +100,7 @@ def _own_requirements() -> list[str]:
 
 
 def _wanted() -> tuple[dict[str, _Wanted], dict[str, str | None]]:
-  """Returns what this package and its dependencies require, and the installed versions."""
+  """Returns the requirements of this package and its dependencies, and the installed versions."""
   wanted: dict[str, _Wanted] = {}
   versions: dict[str, str | None] = {}
   seen: set[tuple[str, str]] = set()
@@ -132,6 +132,6 @@ def _version(name: str) -> str | None:
 
 
 def _where(name: str) -> str:
-  """Returns the directory of a package outside the interpreter's own, for people."""
+  """Describes a package's directory if it is outside of the interpreter's site-packages."""
   directory = Path(str(metadata.distribution(name).locate_file("")))
   return "" if directory == Path(sysconfig.get_path("purelib")) else f" in {directory}"

@@ -1,1 +1,1 @@
-"""The networks: those of this package, and those in users' own files."""
+"""The models: built-in, and from users' files."""

@@ -1,31 +1,31 @@
-"""Batch normalization over the global batch, by TensorFlow's fused operation."""
+"""Batch normalization over the global batch, with TensorFlow's fused operation."""
 
 import tensorflow as tf
 
-# Keras's 0.99 averages over hundreds of steps, in which these networks change much.
+# Keras's 0.99 averages over hundreds of steps, during which these models change a lot.
 _MOMENTUM = 0.9
-# For other numbers of channels the fused operation takes longer than Keras's.
+# The fused operation is slower than Keras's unless the channels are a multiple of this.
 _FUSED_CHANNELS = 16
 
 
 class BatchNorm(tf.keras.layers.BatchNormalization):
   """Batch normalization (Ioffe and Szegedy 2015, arXiv:1502.03167) over the global batch.
 
-  It is Keras's, with TensorFlow's fused operation where that takes a third of the time: for a
-  multiple of 16 channels, and for training on one replica or on several CPUs.
+  This is Keras's layer, with TensorFlow's fused operation where that takes a third of the time: for
+  a multiple of 16 channels, and in training on one replica or on several CPUs.
   """
 
   def __init__(self) -> None:
     strategy = tf.distribute.get_strategy()
     several = strategy.num_replicas_in_sync > 1
     super().__init__(momentum=_MOMENTUM, synchronized=several, name="norm")
-    # On GPUs the operation has no deterministic gradient for given statistics.
+    # On GPUs the operation's gradient for given statistics isn't deterministic.
     self._trains_fused = not several or all(
       "CPU" in device for device in strategy.extended.worker_devices
     )
 
   def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """Returns `inputs` [batch, ..., channels] normalized; in training by their own statistics."""
+    """Returns `inputs` [batch, ..., channels] normalized; in training, by batch statistics."""
     if inputs.shape[-1] % _FUSED_CHANNELS or (training and not self._trains_fused):
       return super().call(inputs, training=training)
     is_flat = inputs.shape.rank == 2
@@ -50,11 +50,11 @@ class BatchNorm(tf.keras.layers.BatchNormalization):
 def _normalize(
   maps: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """Returns `maps` normalized by their own mean and variance [channels], and these two."""
+  """Returns `maps` normalized by their mean and variance [channels], and these two."""
   outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
     x=maps, scale=scale, offset=offset, mean=[], variance=[], epsilon=epsilon
   )
-  # The operation returns the variance of the population that the batch is a sample of.
+  # The operation returns the unbiased variance, not that of the batch.
   count = _values_per_channel(maps)
   return outputs, mean, variance * (count - 1) / count
 
@@ -64,8 +64,8 @@ def _normalize_by_all_replicas(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
   """Returns `maps` normalized by the mean and variance over all replicas, and these two.
 
-  Forward and backward pass send one message each. The gradients of `scale` and `offset` are those
-  of this replica's examples, which the optimizer sums.
+  The forward and backward passes send one message each. The gradients of `scale` and `offset` cover
+  this replica's examples; the optimizer sums them.
   """
 
   @tf.custom_gradient
@@ -82,7 +82,8 @@ def _normalize_by_all_replicas(
         y_backprop=upstream, x=maps, scale=scale, reserve_space_1=mean, reserve_space_2=variance,
         reserve_space_3=[], epsilon=epsilon, is_training=False,
       )  # fmt: skip
-      # It treats the statistics as constants; the gradient through them is linear in the maps.
+      # The operation treats the statistics as constants; the gradient through them is linear in the
+      # maps.
       all_scales, all_offsets = tf.unstack(_sum_over_replicas(tf.stack([scales, offsets])))
       inverse = tf.math.rsqrt(variance + epsilon)
       slope = -scale * inverse**2 * all_scales / count
@@ -99,7 +100,7 @@ def _normalize_by_all_replicas(
 
 
 def _affine(maps: tf.Tensor, slope: tf.Tensor, intercept: tf.Tensor) -> tf.Tensor:
-  """Returns `slope * maps + intercept`, [channels] both, calculated in float32."""
+  """Returns `slope * maps + intercept`, both [channels], computed in float32."""
   outputs, *_ = tf.raw_ops.FusedBatchNormV3(
     x=maps, scale=slope, offset=intercept, mean=tf.zeros_like(slope),
     variance=tf.ones_like(slope), epsilon=0.0, is_training=False,

@@ -1,4 +1,4 @@
-"""Creates a model from its name: one of this package, or from a user's own file."""
+"""Creates a model from its name: a built-in model, or one from a user's file."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from mnist_research.models.layers import layer_seed
 from mnist_research.runtime import extensions
 from mnist_research.runtime.errors import UserError
 
-# The settings that have their own flags.
+# The settings that have separate flags.
 _FLAGS = {field.name for field in dataclasses.fields(ModelConfig)}
 
 
@@ -24,9 +24,9 @@ class Recipe(NamedTuple):
   """The ingredients of a model.
 
   Attributes:
-    config: the settings that name it.
+    config: the settings that name the model.
     network: its class.
-    settings: its arguments besides `num_classes` and `seed`.
+    settings: its arguments, except `num_classes` and `seed`.
   """
 
   config: ModelConfig
@@ -35,11 +35,11 @@ class Recipe(NamedTuple):
 
   @property
   def xla_pays(self) -> bool:
-    """Whether its steps gain from XLA on one device."""
+    """Whether its steps are faster with XLA on one device."""
     return bool(getattr(self.network, "xla_pays", False))
 
   def half_precision_pays(self, batch_size: int) -> bool:
-    """Whether 16 bits pay off where the device multiplies them faster."""
+    """Whether 16 bits pay off on a device that multiplies them faster."""
     pays = getattr(self.network, "half_precision_pays", None)
     if pays is None:
       return False
@@ -47,7 +47,7 @@ class Recipe(NamedTuple):
       return bool(pays(batch_size, **self.settings))
 
   def multiplications(self, image_shape: tuple[int, ...], num_classes: int) -> int:
-    """Returns about how many multiplications the model needs for an image."""
+    """Returns approximately how many multiplications the model does per image."""
     count = getattr(self.network, "multiplications", None)
     if count is not None:
       with extensions.blamed("model", self.config.model):
@@ -62,7 +62,7 @@ class Recipe(NamedTuple):
     """Returns the model with its initial weights.
 
     Raises:
-      UserError: a user's own model can't be created, or doesn't return logits.
+      UserError: a custom model can't be created, or doesn't return logits.
     """
     takes_seed = "seed" in _parameters(self.network)
     given = {"seed": seed} if takes_seed else {}
@@ -87,7 +87,7 @@ def create_recipe(config: ModelConfig) -> Recipe:
   """Returns the ingredients of the model that `config` names.
 
   Raises:
-    UserError: it doesn't exist, or its settings can't be read.
+    UserError: the model doesn't exist, or its settings can't be parsed.
   """
   settings = parse_keywords("model_settings", config.model_settings)
   network = extensions.load("model", MODELS.get(config.model, config.model))
@@ -105,12 +105,12 @@ def create_recipe(config: ModelConfig) -> Recipe:
 def create_model(
   config: Config, *, image_shape: tuple[int, ...], num_classes: int
 ) -> tf.keras.Model:
-  """Returns the model that `config` names, its weights drawn from the run's seed.
+  """Returns the model that `config` names, with weights drawn from the run's seed.
 
   Args:
-    config: the settings; the precision must have been chosen.
+    config: the settings, with the precision chosen.
     image_shape: (height, width, channels).
-    num_classes: number of logits.
+    num_classes: the number of logits.
 
   Raises:
     UserError: it can't be created.
@@ -124,7 +124,7 @@ def create_model(
 def _seeded(seed: int) -> Iterator[None]:
   """Makes Keras draw the seeds of unseeded initializers from `seed`.
 
-  Keras takes them from Python's generator, whose state is restored.
+  Keras takes these seeds from Python's generator, whose state is restored afterward.
   """
   state = random.getstate()
   random.seed(seed)
@@ -135,7 +135,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _layer_multiplications(layer: tf.keras.layers.Layer) -> int:
-  """Returns about how many multiplications one layer with a kernel needs for an image."""
+  """Returns approximately how many multiplications a layer with a kernel does per image."""
   kernel = getattr(layer, "kernel", getattr(layer, "depthwise_kernel", None))
   if not isinstance(kernel, tf.keras.Variable):
     return 0
@@ -148,5 +148,5 @@ def _layer_multiplications(layer: tf.keras.layers.Layer) -> int:
 
 
 def _parameters(network: Any) -> set[str]:
-  """Returns the names of the arguments that a class of networks takes."""
+  """Returns the names of the arguments that a model class takes."""
   return {*inspect.signature(network.__init__).parameters}

@@ -1,4 +1,4 @@
-"""The layers of this package's networks, and their random numbers."""
+"""The layers of this package's models, and their random numbers."""
 
 import contextlib
 import contextvars
@@ -15,38 +15,38 @@ from mnist_research.models.batch_norm import BatchNorm
 
 @dataclasses.dataclass(frozen=True)
 class StepRandomness:
-  """The source of random numbers of a training step: no layer keeps a generator of its own.
+  """The source of a training step's random numbers, so that layers need no generators.
 
   Attributes:
-    seed: of the run.
-    positions: int64 [batch], place of each example in the run's stream of examples.
+    seed: the run's seed.
+    positions: int64 [batch], the position of each example in the run's stream.
   """
 
   seed: int
   positions: tf.Tensor
 
   def bits(self, inputs: tf.Tensor, name: int) -> tf.Tensor:
-    """Returns a uint32 number for each of `inputs` [batch, ...], different for another `name`.
+    """Returns a uint32 number for each of `inputs` [batch, ...], different for each `name`.
 
-    An example's numbers are the same with any number of replicas, and in a resumed run.
+    An example's numbers don't depend on the number of replicas, and are the same in a resumed run.
     """
     count = math.prod(inputs.shape[1:])
     drawn = randomness.bits(self.positions, count, seed=self.seed, name=name)
     return tf.reshape(drawn, tf.shape(inputs))
 
 
-# A Python context variable, so that replicas, each traced in a thread, have their own, and a
-# network is called with `training` alone, like any Keras network.
+# A context variable, because each replica is traced in a separate thread, and because a model is
+# called with only `training`, like any Keras model.
 _STEP: contextvars.ContextVar[StepRandomness] = contextvars.ContextVar("step_randomness")
 
 
 @contextlib.contextmanager
 def step_randomness(*, seed: int, positions: tf.Tensor) -> Iterator[None]:
-  """Provides the layers that are called inside, with `training=True`, with random numbers.
+  """Provides random numbers to layers called with `training=True` inside the context.
 
   Args:
-    seed: of the run.
-    positions: int64 [batch], place of each example in the run's stream of examples.
+    seed: the run's seed.
+    positions: int64 [batch], the position of each example in the run's stream.
   """
   token = _STEP.set(StepRandomness(seed, positions))
   try:
@@ -60,41 +60,41 @@ def _current_step() -> StepRandomness:
     return _STEP.get()
   except LookupError:
     raise ValueError(
-      "a network with dropout or noise was called with training=True outside of step_randomness, "
+      "a model with dropout or noise was called with training=True outside of step_randomness, "
       "from which these layers draw"
     ) from None
 
 
 class Dropout(tf.keras.layers.Layer):
-  """Dropout (Srivastava et al. 2014) whose mask is a function of seed, example and layer.
+  """Dropout (Srivastava et al. 2014) with a mask that is a function of seed, example and layer.
 
   `tf.keras.layers.Dropout` advances a generator, so its masks depend on the number of
   replicas.
   """
 
   def __init__(self, rate: float, *, stream: int, name: str):
-    """Makes the layer.
+    """Creates the layer.
 
     Args:
-      rate: share of the units that is dropped.
-      stream: its stream of random numbers, of `data.randomness`.
-      name: of the layer.
+      rate: the share of units to drop.
+      stream: its stream of random numbers, from `data.randomness`.
+      name: the name of the layer.
     """
     super().__init__(name=name)
     self.rate = rate
     self._stream = stream
 
   def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape is unchanged."""
+    """Returns the shape unchanged."""
     return input_shape
 
   def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """Drops units of `inputs` [batch, ...] in training, else returns them."""
+    """Drops units of `inputs` [batch, ...] in training; otherwise returns them unchanged."""
     if not training or not self.rate:
       return inputs
     dropped = tf.constant(int(self.rate * 2**32), tf.uint32)
     kept = _current_step().bits(inputs, self._stream) >= dropped
-    # In float32: a scale of 1 / 0.9 would be 0.16% too large in bfloat16.
+    # In float32, because in bfloat16 a scale of 1 / 0.9 would be 0.16% too large.
     scaled = tf.cast(tf.cast(inputs, tf.float32) / (1 - self.rate), inputs.dtype)
     return tf.where(kept, scaled, tf.zeros_like(inputs))
 
@@ -102,30 +102,31 @@ class Dropout(tf.keras.layers.Layer):
 class Noise(tf.keras.layers.Layer):
   """Adds normal noise in training (Sietsma and Dow 1991, doi:10.1016/0893-6080(91)90033-2).
 
-  Like `tf.keras.layers.GaussianNoise`, but a function of seed, example and layer, as `Dropout` is.
+  It differs from `tf.keras.layers.GaussianNoise` in that the noise is a function of seed, example
+  and layer, as in `Dropout`.
   """
 
   def __init__(self, deviation: float, *, stream: int, name: str):
-    """Makes the layer.
+    """Creates the layer.
 
     Args:
-      deviation: standard deviation of the noise.
-      stream: its stream of random numbers, of `data.randomness`.
-      name: of the layer.
+      deviation: the standard deviation of the noise.
+      stream: its stream of random numbers, from `data.randomness`.
+      name: the name of the layer.
     """
     super().__init__(name=name)
     self.deviation = deviation
     self._stream = stream
 
   def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape is unchanged."""
+    """Returns the shape unchanged."""
     return input_shape
 
   def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """Adds noise to `inputs` [batch, ...] in training, else returns them."""
+    """Adds noise to `inputs` [batch, ...] in training; otherwise returns them unchanged."""
     if not training or not self.deviation:
       return inputs
-    # As many bits as keep the fractions exact, above 0 and below 1.
+    # As many bits as keep the fractions exact, and between 0 and 1, exclusive.
     drawn = _current_step().bits(inputs, self._stream)
     bits = tf.bitwise.right_shift(drawn, tf.constant(9, tf.uint32))
     shares = (tf.cast(tf.cast(bits, tf.int32), tf.float32) + 0.5) / 2.0**23
@@ -133,7 +134,7 @@ class Noise(tf.keras.layers.Layer):
 
 
 class DenseBlock(tf.keras.layers.Layer):
-  """A dense layer with optional batch normalization, noise, activation, dropout."""
+  """A dense layer, with optional batch normalization, noise, activation and dropout."""
 
   def __init__(
     self,
@@ -146,16 +147,16 @@ class DenseBlock(tf.keras.layers.Layer):
     noise: float,
     dropout_rate: float,
   ):
-    """Makes the tf.keras.layers.
+    """Creates the layers.
 
     Args:
-      units: outputs.
-      index: position among the hidden layers: masks differ between them.
-      seed: of the initial weights.
-      activation: name of Keras's function.
+      units: the number of outputs.
+      index: the position among the hidden layers, which have different masks.
+      seed: the seed of the initial weights.
+      activation: the name of a Keras activation.
       batch_norm: whether to normalize before the activation.
-      noise: standard deviation of the noise before the activation.
-      dropout_rate: share of the outputs dropped in training.
+      noise: the standard deviation of the noise before the activation.
+      dropout_rate: the share of outputs to drop in training.
     """
     super().__init__(name=f"hidden_{index}")
     self.dense = tf.keras.layers.Dense(
@@ -183,12 +184,12 @@ class DenseBlock(tf.keras.layers.Layer):
 
 
 class ConvolutionBlock(tf.keras.layers.Layer):
-  """A convolution, optional max pooling, a bias or batch normalization, activation.
+  """A convolution, optional max pooling, a bias or batch normalization, and an activation.
 
-  The pooling comes first, so that the rest has a quarter of the values. A bias before it would give
-  the same maps, but its gradient alone took as long as that of a convolution. An activation
-  commutes with max pooling if it never decreases; gelu and silu decrease for some negative inputs,
-  so with them the order matters.
+  The pooling comes first, so that the rest processes a quarter of the values. A bias before it
+  would give the same maps, but its gradient took as long as that of a convolution. A nondecreasing
+  activation commutes with max pooling; gelu and silu decrease for some negative inputs, so for them
+  the order matters.
 
   A fixed convolution has untrained kernels, and neither bias nor normalization.
   """
@@ -206,18 +207,18 @@ class ConvolutionBlock(tf.keras.layers.Layer):
     batch_norm: bool,
     fixed: bool = False,
   ):
-    """Makes the tf.keras.layers.
+    """Creates the layers.
 
     Args:
-      index: position among the convolutions.
-      filters: number of output maps.
-      kernel_size: side of the kernel.
-      pool_size: side of the max pooling; 1: none.
-      padding: of the convolution, valid or same.
-      seed: of the initial weights.
-      activation: name of Keras's function.
+      index: the position among the convolutions.
+      filters: the number of output maps.
+      kernel_size: the side of the kernel.
+      pool_size: the side of the max pooling; 1 for none.
+      padding: the padding of the convolution, valid or same.
+      seed: the seed of the initial weights.
+      activation: the name of a Keras activation.
       batch_norm: whether to normalize before the activation.
-      fixed: whether the kernels are not trained.
+      fixed: whether the kernels are untrained.
     """
     super().__init__(name=f"convolution_{index}")
     self.convolution = tf.keras.layers.Conv2D(
@@ -235,13 +236,13 @@ class ConvolutionBlock(tf.keras.layers.Layer):
       else None
     )
     self.is_fixed = fixed
-    # Nothing before it needs gradients, which would take a third of a small network's step.
+    # No layer before it needs gradients, which would take a third of a small model's step.
     self.convolution.trainable = not fixed
     self.norm = BatchNorm() if batch_norm and not fixed else None
     self.activation = tf.keras.activations.get(activation)
 
   def build(self, input_shape: tuple[int, ...]) -> None:
-    """Makes the bias."""
+    """Creates the bias."""
     if self.norm is None and not self.is_fixed:
       self.bias = self.add_weight(
         shape=[self.convolution.filters], initializer="zeros", name="bias"
@@ -254,7 +255,7 @@ class ConvolutionBlock(tf.keras.layers.Layer):
     return self.pool.compute_output_shape(shape) if self.pool is not None else shape
 
   def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """Returns maps [batch, height, width, filters] of maps `inputs`."""
+    """Returns the maps [batch, height, width, filters] for `inputs`, maps of the same rank."""
     x = self.convolution(inputs)
     if self.pool is not None:
       x = self.pool(x)
@@ -266,15 +267,15 @@ class ConvolutionBlock(tf.keras.layers.Layer):
 
 
 def layer_seed(seed: int, layer: int) -> int:
-  """Returns a seed for each layer of each run; neighboring seeds share no weights."""
+  """Returns a seed for a layer of a run; runs with neighboring seeds share no weights."""
   return int(np.random.SeedSequence([seed, layer]).generate_state(1)[0] >> 1)
 
 
 def _hidden_initializer(activation: str, seed: int) -> tf.keras.Initializer:
-  """Returns the initializer that keeps the variance of activations from layer to layer.
+  """Returns the initializer that preserves the variance of activations across layers.
 
-  Glorot and Bengio 2010 for the symmetric ones, Klambauer et al. 2017 (arXiv:1706.02515) for selu,
-  He et al. 2015 (arXiv:1502.01852) for relu and similar ones.
+  That is Glorot and Bengio 2010 for symmetric activations, Klambauer et al. 2017 (arXiv:1706.02515)
+  for selu, and He et al. 2015 (arXiv:1502.01852) for relu and similar ones.
   """
   if activation in ("tanh", "sigmoid"):
     return tf.keras.initializers.GlorotUniform(seed)

@@ -1,14 +1,14 @@
-"""The networks of this package: subclassed `tf.keras.Model`s from raw images to logits.
+"""This package's models: subclasses of `tf.keras.Model` from raw images to logits.
 
-A model is a class that is called with `num_classes`, its settings, and `seed` if it takes one;
-its instance is called with images, uint8, and `training`. Three optional class attributes say how
-it is trained best:
+A model class is called with `num_classes`, its settings, and `seed` if it takes one; its instance
+is called with images, uint8, and `training`. Three optional class attributes describe how to train
+it best:
 
   xla_pays: whether --xla=auto compiles its steps on one device.
   half_precision_pays: a static method of the batch size and the settings: whether --precision=auto
-  uses 16 bits if the device multiplies them faster.
+    uses 16 bits if the device multiplies them faster.
   multiplications: a static method of the image's shape, the number of classes and the settings:
-    about how many multiplications an image needs, which decides the size of a block.
+    approximately how many multiplications an image takes, which decides the size of a block.
 
 To add one to the package, write its class and name it in `MODELS` of `config/subjects.py`.
 """
@@ -27,20 +27,20 @@ from mnist_research.runtime.errors import UserError
 
 layers = tf.keras.layers
 
-# Narrower layers cost less than their conversion to 16 bits.
+# In narrower layers the conversion to 16 bits costs more than it saves.
 _WIDE_UNITS = 1024
 _WIDE_BATCH = 128
-# Their hundred thousand patches represent those of all images; it takes some 10 ms.
+# Their hundred thousand patches are a sufficient sample, and take about 10 ms.
 _WHITENED_IMAGES = 200
-# A component with a variance below this is noise, and is not amplified.
+# A component with a lower variance is noise, and isn't amplified.
 _WHITENING_FLOOR = 1e-3
 
 
 class _Network(tf.keras.Model):
-  """The parts that both networks share: scaling of pixels, noise, hidden layers and logits.
+  """The parts that both models share: scaling of pixels, noise, hidden layers and logits.
 
   Layers are created in the order of the data flow, because Keras lists them and their weights in
-  it.
+  the order of creation.
   """
 
   def __init__(self, *, input_dropout_rate: float, noise: float):
@@ -65,7 +65,7 @@ class _Network(tf.keras.Model):
     seed: int,
     first_layer: int,
   ) -> None:
-    """Creates the hidden layers and the last one; `first_layer` is the index of the first."""
+    """Creates the hidden layers and the last layer; `first_layer` is the index of the first."""
     self.hidden = [
       DenseBlock(
         units,
@@ -99,7 +99,7 @@ class _Network(tf.keras.Model):
   def layer_outputs(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
     """Returns the output of each layer with weights, [batch, ...], by name; `logits` is last.
 
-    The arguments are those of `call`.
+    Takes the arguments of `call`.
     """
     x = tf.cast(images, self.compute_dtype) / 255
     for layer in self.on_pixels:
@@ -118,7 +118,7 @@ class _Network(tf.keras.Model):
 class DenseNetwork(_Network):
   """Fully connected layers over the flattened image."""
 
-  # Its steps are many small operations, which XLA fuses: three times as fast on a CPU.
+  # XLA fuses the many small operations of a step, which is three times as fast on a CPU.
   xla_pays = True
 
   def __init__(
@@ -133,7 +133,7 @@ class DenseNetwork(_Network):
     noise: float = 0.0,
     seed: int = 0,
   ):
-    """Creates the layers, without weights until the first call; for settings see `ModelConfig`."""
+    """Creates the layers; the first call creates their weights. See `ModelConfig` for settings."""
     super().__init__(input_dropout_rate=input_dropout_rate, noise=noise)
     self.flatten = layers.Flatten(data_format="channels_last")
     self._add_head(
@@ -153,7 +153,7 @@ class DenseNetwork(_Network):
 
   @staticmethod
   def half_precision_pays(batch_size: int, *, hidden_units: Sequence[int], **_: Any) -> bool:
-    """Whether its layers are wide enough and its batches large enough."""
+    """Whether the layers are wide enough and the batches large enough."""
     return max(hidden_units, default=0) >= _WIDE_UNITS and batch_size >= _WIDE_BATCH
 
   @staticmethod
@@ -167,7 +167,7 @@ class DenseNetwork(_Network):
 class ConvolutionalNetwork(_Network):
   """Convolutions, then dense layers over their features."""
 
-  # On a CPU XLA's convolutions take dozens of times as long as oneDNN's.
+  # On a CPU, XLA's convolutions take dozens of times as long as oneDNN's.
   xla_pays = False
 
   def __init__(
@@ -188,7 +188,7 @@ class ConvolutionalNetwork(_Network):
     noise: float = 0.0,
     seed: int = 0,
   ):
-    """Creates the layers, without weights until the first call; for settings see `ModelConfig`."""
+    """Creates the layers; the first call creates their weights. See `ModelConfig` for settings."""
     super().__init__(input_dropout_rate=input_dropout_rate, noise=noise)
     self.convolutions = [
       ConvolutionBlock(
@@ -223,10 +223,10 @@ class ConvolutionalNetwork(_Network):
     )
 
   def build(self, input_shape: tuple[int, ...]) -> None:
-    """Checks that the convolutions and poolings don't reduce the image to nothing.
+    """Checks that the convolutions and poolings leave at least a pixel of the image.
 
     Raises:
-      UserError: they do.
+      UserError: they leave nothing.
     """
     height, width = input_shape[1:3]
     for block in self.convolutions:
@@ -249,7 +249,7 @@ class ConvolutionalNetwork(_Network):
 
   @staticmethod
   def half_precision_pays(batch_size: int, **_: Any) -> bool:
-    """Always: 16 bits pay off for convolutions."""
+    """Returns True, because 16 bits always pay off for convolutions."""
     del batch_size
     return True
 
@@ -280,11 +280,11 @@ class ConvolutionalNetwork(_Network):
 def whiten(model: ConvolutionalNetwork, images: np.ndarray) -> None:
   """Sets the fixed kernels of the first convolution, for `--whitening`.
 
-  They are the principal components of the patches of some `images`, each scaled to unit variance,
-  the strongest first, and then their negatives (Jordan 2024, arXiv:2404.00498, after Page 2018).
+  They are the principal components of patches from some of the `images`, scaled to unit variance,
+  strongest first, followed by their negatives (Jordan 2024, arXiv:2404.00498, after Page 2018).
 
   Args:
-    model: the network.
+    model: the model.
     images: uint8 [N, height, width, channels], in the same order for every run.
   """
   kernel = model.convolutions[0].convolution.kernel
@@ -295,7 +295,7 @@ def whiten(model: ConvolutionalNetwork, images: np.ndarray) -> None:
   variances, components = np.linalg.eigh(np.cov(patches, rowvar=False))
   strongest = slice(None, -(filters // 2) - 1, -1)
   chosen = components[:, strongest] / np.sqrt(variances[strongest] + _WHITENING_FLOOR)
-  # A component has either sign; its largest entry decides which of the two kernels comes first.
+  # The sign of a component is arbitrary; its largest entry decides which kernel comes first.
   chosen *= np.sign(np.take_along_axis(chosen, np.abs(chosen).argmax(0)[None], axis=0))
   kernel.assign(np.concatenate([chosen, -chosen], axis=1).reshape(kernel.shape))
 

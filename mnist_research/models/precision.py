@@ -1,4 +1,4 @@
-"""The arithmetic of the layers: which precision pays off on a device, and Keras's name for it."""
+"""Chooses the precision of the layers for a device, and sets it in Keras."""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ _POLICIES = {
 
 @contextlib.contextmanager
 def default_policy(precision: str) -> Iterator[None]:
-  """Makes layers that are created inside compute in `precision`; their weights are always float32.
+  """Makes layers created inside the context compute in `precision`, with float32 weights.
 
   Args:
-    precision: `float32`, `bfloat16` or `float16`; `auto` must have been chosen.
+    precision: `float32`, `bfloat16` or `float16`, but not `auto`.
   """
   before = tf.keras.config.dtype_policy()
   tf.keras.config.set_dtype_policy(_POLICIES[precision])
@@ -33,13 +33,13 @@ def default_policy(precision: str) -> Iterator[None]:
 def choose(precision: str, device: str, *, half_pays: bool) -> str:
   """Returns the requested precision; for `auto`, the best one for a device.
 
-  16 bits pay off for convolutions and for wide layers in large batches (twice as fast if the device
-  multiplies them faster); other networks spend their time elsewhere.
+  16 bits pay off for convolutions and for wide layers in large batches, which are twice as fast if
+  the device multiplies 16 bits faster; other models spend their time elsewhere.
 
   Args:
     precision: the setting.
     device: the name of a logical device, such as `CPU:0`.
-    half_pays: whether the network gains from 16 bits if they are faster.
+    half_pays: whether the model gains from 16 bits if they are faster.
   """
   if precision != "auto":
     return precision
@@ -49,7 +49,7 @@ def choose(precision: str, device: str, *, half_pays: bool) -> str:
 
 
 def _gpu_half(device: str) -> str:
-  """Returns the fast half precision of a GPU: bfloat16 from NVIDIA's compute capability 8 on."""
+  """Returns a GPU's fast half precision: bfloat16 from NVIDIA's compute capability 8 on."""
   gpu = tf.config.list_physical_devices("GPU")[int(device.rpartition(":")[2])]
   capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
   if capability >= (8, 0):
@@ -58,7 +58,7 @@ def _gpu_half(device: str) -> str:
 
 
 def _cpu_half() -> str:
-  """Returns the fast half precision of this machine's processor; float32 if there is none."""
+  """Returns the processor's fast half precision; float32 if it has none."""
   try:
     text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
   except OSError:

@@ -1,8 +1,8 @@
-"""TensorBoard's event files: read as TensorBoard reads them, and continued after a restart.
+"""TensorBoard event files, continued after a restart.
 
-TensorBoard reads the files of a directory in the order of their names, which begin with a time; at
-a `SessionLog.START` it discards what it read for that step and later ones. So a new file gets a
-name after all existing ones, whatever the clock says, and events that remain valid are not
+TensorBoard reads the files of a directory in the order of their names, which start with a time. At
+a `SessionLog.START` it discards what it has read for that step and later ones. So a new file's name
+sorts after all existing ones, whatever the clock says, and events that remain valid aren't
 repeated.
 """
 
@@ -24,21 +24,21 @@ _NAME = re.compile(r"events\.out\.tfevents\.(\d{1,10})\.")
 _VERSION = "brain.Event:2"
 # The tag under which TensorBoard shows a graph.
 _GRAPH = "__run_graph__"
-# The delay after which events become visible.
+# The maximum delay until events become visible.
 _FLUSH_SECONDS = 2.0
-# The largest step of the clock between events of the same time.
+# The smallest difference between the times of two events.
 _TICK = 1e-6
 
 
 class EventFile:
-  """An event file that this process writes, from any thread."""
+  """An event file that this process writes; thread-safe."""
 
   def __init__(self, directory: Path, *, first_step: int):
     """Opens the file; events after `first_step` are discarded, because those steps run again.
 
     Args:
-      directory: of this file and earlier ones; created if missing.
-      first_step: where the run resumes. At 0 everything is discarded.
+      directory: the directory of this file and earlier ones; created if missing.
+      first_step: the step at which the run resumes; 0 discards everything.
 
     Raises:
       UserError: the file can't be written.
@@ -59,11 +59,11 @@ class EventFile:
     self.flush()
 
   def shows(self, tag: str) -> bool:
-    """Whether an earlier process's events under a tag remain valid."""
+    """Whether events of an earlier process under a tag remain valid."""
     return any(shown == tag for shown, _ in self._shown)
 
   def add(self, summary: bytes, *, step: int) -> None:
-    """Writes a serialized `Summary`, unless an earlier process's for this step remains valid."""
+    """Writes a serialized `Summary`, unless that of an earlier process remains valid."""
     event = event_pb2.Event(step=step)
     event.summary.ParseFromString(summary)
     new = [value for value in event.summary.value if (value.tag, step) not in self._shown]
@@ -74,23 +74,23 @@ class EventFile:
     self._add(event)
 
   def add_graph(self, graph: bytes) -> None:
-    """Writes a serialized `GraphDef`, unless there is one."""
+    """Writes a serialized `GraphDef`, unless there already is one."""
     if (_GRAPH, 0) not in self._shown:
       self._add(event_pb2.Event(graph_def=graph))
 
   def flush(self) -> None:
-    """Flushes events to the disk."""
+    """Flushes events to disk."""
     with self._lock, self._writing():
       self._flush()
 
   def close(self) -> None:
-    """Flushes events to the disk, and closes the file."""
+    """Flushes events to disk, and closes the file."""
     with self._lock, self._writing():
       self._file.close()
 
   def _add(self, event: event_pb2.Event) -> None:
     with self._lock, self._writing():
-      # Never before existing events, even if the clock was set back.
+      # Never earlier than existing events, even if the clock was set back.
       self._wall_time = max(time.time(), self._wall_time + _TICK)
       event.wall_time = self._wall_time
       self._file.write(event.SerializeToString())
@@ -109,8 +109,8 @@ def _read_before(directory: Path, start: int) -> tuple[set[tuple[str, int]], flo
   """Reads the existing event files.
 
   Returns:
-    The tag and step of everything that is valid before step `start`; the time of the latest event;
-    and the time in the last file's name.
+    The tag and step of everything before step `start`, which remains valid; the time of the latest
+    event; and the time in the last file's name.
   """
   shown: set[tuple[str, int]] = set()
   wall_time, second = 0.0, 0
@@ -129,7 +129,7 @@ def _read_before(directory: Path, start: int) -> tuple[set[tuple[str, int]], flo
 
 
 def _events(path: Path) -> Iterator[event_pb2.Event]:
-  """Yields the complete events of a file: a process may have been killed."""
+  """Yields the complete events of a file; the last one may be cut off, if its writer was killed."""
   with contextlib.suppress(tf.errors.DataLossError):
     for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
       yield event_pb2.Event.FromString(record)

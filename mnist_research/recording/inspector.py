@@ -1,6 +1,6 @@
-"""What `--summaries=all` shows of a run beyond its metrics and first pictures.
+"""Writes what `--summaries=all` adds to TensorBoard.
 
-Everything here is computed from copies: no step of training depends on it.
+Everything here is computed from copies, so it doesn't affect training.
 """
 
 import json
@@ -29,12 +29,12 @@ _PICTURED_EXAMPLES = 40
 
 
 class Inspected(NamedTuple):
-  """What the inspector examines.
+  """The objects that the inspector examines.
 
   Attributes:
-    model: the network that is trained.
-    objective: the loss, whose gradients are shown.
-    examples: of train; gradients and activations are computed on the first 256.
+    model: the model in training.
+    objective: the loss whose gradients are shown.
+    examples: training examples; gradients and activations are computed on the first 256.
     label_names: the class of each logit.
   """
 
@@ -45,15 +45,15 @@ class Inspected(NamedTuple):
 
 
 class Inspector:
-  """Writes to TensorBoard while a run trains, in another thread."""
+  """Writes to TensorBoard in another thread while a run trains."""
 
   def __init__(self, summaries: Summaries, background: Executor, inspected: Inspected):
-    """Stores its arguments.
+    """Stores the arguments.
 
     Args:
-      summaries: where to write.
-      background: does the writing, in order.
-      inspected: what to examine.
+      summaries: the TensorBoard writer.
+      background: the executor that writes, in order.
+      inspected: the objects to examine.
     """
     self._summaries = summaries
     self._background = background
@@ -64,7 +64,7 @@ class Inspector:
     self._jobs: list[Future[None]] = []
 
   def run(self, config: Config, environment: Mapping[str, Any], *, step: int) -> None:
-    """Writes what is known before the first step: config, environment and graph."""
+    """Writes config, environment and graph before the first step."""
 
     def write() -> None:
       self._summaries.text("run/config", _code(config.to_flagfile()), step=step)
@@ -92,15 +92,15 @@ class Inspector:
   def evaluation(
     self, split: str, evaluation: Evaluation, labels: np.ndarray, *, step: int
   ) -> None:
-    """Writes accuracy and precision-recall curve of each class."""
+    """Writes the accuracy and the precision-recall curve of each class."""
 
     def write() -> None:
       accuracies = {
         name: accuracy
         for name, accuracy in zip(self._label_names, evaluation.accuracy_per_class, strict=True)
-        if accuracy is not None  # No example has this label.
+        if accuracy is not None  # None for a class without examples.
       }
-      if split == "test":  # It is scored once: a chart would have a single point.
+      if split == "test":  # The test split is scored once, so a chart would have a single point.
         self._summaries.text("test/accuracy_per_class", _table(accuracies), step=step)
       else:
         named = {f"per_class_accuracy/{name}": value for name, value in accuracies.items()}
@@ -125,14 +125,14 @@ class Inspector:
     """Writes the projector's files.
 
     Args:
-      directory: of the event files; the projector looks there.
-      model: the tested network; the projector shows its last layer before the logits.
+      directory: the directory of the event files, where the projector looks.
+      model: the tested model; the projector shows its last layer before the logits.
       test: the test examples; the projector shows the first 1,000.
       evaluation: their predictions.
     """
     shown = test[:_EMBEDDED_EXAMPLES]
     outputs = layer_outputs(model, shown.images)
-    # A network without hidden layers has only its logits.
+    # A model without hidden layers has only logits.
     name, vectors = list(outputs.items())[-2:][0]
     predictions = evaluation.probabilities[: shown.num_examples].argmax(axis=1)
     projector.write(
@@ -144,16 +144,16 @@ class Inspector:
   def pictures(
     self, name: str, model: tf.keras.Model, test: Split, evaluation: Evaluation
   ) -> Iterator[tuple[str, figures.Figure, figures.Figure | None]]:
-    """Draws pictures of a tested network; those of mistakes if there are any.
+    """Draws pictures of a tested model, including mistakes if there are any.
 
     Args:
-      name: of network and dataset, for the titles.
-      model: the network.
+      name: the names of model and dataset, for the titles.
+      model: the model.
       test: the test examples.
       evaluation: their predictions.
 
     Yields:
-      The tag, the picture, and a smaller one for TensorBoard's card; None: the picture.
+      The tag, the picture, and a smaller picture for TensorBoard's card, or None for the same.
     """
     weights = first_weights(model, test.images.shape[1:])
     if weights is not None:
@@ -188,7 +188,7 @@ class Inspector:
         )
 
   def wait(self) -> None:
-    """Waits until everything is written; raises errors of the writing."""
+    """Waits until everything is written, and raises any error of the background writing."""
     while self._jobs:
       self._jobs.pop(0).result()
 
@@ -199,7 +199,7 @@ class Inspector:
 def first_weights(model: tf.keras.Model, image_shape: tuple[int, ...]) -> np.ndarray | None:
   """Returns the first kernel as images, float32 [units or filters, height, width, channels].
 
-  None if the first layer with a kernel neither convolves nor sees the whole image.
+  Returns None if the first layer with a kernel is neither a convolution nor over the whole image.
   """
   kernels = [v for name, v in variables_by_name(model).items() if name.endswith("/kernel")]
   if not kernels:
@@ -213,9 +213,9 @@ def first_weights(model: tf.keras.Model, image_shape: tuple[int, ...]) -> np.nda
 
 
 def layer_outputs(model: tf.keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
-  """Returns the output of each layer for `images`, uint8 [N, ...]: float32 [N, ...] by name.
+  """Returns the outputs of the layers, float32 [N, ...] by name, for `images`, uint8 [N, ...].
 
-  A network without a method `layer_outputs` has only its logits.
+  For a model without a method `layer_outputs`, these are only the logits.
   """
   outputs = (
     model.layer_outputs(tf.constant(images))
@@ -228,9 +228,9 @@ def layer_outputs(model: tf.keras.Model, images: np.ndarray) -> dict[str, np.nda
 def create_gradients(
   model: tf.keras.Model, objective: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 ) -> Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
-  """Returns the function from examples to the gradients of their mean loss, float32, by weight.
+  """Returns a function from examples to the gradients of their mean loss, float32, by weight.
 
-  It only observes a network: nothing is dropped, and no weight or statistic changes. A weight's
+  It doesn't change the model: nothing is dropped, and no weight or statistic changes. A weight's
   name is its layer and role, as in `hidden_0/dense/kernel`.
   """
   trained = {name: v for name, v in variables_by_name(model).items() if v.trainable}
@@ -249,7 +249,7 @@ def create_gradients(
 
 
 def _table(accuracies: Mapping[str, float]) -> str:
-  """Markdown of a table of the accuracy of each class."""
+  """Returns a Markdown table of the accuracy of each class."""
   rows = "".join(f"| {name} | {value:.4f} |\n" for name, value in accuracies.items())
   return f"| class | accuracy |\n|---|---|\n{rows}"
 

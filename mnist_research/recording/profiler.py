@@ -1,4 +1,4 @@
-"""A trace of some training steps, by TensorFlow's profiler, on demand."""
+"""Traces some training steps with TensorFlow's profiler, on request."""
 
 import contextlib
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from mnist_research.runtime.errors import writing
 
 
 class Profiler:
-  """Traces whole blocks of steps, from the second of a process on: the first one warms up."""
+  """Traces whole blocks of steps, from a process's second block on, because the first warms up."""
 
   def __init__(self, directory: Path, starts: Sequence[int], num_steps: int):
     """Chooses the blocks.
 
     Args:
       directory: the workdir's `tensorboard`; the trace goes to `plugins/profile` there.
-      starts: the first step of each block. A single block is traced itself.
-      num_steps: the minimum number of steps to trace, up to the end of the run; 0: no trace.
+      starts: the first step of each block. If there is only one block, it is traced.
+      num_steps: the minimum number of steps to trace, up to the end of the run; 0 for no trace.
     """
     self._directory = directory
     self._first = self._end = -1
@@ -34,9 +34,9 @@ class Profiler:
     self._stop()
 
   def block(self, step: int) -> contextlib.AbstractContextManager[object]:
-    """Returns the context of the block that begins at `step`: one step of the profile.
+    """Returns the context for the block that starts at `step`, a single step in the profile.
 
-    Its steps are compiled together, and the profiler can't distinguish them.
+    The profiler can't distinguish the steps of a block, because they are compiled together.
     """
     self._at(step)
     if not self._tracing:
@@ -44,7 +44,7 @@ class Profiler:
     return tf.profiler.experimental.Trace("train", step_num=step, _r=1)
 
   def _at(self, step: int) -> None:
-    """Starts or stops before the block that begins at `step`."""
+    """Starts or stops the trace before the block that starts at `step`."""
     if step == self._first:
       with writing(self._directory):
         self._directory.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The files from which TensorBoard's projector shows vectors of examples as points in space."""
+"""Writes the files for TensorBoard's projector, which shows examples as points in space."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from mnist_research.runtime.errors import writing
 
 VECTORS, METADATA, SPRITE = "embedding.tsv", "embedding_labels.tsv", "embedding_sprite.png"
 BOOKMARKS = "embedding_bookmarks.json"
-# A view of the projector: three principal components, with all points in view.
+# The projector's initial view: three principal components, with all points visible.
 _VIEW = {
   "label": "colored by class",
   "selectedProjection": "pca",
@@ -52,14 +52,14 @@ def write(
   *,
   label_names: Sequence[str],
 ) -> None:
-  """Writes the vectors, the examples' labels and pictures, and the configuration file.
+  """Writes the vectors, the labels and pictures of the examples, and the configuration file.
 
   Args:
-    directory: of the event files.
+    directory: the directory of the event files.
     name: the projector's name for the vectors.
     vectors: floats [N, dimensions].
     split: the N examples.
-    predictions: integers [N].
+    predictions: integers [N], the predicted classes.
     label_names: the names of the classes.
 
   Raises:
@@ -73,7 +73,7 @@ def write(
   embedding.bookmarks_path = BOOKMARKS
   embedding.sprite.image_path = SPRITE
   embedding.sprite.single_image_dim.extend(split.images.shape[2:0:-1])  # Width before height.
-  # The projector labels points by the first column that has not only numbers.
+  # The projector labels points by the first column with anything but numbers.
   names = [f"“{name}”" if name.isdecimal() else name for name in label_names]
   rows = ["label\tprediction\tright"]
   for label, prediction in zip(split.labels, predictions, strict=True):
@@ -89,13 +89,13 @@ def write(
 
 
 def sprite(images: np.ndarray) -> np.ndarray:
-  """Returns images as one, with as many rows as columns, filled row by row.
+  """Returns one image with all images in a square grid, filled row by row.
 
   Args:
-    images: uint8 [N, height, width, channels], one or three.
+    images: uint8 [N, height, width, 1 or 3].
 
   Returns:
-    uint8 [rows * height, rows * width], with a third dimension of 3 in color.
+    uint8 [rows * height, rows * width], or [rows * height, rows * width, 3] in color.
   """
   count, height, width, channels = images.shape
   side = math.ceil(math.sqrt(count))

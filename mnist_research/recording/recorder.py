@@ -1,4 +1,4 @@
-"""The records of a run: each figure goes to every place where it belongs."""
+"""Records a run's metrics and pictures in every place that holds them."""
 
 import contextlib
 import gc
@@ -27,21 +27,21 @@ class _Interval:
   """The steps since the last progress line."""
 
   def __init__(self, first_step: int, total_steps: int):
-    """Starts at `first_step`, of `total_steps`."""
+    """Starts at `first_step` of `total_steps`."""
     self._start = self._step = first_step
     self._total_steps = total_steps
     self._epoch = 0.0
     self._sums = {"loss": 0.0, "accuracy": 0.0}
 
   def add(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Adds a block of steps that ends at `step`; `metrics` are means over it."""
+    """Adds a block that ends at `step`; `metrics` are means over its steps."""
     values = {"loss": _comparable_loss(metrics), "accuracy": metrics["accuracy"]}
     for name, value in values.items():
       self._sums[name] += (step - self._step) * value
     self._step, self._epoch = step, metrics["epoch"]
 
   def end(self) -> list[str]:
-    """Returns the epoch and the means over the interval, and starts the next one."""
+    """Returns the epoch and the means over the interval, and starts a new interval."""
     count = self._step - self._start
     epochs = self._epoch * self._total_steps / self._step
     said = [f"epoch {_rounded(self._epoch):>{len(_rounded(epochs))}}/{_rounded(epochs)}"]
@@ -64,7 +64,7 @@ def _figures(metrics: Mapping[str, float]) -> list[str]:
 
 
 class Recorder:
-  """Writes figures and pictures to metrics.jsonl, `figures/`, TensorBoard and the progress bar."""
+  """Writes metrics and pictures to metrics.jsonl, `figures/`, TensorBoard and the progress bar."""
 
   def __init__(
     self,
@@ -79,18 +79,18 @@ class Recorder:
     first_step: int,
     total_steps: int,
   ):
-    """Stores its arguments.
+    """Stores the arguments.
 
     Args:
       config: the run's settings.
-      workdir: of the run.
+      workdir: the run's directory.
       summaries: the TensorBoard writer.
       progress: the progress bar.
-      inspector: examines the network for TensorBoard, with `--summaries=all`.
-      background: draws the first picture.
+      inspector: examines the model for TensorBoard, with `--summaries=all`.
+      background: the executor that draws the first picture.
       label_names: the names of the classes.
-      first_step: where the run begins or resumes.
-      total_steps: its length.
+      first_step: the step at which the run starts or resumes.
+      total_steps: the length of the run.
     """
     self._config = config
     self._workdir = workdir
@@ -120,7 +120,7 @@ class Recorder:
       self._inspector.evaluation(split, evaluation, labels, step=step)
 
   def line(self, validation: Evaluation | None) -> None:
-    """Logs the steps since the last line, and the validation after them."""
+    """Logs the metrics since the last line, and the validation score, if any."""
     said = self._interval.end()
     if validation:
       said += ["validation", *_figures(validation.metrics)]
@@ -131,16 +131,16 @@ class Recorder:
     self._progress.line("  ".join(["test", *_figures(test.metrics)]))
 
   def network(self, step: int) -> None:
-    """Records the inspector's view of the network, if there is one."""
+    """Records the inspector's view of the model, if there is an inspector."""
     if self._inspector:
       self._inspector.network(step=step)
 
   def examples(self, split: splits.Split) -> None:
-    """Draws, in the background, the first examples in training order."""
+    """Draws the first training examples, in the background."""
     self._examples_drawn = self._background.submit(self._draw_examples, split)
 
   def flush(self) -> None:
-    """Returns when all records are on the disk, so that a checkpoint may refer to them."""
+    """Returns when all records are on disk, so that a checkpoint may refer to them."""
     if self._inspector:
       self._inspector.wait()
     self._summaries.flush()
@@ -152,7 +152,7 @@ class Recorder:
 
     Args:
       step: the number of steps done.
-      model: the tested network.
+      model: the tested model.
       test: the test examples.
       evaluation: their predictions.
     """
@@ -167,7 +167,7 @@ class Recorder:
     self._summaries.finished(step=step)
 
   def untested_result(self, step: int) -> None:
-    """Draws the results of a run that didn't score the test split: its curves."""
+    """Draws the curves of a run that didn't score the test split."""
     if self._examples_drawn:
       self._examples_drawn.result()
     self._draw_curves(step)
@@ -180,16 +180,16 @@ class Recorder:
   def _picture(
     self, tag: str, step: int, figure: figures.Figure, card: figures.Figure | None = None
   ) -> None:
-    """Records a picture as `figures/<split>_<name>.png`, and one in TensorBoard.
+    """Records a picture as `figures/<split>_<name>.png` and in TensorBoard.
 
-    There it is `card`, which is drawn for a small size; without one, the picture itself.
+    TensorBoard gets `card`, drawn for a small size, if there is one.
     """
     self._summaries.image(tag, figures.to_array(card or figure), step=step)
     path = self._workdir.figures / f"{tag.replace('/', '_')}.png"
     with writing(path):
       figures.save(figure, path)
-    # The parts of a figure refer to each other: without this, about ten figures, 50 MB, wait for
-    # the garbage collector.
+    # The parts of a figure refer to each other, so about ten figures, 50 MB, would accumulate until
+    # the next collection.
     gc.collect()
 
   def _draw_examples(self, split: splits.Split) -> None:
@@ -197,7 +197,7 @@ class Recorder:
     title = f"{own_data.short_name(self._config.data.dataset)}: the first training examples"
     names = (*self._label_names, "none")
     labels = np.where(first.labels == splits.NO_CLASS, len(self._label_names), first.labels)
-    # At step 0 wherever the run resumes: they are the same.
+    # At step 0 even in a resumed run, because they are the same.
     self._picture(
       "train/examples", 0,
       figures.example_grid(first.images, labels, label_names=names, title=title),
@@ -241,13 +241,13 @@ class Recorder:
 
 
 def _name_of_run(workdir: Workdir) -> str:
-  """Returns the name of a run in the HParams dashboard: `dense`, or `sweep/trial-3` if deeper."""
+  """Returns a run's name in the HParams dashboard: `dense`, or `sweep/trial-3` if nested."""
   folder, name = workdir.path.absolute().parts[-2:]
   return name if folder == "runs" else f"{folder}/{name}"
 
 
 class NullRecorder:
-  """Records nothing, for workers other than the chief."""
+  """Records nothing; for workers other than the chief."""
 
   def train(self, step: int, metrics: Mapping[str, float]) -> None:
     """Does nothing."""
@@ -278,15 +278,15 @@ def open_recorder(
   first_step: int,
   total_steps: int,
 ) -> Iterator[Recorder]:
-  """Opens the records of a run; everything is on the disk at the end.
+  """Opens the records of a run; when the context exits, everything is on disk.
 
   Args:
     config: the run's settings.
-    workdir: of the run.
-    inspected: what `--summaries=all` examines.
-    background: draws and writes what takes long.
-    first_step: where the run begins or resumes.
-    total_steps: its length.
+    workdir: the run's directory.
+    inspected: the objects that `--summaries=all` examines.
+    background: the executor for slow drawing and writing.
+    first_step: the step at which the run starts or resumes.
+    total_steps: the length of the run.
   """
   enabled = config.run.summaries != "none"
   with (

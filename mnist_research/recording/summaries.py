@@ -1,8 +1,8 @@
 """TensorBoard event files of a run.
 
-Each split has its own directory, which TensorBoard shows as a run: `loss` of train and of
-validation are two lines in one chart, as with Keras's callback. Everything else is in the parent
-directory, under tags that begin with the split.
+Each split has a directory, which TensorBoard shows as a run, so the `loss` of train and validation
+are two lines in one chart, as with Keras's callback. Everything else is in the parent directory,
+under tags that start with the split.
 """
 
 import threading
@@ -28,35 +28,35 @@ from mnist_research.workdir import SPLITS
 
 HISTOGRAM_BINS = 30
 PR_THRESHOLDS = 201  # 0, 0.005, ..., 1
-# TensorBoard sorts charts by name, and opens the first two groups: accuracy and loss.
+# TensorBoard sorts charts by name and opens the first two groups, accuracy and loss.
 _BESIDES = {name: f"progress/{name}" for name in ("epoch", "examples_per_second", "learning_rate")}
-# Names of scalars if the training loss differs from that of other splits.
+# Names of scalars if the training loss differs from the loss on other splits.
 _COMPARABLE = {"loss": "objective", "plain_loss": "loss"}
 
 
 class Summaries:
-  """Writes the event files of one run, from any thread; flushed when the context exits."""
+  """Writes the event files of a run; thread-safe. Flushes when the context exits."""
 
   def __init__(self, directory: Path, *, first_step: int, enabled: bool = True):
-    """Opens an event file.
+    """Opens the event files.
 
     Args:
       directory: the workdir's `tensorboard`.
-      first_step: where the run resumes. TensorBoard discards later events of an earlier process,
-        because those steps run again. Events that remain valid are not repeated.
-      enabled: whether anything is written.
+      first_step: the step at which the run resumes. TensorBoard discards later events of an earlier
+        process, because those steps run again. Events that remain valid aren't repeated.
+      enabled: whether to write anything.
     """
     self._directory = directory
     self._first_step = first_step
     self._lock = threading.Lock()
-    # By split; the writer of the directory itself has an empty name.
+    # By split; the file in the parent directory has an empty name.
     self._files: dict[str, EventFile] = {}
     self._is_flat = False
     if enabled:
       whole = self._files[""] = EventFile(directory, first_step=first_step)
-      # A run from an earlier version keeps its scalars in the directory itself, as before.
+      # A run from an earlier version keeps its scalars in the parent directory.
       self._is_flat = whole.shows("train/loss")
-      for split in SPLITS:  # Now: opening a file discards what was written after the first step.
+      for split in SPLITS:  # Opened now, to discard events after the first step.
         if (directory / split).is_dir():
           self._files[split] = EventFile(directory / split, first_step=first_step)
 
@@ -68,14 +68,14 @@ class Summaries:
       for file in self._files.values():
         file.close()
     except UserError:
-      if kind is None:  # Otherwise what is already on its way says more.
+      if kind is None:  # Otherwise the pending exception is more useful.
         raise
 
   def scalars(self, split: str, values: Mapping[str, float], *, step: int) -> None:
-    """Writes each value under its name, in the run of its split; others as `progress/`.
+    """Writes each value under its name in the run of its split; progress as `progress/<name>`.
 
-    A training loss that isn't comparable with that of other splits is called `objective`, and
-    `plain_loss` becomes `loss`.
+    A training loss that isn't comparable with other splits is called `objective`; `plain_loss` then
+    becomes `loss`.
     """
     if self._is_flat:
       for name, value in values.items():
@@ -90,7 +90,7 @@ class Summaries:
       file.add(scalar_pb(_BESIDES.get(name, name), value).SerializeToString(), step=step)
 
   def _file_of(self, split: str) -> EventFile | None:
-    """Returns the file of a split, which is created with its first scalar."""
+    """Returns the file of a split; creates it for the first scalar."""
     with self._lock:
       if self._files and split not in self._files:
         self._files[split] = EventFile(self._directory / split, first_step=self._first_step)
@@ -110,7 +110,7 @@ class Summaries:
   def histogram(self, tag: str, values: np.ndarray, *, step: int) -> None:
     """Writes a histogram of the finite `values`, floats of any shape, in 30 equal bins.
 
-    TensorBoard's own function takes 30 times the memory of `values`.
+    TensorBoard's function takes 30 times the memory of `values`.
     """
     counts, edges = np.histogram(values[np.isfinite(values)], HISTOGRAM_BINS)
     buckets = np.stack([edges[:-1], edges[1:], counts], axis=1)
@@ -118,16 +118,16 @@ class Summaries:
     self._tensor(tag, buckets, metadata, step)
 
   def pr_curve(self, tag: str, labels: np.ndarray, probabilities: np.ndarray, *, step: int) -> None:
-    """Writes precision and recall of a class at thresholds from 0 to 1.
+    """Writes a class's precision and recall at thresholds from 0 to 1.
 
     Args:
       tag: the name of the chart.
-      labels: bool [N], which examples belong to the class.
-      probabilities: floats [N] from 0 to 1; at or above a threshold the class is predicted.
-      step: of the network.
+      labels: bool [N], whether each example belongs to the class.
+      probabilities: floats [N] from 0 to 1; the class is predicted at or above a threshold.
+      step: the model's step.
     """
     summary = pr_curve_summary.pb(tag, labels, probabilities, num_thresholds=PR_THRESHOLDS)
-    summary.value[0].tag = tag  # It adds `/pr_curves`.
+    summary.value[0].tag = tag  # Without the suffix `/pr_curves`.
     self._write(summary, step)
 
   def hyperparameters(
@@ -137,8 +137,8 @@ class Summaries:
 
     Args:
       values: the settings.
-      name: the run's name there; runs with the same name share a row.
-      step: of the event.
+      name: the run's name in the dashboard; runs with the same name share a row.
+      step: the step of the event.
     """
     self._write(hparams_summary_v2.hparams_pb(dict(values), trial_id=name), step)
 
@@ -147,14 +147,14 @@ class Summaries:
     self._write(hparams_summary.session_end_pb(api_pb2.STATUS_SUCCESS), step)
 
   def graph(self, graph: tf.Graph) -> None:
-    """Writes the operations of a network."""
+    """Writes the operations of a model."""
     if self._files:
       definition = graph.as_graph_def(add_shapes=True)
       # Otherwise the attributes of a node have a different order in each process.
       self._files[""].add_graph(definition.SerializeToString(deterministic=True))
 
   def flush(self) -> None:
-    """Flushes events to the disk."""
+    """Flushes events to disk."""
     for file in list(self._files.values()):
       file.flush()
 
@@ -166,6 +166,6 @@ class Summaries:
     self._write(summary, step)
 
   def _write(self, summary, step: int) -> None:
-    """Writes a `Summary` protocol buffer; TensorBoard and TensorFlow each have a class for it."""
+    """Writes a `Summary` protocol buffer, of TensorBoard's class or TensorFlow's."""
     if self._files:
       self._files[""].add(summary.SerializeToString(), step=step)

@@ -1,1 +1,1 @@
-"""Many runs with different settings, compared by validation accuracy."""
+"""Trains many settings and compares them by validation accuracy."""

@@ -1,4 +1,4 @@
-"""Runs the trials of a sweep, several at a time, until none remains."""
+"""Runs the trials of a sweep, several at a time, until all are done."""
 
 import statistics
 import time
@@ -20,18 +20,19 @@ from mnist_research.sweeps.study import Record, SweepStudy
 from mnist_research.sweeps.summary import Summary, summarize
 from mnist_research.sweeps.workers import Training
 
-# The largest delay of the response to a signal.
+# The maximum delay until a signal takes effect.
 _POLL_SECONDS = 0.2
-# File systems allow 255 bytes.
+# File systems allow names of 255 bytes.
 _LONGEST_NAME = 120
 
 
 class Overhead(NamedTuple):
-  """The cost of a trial besides its steps; medians over the trials that ran here from start to end.
+  """The overhead of a trial: medians over the trials that ran here from start to end.
 
   Attributes:
-    process_seconds: its process, before and after `train`.
-    train_seconds: `train` without the steps: compiling, reading, scoring, checkpoints, pictures.
+    process_seconds: the time of its process before and after `train`.
+    train_seconds: the time in `train` outside of steps: compiling, reading, scoring, checkpoints,
+      pictures.
   """
 
   process_seconds: float
@@ -50,9 +51,9 @@ class Outcome(NamedTuple):
 
   Attributes:
     records: every trial, on all machines.
-    seconds: from the first start of a trial by this process to its last end.
-    overhead: of the trials of this process; None if none ran from start to end.
-    summary: the page, the best settings, the table.
+    seconds: the time from the first start of a trial by this process to the last end.
+    overhead: the overhead of this process's trials; None if none ran from start to end.
+    summary: the page, the best settings and the table.
   """
 
   records: Sequence[Record]
@@ -64,21 +65,21 @@ class Outcome(NamedTuple):
 def run_sweep(
   plan: SweepPlan, *, directory: Path, storage: str, study_name: str, jobs: int
 ) -> Outcome:
-  """Runs the remaining trials of a sweep, and reports on all of it.
+  """Runs the remaining trials of a sweep, and reports on the whole sweep.
 
   Args:
     plan: the trials.
-    directory: the workdirs are created in it; no other process trains there.
-    storage: any database URL that Optuna takes.
+    directory: the parent of the workdirs; no other process trains there.
+    storage: any database URL that Optuna supports.
     study_name: the study's name, the same on every machine.
-    jobs: number of simultaneous runs, each on its own cores.
+    jobs: the number of simultaneous runs, each on separate cores.
 
   Raises:
-    Interrupted: a signal stopped it; the runs have saved their state.
+    Interrupted: a signal stopped the sweep; the runs have saved their state.
     UserError: the dataset, storage or directory can't be used, or no trial finished.
   """
   if (directory / "config.cfg").exists():
-    raise UserError(f"--workdir={directory} holds a run; a sweep needs a directory of its own")
+    raise UserError(f"--workdir={directory} holds a run; choose a separate directory for the sweep")
   cores = workers.cores_of_jobs(jobs)
   opened = open_storage(storage)
   log = directory / "log.txt"
@@ -101,7 +102,7 @@ def run_sweep(
 def _run_trials(
   plan: SweepPlan, study: SweepStudy, *, directory: Path, cores: list[list[int]]
 ) -> Overhead | None:
-  """Runs every trial that the study still has for this process, one on each of `cores`."""
+  """Runs the study's remaining trials, one at a time on each of `cores`."""
   running: dict[Training, _Running] = {}
   overheads: list[Overhead] = []
   left, told_to_stop = True, False
@@ -133,7 +134,7 @@ def _run_trials(
           cores.append(running.pop(training).cores)
           progress.line(f"trial {said}")
           progress.update(study.num_ended())
-    if stop.received:  # Interrupted is raised at its exit.
+    if stop.received:  # The exit of `stop` raises Interrupted.
       logging.info("stopped; the same command resumes there")
   if not overheads:
     return None
@@ -166,7 +167,7 @@ def _ended(
   *,
   stopping: bool,
 ) -> str:
-  """Handles an event of a training; returns how it ended, if it did."""
+  """Handles an event of a run; if the run ended, describes how."""
   event = training.receive()
   trial = running.trial
   if isinstance(event, workers.Scored):
@@ -189,7 +190,7 @@ def _ended(
     study.fail(trial, event.error)
     said = f"failed: {event.error}"
   elif stopping:
-    said = "stopped"  # It keeps its state `running` in the study, and this directory resumes it.
+    said = "stopped"  # Its state in the study stays `running`, so that this directory resumes it.
   else:
     how = event.how if isinstance(event, workers.Died) else "a signal"
     study.fail(trial, f"its process ended with {how}")

@@ -1,4 +1,4 @@
-"""The settings that a sweep tries, as `--sweep` and `--search` write them.
+"""Parses the settings that a sweep tries, from `--sweep` and `--search`.
 
 Settings are separated by `;`. A setting has values, `activation=relu,gelu` or, if values contain
 commas, `hidden_units=64|128,64`; a range of integers, `seed=0..4`; or, in a search, a range of
@@ -17,17 +17,17 @@ from mnist_research.runtime.errors import UserError
 
 # A larger number is a typo, and would take days.
 _MOST_TRIALS = 10_000
-# Settings that decide which examples a trial is scored on.
+# Settings that decide which examples score a trial.
 _EXAMPLES = ("dataset", "validation_examples")
 _RANGE = re.compile(r"(log|linear)\(([^,()]+),([^,()]+)\)")
 
 
 class Values(NamedTuple):
-  """A setting that takes one of several values.
+  """A setting with several values.
 
   Attributes:
     name: the setting.
-    texts: its values, as flags.
+    texts: its values, as texts of flags.
   """
 
   name: str
@@ -35,13 +35,13 @@ class Values(NamedTuple):
 
 
 class Range(NamedTuple):
-  """A setting that takes any number in a range.
+  """A setting with a range of numbers.
 
   Attributes:
     name: the setting.
     low: the lowest number.
     high: the highest number.
-    log: whether the scale is logarithmic.
+    log: whether numbers are drawn on a log scale.
     whole: whether only integers are allowed.
   """
 
@@ -59,11 +59,11 @@ class SweepPlan(NamedTuple):
   """The plan of a sweep.
 
   Attributes:
-    base: the settings that all trials share, with the dataset that is really used.
+    base: the settings that all trials share, with the dataset actually used.
     space: the settings that vary.
-    num_trials: number of trials of a search; 0: every combination of the values, once.
+    num_trials: the number of trials of a search; 0 to try every combination of the values once.
     pruning: whether a search stops trials early that are worse than half of the previous ones.
-    retry_failed: whether failed combinations are tried again.
+    retry_failed: whether to retry failed combinations.
   """
 
   base: Config
@@ -74,7 +74,7 @@ class SweepPlan(NamedTuple):
 
   @property
   def is_search(self) -> bool:
-    """Whether Optuna proposes settings, instead of trying all combinations."""
+    """Whether Optuna proposes the settings; otherwise all combinations are tried."""
     return self.num_trials > 0
 
   @property
@@ -88,11 +88,11 @@ def parse_sweep(text: str, base: Config) -> list[Values]:
   """Parses `--sweep`.
 
   Args:
-    text: as in the module's description, without ranges.
+    text: the flag, as in the module's docstring, but without ranges.
     base: the other settings.
 
   Raises:
-    UserError: the text can't be parsed, or settings in it are incompatible.
+    UserError: the text can't be parsed, or its settings are incompatible.
   """
   space = []
   for name, values in _settings("--sweep", text):
@@ -112,11 +112,11 @@ def parse_search(text: str, base: Config) -> list[Values | Range]:
   """Parses `--search`.
 
   Args:
-    text: as in the module's description.
+    text: the flag, as in the module's docstring.
     base: the other settings.
 
   Raises:
-    UserError: the text can't be parsed, or a setting refuses a value or an end of a range.
+    UserError: the text can't be parsed, or a value or an end of a range is invalid.
   """
   space: list[Values | Range] = []
   for name, values in _settings("--search", text):
@@ -139,7 +139,7 @@ def points(space: Sequence[Values]) -> list[dict[str, str]]:
 
 
 def to_texts(space: Space, values: Mapping[str, str | int | float]) -> dict[str, str]:
-  """Returns a trial's values as flags, fractions to four digits."""
+  """Returns a trial's values as texts of flags, with fractions to four digits."""
   texts = {}
   for axis in space:
     value = values.get(axis.name)

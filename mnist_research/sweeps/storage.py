@@ -1,4 +1,4 @@
-"""The database that holds a sweep's study, and its errors in one line."""
+"""Opens the database with a sweep's study, and turns its errors into one line."""
 
 import contextlib
 import sqlite3
@@ -16,7 +16,7 @@ from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.flagfiles import shortened
 
 _OPENINGS = 3
-# What SQLAlchemy and Optuna raise for a failing database, or rows that don't form a study.
+# Errors of SQLAlchemy and Optuna for a failing database, or for rows that don't form a study.
 _DAMAGE = (
   SQLAlchemyError, sqlite3.Error, CommandError, optuna.exceptions.OptunaError, ImportError,
   ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
@@ -27,8 +27,8 @@ class Storage(NamedTuple):
   """A database of studies.
 
   Attributes:
-    url: as in `--storage`.
-    opened: the storage object of Optuna.
+    url: the value of `--storage`.
+    opened: Optuna's storage object.
   """
 
   url: str
@@ -36,13 +36,13 @@ class Storage(NamedTuple):
 
 
 def open_storage(url: str) -> Storage:
-  """Opens any database that Optuna supports, and creates its tables if there are none.
+  """Opens any database that Optuna supports, and creates missing tables.
 
   Raises:
     UserError: it can't be used.
   """
   optuna.logging.set_verbosity(optuna.logging.ERROR)
-  # If two machines create the tables at once, one fails.
+  # If two machines create the tables at the same time, one fails.
   with reading(url):
     _check_file(url)
     for _ in range(_OPENINGS - 1):

@@ -1,7 +1,7 @@
-"""The trials of a sweep in an Optuna study: the next one, and the result of each.
+"""Stores a sweep's trials and their results in an Optuna study.
 
-The study's storage is the only record: a killed sweep reads there what is done. Several
-machines may share it; each resumes the trials that it began.
+The study's storage is the only record, from which a killed sweep resumes. Several machines may
+share it; each resumes the trials that it started.
 """
 
 import json
@@ -26,7 +26,7 @@ from mnist_research.sweeps.storage import Storage
 # Attributes of the study and of its trials.
 _SETTINGS, _SPACE = "settings", "space"
 _POINT, _OWNER, _ERROR = "settings", "owner", "error"
-# Trials that run to their end before the first may be pruned.
+# The number of trials that run to their end before any may be pruned.
 _UNPRUNED_TRIALS = 5
 
 
@@ -36,9 +36,9 @@ class Record(NamedTuple):
   Attributes:
     number: its number in the study.
     state: `finished`, `pruned`, `failed`, `running` or `waiting`.
-    texts: its settings, as flags.
-    accuracy: on the validation examples; None unless it finished.
-    error: why it failed, or an empty text.
+    texts: its settings, as texts of flags.
+    accuracy: the validation accuracy; None unless it finished.
+    error: the reason why it failed; otherwise empty.
     owner: the machine and directory of its process, as `<host>:<directory>`.
   """
 
@@ -68,8 +68,8 @@ class SweepStudy:
     Args:
       plan: the trials.
       storage: from `open_storage`.
-      name: the study's, the same on every machine.
-      directory: where this process trains; no other process of this machine does.
+      name: the study's name, the same on every machine.
+      directory: the directory in which only this process trains.
 
     Raises:
       UserError: the storage fails, or contains a different sweep under that name.
@@ -88,7 +88,7 @@ class SweepStudy:
       )
       self._check_plan(name)
       trials = self._trials()
-    # Trials that this directory began and didn't finish, and claimed ones without an owner.
+    # Trials that this directory started but didn't finish, and claimed ones without an owner.
     self._abandoned = {
       trial.number
       for trial in trials
@@ -100,7 +100,7 @@ class SweepStudy:
         self._enqueue(trials)
 
   def next(self) -> Trial | None:
-    """Claims a trial for this process; None if none is left."""
+    """Claims a trial for this process; returns None if there is none."""
     with self._reading():
       trials = self._trials()
       for trial in trials:
@@ -111,7 +111,7 @@ class SweepStudy:
       if self._plan.is_search:
         return self._ask(len(trials)) if len(trials) < self._plan.num_trials else None
       for trial in self._planned(trials).values():
-        # If several processes claim a trial, the storage lets one.
+        # If several processes claim a trial, the storage lets one succeed.
         if trial.state == TrialState.WAITING and self._storage.opened.set_trial_state_values(
           trial._trial_id, TrialState.RUNNING
         ):
@@ -119,12 +119,12 @@ class SweepStudy:
     return None
 
   def report(self, trial: Trial, *, scoring: int, accuracy: float) -> bool:
-    """Records a scoring of the validation examples, and returns whether to stop the trial.
+    """Records a validation score, and returns whether to stop the trial.
 
     Args:
-      trial: a claimed one.
-      scoring: number of earlier scorings in this trial.
-      accuracy: on the validation examples.
+      trial: a claimed trial.
+      scoring: the number of earlier scorings in this trial.
+      accuracy: the validation accuracy.
     """
     with self._reading():
       # A trial that resumes from a checkpoint repeats its last steps.
@@ -147,7 +147,7 @@ class SweepStudy:
     self._tell(trial, TrialState.FAIL)
 
   def texts(self, trial: Trial) -> dict[str, str]:
-    """Returns a claimed trial's settings, as flags."""
+    """Returns a claimed trial's settings, as texts of flags."""
     with self._reading():
       if not self._plan.is_search:
         return trial.user_attrs[_POINT]
@@ -156,7 +156,7 @@ class SweepStudy:
       return space_lib.to_texts(self._plan.space, values)
 
   def records(self) -> list[Record]:
-    """Returns the record of every trial of the plan, by number."""
+    """Returns the record of every trial in the plan, by number."""
     with self._reading():
       trials = self._trials()
       if not self._plan.is_search:
@@ -180,7 +180,7 @@ class SweepStudy:
   def importances(self) -> dict[str, float]:
     """Returns the importance of each setting for validation accuracy; empty with too few trials.
 
-    By PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255), Optuna's default.
+    The method is PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255), Optuna's default.
     """
     with self._reading():
       finished = [trial for trial in self._trials() if trial.state == TrialState.COMPLETE]
@@ -191,12 +191,12 @@ class SweepStudy:
   # ---- The study ----
 
   def _check_plan(self, name: str) -> None:
-    """Writes the plan into a new study; refuses one with a different plan."""
+    """Writes the plan into a new study; rejects an existing study with a different plan."""
     settings = self._plan.base.deciding_texts()
     for axis in self._plan.space:
       settings.pop(axis.name, None)
     space = {axis.name: _describe(axis) for axis in self._plan.space}
-    # A grid may get more values later; in a search the proposals depend on the ranges.
+    # A grid may be extended later, but the proposals of a search depend on the ranges.
     space = space if self._plan.is_search else dict.fromkeys(space, "values")
     with self._reading():
       stored = self._study.user_attrs
@@ -250,9 +250,9 @@ class SweepStudy:
       raise ValueError(f"its trial {number} has the accuracy {shortened(repr(trial.value))}")
 
   def _planned(self, trials: Sequence[FrozenTrial]) -> dict[tuple[str, ...], FrozenTrial]:
-    """Returns the trial of each combination: the first that didn't fail, else the last.
+    """Returns the trial of each combination: the first that didn't fail, or else the last.
 
-    Two machines that start at once may both have recorded a combination: the first counts.
+    Two machines that start at the same time may both record a combination; the first counts.
     """
     planned: dict[tuple[str, ...], FrozenTrial] = {}
     wanted = {tuple(point.values()) for point in self._points()}
@@ -264,7 +264,7 @@ class SweepStudy:
     return planned
 
   def _enqueue(self, trials: Sequence[FrozenTrial]) -> None:
-    """Adds every combination that has no trial yet, or that is to be retried."""
+    """Adds every combination without a trial, or with one to retry."""
     planned = self._planned(trials)
     for point in self._points():
       trial = planned.get(tuple(point.values()))
@@ -276,9 +276,9 @@ class SweepStudy:
     return space_lib.points([axis for axis in self._plan.space if isinstance(axis, Values)])
 
   def _ask(self, number: int) -> Trial:
-    # Seeded by the trial number: a resumed sweep doesn't repeat its first proposals.
+    # Seeded by the trial number, so that a resumed sweep doesn't repeat its first proposals.
     (seed,) = np.random.SeedSequence([self._plan.base.run.seed, number]).generate_state(1)
-    # Running trials count as bad: otherwise several processes would propose the same.
+    # Running trials count as bad, so that processes don't propose the same settings.
     self._study.sampler = optuna.samplers.TPESampler(seed=int(seed), constant_liar=True)
     return self._named(self._study.ask())
 
@@ -291,7 +291,7 @@ class SweepStudy:
 
   def _tell(self, trial: Trial, state: TrialState, accuracy: float | None = None) -> None:
     with self._reading():
-      # Already recorded only if two processes held it, after a kill at the wrong moment.
+      # It is already finished only if two processes ran it, after a kill at the wrong moment.
       self._study.tell(trial, accuracy, state=state, skip_if_finished=True)
 
   def _reading(self) -> AbstractContextManager[None]:

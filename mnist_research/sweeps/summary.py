@@ -1,4 +1,4 @@
-"""The final page of a sweep: the report's table, failures, pictures of the settings."""
+"""Writes the final page of a sweep: the report's table, failures, and pictures of the settings."""
 
 import math
 import statistics
@@ -26,9 +26,9 @@ class Summary(NamedTuple):
   """The summary of a sweep.
 
   Attributes:
-    report: the page.
-    table: of the configs that were trained here.
-    best: the settings, except the seed, with the highest mean validation accuracy of all.
+    report: the path of the page.
+    table: the table of the configs trained here.
+    best: the settings, except the seed, with the highest mean validation accuracy.
     validation_accuracy: that mean.
   """
 
@@ -47,7 +47,7 @@ def summarize(
     plan: the trials.
     records: their results, on all machines.
     importances: the importance of each setting; may be empty.
-    directory: the sweep's, with the workdirs of its trials.
+    directory: the sweep's directory, with the workdirs of its trials.
 
   Raises:
     UserError: no trial finished here, or a file can't be written.
@@ -68,7 +68,7 @@ def summarize(
   if elsewhere > 0:
     first.append(html.note(f"{elsewhere} of them finished elsewhere, and are not in the table."))
   first += _pictures(plan, records, importances, output)
-  # The study knows more: a pruned trial isn't an unfinished run.
+  # Only the study knows that a pruned trial isn't an unfinished run.
   numbered = {f"{record.number:04d}-" for record in records}
   others = [aside for aside in [*set_aside, *left_out] if aside.path.name[:5] not in numbered]
   varied = [axis.name for axis in plan.space if axis.name != "seed"]
@@ -91,8 +91,8 @@ def _by_settings(
 ) -> dict[tuple[str, ...], list[float]]:
   """Returns the accuracies of the finished trials by the values of `names`.
 
-  Settings with a failed trial are omitted, unless all have one: the seeds that didn't diverge would
-  make them look too good.
+  Settings with a failed trial are omitted, unless all have one, because only the seeds that didn't
+  diverge would count.
   """
   finished: dict[tuple[str, ...], dict[str, float]] = {}
   for record in records:
@@ -112,7 +112,7 @@ def _seed(record: Record) -> str:
 
 
 def _count(records: Sequence[Record]) -> str:
-  """Counts the trials by state, in words."""
+  """Describes the number of trials by state."""
   states = Counter(record.state for record in records)
   return f"{len(records)} trials: {', '.join(f'{n} {state}' for state, n in states.items())}."
 
@@ -120,7 +120,7 @@ def _count(records: Sequence[Record]) -> str:
 def _pictures(
   plan: SweepPlan, records: Sequence[Record], importances: Mapping[str, float], output: Path
 ) -> list[str]:
-  """Draws what fits the plan: a heat map of the first two settings, lines through more of them."""
+  """Draws the plan's settings: two in a heat map, more as parallel coordinates."""
   space = [axis for axis in plan.space if axis.name != "seed"]
   parts = []
   if len(space) > 1 and not plan.is_search:
@@ -138,11 +138,11 @@ def _pictures(
 
 
 class _Cell(NamedTuple):
-  """The result of two settings with the best of the others.
+  """The result of a pair of values, with the best values of all other settings.
 
   Attributes:
-    accuracies: one for each seed.
-    others: the other settings, by name.
+    accuracies: the accuracy of each seed.
+    others: the values of the other settings, by name.
   """
 
   accuracies: list[float]
@@ -150,12 +150,12 @@ class _Cell(NamedTuple):
 
   @property
   def mean(self) -> float:
-    """Over the seeds; NaN if nothing finished."""
+    """The mean over the seeds; NaN if nothing finished."""
     return statistics.fmean(self.accuracies) if self.accuracies else math.nan
 
   @property
   def text(self) -> str:
-    """As text: mean, standard deviation, and the best of the other settings."""
+    """The mean, the standard deviation, and the values of the other settings, as text."""
     if not self.accuracies:
       return "-"
     several = len(self.accuracies) > 1
@@ -166,7 +166,7 @@ class _Cell(NamedTuple):
 
 
 def _heat_map(space: Space, records: Sequence[Record], output: Path) -> str:
-  """Draws the first two settings, with the best of the others, and writes the same as a table."""
+  """Draws a heat map of the first two settings, and writes the same as a table."""
   rows, columns, *others = (axis for axis in space if isinstance(axis, Values))
   names = [axis.name for axis in others]
   found = _by_settings(records, [rows.name, columns.name, *names])
@@ -194,7 +194,7 @@ def _heat_map(space: Space, records: Sequence[Record], output: Path) -> str:
 def _best_cell(
   found: Mapping[tuple[str, ...], list[float]], row: str, column: str, names: Sequence[str]
 ) -> _Cell:
-  """Returns the best of all settings with the values `row` and `column`."""
+  """Returns the best result with the values `row` and `column`."""
   cells = [
     _Cell(accuracies, dict(zip(names, place[2:], strict=True)))
     for place, accuracies in found.items()

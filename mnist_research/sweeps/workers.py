@@ -1,8 +1,8 @@
-"""Runs of a sweep in separate processes, each on its own cores, without an import for each.
+"""Runs of a sweep in separate processes, each on separate cores, with one import for all.
 
-A server process imports TensorFlow once and forks a process for every run, before TensorFlow
-creates threads or devices, which don't survive a fork. A run that crashes, leaks memory or changes
-global settings affects only its own process.
+A server process imports TensorFlow once and forks a process for each run, before TensorFlow creates
+threads or devices, which don't survive a fork. A run that crashes, leaks memory or changes global
+settings doesn't affect the other runs.
 """
 
 import contextlib
@@ -24,18 +24,18 @@ from mnist_research.runtime.errors import Interrupted, UserError
 from mnist_research.runtime.notes import set_up_log
 from mnist_research.workdir import Workdir
 
-# What the server imports before it forks.
+# The module that the server imports before it forks.
 _PRELOADED = ["mnist_research.sweeps.warm"]
 # The exit code after SIGKILL, which Windows lacks.
 _KILLED = 128 + 9
 
 
 class Scored(NamedTuple):
-  """The validation examples were scored; the process waits for `Training.answer`.
+  """The run was scored on the validation examples, and waits for `Training.answer`.
 
   Attributes:
     scoring: the number of earlier scorings.
-    accuracy: on the validation examples.
+    accuracy: the validation accuracy.
   """
 
   scoring: int
@@ -46,8 +46,8 @@ class Finished(NamedTuple):
   """The run finished.
 
   Attributes:
-    result: as in result.json.
-    seconds: how long `train` took in this process.
+    result: the content of result.json.
+    seconds: the time that `train` took in this process.
   """
 
   result: dict[str, Any]
@@ -63,7 +63,7 @@ class Stopped(NamedTuple):
 
 
 class Died(NamedTuple):
-  """The process ended without a message.
+  """The process exited without a message.
 
   Attributes:
     how: the signal or the exit code.
@@ -76,7 +76,7 @@ class Failed(NamedTuple):
   """The run failed.
 
   Attributes:
-    error: why, in one line.
+    error: the reason, in one line.
   """
 
   error: str
@@ -96,9 +96,9 @@ class Training:
     """Starts the run.
 
     Args:
-      config: what to train, with its workdir.
+      config: the run's settings, with its workdir.
       cores: the cores that it may use.
-      log: the file to which its output is appended.
+      log: the file to append its output to.
     """
     self.began = time.monotonic()
     self._connection, other = multiprocessing.Pipe()
@@ -108,7 +108,7 @@ class Training:
     other.close()
 
   def receive(self) -> Event:
-    """Returns the next event, after `wait` returned this run."""
+    """Returns the next event; call it after `wait` returned this run."""
     try:
       return self._connection.recv()
     except (EOFError, ConnectionResetError):
@@ -117,8 +117,8 @@ class Training:
       return Died(signal.Signals(-code).name if code < 0 else f"exit code {code}")
 
   def answer(self, *, prune: bool) -> None:
-    """Lets a run that was scored continue, or ends it."""
-    with contextlib.suppress(BrokenPipeError):  # It has died; `receive` reports it.
+    """Continues or prunes a run that was scored."""
+    with contextlib.suppress(BrokenPipeError):  # It has crashed; `receive` reports that.
       self._connection.send(prune)
 
   def stop(self) -> None:
@@ -132,7 +132,7 @@ class Training:
 
 
 def wait(runs: Iterable[Training], *, timeout: float) -> list[Training]:
-  """Returns the runs with an event, after at most `timeout` seconds."""
+  """Waits for events for at most `timeout` seconds, and returns the runs that have one."""
   by_connection = {training._connection: training for training in runs}
   ready = connection.wait(list(by_connection), timeout)
   return [by_connection[one] for one in ready if isinstance(one, Connection)]
@@ -144,9 +144,9 @@ def start_server(log: Path) -> None:
   Args:
     log: the file for TensorFlow's output while it loads.
   """
-  # A run has a few cores, for which NumPy's threads would compete.
+  # A run has few cores, and NumPy's threads would compete for them.
   os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-  # A launcher that starts a sweep on each machine may set it, but each run uses one machine.
+  # A launcher that starts a sweep per machine may set it, but each run uses only one machine.
   os.environ.pop("TF_CONFIG", None)
   multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOADED)
   with log.open("ab") as file, files.stderr_to(file):
@@ -157,10 +157,10 @@ def prepare(config: Config, log: Path) -> str:
   """Prepares the dataset of `config` in a separate process, and reads it once.
 
   Returns:
-    The name of the dataset: `fallback_dataset` if the other isn't available.
+    The name of the dataset: that of `fallback_dataset` if the dataset isn't available.
 
   Raises:
-    UserError: neither is available.
+    UserError: neither dataset is available.
   """
   mine, other = multiprocessing.Pipe()
   context = multiprocessing.get_context("forkserver")
@@ -178,7 +178,7 @@ def prepare(config: Config, log: Path) -> str:
 
 
 def cores_of_jobs(jobs: int) -> list[list[int]]:
-  """Divides the cores that this process may use among `jobs`.
+  """Divides the cores of this process among `jobs`.
 
   Raises:
     UserError: there are fewer cores than jobs.
@@ -196,7 +196,7 @@ def cores_of_jobs(jobs: int) -> list[list[int]]:
 
 
 def _begin(log: Path) -> None:
-  """Sends all output to `log`, and ends this process when the sweep's process has died."""
+  """Sends all output to `log`, and makes this process exit when the sweep's process has exited."""
   with log.open("ab") as file:
     files.send_output_to(file)
   set_up_log()
@@ -212,7 +212,7 @@ def _begin(log: Path) -> None:
 
 def _train(config: Config, cores: Sequence[int], log: Path, answers: Connection) -> None:
   _begin(log)
-  # TensorFlow creates one thread per core that the process may use.
+  # TensorFlow creates a thread for each core that the process may use.
   if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, cores)
   from mnist_research.training import loop
@@ -220,7 +220,7 @@ def _train(config: Config, cores: Sequence[int], log: Path, answers: Connection)
   workdir = Workdir(config.run.workdir)
 
   def on_validation(step: int, accuracy: float) -> None:
-    del step  # Counts scorings, because steps depend on the batch size.
+    del step  # Scorings are counted instead, because steps depend on the batch size.
     before = sum(record["split"] == "validation" for record in workdir.read_metrics()) - 1
     answers.send(Scored(before, accuracy))
     if answers.recv():
