@@ -1,4 +1,4 @@
-"""What `python -m mnist_research.benchmark` measures: a module for each benchmark.
+"""The benchmarks of `python -m mnist_research.benchmark`, a module each.
 
 All but `timing`, `report` and `stages` import TensorFlow.
 """

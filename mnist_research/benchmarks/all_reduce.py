@@ -1,4 +1,4 @@
-"""The time that replicas take to sum their gradients."""
+"""Measures how long replicas take to sum their gradients."""
 
 import time
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ _REPETITIONS = 50
 
 
 def turns(training: Training) -> Iterator[float]:
-  """Yields the seconds of one step's sum of gradients over the replicas."""
+  """Yields the seconds that a step's gradient sum over the replicas takes."""
   strategy = training.bench.strategy
   variables = training.state.model.trainable_variables
 
   def replica_sum():
-    """Sums the weights, which have the gradients' shapes, and reads one number of each sum."""
+    """Sums the weights, which have the shapes of the gradients, and reads a number of each sum."""
     context = tf.distribute.get_replica_context()
     sums = context.all_reduce(
       tf.distribute.ReduceOp.SUM, [tf.identity(variable) for variable in variables]

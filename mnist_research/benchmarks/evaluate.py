@@ -1,4 +1,4 @@
-"""How many images per second a network scores."""
+"""Measures how many images per second a model scores."""
 
 import time
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _NOTES = [
 
 
 def measure(training: Training, *, rounds: int) -> Report:
-  """Takes turns between scoring the test split and its matrix products alone."""
+  """Alternates between scoring the test split and running only its matrix products."""
   bench, model = training.bench, training.state.evaluated_model
   products = network_products(model)
   images = bench.test.images
@@ -45,7 +45,7 @@ def measure(training: Training, *, rounds: int) -> Report:
 def report(
   rates: list[float], limit_rates: list[float], *, flops: int, first_seconds: float
 ) -> Report:
-  """Reports the images per second of each turn, and the limit."""
+  """Reports the images per second and the limit."""
   rate, share = spread(rates), spread(ratios(rates, limit_rates))
   return Report(
     {
@@ -70,7 +70,7 @@ def report(
 
 
 def score_turns(score: steps.Scorer, images: np.ndarray) -> Iterator[float]:
-  """Yields the images per second of scoring all `images` once."""
+  """Scores all `images` in each turn, and yields the images per second."""
   while True:
     began = time.perf_counter()
     score(images)

@@ -1,4 +1,4 @@
-"""Keras's own `fit`, on the same network, to measure the loop against."""
+"""Keras's `fit` on the same model, as a baseline for the training loop."""
 
 import time
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from mnist_research.models.networks import whiten
 from mnist_research.runtime.errors import UserError
 from mnist_research.training import losses, optimizers
 
-# Steps of a tuned `fit` between two returns to Python.
+# Steps per execution of a tuned `fit`.
 _TUNED_STEPS = 125
 
 
 class _Network(tf.keras.Model):
-  """A network of this package as `fit` calls it: `training` instead of random numbers."""
+  """Adapts a model of this package to `fit`, which calls it with only `training`."""
 
   def __init__(self, network: tf.keras.Model, batch_size: int):
     super().__init__(dtype=network.dtype_policy, name="fitted")
@@ -34,7 +34,7 @@ class _Network(tf.keras.Model):
 
 
 class _EpochClock(tf.keras.callbacks.Callback):
-  """Times an epoch without what `fit` does before its first and after its last step."""
+  """Times an epoch from its first to its last step, without the rest of `fit`."""
 
   seconds: float
 
@@ -46,14 +46,15 @@ class _EpochClock(tf.keras.callbacks.Callback):
 
 
 def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
-  """Returns the network, compiled as Keras intends.
+  """Returns the model, compiled in the usual Keras way.
 
-  Network, initial weights, optimizer, schedule and loss are the config's. Averages of the weights
-  and gradient clipping are left out, which favors `fit`.
+  Model, initial weights, optimizer, schedule and loss are those of the config. Averages of the
+  weights and gradient clipping are left out, which favors `fit`.
 
   Args:
-    bench: gives config and examples.
-    tuned: 125 steps per execution, and XLA if training uses it; else as tutorials write it.
+    bench: provides config and examples.
+    tuned: whether to use 125 steps per execution, and XLA if training uses it; otherwise the
+      defaults, as in tutorials.
 
   Raises:
     UserError: the config uses something that `fit` doesn't support.
@@ -65,7 +66,7 @@ def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
     raise UserError("--baseline has no augmentation: remove --augment")
   if config.optimization.teacher:
     raise UserError("--baseline has no teacher: remove --teacher")
-  # Deterministic operations need it: fit draws its order from a generator.
+  # Deterministic operations require a seed for the generator that orders the examples.
   tf.random.set_seed(config.run.seed)
   network = create_model(
     config, image_shape=bench.plan.image_shape, num_classes=len(bench.plan.label_names)
@@ -86,14 +87,14 @@ def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
 
 
 def keras_turns(bench: Bench, *, tuned: bool) -> Iterator[float]:
-  """Yields examples per second of `fit`, one epoch per turn, without the first, which compiles.
+  """Yields the examples per second of `fit`, an epoch per turn, after an untimed first epoch.
 
   Raises:
     UserError: the config uses something that `fit` doesn't support.
   """
   batch_size = bench.config.optimization.batch_size
   model = create_fitted(bench, tuned=tuned)
-  # Full batches only: another shape would be compiled in the middle of an epoch.
+  # Full batches only, because another shape would be compiled in the middle of an epoch.
   num_batches = min(bench.turn_steps, bench.train.num_examples // batch_size)
   examples = bench.train[: num_batches * batch_size]
   clock = _EpochClock()

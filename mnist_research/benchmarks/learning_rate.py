@@ -1,4 +1,4 @@
-"""Proposes a learning rate, from the losses of one pass while the rate rises."""
+"""Proposes a learning rate, from the losses of a pass in which the rate rises."""
 
 import math
 from pathlib import Path
@@ -16,13 +16,13 @@ from mnist_research.models.networks import whiten
 from mnist_research.runtime.errors import UserError, writing
 
 LOWEST, HIGHEST = 1e-6, 10.0
-# A shorter pass is repeated: each factor of ten gets at least 50 steps.
+# A shorter pass is repeated, so that each factor of ten gets at least 50 steps.
 _MIN_STEPS = 350
-# As a share of the pass: the window of the moving average, about a fifth of a factor of ten.
+# The window of the moving average, as a share of the pass: about a fifth of a factor of ten.
 _WINDOW = 1 / 35
 # The test ends when the average is this many times its lowest value.
 _DIVERGED = 4.0
-# The proposal is below the rate of the lowest loss, where one step more would have been too high.
+# The proposal is this share of the rate at the lowest loss, which is on the verge of divergence.
 _SHARE = 0.1
 
 _NOTES = [
@@ -36,7 +36,7 @@ class Rising(tf.keras.optimizers.schedules.LearningRateSchedule):
   """Rises from `LOWEST` in the first step to `learning_rate` in the last, by a constant factor."""
 
   def __init__(self, learning_rate: float, total_steps: int):
-    """Takes the highest rate, and the number of steps."""
+    """Takes the highest rate and the number of steps."""
     self._total_steps = total_steps
     self._factor = math.log(learning_rate / LOWEST) / max(1, total_steps - 1)
 
@@ -53,9 +53,9 @@ class RangeTest(NamedTuple):
   """The result of the pass.
 
   Attributes:
-    rates: of each step done, float64 [steps], ascending.
-    losses: before its update, float64 [steps].
-    averages: of the losses until then, float64 [steps].
+    rates: float64 [steps], the rate of each step, ascending.
+    losses: float64 [steps], the loss before its update.
+    averages: float64 [steps], the moving average of the losses.
   """
 
   rates: np.ndarray
@@ -77,8 +77,8 @@ def measure(bench: Bench, picture: Path) -> Report:
   """Trains through the rising rates, draws the losses, and proposes a rate.
 
   Args:
-    bench: gives config and examples.
-    picture: where the drawing goes.
+    bench: provides config and examples.
+    picture: the path of the drawing.
 
   Raises:
     UserError: the first loss isn't finite, or the picture can't be written.
@@ -103,7 +103,7 @@ def measure(bench: Bench, picture: Path) -> Report:
       ("picture", str(picture)),
     ],
     _NOTES,
-    f"Begin with --learning_rate={found.proposal:g}.",
+    f"Start with --learning_rate={found.proposal:g}.",
   )
 
 
@@ -123,14 +123,14 @@ def _losses(bench: Bench) -> np.ndarray:
 
 
 def range_of(rates: np.ndarray, losses: np.ndarray) -> RangeTest:
-  """Returns the range test of these losses, up to where they diverge.
+  """Returns the range test of these losses, up to the step where they diverge.
 
   Args:
-    rates: of each step, float64 [steps].
-    losses: before the update of each step, float64 [steps], or of the first steps alone.
+    rates: float64 [steps], the rate of each step.
+    losses: float64 [steps] or shorter, the loss before the update of each step.
 
   Raises:
-    UserError: the first isn't finite.
+    UserError: the first loss isn't finite.
   """
   count = _steps_before_divergence(losses, len(rates))
   if not count:
@@ -141,7 +141,7 @@ def range_of(rates: np.ndarray, losses: np.ndarray) -> RangeTest:
 
 
 def _averages(losses: np.ndarray, total_steps: int) -> np.ndarray:
-  """Returns the moving average at each step, without a bias towards zero at the start."""
+  """Returns the moving average at each step, without a bias toward zero at the start."""
   decay = 1 - 1 / max(1, _WINDOW * total_steps)
   weighted, total = 0.0, 0.0
   averages = []
@@ -152,7 +152,7 @@ def _averages(losses: np.ndarray, total_steps: int) -> np.ndarray:
 
 
 def _steps_before_divergence(losses: np.ndarray, total_steps: int) -> int:
-  """Returns how many of the first losses are finite, with an average not far above its lowest."""
+  """Returns how many losses are finite before the average rises far above its lowest value."""
   with np.errstate(invalid="ignore", over="ignore"):
     averages = _averages(losses, total_steps)
     is_over = ~(averages <= _DIVERGED * np.fmin.accumulate(averages))

@@ -1,7 +1,7 @@
-"""The limit of a step's speed: its bare matrix products and convolutions, on the same device.
+"""Measures the limit of a step's speed: only its matrix products and convolutions, on the device.
 
-Everything else in a step takes additional time: a step that took no longer than its products would
-be as fast as the device and its libraries allow.
+Everything else in a step takes additional time, so a step that takes no longer than its products is
+as fast as the device and its libraries allow.
 """
 
 import math
@@ -13,10 +13,10 @@ import tensorflow as tf
 
 from mnist_research.benchmarks.products import Product
 
-# How long one product is repeated: long enough for the clock, and to make the return to Python
+# How long a product is repeated: long enough for the clock, and to make the return to Python
 # negligible.
 _SAMPLE_SECONDS = 0.05
-# Samples from which the faster of two ways is chosen.
+# The number of samples that decide which of two compilers is faster.
 _TRIALS = 3
 
 
@@ -24,32 +24,32 @@ class Repeated(NamedTuple):
   """A product, compiled in a loop.
 
   Attributes:
-    run: repeats it as often as a tensor says, and returns a number when done.
-    repetitions: per sample.
+    run: a function of the number of repetitions, a tensor, that returns a number when it is done.
+    repetitions: the number of repetitions per sample.
   """
 
   run: Callable[[tf.Tensor], tf.Tensor]
   repetitions: int
 
   def seconds(self) -> float:
-    """Returns the time of one repetition."""
+    """Returns the seconds of one repetition."""
     return _seconds(self.run, self.repetitions) / self.repetitions
 
 
 def compile_limit(
   products: Sequence[Product], batch_size: int, *, training: bool, device: str
 ) -> list[Repeated]:
-  """Returns each product ready to be timed, compiled the fastest way on `device`.
+  """Returns each product ready for timing, compiled in the fastest way for `device`.
 
-  XLA and TensorFlow's own kernels are both timed, and the faster is kept: the limit is the
-  device's, whichever way the step is compiled. (XLA's convolutions on a CPU are dozens of times
-  slower, and are skipped.)
+  The faster of XLA and TensorFlow's kernels is kept, because the limit should depend only on the
+  device, not on how the step is compiled. (On a CPU, XLA's convolutions are dozens of times slower,
+  and are skipped.)
 
   Args:
-    products: from `network_products`.
-    batch_size: examples of a step on `device`.
-    training: all products of a training step, else those of inference.
-    device: as TensorFlow names it.
+    products: the products, from `network_products`.
+    batch_size: the number of examples per step on `device`.
+    training: whether to include all products of a training step, or only those of inference.
+    device: TensorFlow's name of the device.
   """
   on_cpu = "CPU" in device
   return [
@@ -65,7 +65,7 @@ def compile_limit(
 
 
 def limit_turns(limit: Sequence[Repeated]) -> Iterator[tuple[float, ...]]:
-  """Yields the seconds of each product, measured again in every turn."""
+  """Measures each product in every turn, and yields the seconds."""
   while True:
     yield tuple(repeated.seconds() for repeated in limit)
 
@@ -91,9 +91,9 @@ def _seconds(run: Callable[[tf.Tensor], tf.Tensor], count: int) -> float:
 
 
 def _training_loop(product: Product, batch_size: int, *, xla: bool) -> Callable:
-  """The three products of a step, each depending on the ones before it.
+  """Returns a loop over the three products of a step, each depending on the previous ones.
 
-  The gradient of the kernel serves as the next kernel, and the output as its own gradient: the
+  The gradient of the kernel serves as the next kernel, and the output as the output's gradient. The
   shapes match, no operation is added, and no compiler can skip a repetition.
   """
   inputs, kernel = _operands(product, batch_size)
@@ -108,7 +108,7 @@ def _training_loop(product: Product, batch_size: int, *, xla: bool) -> Callable:
         gradient = _input_gradient(product, outputs, weights, inputs)
       weights = _kernel_gradient(product, outputs, inputs)
       if product.is_convolution:
-        # Otherwise they grow or shrink; the kernel is so small that this takes no time.
+        # Otherwise they grow or shrink; this takes little time, because the kernel is small.
         weights /= tf.norm(weights)
       index += 1
     return tf.reduce_sum(weights) + tf.reduce_sum(gradient)
@@ -117,7 +117,7 @@ def _training_loop(product: Product, batch_size: int, *, xla: bool) -> Callable:
 
 
 def _forward_loop(product: Product, batch_size: int, *, xla: bool) -> Callable:
-  """The product of inference; the kernel, small next to the inputs, changes every time."""
+  """Returns a loop over the product of inference; the kernel, which is small, always changes."""
   inputs, kernel = _operands(product, batch_size)
 
   @tf.function(jit_compile=xla)
@@ -133,10 +133,10 @@ def _forward_loop(product: Product, batch_size: int, *, xla: bool) -> Callable:
 
 
 def _operands(product: Product, batch_size: int) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns random inputs, of matrix products as [rows, features], and a kernel.
+  """Returns random inputs ([rows, features] for matrix products) and a kernel.
 
-  The inputs of a matrix product are orthogonal: each repetition projects the kernel, which neither
-  grows nor vanishes after any number of them; that would change the speed on some devices.
+  The inputs of a matrix product are orthogonal, so that each repetition projects the kernel, which
+  neither grows nor vanishes; either would change the speed on some devices.
   """
   if product.is_convolution:
     inputs = tf.random.stateless_normal([batch_size, *product.input_shape], [0, 1])

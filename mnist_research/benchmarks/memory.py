@@ -1,4 +1,4 @@
-"""How much memory a training takes, above the import of TensorFlow."""
+"""Measures how much memory training takes in addition to TensorFlow's import."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ _NOTES = [
 
 
 def measure(config: Config) -> Report:
-  """Trains an epoch in a new process."""
+  """Trains an epoch in a new process, and reports its memory."""
   return report(run_stages(config, train=True))
 
 
 def report(run: dict[str, Any]) -> Report:
-  """Reports what `stages.run_stages` returned."""
+  """Reports the result of `stages.run_stages`."""
   peaks = {stage["name"]: stage["peak_bytes"] for stage in run["stages"]}
   imported, peak = peaks["tensorflow"], peaks["training"]
   sizes = {name: value for name, value in run.items() if name.endswith("_bytes")}

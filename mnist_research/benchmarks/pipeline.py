@@ -1,4 +1,4 @@
-"""How fast the input pipeline is by itself: its blocks are made and discarded."""
+"""Measures the speed of the input pipeline alone: its blocks are made and discarded."""
 
 import itertools
 import time
@@ -13,7 +13,7 @@ from mnist_research.benchmarks.training import Bench
 from mnist_research.data import input_pipeline
 from mnist_research.training.blocks import Block
 
-# The blocks that the pipeline keeps ready, and one more.
+# The prefetched blocks, and one more.
 _FIRST_BLOCKS = 3
 _NOTES = [
   "Timed: ordering, gathering and augmenting the examples, and moving them to the device.",
@@ -22,7 +22,7 @@ _NOTES = [
 
 
 def measure(bench: Bench, *, rounds: int) -> Report:
-  """Takes turns between the pipeline and a copy of the same number of bytes."""
+  """Alternates between the pipeline and a copy of the same number of bytes."""
   steps_per_block, image_shape = bench.plan.steps_per_block, bench.plan.image_shape
   block_shape = (steps_per_block * bench.config.optimization.batch_size, *image_shape)
   turn_blocks = max(1, bench.turn_steps // steps_per_block)
@@ -37,7 +37,7 @@ def measure(bench: Bench, *, rounds: int) -> Report:
 
 
 def report(rates: list[float], copy_rates: list[float], *, example_bytes: int) -> Report:
-  """Reports the examples per second of each turn of the pipeline, and of copying."""
+  """Reports the examples per second of the pipeline and of copying."""
   rate, share = spread(rates), spread(ratios(rates, copy_rates))
   return Report(
     {
@@ -59,7 +59,7 @@ def report(rates: list[float], copy_rates: list[float], *, example_bytes: int) -
 
 
 def pipeline_turns(bench: Bench, count: int, turn_blocks: int) -> Iterator[float]:
-  """Yields the examples per second of `count` turns, of `turn_blocks` whole blocks each."""
+  """Yields the examples per second of `count` turns of `turn_blocks` blocks each."""
   block_steps = bench.plan.steps_per_block
   blocks = [
     Block(index * block_steps, (index + 1) * block_steps)
@@ -77,14 +77,14 @@ def pipeline_turns(bench: Bench, count: int, turn_blocks: int) -> Iterator[float
 def _use_up(
   blocks: Iterator[input_pipeline.Batches], count: int, strategy: tf.distribute.Strategy
 ) -> None:
-  """Takes blocks, and waits until each is on its device."""
+  """Consumes blocks, and waits until each is on its device."""
   for images, _ in itertools.islice(blocks, count):
     for part in strategy.experimental_local_results(images):
       part[0, 0, 0, 0, 0].numpy()
 
 
 def _copy_turns(block_shape: tuple[int, ...], turn_blocks: int) -> Iterator[float]:
-  """Yields the examples per second of a copy, block by block, into allocated memory."""
+  """Yields the examples per second of copies, block by block, into allocated memory."""
   source = np.ones(block_shape, np.uint8)
   target = np.zeros_like(source)
   while True:

@@ -1,14 +1,13 @@
-"""The matrix products and convolutions of a network, and the floating-point operations in them.
+"""The matrix products and convolutions of a model, and their floating-point operations.
 
-A multiplication and an addition are two operations. Nothing else counts: no biases, activations,
-pooling, normalization, loss or optimizer, as is usual when the speed of networks is compared
+A multiplication and an addition are two operations. Nothing else counts: biases, activations,
+pooling, normalization, loss and optimizer are left out, as is usual in comparisons of speed
 (Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
 
-A layer whose output has M x N numbers, each a sum of K products, does three such products in a
-training step, of the same size: the output from input and kernel, the gradient of the kernel from
-input and gradient of the output, and the gradient of the input from the gradient of the output and
-the kernel. The first layer that learns doesn't need the last; a layer before it that doesn't learn
-needs only the first.
+In a training step, a layer does three products of the same size: the output from input and kernel,
+the gradient of the kernel from input and output gradient, and the gradient of the input from output
+gradient and kernel. The first trainable layer doesn't need the gradient of its input, and an
+untrained layer before it needs only the output.
 """
 
 import math
@@ -23,14 +22,14 @@ class Product(NamedTuple):
   """The product of a layer's input and kernel.
 
   Attributes:
-    name: of the layer.
-    input_shape: of one example: [..., features] or [height, width, channels].
-    output_shape: of one example.
+    name: the name of the layer.
+    input_shape: the shape of an example: [..., features] or [height, width, channels].
+    output_shape: the shape of the output for an example.
     kernel_shape: [features, units] or [height, width, channels, filters].
-    strides: of a convolution, (vertical, horizontal).
-    padding: of a convolution, VALID or SAME.
-    dtype: of what is multiplied.
-    learns: whether its kernel is trained.
+    strides: for a convolution, (vertical, horizontal).
+    padding: for a convolution, VALID or SAME.
+    dtype: the type of the factors.
+    learns: whether the kernel is trained.
     needs_input_gradient: whether a layer before it learns.
   """
 
@@ -46,28 +45,28 @@ class Product(NamedTuple):
 
   @property
   def is_convolution(self) -> bool:
-    """Whether it is a convolution, else a matrix product."""
+    """Whether it is a convolution; otherwise it is a matrix product."""
     return len(self.kernel_shape) == 4
 
   @property
   def forward_flops(self) -> int:
-    """Operations for one example when the network is used."""
+    """The number of operations for an example in inference."""
     # Each number of the output is a sum over the kernel's positions and channels.
     return 2 * math.prod(self.output_shape) * math.prod(self.kernel_shape[:-1])
 
   @property
   def training_flops(self) -> int:
-    """Operations for one example in a training step."""
+    """The number of operations for an example in a training step."""
     return self.forward_flops * (1 + self.learns + self.needs_input_gradient)
 
 
 def network_products(model: tf.keras.Model) -> list[Product]:
-  """Returns the products of a built network, in the order of its layers.
+  """Returns the products of a built model, in the order of its layers.
 
   Raises:
-    UserError: a layer multiplies in a way that this module doesn't know.
+    UserError: a layer multiplies in a way that this module doesn't support.
   """
-  # Keras lists the layers inside layers under no public name.
+  # Keras has no public name for the list of nested layers.
   layers = [
     layer
     for layer in model._flatten_layers(include_self=False)

@@ -1,4 +1,4 @@
-"""The result of a benchmark: an object for programs, a table and its meaning for people."""
+"""The result of a benchmark: an object for programs, and a table with a verdict for people."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,9 +10,9 @@ class Report(NamedTuple):
   """The result of a benchmark.
 
   Attributes:
-    record: what programs read: numbers, in seconds, bytes and their quotients.
-    rows: a name and a value with its unit, for people.
-    notes: what was timed and what was not, in words.
+    record: the numbers for programs, in seconds, bytes and their quotients.
+    rows: names and values with units, for people.
+    notes: sentences about what was timed and what wasn't.
     verdict: the conclusion, in one sentence.
   """
 
@@ -39,12 +39,12 @@ class Report(NamedTuple):
 
 
 def write_rate(value: float) -> str:
-  """Writes a number of examples per second."""
+  """Formats a rate, in examples per second."""
   return f"{value:,.0f}"
 
 
 def write_seconds(value: float) -> str:
-  """Writes seconds in a suitable unit."""
+  """Formats seconds in a suitable unit."""
   for factor, unit in ((1, "s"), (1e3, "ms")):
     if value * factor >= 1:
       return f"{value * factor:.3g} {unit}"
@@ -52,20 +52,20 @@ def write_seconds(value: float) -> str:
 
 
 def write_flops(value: float) -> str:
-  """Writes floating-point operations per second."""
+  """Formats floating-point operations per second."""
   return f"{value / 1e9:,.1f} GFLOP/s"
 
 
 def write_share(value: float) -> str:
-  """Writes a share in percent."""
+  """Formats a share in percent."""
   return f"{100 * value:.1f}%"
 
 
 def write_ratio(value: float) -> str:
-  """Writes how many times one thing is another."""
+  """Formats a ratio."""
   return f"{value:.2f}"
 
 
 def write_bytes(value: float) -> str:
-  """Writes bytes in MiB."""
+  """Formats bytes in MiB."""
   return f"{value / 2**20:,.1f} MiB"

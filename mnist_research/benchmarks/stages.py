@@ -1,7 +1,7 @@
-"""The stages of a start, timed in a new process.
+"""Times the stages of startup in a new process.
 
-What a process has imported and compiled once can't be timed in it again: `startup` and `memory`
-start this module for each measurement, and it prints one JSON object.
+A process can time imports and compilation only once, so `startup` and `memory` run this module for
+each measurement. It prints one JSON object.
 """
 
 import json
@@ -25,12 +25,12 @@ def run_stages(settings: Config, *, train: bool) -> dict[str, Any]:
   """Runs the stages in a new process.
 
   Args:
-    settings: of the run that is started.
-    train: whether an epoch of training follows the first step.
+    settings: the settings of the run.
+    train: whether to train an epoch after the first step.
 
   Returns:
-    `bench`, what the machine decided, an object; `stages`, a list of objects with `name`,
-    `seconds` and `peak_bytes`, the most resident memory until then; `weights_bytes`,
+    `bench`, an object with the choices made on this machine; `stages`, a list of objects with
+    `name`, `seconds` and `peak_bytes`, the peak resident memory so far; `weights_bytes`,
     `optimizer_bytes`, `data_bytes`, and on a GPU `device_peak_bytes`.
 
   Raises:
@@ -40,12 +40,12 @@ def run_stages(settings: Config, *, train: bool) -> dict[str, Any]:
     path = Path(directory) / "config.cfg"
     path.write_text(settings.to_flagfile(), encoding="utf-8")
     command = [sys.executable, "-m", "mnist_research.benchmarks.stages", "--"]
-    # A clock of the machine: the same one in the new process.
+    # The clock belongs to the machine, so the new process has the same one.
     command += [str(path), str(train), repr(time.perf_counter())]
-    # Not distributed, even if this process is one of several workers.
+    # The new process isn't distributed, even if this process is one of several workers.
     environment = {name: text for name, text in os.environ.items() if name != "TF_CONFIG"}
     finished = subprocess.run(command, capture_output=True, text=True, env=environment)
-  if finished.returncode == 2:  # One line names what the user can fix.
+  if finished.returncode == 2:  # Its error is in one line, for the user.
     raise UserError(finished.stderr.splitlines()[-1].removeprefix("error: "))
   sys.stderr.write(finished.stderr)
   finished.check_returncode()
@@ -53,7 +53,7 @@ def run_stages(settings: Config, *, train: bool) -> dict[str, Any]:
 
 
 class _Stages:
-  """Records the time and the peak memory of one stage after another."""
+  """Records the time and the peak memory of successive stages."""
 
   def __init__(self, began: float):
     self._last = began
@@ -66,14 +66,14 @@ class _Stages:
 
 
 def _peak_bytes() -> int:
-  """The most resident memory of this process so far."""
+  """Returns the peak resident memory of this process so far."""
   lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
   (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
   return int(peak) * 1024
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Runs the stages in the order of a training, as `run_stages` requests."""
+  """Runs the stages in the order of a run, for `run_stages`."""
   del flag_values
   path, train, began = arguments
   stages = _Stages(float(began))

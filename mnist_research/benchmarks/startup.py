@@ -1,4 +1,4 @@
-"""How long a training takes from the start of its process to its first step, stage by stage."""
+"""Measures the stages from the start of a process to its first training step."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,19 +8,19 @@ from mnist_research.benchmarks.stages import run_stages
 from mnist_research.benchmarks.timing import ratios, spread
 from mnist_research.config import Config
 
-# The stages in order, and how they are described.
+# The stages in order, with their descriptions.
 STAGES = {
   "python": "Python and flags",
   "tensorflow": "import tensorflow",
   "package": "other imports",
   "data": "devices and data",
-  "build": "network and optimizer",
+  "build": "model and optimizer",
   "compile": "compilation",
   "first_step": "first step",
 }
 _NOTES = [
-  "Timed: each stage in turn, in a new process per round. (A real run compiles while it reads the",
-  "data, so its first step comes sooner than the sum of the stages.)",
+  "Timed: one stage after another, in a new process per round. (A real run compiles while it reads",
+  "the data, so its first step comes sooner than the sum of the stages.)",
   "Limit: Python and `import tensorflow`, without which nothing can start.",
 ]
 
@@ -53,9 +53,9 @@ def report(runs: Sequence[dict[str, Any]]) -> Report:
     [
       *rows,
       ("start to first step", spread(totals).text(write_seconds)),
-      ("the limit's share", share.text(write_share)),
+      ("share of the limit", share.text(write_share)),
     ],
     _NOTES,
-    f"The first step ends {write_seconds(spread(totals).median)} after the start; "
+    f"The first step is done {write_seconds(spread(totals).median)} after the start; "
     f"{write_share(share.median)} of that is Python and the import of TensorFlow.",
   )

@@ -1,4 +1,4 @@
-"""Examples trained per second, next to the limit and Keras's `fit`."""
+"""Measures training throughput, the limit, and Keras's `fit`."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -28,11 +28,11 @@ _NOTES = [
 
 
 def measure(training: Training, *, rounds: int, baseline: str | None = None) -> Report:
-  """Takes turns between training, its matrix products alone and the baseline.
+  """Alternates between training, only its matrix products, and the baseline.
 
   Args:
-    training: not compiled yet.
-    rounds: turns of each.
+    training: the model and its steps, not compiled yet.
+    rounds: the number of turns of each.
     baseline: `keras_fit`, `keras_fit_tuned` or None.
 
   Raises:
@@ -75,7 +75,7 @@ def measure(training: Training, *, rounds: int, baseline: str | None = None) -> 
 def report_training(
   rates: Sequence[float], step_seconds: Sequence[float], products: Sequence[Product]
 ) -> Report:
-  """Reports the speed of training, from the examples per second of each turn."""
+  """Reports the throughput of training, from the examples per second of each turn."""
   flops = sum(product.training_flops for product in products)
   rate, speed = spread(rates), spread([flops * rate for rate in rates])
   return Report(
@@ -102,14 +102,14 @@ def report_limit(
   batch_size: int,
   replicas_in_turn: int,
 ) -> Report:
-  """Reports the matrix products of a step alone, and how close the steps came to them.
+  """Reports the time of a step's matrix products, as a share of the step.
 
   Args:
     limit_turns: for each turn, the seconds of each product, for the examples of one replica.
-    step_seconds: of the same turns.
-    products: of the network.
-    batch_size: of one replica.
-    replicas_in_turn: how many replicas do their products one after the other.
+    step_seconds: the seconds per step in the same turns.
+    products: the model's products.
+    batch_size: the batch size of one replica.
+    replicas_in_turn: the number of replicas that compute one after another.
   """
   limits = [replicas_in_turn * sum(seconds) for seconds in limit_turns]
   share = spread(ratios(limits, step_seconds))
@@ -130,7 +130,7 @@ def report_limit(
 
 
 def report_baseline(ours: Sequence[float], theirs: Sequence[float], name: str) -> Report:
-  """Reports the ratio of examples per second, turn by turn."""
+  """Reports the ratio of the examples per second, turn by turn."""
   pairs = ratios(ours, theirs)
   ratio = spread(pairs)
   if ratio.lowest > 1:
@@ -158,7 +158,7 @@ def report_baseline(ours: Sequence[float], theirs: Sequence[float], name: str) -
 def report_all_reduce(
   seconds: Sequence[float], step_seconds: Sequence[float], gradient_bytes: int
 ) -> Report:
-  """Reports what the replicas send each other, and the share of a step that it takes."""
+  """Reports the traffic between replicas, and its share of a step."""
   share = spread(ratios(seconds, step_seconds))
   return Report(
     {

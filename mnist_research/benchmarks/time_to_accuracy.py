@@ -1,4 +1,4 @@
-"""How long a config trains, and the accuracy that it reaches, over several seeds."""
+"""Measures the training time and the accuracy of a config over several seeds."""
 
 import statistics
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ class SeedRun(NamedTuple):
   """The result of one seed.
 
   Attributes:
-    train_seconds: from the initial weights to the last step.
-    test_accuracy: after the last step; None if the test split isn't scored.
-    validation_accuracy: the same; None if no examples were held out.
-    limit_seconds: what the matrix products of all its steps alone would have taken at that time.
+    train_seconds: the time from the initial weights to the last step.
+    test_accuracy: the accuracy after the last step; None if the test split isn't scored.
+    validation_accuracy: the accuracy after the last step; None without validation examples.
+    limit_seconds: the time that only the matrix products of all its steps take.
   """
 
   train_seconds: float
@@ -44,7 +44,7 @@ class SeedRun(NamedTuple):
 
 
 def measure(bench: Bench, *, num_seeds: int) -> Report:
-  """Trains with the config's seed and the `num_seeds - 1` after it, one after the other.
+  """Trains with `num_seeds` consecutive seeds, from the config's seed on.
 
   Raises:
     UserError: the config doesn't use the weights of its last step.
@@ -54,7 +54,7 @@ def measure(bench: Bench, *, num_seeds: int) -> Report:
       "--benchmark=time_to_accuracy uses the last weights: remove --select=best and "
       "--early_stopping"
     )
-  # The steps of each seed are a new function; TensorFlow would warn of repeated tracing.
+  # Each seed has a new function for its steps, and TensorFlow would warn of repeated tracing.
   tf.get_logger().setLevel("ERROR")
   limit = None
   runs = []

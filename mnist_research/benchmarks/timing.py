@@ -1,7 +1,7 @@
-"""Measured times: medians with their spread, and contestants that take turns.
+"""Measures times: medians with their spread, and contestants that take turns.
 
-A shared machine changes its speed from minute to minute. So whatever is compared takes turns within
-one run, and each turn is divided by its neighbor: ratios are comparable, times are not.
+The speed of a shared machine changes from minute to minute. So contestants take turns in one
+process, and each turn is divided by its neighbor: such ratios are comparable, but times aren't.
 """
 
 import statistics
@@ -15,9 +15,9 @@ class Spread(NamedTuple):
   """A repeated measurement.
 
   Attributes:
-    median: of all values.
-    lowest: the smallest value.
-    highest: the largest value.
+    median: the median of all values.
+    lowest: the lowest value.
+    highest: the highest value.
   """
 
   median: float
@@ -25,7 +25,7 @@ class Spread(NamedTuple):
   highest: float
 
   def text(self, write: Callable[[float], str]) -> str:
-    """Returns the median and the range, each written by `write`."""
+    """Returns the median and the range, formatted by `write`."""
     return f"{write(self.median)} ({write(self.lowest)} to {write(self.highest)})"
 
   def record(self, name: str) -> dict[str, float]:
@@ -34,7 +34,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-  """Returns the median, lowest and highest of `values`, at least one."""
+  """Returns the median, the lowest and the highest of at least one value."""
   return Spread(statistics.median(values), min(values), max(values))
 
 
@@ -44,11 +44,11 @@ def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[f
 
 
 def take_turns(contestants: Mapping[Name, Iterator[Any]], rounds: int) -> dict[Name, list[Any]]:
-  """Requests one turn per round from each contestant; a different one starts each round.
+  """Requests a turn from each contestant in every round; a different one starts each round.
 
   Args:
-    contestants: each yields the measurement of one turn, and pauses until the next request.
-    rounds: turns of each.
+    contestants: iterators that do a turn and yield its measurement at each request.
+    rounds: the number of turns of each.
 
   Returns:
     The values of each contestant, one per round.

@@ -1,4 +1,4 @@
-"""The parts that `loop.train` runs, assembled to be timed: the same functions, nothing else."""
+"""Assembles the functions that `loop.train` runs, for timing."""
 
 import dataclasses
 import itertools
@@ -22,19 +22,19 @@ from mnist_research.training.plan import Plan, make_plan
 from mnist_research.training.state import TrainState, create_state
 from mnist_research.workers import read_workers
 
-# Blocks before each timed turn: during the other turns the input pipeline has prepared two. After
-# these blocks it is as busy as in the middle of a run.
+# Untimed blocks before each turn. The input pipeline has prefetched two blocks during the turns of
+# other contestants; after these blocks it is as busy as in the middle of a run.
 _REFILLED_BLOCKS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-  """The devices and the examples of a training.
+  """The devices and the examples of a run to time.
 
   Attributes:
-    plan: of the run that is timed.
+    plan: the plan of the run.
     train: the training examples.
-    validation: the examples held out.
+    validation: the held-out examples.
     test: the test split.
   """
 
@@ -44,17 +44,17 @@ class Bench:
   test: splits.Split
 
   def with_config(self, **changes: Any) -> "Bench":
-    """Returns it with other settings, on the same devices and examples."""
+    """Returns a copy with other settings, on the same devices and examples."""
     config = self.config.replace(**changes)
     return dataclasses.replace(self, plan=dataclasses.replace(self.plan, config=config))
 
   def with_train(self, examples: splits.Split) -> "Bench":
-    """Returns it with other training examples."""
+    """Returns a copy with other training examples."""
     plan = dataclasses.replace(self.plan, num_examples=examples.num_examples)
     return dataclasses.replace(self, plan=plan, train=examples)
 
   def described(self) -> Report:
-    """Reports what the machine decided, not the flags alone."""
+    """Reports the settings, including the choices made on this machine."""
     name = self.device.rpartition("device:")[2]
     record = {
       "dataset": self.config.data.dataset,
@@ -68,7 +68,7 @@ class Bench:
     return Report(
       record,
       [
-        ("network", f"{config.model.model}, batches of {config.optimization.batch_size}"),
+        ("model", f"{config.model.model}, batches of {config.optimization.batch_size}"),
         ("data", f"{self.train.num_examples:,} examples of {config.data.dataset}"),
         ("device", self.plan.describe()),
       ],
@@ -76,7 +76,7 @@ class Bench:
 
   @property
   def config(self) -> Config:
-    """The settings; the dataset is the one that was read."""
+    """The settings, with the dataset actually used."""
     return self.plan.config
 
   @property
@@ -96,31 +96,31 @@ class Bench:
 
   @property
   def replica_batch(self) -> int:
-    """Examples per step of a replica; some replicas have one less."""
+    """The examples per step of a replica; some replicas have one less."""
     return -(-self.config.optimization.batch_size // self.replicas)
 
   @property
   def replicas_in_turn(self) -> int:
-    """Replicas that share a processor, as a process's CPUs do, and so compute one after another."""
+    """The number of replicas that share a processor, and so compute one after another."""
     return len(self.strategy.extended.worker_devices) if "CPU" in self.device else 1
 
   @property
   def device(self) -> str:
-    """The first replica's device."""
+    """The device of the first replica."""
     return self.plan.device
 
   @property
   def turn_steps(self) -> int:
-    """Steps per turn: an epoch, or the run if that is shorter."""
+    """The number of steps per turn: an epoch, or the run if that is shorter."""
     return min(self.plan.epoch_steps, self.plan.total_steps)
 
   def batches(self, blocks: Sequence[Block]) -> Iterator[input_pipeline.Batches]:
-    """The input pipeline of `blocks`."""
+    """Returns the input pipeline for `blocks`."""
     return self.plan.batches(self.train, blocks)
 
 
 def read(config: Config) -> Bench:
-  """Returns the devices, and the examples in memory, of the run that `config` describes.
+  """Sets up the devices and reads the examples for a run with `config`.
 
   Raises:
     UserError: a setting is invalid, or the data can't be read.
@@ -132,12 +132,12 @@ def read(config: Config) -> Bench:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-  """A network before its first step, and the compiled block of steps.
+  """A model before its first step, and the compiled block of steps.
 
   Attributes:
-    bench: where it trains, and on what.
-    state: model, optimizer, averages, step.
-    train_block: from `steps.create_train_block`.
+    bench: the devices and the examples.
+    state: the model, optimizer, averages and step.
+    train_block: the compiled steps, from `steps.create_train_block`.
   """
 
   bench: Bench
@@ -145,21 +145,21 @@ class Training:
   train_block: steps.TrainBlock
 
   def compile(self) -> float:
-    """Compiles the block as a run does, without a step; returns the seconds that it took."""
+    """Compiles the block as a run does, without running a step, and returns the seconds."""
     began = time.perf_counter()
     self.train_block(*self.bench.plan.empty_block(), tf.constant(0))
     return time.perf_counter() - began
 
   def do(self, block: input_pipeline.Batches, num_steps: int) -> np.ndarray:
-    """Runs the steps of a block and returns the loss of each when they are done."""
+    """Runs the steps of a block, waits for them, and returns the loss of each."""
     return self.train_block(*block, tf.constant(num_steps)).losses.numpy()[:num_steps]
 
   def run(self) -> float:
-    """Trains from the initial weights to the last step of the config's run.
+    """Trains from the initial weights to the last step of the run.
 
     Returns:
-      The seconds of all of it: ordering, gathering and augmenting the examples, whitening if the
-      config uses it, and every step.
+      The total seconds: ordering, gathering and augmenting the examples, whitening if the config
+      uses it, and every step.
     """
     blocks = self.bench.plan.blocks()
     batches = self.bench.batches(blocks)
@@ -173,17 +173,17 @@ class Training:
   def turns(self, count: int, turn_steps: int) -> Iterator[float]:
     """Yields the examples per second of `count` turns in the middle of training.
 
-    One input pipeline serves all turns. Some untimed blocks precede each turn, so that a turn
-    consumes as many blocks as the pipeline makes meanwhile, as in the middle of a run.
+    All turns share an input pipeline. Untimed blocks precede each turn, so that during a turn the
+    pipeline makes as many blocks as the turn consumes, as in the middle of a run.
 
     Args:
-      count: how many turns.
-      turn_steps: steps per turn; it ends with the block that completes them.
+      count: the number of turns.
+      turn_steps: the minimum number of steps per turn, which ends with a whole block.
     """
     bench = self.bench
     block_steps = bench.plan.steps_per_block
     longest = turn_steps + (_REFILLED_BLOCKS + 1) * block_steps
-    # The pipeline continues past the last turn; otherwise it would be idle while that one ends.
+    # The pipeline continues past the last turn; otherwise it would be idle at the end of it.
     blocks = bench.plan.blocks(total_steps=count * longest + _REFILLED_BLOCKS * block_steps)
     stream = zip((block.num_steps for block in blocks), bench.batches(blocks), strict=True)
     for _ in range(count):
@@ -198,7 +198,7 @@ class Training:
 
 
 def build(bench: Bench) -> Training:
-  """Returns a network with its initial weights and its steps, not compiled yet."""
+  """Returns a model with its initial weights and its steps, not compiled yet."""
   config = bench.config
   with bench.strategy.scope():
     state = create_state(
@@ -214,12 +214,12 @@ def build(bench: Bench) -> Training:
 
 
 def bytes_of(variables: Sequence[tf.keras.Variable]) -> int:
-  """Returns the memory that the values of `variables` take."""
+  """Returns the size of the values of `variables` in bytes."""
   return sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in variables)
 
 
 def profile(training: Training, directory: Path) -> None:
-  """Writes a TensorBoard profiler trace of some blocks of training, which it slows."""
+  """Writes a TensorBoard profiler trace of some blocks, which slows training."""
   errors = (OSError, tf.errors.OpError)
   with writing(directory, errors), tf.profiler.experimental.Profile(str(directory)):
     next(training.turns(1, turn_steps=1))

@@ -1,7 +1,7 @@
 """Pictures of data, predictions and training, drawn without a display.
 
-Every function builds its own `matplotlib.figure.Figure`. Nothing here touches pyplot, so no figure
-is registered globally and drawing in a background thread is safe.
+Every function builds a separate `matplotlib.figure.Figure`. Nothing here uses pyplot, so no figure
+is registered globally, and drawing in a background thread is safe.
 """
 
 from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""What the figures share: colors, font sizes, positions in inches, conversion to pixels and PNG."""
+"""Shared parts of the figures: colors, fonts, positions in inches, pixels and PNG files."""
 
 import io
 import os
@@ -18,8 +18,7 @@ from mnist_research.runtime import files
 DPI = 120
 POINTS_PER_INCH = 72
 
-# Blue, vermilion and green of the Okabe-Ito palette, which people with any common color blindness
-# can distinguish.
+# Blue, vermilion and green of the Okabe-Ito palette, which is safe for common color blindness.
 BLUE = "#0072B2"
 VERMILION = "#D55E00"
 GREEN = "#007F5F"
@@ -39,9 +38,9 @@ class Tooltip(NamedTuple):
   """A point of a figure, and its tooltip on a page.
 
   Attributes:
-    x: fraction of the figure's width, from the left.
-    y: fraction of its height, from the top.
-    text: the text that is shown.
+    x: the fraction of the figure's width from the left.
+    y: the fraction of its height from the top.
+    text: the text of the tooltip.
   """
 
   x: float
@@ -59,16 +58,16 @@ class Picture(Figure):
   def add_tooltips(
     self, axes: Axes, xs: Iterable[float], ys: Iterable[float], texts: Sequence[str]
   ) -> None:
-    """Records the tooltips of points, given in the coordinates of their axes."""
+    """Adds tooltips to points, given in the coordinates of their axes."""
     self._tooltips += [(axes, x, y, text) for x, y, text in zip(xs, ys, texts, strict=True)]
 
   def tooltips(self) -> list[Tooltip]:
-    """Returns the tooltips of points within their axes."""
+    """Returns the tooltips of the points within their axes."""
     found = []
     for axes, x, y, text in self._tooltips:
       pixel = axes.transData.transform((x, y))
       across, up = axes.transAxes.inverted().transform(pixel)
-      # False if the point is not finite.
+      # False for a point that isn't finite.
       if -0.01 <= across <= 1.01 and -0.01 <= up <= 1.01:
         left, bottom = self.transFigure.inverted().transform(pixel)
         found.append(Tooltip(float(left), 1 - float(bottom), text))
@@ -76,21 +75,21 @@ class Picture(Figure):
 
 
 def new_figure(width: float, height: float) -> Picture:
-  """Makes a white figure of a size in inches."""
+  """Creates a white figure with a size in inches."""
   return Picture(figsize=(width, height), dpi=DPI, facecolor="white")
 
 
 def add_tooltips(
   axes: Axes, xs: Iterable[float], ys: Iterable[float], texts: Sequence[str]
 ) -> None:
-  """Records the tooltips of points, given in the coordinates of their axes."""
+  """Adds tooltips to points, given in the coordinates of their axes."""
   figure = axes.get_figure()
   assert isinstance(figure, Picture), "new_figure makes them"
   figure.add_tooltips(axes, xs, ys, texts)
 
 
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-  """Adds axes at a position in inches: layout engines cost more than the drawing itself."""
+  """Adds axes at a position in inches; a layout engine would take longer than the drawing."""
   across, up = figure.get_size_inches()
   return figure.add_axes((left / across, bottom / up, width / across, height / up))
 
@@ -105,13 +104,13 @@ def style_axes(axes: Axes) -> None:
 
 
 def write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
-  """Writes text at a position in inches from the lower left."""
+  """Writes text at a position in inches from the lower left corner."""
   across, up = figure.get_size_inches()
   figure.text(x / across, y / up, text, parse_math=False, **style)
 
 
 def write_header(figure: Figure, title: str, summary: str) -> None:
-  """Writes the title and one line below it in the top 0.7 inches."""
+  """Writes the title, and a line below it, in the top 0.7 inches."""
   width, height = figure.get_size_inches()
   room = (width - 0.3) * POINTS_PER_INCH
   text, size = fitted(title, room, TITLE_POINTS, bold=True)
@@ -121,13 +120,13 @@ def write_header(figure: Figure, title: str, summary: str) -> None:
 
 
 def fitted(text: str, width: float, points: float, *, bold: bool = False) -> tuple[str, float]:
-  """Shrinks, then shortens, one line of text to a width in points.
+  """Fits a line of text to a width in points: shrinks it, then shortens it.
 
-  The width is estimated from the mean advance of the font: measuring each text costs as much as
-  drawing it.
+  The width is estimated from the mean advance of the font, because measuring a text takes as long
+  as drawing it.
 
   Returns:
-    The text to write and its size in points.
+    The text to write, and its size in points.
   """
   advance = 0.70 if bold else 0.62
   size = min(points, width / (advance * max(1, len(text))))
@@ -138,18 +137,18 @@ def fitted(text: str, width: float, points: float, *, bold: bool = False) -> tup
 
 
 def drawable(text: str) -> str:
-  """Replaces characters that the font lacks, such as those of a file name, by question marks."""
+  """Replaces characters that the font lacks, for example in file names, by question marks."""
   font = get_font(findfont(FontProperties()))
   return "".join(letter if font.get_char_index(ord(letter)) else "?" for letter in text)
 
 
 def percent(fraction: float) -> str:
-  """Formats a whole percentage; only certainty is written as 100%."""
+  """Formats a fraction as a whole percentage; only 1 becomes 100%."""
   return ">99%" if 0.995 <= fraction < 1.0 else f"{fraction:.0%}"
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-  """Returns 1, 2 and 5 times the powers of ten; the powers alone if those are many."""
+  """Returns 1, 2 and 5 times the powers of ten; only the powers if there are many."""
   exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
   steps = (1, 2, 5) if high < 2000 * low else (1,)
   ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
@@ -157,10 +156,10 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def to_array(figure: Figure) -> np.ndarray:
-  """Returns the drawn figure as pixels.
+  """Returns a figure as pixels.
 
   Args:
-    figure: any figure; it is drawn only if it changed since it was last drawn.
+    figure: any figure; it is drawn only if it has changed since it was last drawn.
 
   Returns:
     uint8 [H, W, 3], RGB.
@@ -174,16 +173,16 @@ def to_array(figure: Figure) -> np.ndarray:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-  """Writes the figure as a PNG, completely or not at all.
+  """Writes the figure as a PNG file, atomically.
 
-  The file contains neither time nor version, so equal figures give equal bytes.
+  The file contains neither a time nor a version, so equal figures give equal bytes.
 
   Args:
     figure: the figure.
-    path: the file to write, in a directory that exists.
+    path: the file to write, in an existing directory.
 
   Raises:
-    OSError: the directory is missing or cannot be written; an older file stays unchanged.
+    OSError: the directory is missing or can't be written; an older file stays unchanged.
   """
   path = Path(path)
   encoded = io.BytesIO()

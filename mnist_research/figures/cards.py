@@ -15,19 +15,19 @@ from mnist_research.figures.grids import (
   prediction_color,
 )
 
-# Twice the size of a card, in pixels.
+# In pixels, twice the size of a card.
 WIDTH, HEIGHT = 640, 420
-# A dozen pixels on the card.
+# 12 pixels on the card.
 POINTS = 24 * POINTS_PER_INCH / DPI
 COLUMNS, ROWS = 4, 2
-# With more classes there is no room for their names.
+# More class names don't fit.
 MOST_CLASSES = 12
-_SIDE = 140  # Of a picture, in pixels.
+_SIDE = 140  # The side of a picture, in pixels.
 _LINE = 28
 
 
 def example_card(images: np.ndarray, labels: np.ndarray, *, label_names: Sequence[str]) -> Figure:
-  """Draws the first eight pictures with their labels; arguments are those of `example_grid`."""
+  """Draws the first eight pictures with their labels; takes the arguments of `example_grid`."""
   pixels, labels = checked_pictures(images, labels, label_names)
   return _card(pixels, [[(label_names[label], INK)] for label in labels[: COLUMNS * ROWS]])
 
@@ -39,7 +39,7 @@ def prediction_card(
   *,
   label_names: Sequence[str],
 ) -> Figure:
-  """Draws the first eight pictures with their predictions; arguments as of `prediction_grid`."""
+  """Draws the first eight pictures with predictions; takes the arguments of `prediction_grid`."""
   pixels, labels = checked_pictures(images, labels, label_names)
   captions = prediction_captions(labels, probabilities[: len(labels)], label_names)
   right = probabilities[: len(labels)].argmax(axis=1) == labels
@@ -71,10 +71,10 @@ def _card(
 
 
 def confusion_card(matrix: np.ndarray, *, label_names: Sequence[str]) -> Figure:
-  """Draws the errors of a network as a confusion matrix of a few classes.
+  """Draws a confusion matrix with few classes.
 
   Args:
-    matrix: int [C, C], rows the true label, columns the predicted label; C is 12 at most.
+    matrix: int [C, C], with true labels as rows and predicted labels as columns; C is at most 12.
     label_names: C names.
 
   Raises:
@@ -82,7 +82,7 @@ def confusion_card(matrix: np.ndarray, *, label_names: Sequence[str]) -> Figure:
   """
   classes = len(matrix)
   if classes > MOST_CLASSES:
-    raise ValueError(f"{classes} classes, and {MOST_CLASSES} have room")
+    raise ValueError(f"{classes} classes, but at most {MOST_CLASSES} fit")
   figure = new_figure(WIDTH / DPI, HEIGHT / DPI)
   side, left, bottom = 372, 44, 40
   axes = figure.add_axes((left / WIDTH, bottom / HEIGHT, side / WIDTH, side / HEIGHT))

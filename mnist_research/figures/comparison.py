@@ -1,4 +1,4 @@
-"""Several configs side by side: their accuracies over seeds, and their curves."""
+"""Compares several configs: their accuracies over seeds, and their curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ from mnist_research.figures.curves import (
   write_panel_name,
 )
 
-# The best configs are colored, the others gray: more colors can't be distinguished.
+# For the best configs; the rest are gray, because more colors can't be distinguished.
 COLORS = (BLUE, VERMILION, GREEN, "#B5568F", "#C98500", "#3AA0D8", "#6B4C9A", "#7A5230")
 OTHERS = "#A9B2BD"
 # In inches.
@@ -50,11 +50,11 @@ class Compared(NamedTuple):
 
   Attributes:
     name: its settings in a few words.
-    accuracies: of each seed, a fraction.
-    interval: 95% interval of their mean; None for a single seed.
-    validation: mean accuracy on the validation examples; None if there are none.
-    losses: for each seed the training loss by epoch.
-    errors: for each seed the error rate on the validation examples in percent, by epoch.
+    accuracies: the accuracy of each seed, a fraction.
+    interval: the 95% interval of their mean; None for a single seed.
+    validation: the mean validation accuracy; None without validation examples.
+    losses: the training loss by epoch, for each seed.
+    errors: the validation error rate in percent by epoch, for each seed.
     seeds: the seeds of `accuracies`; empty if unknown.
   """
 
@@ -71,8 +71,8 @@ def compared_accuracies(configs: Sequence[Compared], *, title: str, split: str =
   """Draws the accuracy of every seed of each config, with the mean and its 95% interval.
 
   Args:
-    configs: at least one; the first is drawn at the top.
-    title: written above.
+    configs: the configs, at least one; the first is at the top.
+    title: the title of the figure.
     split: the split of the accuracies.
 
   Returns:
@@ -112,7 +112,7 @@ def compared_accuracies(configs: Sequence[Compared], *, title: str, split: str =
 
 
 def _accuracy_limits(configs: Sequence[Compared]) -> tuple[float, float]:
-  """Returns limits that hold every accuracy; the wide interval of two seeds may end outside."""
+  """Returns limits that include every accuracy; the wide interval of two seeds may exceed them."""
   validation = [config.validation for config in configs if config.validation is not None]
   seen = [*validation, *(accuracy for config in configs for accuracy in config.accuracies)]
   low, high = min(seen), max(seen)
@@ -157,12 +157,12 @@ def _draw_accuracies(axes: Axes, config: Compared, y: int, color: str) -> None:
 def compared_curves(configs: Sequence[Compared], *, title: str) -> Figure:
   """Draws training loss and validation error of each config by epoch.
 
-  A line is the mean over the seeds, the band reaches from the lowest to the highest. Panels without
+  A line is the mean over the seeds; its band extends from the lowest to the highest. Panels without
   values are omitted.
 
   Args:
-    configs: at least one, the best first: its line is on top.
-    title: written above.
+    configs: the configs, at least one, best first; its line is on top.
+    title: the title of the figure.
 
   Returns:
     The figure.
@@ -195,7 +195,7 @@ def compared_curves(configs: Sequence[Compared], *, title: str) -> Figure:
 
 
 def _fitted_alike(texts: Sequence[str], inches: float, points: float) -> tuple[list[str], float]:
-  """Shrinks, then shortens, texts to a width, with one font size for all."""
+  """Fits texts to a width, with one font size for all: shrinks them, then shortens them."""
   fits = [fitted(text, inches * POINTS_PER_INCH, points) for text in texts]
   return [text for text, _ in fits], min(size for _, size in fits)
 
@@ -236,9 +236,9 @@ def _draw_curves(
 
 
 def _over_seeds(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the epochs at which every seed has a value, and those values [seeds, epochs].
+  """Returns the epochs at which every seed has a value, and these values, [seeds, epochs].
 
-  Runs of one config are recorded at the same steps, except for those stopped early.
+  Runs of a config are recorded at the same steps, unless they stop early.
   """
   epochs = series[0][0]
   for other, _ in series[1:]:

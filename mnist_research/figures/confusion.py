@@ -1,4 +1,4 @@
-"""The confusion matrix: counts of true against predicted labels."""
+"""The confusion matrix: counts of true versus predicted labels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,22 +31,22 @@ ERROR_COLORS = LinearSegmentedColormap.from_list(
 
 
 def confusion_matrix(matrix: np.ndarray, *, label_names: Sequence[str], title: str) -> Figure:
-  """Draws counts of true against predicted labels, with the accuracy of every class.
+  """Draws counts of true versus predicted labels, with the accuracy of every class.
 
-  Errors have their own color scale and the diagonal is gray, so that a few errors are visible next
-  to thousands of right answers. Empty cells are zero. If cells are too small for numbers, as with
-  62 classes, a color bar replaces them.
+  Errors have a separate color scale and the diagonal is gray, so that a few errors are visible next
+  to thousands of correct predictions. Empty cells are zero. If cells are too small for numbers, as
+  with 62 classes, a color bar replaces the numbers.
 
   Args:
-    matrix: int [C, C], rows the true label, columns the predicted label.
+    matrix: int [C, C], with true labels as rows and predicted labels as columns.
     label_names: C names.
-    title: written above the matrix.
+    title: the title of the figure.
 
   Returns:
     The figure.
 
   Raises:
-    ValueError: the matrix is not [C, C] for C names, or contains anything but counts.
+    ValueError: the matrix isn't [C, C] for C names, or contains anything but counts.
   """
   matrix = _checked_matrix(matrix, label_names)
   classes = len(matrix)
@@ -92,7 +92,7 @@ def _checked_matrix(matrix: np.ndarray, label_names: Sequence[str]) -> np.ndarra
 
 
 def _cell_colors(errors: np.ndarray, norm: PowerNorm) -> np.ndarray:
-  """Returns float [C, C, 3], white where there is no error, gray on the diagonal."""
+  """Returns colors, float [C, C, 3]: white for cells without errors, gray on the diagonal."""
   colors = ERROR_COLORS(norm(errors))[..., :3]
   colors[errors == 0] = 1.0
   diagonal = np.arange(len(errors))
@@ -119,7 +119,7 @@ def _write_names(axes: Axes, label_names: Sequence[str], points: float, *, uprig
 
 
 def _write_counts(axes: Axes, matrix: np.ndarray, colors: np.ndarray, cell_points: float) -> bool:
-  """Writes the counts that are not zero; False if the cells are too small for them."""
+  """Writes the counts above zero; returns False if the cells are too small for them."""
   digits = len(str(matrix.max()))
   size = min(11.0, 0.9 * cell_points / (0.64 * digits))
   if size < SMALLEST_POINTS:
@@ -140,7 +140,7 @@ def _tell_counts(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> None:
 
 
 def _write_class_accuracy(axes: Axes, matrix: np.ndarray, points: float) -> None:
-  """Writes the accuracy of each row to its right, the lowest in bold."""
+  """Writes each row's accuracy to its right, the lowest in bold."""
   totals, right = matrix.sum(axis=1), matrix.diagonal()
   accuracy = np.divide(right, totals, out=np.ones(len(matrix)), where=totals > 0)
   width = axes.get_window_extent().width / DPI

@@ -1,4 +1,4 @@
-"""Training curves: loss, error rate and learning rate against the training step."""
+"""Training curves: loss, error rate and learning rate by step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -27,35 +27,35 @@ from mnist_research.figures.canvas import (
   write_header,
 )
 
-# Steps and values, both [n], by ascending step.
+# Ascending steps, and values, both [n].
 Series = tuple[np.ndarray, np.ndarray]
 
 SPLIT_COLORS = {"train": BLUE, "validation": VERMILION, "test": GREEN}
-# From this many points on, train is drawn twice: raw and faint, and as a running mean.
+# With at least this many points, train is drawn twice: raw and faint, and as a running mean.
 SMOOTH_FROM = 60
 MARKERS_UP_TO = 30
-# More tooltips on one line can't be distinguished.
+# More tooltips per line can't be distinguished.
 _TOLD = 400
 TICK_STEPS = (1, 2, 5, 10)
 
 
 def training_curves(records: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
-  """Draws loss, error rate and learning rate against the training step.
+  """Draws loss, error rate and learning rate by step.
 
-  The accuracy is drawn as an error rate in percent, on a log scale if the values span a wide range,
-  which makes 97% and 99% easy to distinguish. Panels without values are omitted.
+  Accuracy is drawn as an error rate in percent, on a log scale if the values span a wide range, so
+  that 97% and 99% are easy to distinguish. Panels without values are omitted.
 
-  If the training loss isn't the cross-entropy that the other splits are scored by, but that was
-  recorded too (`plain_loss`), it is drawn instead: the two share an axis.
+  If the training loss isn't the cross-entropy that scores the other splits, the recorded
+  cross-entropy (`plain_loss`) is drawn instead, because the splits share an axis.
 
   Args:
     records: mappings with `step` (int) and `split` ("train", "validation" or "test"), and any of
       `loss`, `plain_loss`, `accuracy` (a fraction) and `learning_rate` (floats); other keys are
       ignored.
-    title: written above the curves.
+    title: the title of the figure.
 
   Returns:
-    The figure; without any value, it says so.
+    The figure; if there are no values, it says so.
 
   Raises:
     ValueError: a record has no step or an unknown split.
@@ -99,7 +99,7 @@ def training_curves(records: Sequence[Mapping[str, Any]], *, title: str) -> Figu
 
 
 def with_plain_losses(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-  """Returns `records` with the plain loss as their loss, if all training records have one."""
+  """Returns `records` with the plain loss as the loss, if all training records have one."""
   if not has_comparable_losses(records):
     return list(records)
   return [
@@ -109,7 +109,7 @@ def with_plain_losses(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str,
 
 
 def has_comparable_losses(records: Sequence[Mapping[str, Any]]) -> bool:
-  """Returns whether all training records have the loss that other splits are scored by."""
+  """Returns whether all training records have the loss that scores the other splits."""
   return all("plain_loss" in record for record in records if record["split"] == "train")
 
 
@@ -132,7 +132,7 @@ def _series(records: Sequence[Mapping[str, Any]], key: str) -> Series:
 
 
 def _series_by_split(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, Series]:
-  """Returns the series of the splits that have any value."""
+  """Returns the series of each split that has values."""
   found = {}
   for split in SPLIT_COLORS:
     steps, values = _series([record for record in records if record["split"] == split], key)
@@ -161,7 +161,7 @@ def _empty_curves(title: str) -> Figure:
 def _step_limits(records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
   steps = [record["step"] for record in records]
   low, high = min(steps), max(steps)
-  # From zero, unless a late resume would leave the left of the panels empty.
+  # Starts at zero, unless that would leave the left of the panels empty after a late resume.
   left = 0 if low < 0.35 * high or low == high else low
   return left, max(high, left + 1)
 
@@ -169,7 +169,7 @@ def _step_limits(records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 def tell_line(
   axes: Axes, places: np.ndarray, values: np.ndarray, name: str, place_name: str, unit: str = ""
 ) -> None:
-  """Records the tooltips of the points of a line."""
+  """Adds tooltips to the points of a line."""
   kept = np.unique(np.linspace(0, len(places) - 1, min(len(places), _TOLD)).astype(int))
   texts = [f"{name}: {values[i]:.4g}{unit} at {place_name} {_counted(places[i])}" for i in kept]
   add_tooltips(axes, places[kept], values[kept], texts)
@@ -208,7 +208,7 @@ def _draw_learning_rate(axes: Axes, rates: Series) -> None:
 
 
 def _draw_splits(axes: Axes, name: str, series: Mapping[str, Series], *, unit: str) -> None:
-  """Draws one quantity of all splits, each with its last value at the right."""
+  """Draws a quantity for all splits, each with its last value on the right."""
   clear, raw = {}, np.array([])
   for split, (steps, values) in series.items():
     clear[split] = values
@@ -247,7 +247,7 @@ def _is_smoothed(split: str, steps: np.ndarray) -> bool:
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-  """Returns the mean over a centered odd window, shorter at the ends, of the finite values."""
+  """Returns the mean of the finite values in a centered odd window, shorter at the ends."""
   finite = np.isfinite(values)
   kernel = np.ones(window)
   total = np.convolve(np.where(finite, values, 0.0), kernel, mode="same")
@@ -256,9 +256,9 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def scale_values(axes: Axes, clear: np.ndarray, raw: np.ndarray) -> bool:
-  """Sets scale, limits and ticks of the value axis; returns whether the scale is logarithmic.
+  """Sets the scale, limits and ticks of the value axis; returns whether it is a log scale.
 
-  Raw values set only the upper limit: a batch without an error must not stretch the axis.
+  Raw values set only the upper limit, so that a batch without errors doesn't stretch the axis.
   """
   finite = clear[np.isfinite(clear)]
   positive = finite[finite > 0]
@@ -279,7 +279,7 @@ def scale_values(axes: Axes, clear: np.ndarray, raw: np.ndarray) -> bool:
 
 
 def _write_last_values(axes: Axes, last: Mapping[str, float], unit: str) -> None:
-  """Writes name and last value of each split next to the axes, without overlap."""
+  """Writes the name and last value of each split next to the axes, without overlap."""
   heights = {split: height_of(axes, value) for split, value in last.items()}
   gap = 1.4 * TEXT_POINTS / POINTS_PER_INCH / (axes.get_window_extent().height / DPI)
   order = sorted(heights, key=heights.__getitem__)
@@ -299,7 +299,7 @@ def _write_last_values(axes: Axes, last: Mapping[str, float], unit: str) -> None
 
 
 def height_of(axes: Axes, value: float) -> float:
-  """Returns the height of a value as a fraction of the axes; the top if it is not finite."""
+  """Returns a value's height as a fraction of the axes; the top if it isn't finite."""
   if not np.isfinite(value):
     return 1.0
   low, high = axes.get_ylim()
@@ -308,7 +308,7 @@ def height_of(axes: Axes, value: float) -> float:
 
 
 def moved_apart(heights: np.ndarray, gap: float) -> np.ndarray:
-  """Moves ascending heights at least a gap apart, half of it upwards and half downwards."""
+  """Moves ascending heights at least a gap apart, half of it up and half of it down."""
   pile = gap * np.arange(len(heights))
   upwards = np.maximum.accumulate(heights - pile) + pile
   downwards = np.minimum.accumulate((heights - pile)[::-1])[::-1] + pile

@@ -1,7 +1,7 @@
-"""Pictures in rows and columns: examples with their labels, predictions with their probabilities.
+"""Draws pictures in a grid: examples with labels, and predictions with probabilities.
 
-A grid is laid out in units of PIXEL_SCALE x PIXEL_SCALE screen pixels. A pixel of a picture takes
-an integer number of units, so that all are equally large; only large pictures are rescaled.
+Positions are in units of PIXEL_SCALE x PIXEL_SCALE screen pixels. A pixel of a picture takes an
+integer number of units, so that all are equally large; only large pictures are rescaled.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from mnist_research.figures.canvas import (
 )
 
 RIGHT_MARK, WRONG_MARK = "✓", "✗"
-# This font, which matplotlib ships, has the check marks; another default font may lack them.
+# This font, which ships with matplotlib, has the check marks; other default fonts may lack them.
 MARK_FONT = "DejaVu Sans"
 
 MAX_PICTURES = 80
@@ -36,10 +36,10 @@ MAX_COLUMNS = 10
 
 PIXEL_SCALE = 4
 POINTS_PER_UNIT = PIXEL_SCALE * POINTS_PER_INCH / DPI
-# In grid units from here on. The longer side of a small picture is between the first two.
+# All sizes from here on are in grid units. The longer side of a small picture is between these two.
 SMALL_SIDE = 28
 LARGE_SIDE = 56
-# A frame of 2 is drawn 1 wide if the prediction is right.
+# The frame of a correct prediction is half as wide.
 MARGIN = 7
 GAP = 5
 MIN_WIDTH = 170
@@ -57,8 +57,8 @@ def example_grid(
   Args:
     images: uint8, or float in [0, 1], [N, height, width, 1 or 3]; the first 80 are drawn.
     labels: int [N], indices into `label_names`.
-    label_names: one name for each class.
-    title: written above the pictures.
+    label_names: the name of each class.
+    title: the title of the figure.
 
   Returns:
     The figure.
@@ -82,16 +82,17 @@ def prediction_grid(
   label_names: Sequence[str],
   title: str,
 ) -> Figure:
-  """Draws pictures with the predicted label, its probability and, if wrong, the true label.
+  """Draws pictures with the predicted label, its probability and, if it is wrong, the true label.
 
-  Right and wrong differ in color, in the mark before the label and in the width of the frame.
+  Correct and wrong predictions differ in color, in the mark before the label and in the width of
+  the frame.
 
   Args:
     images: uint8, or float in [0, 1], [N, height, width, 1 or 3]; the first 80 are drawn.
     labels: int [N], the true classes.
     probabilities: float [N, C].
     label_names: C names.
-    title: written above the pictures; it says how they were chosen.
+    title: the title of the figure, which should say how the pictures were chosen.
 
   Returns:
     The figure.
@@ -110,7 +111,7 @@ def prediction_grid(
   predicted = probabilities.argmax(axis=1)
   right = predicted == labels
   captions = prediction_captions(labels, probabilities, label_names)
-  # Without counts: those of selected pictures would look like an accuracy.
+  # Without counts, because those of selected pictures would look like an accuracy.
   summary = [(f"{RIGHT_MARK} right", RIGHT_COLOR), (f"{WRONG_MARK} wrong", WRONG_COLOR)]
   footer = "Below each picture: predicted label and its probability."
   return _picture_grid(pixels, captions, title=title, summary=summary, footer=footer, right=right)
@@ -119,7 +120,7 @@ def prediction_grid(
 def prediction_captions(
   labels: np.ndarray, probabilities: np.ndarray, label_names: Sequence[str]
 ) -> list[list[tuple[str, str]]]:
-  """Returns the colored lines below each picture: the prediction and the truth.
+  """Returns the colored lines below each picture: the prediction and, if it is wrong, the truth.
 
   Args:
     labels: int [N].
@@ -139,7 +140,7 @@ def prediction_captions(
 
 
 def prediction_color(right: bool) -> str:
-  """Returns the color of right predictions, or of wrong ones."""
+  """Returns the color of correct predictions, or of wrong ones."""
   return RIGHT_COLOR if right else WRONG_COLOR
 
 
@@ -180,7 +181,7 @@ def _scaled(pixels: np.ndarray) -> tuple[np.ndarray, int, int]:
   """Scales pictures, uint8 [n, h, w, 3], to the screen.
 
   Returns:
-    The pixels of the screen, uint8 [n, ..., 3], and the height and width that they take in units.
+    The screen pixels, uint8 [n, ..., 3], and the height and width of a picture in units.
   """
   height, width = pixels.shape[1:3]
   side = max(height, width)
@@ -203,15 +204,15 @@ def _picture_grid(
   footer: str = "",
   right: np.ndarray | None = None,
 ) -> Figure:
-  """Draws all pictures as one image: 80 axes would take some 20 times as long.
+  """Draws all pictures as one image, because 80 axes would take about 20 times as long.
 
   Args:
     pixels: uint8 [n, height, width, 3].
     captions: for each picture, lines of text and their colors.
-    title: written at the top.
+    title: the title at the top.
     summary: texts below the title, side by side, and their colors.
-    footer: text at the bottom.
-    right: bool [n], which predictions are right; None draws no frames.
+    footer: the text at the bottom.
+    right: bool [n], whether each prediction is correct; None draws no frames.
   """
   columns = _columns(len(pixels))
   pixels, rows_high, columns_wide = _scaled(pixels)
@@ -247,7 +248,7 @@ def _picture_grid(
 
 
 def _blank(width: int, height: int) -> tuple[Figure, Axes, np.ndarray]:
-  """Returns a figure of a size in units, its axes, and its white pixels, uint8 [h, w, 3]."""
+  """Returns a figure with a size in units, its axes, and its white pixels, uint8 [h, w, 3]."""
   inches = PIXEL_SCALE / DPI
   figure = new_figure(width * inches, height * inches)
   axes = figure.add_axes((0, 0, 1, 1))
@@ -262,15 +263,15 @@ def _window(canvas: np.ndarray, x: int, y: int, width: int, height: int) -> np.n
 
 
 def _columns(count: int) -> int:
-  """Returns the number of columns, at least that of rows, that leaves the fewest empty cells."""
+  """Returns the number of columns, at least as many as rows, that leaves the fewest empty cells."""
   square = int(np.ceil(np.sqrt(count)))
   return min(range(square, min(2 * square, MAX_COLUMNS) + 1), key=lambda c: (-count % c, c))
 
 
 def _painted_frame(cell: np.ndarray, *, right: bool) -> np.ndarray:
-  """Frames a cell in place, thick if wrong, and returns the inside of a thick frame.
+  """Paints a frame into a cell, and returns the cell inside it.
 
-  The inner part of a thin frame stays white.
+  A wrong prediction gets a thick frame. The inner part of a thin frame stays white.
   """
   thin, thick = PIXEL_SCALE, PIXEL_SCALE * FRAME
   framed = cell[thin:-thin, thin:-thin] if right else cell
@@ -279,7 +280,7 @@ def _painted_frame(cell: np.ndarray, *, right: bool) -> np.ndarray:
 
 
 def _paint_legend(canvas: np.ndarray) -> None:
-  """Paints a small frame of either kind before the texts of the summary."""
+  """Paints a small frame of each kind before the texts of the summary."""
   for number, right in enumerate((True, False)):
     x = MARGIN + number * SUMMARY_PITCH
     _painted_frame(_window(canvas, x, 14, SWATCH, SWATCH), right=right)[:] = 0

@@ -1,6 +1,6 @@
-"""What a network made of users' pictures: the picture, what it saw, and its probabilities.
+"""Shows how a model reads users' pictures: the picture, the model's input, and its probabilities.
 
-A panel is laid out in screen pixels from the upper left.
+Positions in a panel are in screen pixels from the upper left.
 """
 
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ from mnist_research.figures.canvas import (
 )
 
 MAX_PANELS = 24
-# With more classes than these, the most probable are drawn.
+# Of more classes than this, only the most probable are drawn.
 MAX_BARS = 10
-# A probability below this is drawn, but not written.
+# A lower probability is drawn, but not written.
 LEAST_SHARE = 0.02
 
 POINTS_PER_PIXEL = POINTS_PER_INCH / DPI
@@ -40,7 +40,7 @@ GAP = 28
 TITLE_LINE = 40
 NOTE_LINE = 30
 CAPTION_LINE = 22
-# A whole multiple of 28: the pixels that the network saw are equally large.
+# A multiple of 28, so that the pixels of the model's input are equally large.
 HEIGHT = 6 * 28
 PICTURE_WIDTH = 224
 BAR_WIDTH = 200
@@ -48,13 +48,13 @@ PERCENT_WIDTH = 60
 
 
 class Panel(NamedTuple):
-  """One digit as found, seen and read.
+  """A digit in a picture, as the model's input, and its prediction.
 
   Attributes:
-    caption: written above the picture.
-    picture: float32 [h, w] in [0, 1], or [h, w, 3] in color: the whole picture, reduced.
-    box: the place of the digit: left, top, right, bottom in its pixels.
-    image: uint8 [height, width], or [height, width, 3] in color: what the network saw.
+    caption: the text above the picture.
+    picture: float32 [h, w] in [0, 1], or [h, w, 3] in color: the whole picture, downscaled.
+    box: the digit's left, top, right and bottom in the picture's pixels.
+    image: uint8 [height, width], or [height, width, 3] in color: the model's input.
     probabilities: float64 [C].
   """
 
@@ -68,16 +68,16 @@ class Panel(NamedTuple):
 def recognition(
   shown: Sequence[Panel], *, label_names: Sequence[str], count: int, title: str
 ) -> Figure:
-  """Draws panels below one another, each with a bar for every class or the ten most probable.
+  """Draws panels in a column, each with a bar for every class or for the ten most probable.
 
   Args:
-    shown: the first 24 are drawn.
+    shown: the panels; the first 24 are drawn.
     label_names: C names.
     count: the total number of digits.
-    title: written at the top.
+    title: the title of the figure.
 
   Raises:
-    ValueError: there is no panel, or the number of probabilities differs from that of the names.
+    ValueError: there is no panel, or the numbers of probabilities and names differ.
   """
   shown = shown[:MAX_PANELS]
   if not shown or any(panel.probabilities.shape != (len(label_names),) for panel in shown):
@@ -96,7 +96,7 @@ def recognition(
     _write(axes, MARGIN, MARGIN + TITLE_LINE, note, room, color=MUTED)
   for left, heading in [
     (MARGIN, "picture"),
-    (seen_left, "what the network saw"),
+    (seen_left, "input of the model"),
     (bars_left, "probability"),
   ]:
     _write(axes, left, top - NOTE_LINE, heading, room, points=NOTE_POINTS, color=MUTED)
@@ -111,7 +111,7 @@ def recognition(
 
 
 def _add_axes(figure: Figure, width: int, height: int) -> Axes:
-  """Adds axes that fill the figure, in pixels from its upper left."""
+  """Adds axes that fill the figure, in pixels from its upper left corner."""
   axes = figure.add_axes((0, 0, 1, 1))
   axes.set_axis_off()
   axes.set_xlim(0, width)
@@ -120,7 +120,7 @@ def _add_axes(figure: Figure, width: int, height: int) -> Axes:
 
 
 def _names_width(label_names: Sequence[str]) -> int:
-  """Room for the names before the bars."""
+  """Returns the width of the names before the bars."""
   return min(110, 8 + 11 * max(map(len, label_names)))
 
 
@@ -134,7 +134,7 @@ def _write(
   points: float = TEXT_POINTS,
   **style: Any,
 ) -> None:
-  """Writes one line of text, vertically centered at y, within a width in pixels."""
+  """Writes a line of text, vertically centered at y, within a width in pixels."""
   bold = style.get("weight") == "bold"
   text, size = fitted(text, room * POINTS_PER_PIXEL, points, bold=bold)
   style = {"color": INK, "va": "center_baseline", **style}
@@ -155,7 +155,7 @@ def _draw_picture(axes: Axes, left: float, top: float, panel: Panel) -> None:
 
 
 def _draw_seen(axes: Axes, left: float, top: float, image: np.ndarray) -> None:
-  """Draws what the network saw in the middle of a square of HEIGHT."""
+  """Draws the model's input in the center of a square of HEIGHT."""
   rows, columns = image.shape[:2]
   scale = HEIGHT / max(rows, columns)
   x, y = left + (HEIGHT - scale * columns) / 2, top + (HEIGHT - scale * rows) / 2
@@ -166,7 +166,7 @@ def _draw_image(
   axes: Axes, image: np.ndarray, left: float, top: float, width: float, height: float
 ) -> None:
   """Draws gray values, uint8 [h, w], or colors, uint8 [h, w, 3], with a frame."""
-  # As colors: a color map would change the values a little.
+  # As colors, because a color map would change the values slightly.
   colors = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1)
   extent = (left, left + width, top + height, top)
   small = max(image.shape[:2]) <= HEIGHT
@@ -178,7 +178,7 @@ def _draw_image(
 def _draw_bars(
   axes: Axes, left: float, top: float, probabilities: np.ndarray, label_names: Sequence[str]
 ) -> None:
-  """Draws a bar for each class, or for the most probable, in the order of the labels."""
+  """Draws a bar for each class, or for the most probable ones, in the order of the labels."""
   likeliest = int(probabilities.argmax())
   labels = sorted(np.argsort(-probabilities, kind="stable")[:MAX_BARS])
   pitch = HEIGHT / len(labels)

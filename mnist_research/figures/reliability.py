@@ -25,14 +25,14 @@ from mnist_research.metrics.evaluation import wilson_interval
 
 
 def reliability_diagram(reliability: Reliability, *, title: str) -> Figure:
-  """Draws the accuracy and the number of the predictions in each bin of confidence.
+  """Draws the accuracy and the number of predictions in each confidence bin.
 
-  A bar that ends at the diagonal is calibrated. The line through a bar's end is the 95% interval of
-  its accuracy (Wilson): a bin with few predictions is uncertain.
+  A bar that ends at the diagonal is calibrated. The line through a bar's end is the 95% interval
+  (Wilson) of its accuracy, which is wide for a bin with few predictions.
 
   Args:
-    reliability: the bins; at least one isn't empty.
-    title: written above the diagram.
+    reliability: the bins, at least one of them not empty.
+    title: the title of the figure.
 
   Returns:
     The figure.
@@ -102,7 +102,7 @@ def _draw_accuracy(axes: Axes, reliability: Reliability) -> None:
 
 
 def _draw_counts(axes: Axes, reliability: Reliability) -> None:
-  """Draws the number of predictions in each bin, on a log scale: most are in the last."""
+  """Draws the number of predictions in each bin, on a log scale because most are in the last."""
   counts = reliability.counts
   middles = (np.arange(len(counts)) + 0.5) / len(counts)
   axes.bar(middles, counts, 0.92 / len(counts), color=MUTED, alpha=0.55, label="count", zorder=2)

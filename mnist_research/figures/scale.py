@@ -1,4 +1,4 @@
-"""Curves of the cost or yield of training as one quantity grows."""
+"""Curves of the cost or throughput of training as a quantity grows."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -30,13 +30,13 @@ _CHART_WIDTH, _CHART_HEIGHT = 3.7, 2.3
 
 
 class Line(NamedTuple):
-  """One measured quantity.
+  """A measured quantity.
 
   Attributes:
-    name: shown if there is more than one.
-    median: at each x, positive.
-    lowest: the same.
-    highest: the same.
+    name: its name, shown if there are several.
+    median: the median at each x, positive.
+    lowest: the lowest value at each x.
+    highest: the highest value at each x.
   """
 
   name: str
@@ -46,15 +46,14 @@ class Line(NamedTuple):
 
 
 class Chart(NamedTuple):
-  """The effect of one quantity.
+  """The effect of a quantity.
 
   Attributes:
-    title: what is measured, with its unit.
+    title: the measured quantity, with its unit.
     x_label: the quantity that grows.
     x: its values, ascending and positive.
-    lines: each as long as `x`; at most two.
-    is_cost: whether proportional growth is expected: then a straight line through the first point
-      shows it.
+    lines: at most two lines, each as long as `x`.
+    is_cost: whether to draw proportional growth, as a straight line through the first point.
   """
 
   title: str
@@ -65,12 +64,12 @@ class Chart(NamedTuple):
 
 
 def scale_curves(charts: Sequence[Chart], *, title: str, summary: str) -> Figure:
-  """Draws charts on logarithmic axes, medians as lines and ranges as bars.
+  """Draws charts on log axes, with medians as lines and ranges as bars.
 
   Args:
-    charts: at least one.
-    title: written above them.
-    summary: a line below the title.
+    charts: the charts, at least one.
+    title: the title of the figure.
+    summary: the line below the title.
   """
   rows = -(-len(charts) // _COLUMNS)
   left, bottom, across, up = 0.75, 0.75, _CHART_WIDTH + 0.95, _CHART_HEIGHT + 0.95
@@ -95,12 +94,12 @@ def scale_curves(charts: Sequence[Chart], *, title: str, summary: str) -> Figure
 def range_test(
   rates: np.ndarray, losses: np.ndarray, averages: np.ndarray, *, proposal: float
 ) -> Figure:
-  """Draws the loss while the learning rate rises.
+  """Draws the loss by learning rate.
 
   Args:
-    rates: float [steps], ascending and positive.
-    losses: of each step, float [steps].
-    averages: of the losses up to each step, float [steps].
+    rates: float [steps], the learning rates, ascending and positive.
+    losses: float [steps], the loss of each step.
+    averages: float [steps], the moving average of the losses.
     proposal: the proposed rate.
   """
   figure = new_figure(6.4, 4.2)
@@ -108,7 +107,7 @@ def range_test(
   axes = add_axes(figure, 0.75, 0.65, 5.4, 2.75)
   axes.set_xscale("log")
   axes.plot(rates, losses, color=RULE, linewidth=0.8, label="a step's")
-  axes.plot(rates, averages, color=BLUE, linewidth=1.8, label="average until then")
+  axes.plot(rates, averages, color=BLUE, linewidth=1.8, label="moving average")
   axes.axvline(proposal, color=VERMILION, linewidth=1.2, label="proposed rate")
   axes.set_ylim(0, 1.15 * averages[: 1 + len(averages) // 2].max())
   style_axes(axes)
@@ -143,7 +142,7 @@ def _draw(axes: Axes, chart: Chart) -> None:
 
 
 def _set_value_ticks(axes: Axes, chart: Chart) -> None:
-  """Gives each value room and a scale that is easy to read."""
+  """Sets limits and ticks so that every value fits and is easy to read."""
   low = 0.8 * min(min(line.lowest) for line in chart.lines)
   high = 1.25 * max(max(line.highest) for line in chart.lines)
   axes.set_ylim(low, high)
@@ -153,5 +152,5 @@ def _set_value_ticks(axes: Axes, chart: Chart) -> None:
 
 
 def _short(value: float) -> str:
-  """Writes 60000 as 60k, and smaller numbers unchanged."""
+  """Shortens 60000 to 60k, and leaves smaller numbers unchanged."""
   return f"{value / 1000:g}k" if value >= 10_000 else f"{value:g}"

@@ -1,4 +1,4 @@
-"""Charts as SVG in a page: sharp at any size, in the page's colors and fonts."""
+"""Charts as SVG in a page: sharp at any size, with the page's colors and fonts."""
 
 import io
 import re
@@ -6,7 +6,7 @@ import re
 import matplotlib
 from matplotlib.figure import Figure
 
-# The page's names for the colors of the charts, which have a light and a dark form there.
+# The CSS variables for the charts' colors, which differ between light and dark pages.
 VARIABLES = {
   "#ffffff": "ground",
   "#1f2933": "ink",
@@ -22,7 +22,7 @@ VARIABLES = {
   "#7a5230": "brown",
   "#a9b2bd": "others",
 }
-# So that its text is slightly smaller than the page's.
+# Makes the text slightly smaller than the page's.
 _REM_PER_POINT = 0.081
 _LEFT_OUT = re.compile(
   r"<!--.*?-->|<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", re.DOTALL
@@ -31,12 +31,12 @@ _COLOR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
 
 
 def to_svg(figure: Figure, prefix: str, description: str) -> str:
-  """Returns a figure as an `svg` element of HTML, whose colors are variables of the page.
+  """Returns a figure as an HTML `svg` element, with CSS variables as colors.
 
   Args:
-    figure: of lines, bars and texts; equal figures give equal texts.
-    prefix: of every id; two charts of a page must not share any.
-    description: for screen readers.
+    figure: a figure of lines, bars and texts; equal figures give equal elements.
+    prefix: the prefix of every id, unique within the page.
+    description: a description for screen readers.
   """
   buffer = io.StringIO()
   with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
@@ -58,7 +58,7 @@ def _variable(color: str) -> str:
 
 
 def _with_own_ids(content: str, prefix: str) -> str:
-  """Removes ids that nothing refers to, and adds the prefix to the others."""
+  """Removes unused ids, and adds the prefix to the rest."""
   used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', content))
   used = {first or second for first, second in used}
   content = re.sub(

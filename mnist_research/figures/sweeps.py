@@ -1,4 +1,4 @@
-"""Pictures of a sweep: a heat map of two settings, parallel coordinates, importances."""
+"""Pictures of a sweep: a heat map of two settings, parallel coordinates, and importances."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from mnist_research.figures.canvas import (
   write_header,
 )
 
-# From pale to dark: darker is better.
+# From pale to dark; darker is better.
 SCALE = LinearSegmentedColormap.from_list("accuracy", ["#E8F1F8", "#8DBEDF", "#0072B2", "#08304F"])
 
 
@@ -36,8 +36,8 @@ class Axis(NamedTuple):
 
   Attributes:
     name: the setting.
-    values: of each trial: numbers, or texts.
-    log: whether its numbers are spread on a log scale.
+    values: the value in each trial, numbers or texts.
+    log: whether its numbers are on a log scale.
   """
 
   name: str
@@ -55,16 +55,16 @@ def heat_map(
   title: str,
   summary: str,
 ) -> Figure:
-  """Draws an accuracy for each pair of values of two settings.
+  """Draws the accuracy for each pair of values of two settings.
 
   Args:
-    values: float [rows, columns], fractions; NaN if missing. At least one is a number.
+    values: float [rows, columns], fractions, NaN if missing; at least one isn't NaN.
     rows: the label of each row.
     columns: the label of each column.
-    row_name: the setting of the rows.
-    column_name: that of the columns.
-    title: written above.
-    summary: written below the title.
+    row_name: the setting in the rows.
+    column_name: the setting in the columns.
+    title: the title of the figure.
+    summary: the line below the title.
 
   Returns:
     The figure; the best value is framed.
@@ -112,11 +112,11 @@ def parallel_coordinates(
   """Draws every trial as a line through its settings to its error rate; darker is better.
 
   Args:
-    settings: each with a value for every trial.
-    accuracies: of the trials, fractions; NaN, as for a pruned one, is drawn gray. At least one is a
-      number.
-    title: written above.
-    summary: written below the title.
+    settings: the settings, each with a value for every trial.
+    accuracies: the accuracies of the trials, fractions; NaN, for example for a pruned trial, is
+      drawn gray. At least one isn't NaN.
+    title: the title of the figure.
+    summary: the line below the title.
 
   Returns:
     The figure.
@@ -126,7 +126,7 @@ def parallel_coordinates(
   result = Axis("validation error", errors.tolist(), log=_spreads(errors[known]))
   columns = [*settings, result]
   heights = np.stack([_heights(axis) for axis in columns])
-  heights[-1] = 1 - heights[-1]  # The best at the top.
+  heights[-1] = 1 - heights[-1]  # The best is at the top.
   left, pitch, height, bottom = 0.9, 1.75, 3.6, 0.75
   across = pitch * (len(columns) - 1)
   figure = new_figure(max(left + across + 1.1, 6.4), bottom + height + 0.95)
@@ -138,7 +138,7 @@ def parallel_coordinates(
   for trial in np.flatnonzero(~np.isfinite(errors)):
     line = heights[:-1, trial]
     axes.plot(places[:-1], line, color=MUTED, alpha=0.25, linewidth=0.8, clip_on=False)
-  # By rank: one trial that failed to learn would leave all others in one color.
+  # Colored by rank, because a trial that failed to learn would leave the rest in one color.
   for rank, trial in enumerate(known[np.argsort(-errors[known], kind="stable")]):
     share = (rank + 1) / len(known)
     axes.plot(
@@ -178,7 +178,7 @@ def _heights(axis: Axis) -> np.ndarray:
 
 
 def _draw_axis(axes: Axes, place: int, axis: Axis, *, flipped: bool) -> None:
-  """Draws a vertical axis with its values: all names, or five numbers."""
+  """Draws a vertical axis with all its names, or with five numbers."""
   axes.plot([place, place], [0, 1], color=INK, linewidth=1, zorder=5, clip_on=False)
   heights = _heights(axis)
   if any(isinstance(value, str) for value in axis.values):
@@ -202,12 +202,12 @@ def _draw_axis(axes: Axes, place: int, axis: Axis, *, flipped: bool) -> None:
 
 
 def importances(shares: Mapping[str, float], *, title: str, summary: str) -> Figure:
-  """Draws how much each setting matters, the most important first.
+  """Draws the importance of each setting, most important first.
 
   Args:
-    shares: by setting; they sum to 1.
-    title: written above.
-    summary: written below the title.
+    shares: the importance of each setting; they sum to 1.
+    title: the title of the figure.
+    summary: the line below the title.
 
   Returns:
     The figure.

@@ -1,4 +1,4 @@
-"""The weights of the first layer as pictures."""
+"""Draws the weights of the first layer as pictures."""
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
@@ -24,14 +24,14 @@ _COLORS = LinearSegmentedColormap.from_list("weights", [BLUE, "white", VERMILION
 
 
 def weight_grid(weights: np.ndarray, *, title: str) -> Figure:
-  """Draws weights as images, all on one scale: blue below zero and orange above it.
+  """Draws weights as images on one scale: blue below zero, orange above.
 
-  Those for color images are drawn in color, gray at zero.
+  Weights for color images are drawn in color, with gray as zero.
 
   Args:
-    weights: floats [N, height, width, 1 or 3], the weights of one unit or filter each; the first
-      64 are drawn.
-    title: written above them.
+    weights: floats [N, height, width, 1 or 3], the weights of N units or filters; the first 64 are
+      drawn.
+    title: the title of the figure.
 
   Returns:
     The figure.
@@ -40,7 +40,7 @@ def weight_grid(weights: np.ndarray, *, title: str) -> Figure:
   columns = min(COLUMNS, len(shown))
   rows = -(-len(shown) // columns)
   limit = float(np.abs(shown).max()) or 1.0
-  # One image: axes for each would take some 20 times as long. NaN leaves the gaps white.
+  # One image, because separate axes would take about 20 times as long. NaN leaves the gaps white.
   height, breadth = (side + 1 for side in shown.shape[1:3])
   tiles = np.full((rows * columns, height, breadth, *shown.shape[3:]), np.nan)
   tiles[: len(shown), :-1, :-1] = shown
