@@ -25,7 +25,7 @@ def listing() -> str:
   lines = [f"  python -m mnist_research.{name:<10} {summary(name)}" for name in COMMANDS]
   return "\n".join(
     [
-      f"mnist_research {__version__} trains and uses networks that read handwritten digits.",
+      f"mnist_research {__version__} trains and uses models that read handwritten digits.",
       "",
       *lines,
       "",
@@ -35,7 +35,7 @@ def listing() -> str:
 
 
 def main(arguments: list[str]) -> None:
-  """Prints the list; raises UserError for anything else."""
+  """Prints the list of commands; raises UserError for other arguments."""
   asked = arguments[0] if arguments else "--help"
   if asked == "--version":
     print(__version__, flush=True)

@@ -4,8 +4,8 @@
   python -m mnist_research.benchmark --flagfile=configs/fast.cfg --benchmark=time_to_accuracy
   python -m mnist_research.benchmark --benchmark=learning_rate --workdir=runs/rates
 
-A table of the results, with what was timed and what was not, goes to stderr; the last line on
-stdout is one JSON object: `benchmark`, the settings, and the figures, in seconds and bytes.
+A table of the results, and what was timed, goes to stderr; the last line on stdout is one JSON
+object: `benchmark`, the settings, and the figures, in seconds and bytes.
 """
 
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from mnist_research.runtime.errors import UserError, writing
 if TYPE_CHECKING:  # It loads NumPy.
   from mnist_research.benchmarks.report import Report
 
-# Settings that say where files are, not what is measured.
+# Settings that locate files and don't affect the measurement.
 _PATHS = ("workdir", "data_dir", "manual_dir", "fallback_dataset")
 
 
@@ -31,7 +31,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "benchmark",
     None,
     ["throughput", "input", "startup", "evaluate", "time_to_accuracy", "memory", "learning_rate"],
-    "what to measure: training in steady state, the input pipeline alone, the time to the first "
+    "what to measure: training in steady state, only the input pipeline, the time to the first "
     "step, evaluation, complete runs over --num_seeds, memory, or the loss while the learning rate "
     "rises, drawn under --workdir",
     flag_values=flag_values,
@@ -40,7 +40,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "baseline",
     None,
     ["keras_fit", "keras_fit_tuned"],
-    "throughput: also measure Keras's fit on the same network; tuned: 125 steps per execution, and "
+    "throughput: also measure Keras's fit on the same model; tuned: 125 steps per execution, and "
     "XLA where this package uses it",
     flag_values=flag_values,
   )
@@ -58,7 +58,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Measures what the flags name and prints the results."""
+  """Runs the benchmark that the flags name, and prints the results."""
   app.refuse_arguments(arguments)
   settings = config_flags.from_flags(flag_values).with_pinned_data()
   benchmark = app.required(flag_values, "benchmark")
@@ -70,11 +70,11 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
     workdir = Workdir(app.required(flag_values, "workdir"))
     place = workdir.tensorboard if flag_values.profile else workdir.figures
-    with writing(place):  # Fails now, before the measurements that would be lost.
+    with writing(place):  # Fails now, before measurements that would be lost.
       place.mkdir(parents=True, exist_ok=True)
   measure = _measure_processes if benchmark in ("startup", "memory") else _measure_here
   report = measure(flag_values, settings)
-  if report is None:  # Of a worker other than the chief.
+  if report is None:  # This worker isn't the chief.
     return
   from absl import logging
 
@@ -84,7 +84,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def _measure_processes(flag_values: flags.FlagValues, settings: Config) -> "Report":
-  """Measures what only a new process can show; this process needs no TensorFlow."""
+  """Measures in new processes, so this one doesn't need TensorFlow."""
   from mnist_research.benchmarks import memory, startup
 
   if flag_values.benchmark == "startup":
@@ -93,7 +93,7 @@ def _measure_processes(flag_values: flags.FlagValues, settings: Config) -> "Repo
 
 
 def _measure_here(flag_values: flags.FlagValues, settings: Config) -> "Report | None":
-  """Measures in this process, and in the other workers if there are any."""
+  """Measures in this process, and in any other workers."""
   app.load_tensorflow()
   from mnist_research.benchmarks import (
     evaluate,
@@ -127,7 +127,7 @@ def _measure_here(flag_values: flags.FlagValues, settings: Config) -> "Report | 
       report = throughput.measure(built, rounds=rounds, baseline=flag_values.baseline)
       if flag_values.profile:
         training.profile(built, Workdir(settings.run.workdir).tensorboard)
-    # A worker that leaves ends the others.
+    # Waits, because a worker that exits ends the others.
     Exchange(bench.strategy, workers).wait()
   return Report.joined([bench.described(), report]) if workers.is_chief else None
 

@@ -3,11 +3,11 @@
   python -m mnist_research.camera
   python -m mnist_research.camera --workdir=runs/cnn --source=video.mp4
 
-The frames of the last third of a second vote; the answer changes when two thirds of them agree.
-Prints a JSON object on stdout whenever the answer changes: frame, seconds, number (empty if there
-is no digit), its rows and digits as in `predict --digits`, and step of the network. Whatever the
-network rejects as no digit is ignored. If there is a display, a window shows the frames with each
-digit outlined; q or Esc closes it. Ends with the video, or with Ctrl-C.
+The answer changes when two thirds of the frames in the last third of a second agree. Each change
+prints a JSON object on stdout: frame, seconds, number (empty if there is no digit), its rows and
+digits as in `predict --digits`, and the step of the model. Anything that the model rejects as a
+non-digit is ignored. If there is a display, a window shows the frames with each digit outlined; q
+or Esc closes it. The command ends with the video, or on Ctrl-C.
 """
 
 from absl import flags
@@ -17,7 +17,7 @@ from mnist_research.runtime import app, command_line
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: the network and the source."""
+  """Defines the flags: the model and the source."""
   config_flags.define(flag_values, ["workdir", "device"])
   config_flags.define_step(flag_values)
   config_flags.define_accept_all(flag_values)
@@ -25,7 +25,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Reads the digits of a camera or a video."""
+  """Reads digits from a camera or a video."""
   app.refuse_arguments(arguments)
   from mnist_research.workdir import trained_workdir
 

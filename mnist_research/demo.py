@@ -1,13 +1,13 @@
-"""Serves a page that reads digits drawn, shown to a camera or uploaded.
+"""Serves a page that reads digits: drawn, shown to a camera, or uploaded.
 
   python -m mnist_research.demo
   python -m mnist_research.demo --workdir=runs/cnn --port=8000
   python -m mnist_research.demo --host=192.168.1.7        # share it on that network
 
-Prints one JSON object on stdout when the page is up: url, and the step of the network. Ctrl-C stops
+Prints one JSON object on stdout when the page is up: url, and the step of the model. Ctrl-C stops
 it. At an address other than 127.0.0.1, the url contains a token, and requests without it are
-refused. HTTP isn't encrypted, and without HTTPS browsers don't let the page of another machine use
-the camera.
+rejected. HTTP isn't encrypted, and without HTTPS, browsers don't let a page from another machine
+use the camera.
 """
 
 import errno
@@ -23,12 +23,12 @@ from mnist_research.live.page.address import Address
 from mnist_research.runtime import app, own_data
 from mnist_research.runtime.errors import UserError
 
-# Many people draw at the same time; each page waits for its answer before it asks again.
+# Many people may draw at the same time; each page waits for an answer before its next request.
 _REQUESTS_OF_A_CLASS = 64
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: the network, and the address of the page."""
+  """Defines the flags: the model, and the address of the page."""
   config_flags.define(flag_values, ["workdir", "device"])
   config_flags.define_step(flag_values)
   config_flags.define_accept_all(flag_values)
@@ -44,7 +44,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Serves the page for the network of a workdir."""
+  """Serves the page for the model in a workdir."""
   app.refuse_arguments(arguments)
   from mnist_research.workdir import trained_workdir
 
@@ -68,9 +68,9 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       workdir, settings, flag_values.step, accept_all=flag_values.accept_all
     )
     readings.check_reads_digits(recognizer, "the page")
-    # The first answer compiles the network: do it before anybody waits.
+    # The first answer compiles the model, so it is computed before anyone waits.
     recognizer.probabilities(np.zeros((1, *recognizer.image_shape), np.uint8))
-    # What was tested is another network where --step chose one.
+    # With --step, the model may not be the one that the result describes.
     step = recognizer.trained.step
     result = workdir.read_result() if step == workdir.tested_step() else None
     description = f"{describe(settings, result, step)} {_describe_privacy(address)}"
@@ -88,12 +88,12 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def describe(settings: Config, result: dict[str, Any] | None, step: int) -> str:
-  """Describes the network."""
+  """Describes the model."""
   # Results of earlier versions don't name the dataset.
   if result is None or "dataset" not in result:
     trained = f"trained for {step:,} steps on {own_data.short_name(settings.data.dataset)}"
   else:
-    # With `--score_test=false` there are only validation figures.
+    # With `--score_test=false`, there is only a validation accuracy.
     split = "test" if "test_accuracy" in result else "validation"
     share = f"{result[f'{split}_accuracy']:.2%}"
     trained = (
@@ -103,7 +103,7 @@ def describe(settings: Config, result: dict[str, Any] | None, step: int) -> str:
 
 
 def _describe_privacy(address: Address) -> str:
-  """Says where pictures go."""
+  """Describes where pictures go."""
   if address.token is None:
     return "What you draw, show or upload stays on this machine."
   return (
@@ -113,7 +113,7 @@ def _describe_privacy(address: Address) -> str:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-  """Returns a listening socket; raises UserError if there is none."""
+  """Returns a listening socket; raises UserError if it can't be opened."""
   try:
     listener = socket.socket(addresses.family_of(host))
   except ValueError as error:

@@ -1,4 +1,4 @@
-"""Where a run computes: devices, the `tf.distribute` strategy, settings of the process.
+"""Sets up where a run computes: devices, `tf.distribute` strategy, process settings.
 
 Each worker has one replica per device.
 """
@@ -21,11 +21,10 @@ from mnist_research.workers import Workers, wait_for_others
 def create_strategy(config: Config, workers: Workers) -> tf.distribute.Strategy:
   """Configures the process for `config` and returns its strategy; waits for all workers.
 
-  The devices of a process can be set only once, before its first operation.
+  A process can set its devices only once, before its first operation.
 
   Raises:
-    UserError: the device or the number of devices isn't available, the batch has fewer examples
-      than
+    UserError: the device or the number of devices isn't available, a batch has fewer examples than
       there are replicas, or TF_CONFIG is invalid.
   """
   if config.run.deterministic:
@@ -48,8 +47,8 @@ def create_strategy(config: Config, workers: Workers) -> tf.distribute.Strategy:
 
 
 def _mirrored(devices: list[str]) -> tf.distribute.Strategy:
-  # On CPUs the default reduces by collective operations, whose keys start at the same number in
-  # each strategy: the second network of a process would meet the shapes of the first.
+  # On CPUs the default uses collective operations, whose keys start at the same number in each
+  # strategy, so the second model of a process would collide with the shapes of the first.
   on_cpu = devices[0].startswith("CPU")
   return tf.distribute.MirroredStrategy(
     devices, cross_device_ops=tf.distribute.ReductionToOneDevice() if on_cpu else None
@@ -89,10 +88,10 @@ def _join(config: Config, workers: Workers) -> tf.distribute.Strategy:
 
 @contextlib.contextmanager
 def _waiting() -> Iterator[None]:
-  """Lets Ctrl-C end the process at once; afterwards SIGTERM has its previous handler again.
+  """Lets Ctrl-C end the process at once, and restores the handler of SIGTERM afterward.
 
-  While TensorFlow waits for the others no Python code runs, so no handler would, and TensorFlow
-  replaces the handler of SIGTERM by one that only records it.
+  While TensorFlow waits for the other workers, no Python code and so no Python handler runs, and
+  TensorFlow replaces the handler of SIGTERM by one that only records it.
   """
   if threading.current_thread() is not threading.main_thread():
     yield
@@ -116,7 +115,7 @@ def describe(strategy: tf.distribute.Strategy, workers: Workers) -> str:
 
 
 def all_devices(strategy: tf.distribute.Strategy, workers: Workers) -> list[str]:
-  """Returns the devices of every worker, as TensorFlow names them; all workers have the same."""
+  """Returns TensorFlow's names of the devices of all workers, which have the same devices."""
   own = list(strategy.extended.worker_devices)
   return [
     name.replace(f"/task:{workers.index}/", f"/task:{index}/")
@@ -130,13 +129,13 @@ def compiles_with_xla(
 ) -> bool:
   """Returns whether XLA compiles the block of steps.
 
-  A block that reduces gradients over replicas can't be compiled. On a GPU newer than those that
-  TensorFlow was built for, `auto` tests XLA in another process.
+  XLA can't compile a block that reduces gradients over replicas. On a GPU newer than those that
+  TensorFlow was built for, `auto` tests XLA in a child process.
 
   Args:
     devices: the settings.
-    strategy: of this process.
-    pays: whether the network gains from it.
+    strategy: the strategy of this process.
+    pays: whether the model gains from XLA.
 
   Raises:
     UserError: --xla=on with several replicas.
@@ -160,21 +159,21 @@ def compiles_with_xla(
 def first_example(replica: Any, *, batch_size: int, replicas: int) -> Any:
   """Returns the position of a replica's first example in the global batch; integers or tensors.
 
-  A replica has the examples up to the next one's first. If the batch doesn't divide evenly, some
-  have one more than others; no example is dropped, repeated or padded.
+  A replica's examples end at the next replica's first. If the batch doesn't divide evenly, some
+  replicas have one example more; no example is dropped, repeated or padded.
   """
   return replica * batch_size // replicas
 
 
 def sum_over_workers(value: tf.Tensor, strategy: tf.distribute.Strategy) -> tf.Tensor:
-  """Returns the sum of `value` over the processes of a run; for use in compiled code."""
+  """Returns the sum of `value` over the processes of a run; for compiled code."""
   if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
     return strategy.reduce("SUM", value, axis=None)
   return value
 
 
 def replica_slices(strategy: tf.distribute.Strategy, batch_size: int) -> list[slice]:
-  """Returns which examples of a global batch each replica of this process gets, in order."""
+  """Returns each replica's slice of the global batch, for the replicas of this process in order."""
   replicas = strategy.num_replicas_in_sync
   slices: list[slice] = []
 
@@ -199,7 +198,7 @@ def _devices(kind: str, count: int) -> list[str]:
     if count > len(gpus):
       raise UserError(f"--device_count={count}: TensorFlow sees {len(gpus)} GPUs")
     for gpu in gpus:
-      # Otherwise the first process takes all memory of every GPU.
+      # Otherwise the first process takes all memory on every GPU.
       tf.config.experimental.set_memory_growth(gpu, True)
     return [f"GPU:{i}" for i in range(count or len(gpus))]
   if kind == "cpu":
@@ -209,7 +208,7 @@ def _devices(kind: str, count: int) -> list[str]:
 
 
 def _split_cpu(count: int) -> int:
-  """Creates `count` logical devices of the one CPU, and returns their number."""
+  """Creates `count` logical devices on the CPU, and returns their number."""
   if count > 1:
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:

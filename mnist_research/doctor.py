@@ -1,13 +1,13 @@
-"""Checks whether training can run on this machine, and how to fix what prevents it.
+"""Checks whether training can run on this machine, and how to fix any problems.
 
   python -m mnist_research.doctor --flagfile=configs/dense.cfg
   python -m mnist_research.doctor --device=gpu --data_dir=DIR
 
-It takes the flags of `train` and checks what such a run needs: Python, the packages and their
-requirements of each other, Keras's configuration, memory, disk space, TensorFlow and the CUDA that
-it was built for, libraries that couldn't be loaded, each GPU, the dataset or the host that has it,
-and what `auto` would choose. A matrix product, a convolution and a loop compiled by XLA run in
-another process, so that an abort becomes a line here.
+It takes the flags of `train` and checks the requirements of such a run: Python, the packages and
+their compatibility, Keras's configuration, memory, disk space, TensorFlow and its CUDA version,
+libraries that couldn't be loaded, each GPU, the dataset or its host, and the choices of `auto`. A
+matrix product, a convolution and a loop compiled by XLA run in a child process, so that a crash
+becomes a line here.
 
 The last line on stdout is one JSON object: can_train, problems, warnings, checks, and facts. The
 exit code is 0 if training can run, and 2 if something must be fixed.
@@ -26,17 +26,17 @@ from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app
 from mnist_research.runtime.errors import UserError
 
-if TYPE_CHECKING:  # The packages that it checks may be missing.
+if TYPE_CHECKING:  # The packages to check may be missing.
   from mnist_research.diagnosis.findings import Finding
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: all settings, as `train` takes them."""
+  """Defines the flags: all settings, as in `train`."""
   config_flags.define(flag_values)
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Checks, prints each finding as it comes, and ends with the fixes."""
+  """Runs the checks, prints each finding at once, and ends with the fixes."""
   app.refuse_arguments(arguments)
   settings = config_flags.from_flags(flag_values)
   _say(f"mnist_research {__version__}: can training run here?")
@@ -67,7 +67,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   )  # fmt: skip
   if problems:
     subjects = ", ".join(each.subject for each in problems)
-    raise UserError(f"training can't run here: {subjects}; the lines above say why, and what to do")
+    raise UserError(f"training can't run here: {subjects}; see the lines above for the fixes")
   _say("Training can run here.")
 
 
@@ -77,7 +77,7 @@ def _check(config: Config) -> "Iterator[Finding]":
   found = list(packages.check())
   yield from found
   if any(each.level == "problem" for each in found):
-    return  # The remaining checks need them.
+    return  # The remaining checks need these packages.
   from mnist_research.diagnosis import dataset, devices, machine
   from mnist_research.runtime.isolated import Isolated
 

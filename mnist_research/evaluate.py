@@ -1,18 +1,19 @@
-"""Scores a trained network.
+"""Scores a trained model.
 
   python -m mnist_research.evaluate --workdir=runs/dense
   python -m mnist_research.evaluate --workdir=runs/a --ensemble=runs/b,runs/c --split=validation
 
-With `--ensemble`, the mean of the probabilities of several networks is scored. Validation examples
-are scored, and a temperature is fitted on them, only if no network was trained on them. Each
-scoring of the test split is logged in test_scores.jsonl of its workdirs. The last line on stdout
-is one JSON object: dataset, split, num_examples, loss, accuracy, accuracy_per_class,
-calibration_error, the step of the network, and the steps and temperatures of all. For a network
-trained with --outliers it has `refused`, the share of the examples that were rejected as no digit;
-with --outliers=DATASET also `outliers`, the share of the test split of that dataset. With
---corruptions it has `corruptions`, the errors on corrupted copies of the examples: the fifteen
-corruptions of MNIST-C for the test split, ten others for the other splits, so that the test
-corruptions don't influence choices. --corruptions=raw passes the corrupted images to the network;
+`--ensemble` scores the mean of the probabilities of several models. Validation examples are scored,
+and used to fit a temperature, only if no model was trained on them. Each scoring of the test split
+is logged in test_scores.jsonl in the workdirs of the models.
+
+The last line on stdout is one JSON object: dataset, split, num_examples, loss, accuracy,
+accuracy_per_class, calibration_error, the step of the model, and the steps and temperatures of all
+models. For a model trained with --outliers it has `refused`, the share of examples rejected as
+non-digits; with --outliers=DATASET also `outliers`, the same for the test split of that dataset.
+With --corruptions it has `corruptions`, the errors on corrupted copies of the examples: the fifteen
+corruptions of MNIST-C for the test split, and ten others for the other splits, so that the test
+corruptions don't influence choices. --corruptions=raw passes the corrupted images to the model;
 --corruptions=prepared first prepares them like users' pictures, which takes minutes. The workdir
 keeps the results on the test split for its report.
 """
@@ -40,23 +41,23 @@ if TYPE_CHECKING:  # They load TensorFlow.
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: the network, the examples, and how it is scored."""
+  """Defines the flags: the model, the examples, and the way of scoring."""
   config_flags.define(flag_values, config_flags.AFTER_TRAINING)
   config_flags.define_step(flag_values)
   flags.DEFINE_enum(
-    "split", "test", ["train", "validation", "test"], "examples to score the network on",
+    "split", "test", ["train", "validation", "test"], "examples to score the model on",
     flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_string(
     "outliers", "", "dataset of images of no class: print the share of its test split that a "
-    "network trained with --outliers rejects", flag_values=flag_values,
+    "model trained with --outliers rejects", flag_values=flag_values,
   )  # fmt: skip
   flags.DEFINE_enum(
     "corruptions", None, ["raw", "prepared"], "also score corrupted copies of the examples: raw, "
     "or prepared like users' pictures", flag_values=flag_values,
   )  # fmt: skip
   command_line.define_paths(
-    "ensemble", "more workdirs: the mean of all their probabilities is scored", flag_values
+    "ensemble", "more workdirs, to score the mean of all their probabilities", flag_values
   )
   flags.DEFINE_integer(
     "test_time_augmentation", 0, "number of augmented copies of each image to average over",
@@ -69,7 +70,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Scores the network of a workdir on the split that the flags name."""
+  """Scores the model of a workdir on the split that the flags name."""
   app.refuse_arguments(arguments)
   temperature, split_name = flag_values.temperature, flag_values.split
   if not math.isfinite(temperature):
@@ -131,11 +132,11 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 def _score(
   members: Sequence["Recognizer"], source: "Source", split: "Split"
 ) -> tuple[dict[str, Any], "np.ndarray | None"]:
-  """Returns the scores as JSON takes them, and the class scores.
+  """Returns the scores for JSON, and the class scores.
 
   Args:
-    members: the networks of the ensemble.
-    source: gives the names of the classes.
+    members: the models of the ensemble.
+    source: the dataset, for the names of the classes.
     split: the examples.
   """
   from absl import logging
@@ -161,13 +162,13 @@ def _score(
 def _refusals(
   members: Sequence["Recognizer"], scores: "np.ndarray | None", settings: Config, outliers: str
 ) -> dict[str, Any]:
-  """Returns the shares that are rejected, as JSON takes them.
+  """Returns the shares that are rejected, for JSON.
 
   Args:
-    members: the networks.
-    scores: the class scores of the examples, float64 [N]; None: nothing is rejected.
-    settings: of the first network.
-    outliers: a dataset of images of no class; empty: none.
+    members: the models of the ensemble.
+    scores: the class scores of the examples, float64 [N]; None if the models reject nothing.
+    settings: the settings of the first model.
+    outliers: the name of a dataset of outliers, or empty.
   """
   from absl import logging
 
@@ -208,13 +209,13 @@ def _refusals(
 def _corruptions(
   members: Sequence["Recognizer"], split: "Split", split_name: str, mode: str | None
 ) -> dict[str, dict[str, Any]]:
-  """Returns the scores of corrupted examples by mode, as JSON takes them; empty without a mode.
+  """Returns the scores on corrupted examples by mode, for JSON; empty without a mode.
 
   Args:
-    members: the networks.
+    members: the models of the ensemble.
     split: the uncorrupted examples.
-    split_name: splits other than test get other corruptions, so that a choice by them can't leak.
-    mode: raw or prepared; None: no corruptions.
+    split_name: the name of the split; only the test split gets the test corruptions.
+    mode: raw or prepared; None for no corruptions.
   """
   from absl import logging
 
@@ -236,18 +237,18 @@ def _corruptions(
 def _keep_corruptions(
   workdir: "Workdir", scored: Mapping[str, Any], corruptions: Mapping[str, Any]
 ) -> None:
-  """Keeps the results for the report, next to earlier ones of the same network.
+  """Keeps the results for the report, with earlier ones of the same model.
 
   Args:
-    workdir: of the network.
-    scored: the dataset, and the step of the network.
-    corruptions: from `_corruptions`.
+    workdir: the model's workdir.
+    scored: the dataset, and the step of the model.
+    corruptions: the result of `_corruptions`.
   """
   from absl import logging
 
   from mnist_research.workdir import SHIPPED
 
-  if workdir.path == SHIPPED:  # It is part of the package.
+  if workdir.path == SHIPPED:  # The package's files don't change.
     return
   try:
     known = workdir.read_corruptions() or {}
@@ -255,13 +256,13 @@ def _keep_corruptions(
       known = {}
     workdir.write_corruptions({**known, **scored, **corruptions})
   except UserError as error:
-    logging.warning("this won't be in the report: %s", error)
+    logging.warning("these results won't be in the report: %s", error)
 
 
 def _load_member(
   workdir: "Workdir", settings: Config, source: "Source", flag_values: flags.FlagValues
 ) -> "Recognizer":
-  """Returns the network of one workdir, configured as the flags say."""
+  """Returns the model of a workdir, configured by the flags."""
   from absl import logging
 
   from mnist_research.data import datasets
@@ -277,18 +278,18 @@ def _load_member(
 def _record_test_scorings(
   workdirs: Sequence["Workdir"], steps: Sequence[int], dataset: str
 ) -> None:
-  """Logs in each workdir that its network, at a step, was scored on the test split."""
+  """Logs in each workdir that its model was scored on the test split."""
   from mnist_research.workdir import SHIPPED
 
   for workdir, step in zip(workdirs, steps, strict=True):
-    if workdir.path != SHIPPED:  # It is part of the package.
+    if workdir.path != SHIPPED:  # The package's files don't change.
       protocol.record_test_scoring(
         workdir.path, "evaluate", dataset=dataset, step=step, members=len(workdirs)
       )
 
 
 def _check_refuses(trained: Sequence[Config], outliers: str) -> None:
-  """Raises UserError if outliers are named, and a network wasn't trained to reject any."""
+  """Raises UserError if `outliers` is given but a model wasn't trained with outliers."""
   if outliers and not all(config.data.outliers for config in trained):
     raise UserError(
       f"--outliers={outliers}: the model was trained without --outliers and rejects nothing"
@@ -298,12 +299,12 @@ def _check_refuses(trained: Sequence[Config], outliers: str) -> None:
 def _check_held_out(
   settings: Config, members: Sequence[tuple[Path, Config]], flag_values: flags.FlagValues
 ) -> None:
-  """Raises UserError if a network would be scored on what it or its temperature was fitted to.
+  """Raises UserError if a model or its temperature was fitted to the examples to score.
 
   Args:
     settings: the settings that define the examples.
-    members: each network's workdir, and the settings that it was trained with.
-    flag_values: of the command.
+    members: each model's workdir, and its training settings.
+    flag_values: the command's flags.
   """
   validation, fitted = flag_values.split == "validation", not flag_values.temperature
   if validation and fitted:

@@ -1,10 +1,10 @@
-"""Writes a trained network for other programs.
+"""Exports a trained model.
 
   python -m mnist_research.export --output=digits.tflite --format=tflite
   python -m mnist_research.export --workdir=runs/cnn --output=~/models/cnn
 
 `--format` is `saved_model`, `tflite`, `tflite_int8` or `onnx`. The last line on stdout
-is one JSON object: format, output, bytes, label_names, step. A network trained with --outliers has
+is one JSON object: format, output, bytes, label_names, step. A model trained with --outliers has
 a second output, class_scores.
 """
 
@@ -16,12 +16,12 @@ from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app, command_line
 from mnist_research.runtime.errors import UserError
 
-# Training examples on which the ranges of the activations are measured for int8.
+# The number of training examples that calibrate the ranges of activations for int8.
 _CALIBRATION_EXAMPLES = 500
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: the network, the format and the output."""
+  """Defines the flags: the model, the format and the output."""
   config_flags.define(flag_values, config_flags.AFTER_TRAINING)
   config_flags.define_step(flag_values)
   flags.DEFINE_enum(
@@ -34,7 +34,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Writes the network of a workdir in the format that the flags name."""
+  """Exports the model of a workdir in the format that the flags name."""
   app.refuse_arguments(arguments)
   file_format = flag_values.format
   output = Path(app.required(flag_values, "output"))
@@ -47,7 +47,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     raise UserError(f"--output={output} already exists: remove it, or choose another --output")
   if file_format == "onnx":
     app.require_extra("tf2onnx", "export")
-  # 16 bits pay off only if the processor supports them; the weights have 32 in any case.
+  # Another machine may not support 16 bits; the weights have 32 bits anyway.
   settings = settings.replace(precision="float32")
   app.load_tensorflow()
   from absl import logging

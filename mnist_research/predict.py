@@ -6,15 +6,16 @@
 
 An IMAGE is a file, a folder of pictures, or `-` for standard input; `--index=N` uses the N-th test
 example instead. Prints one JSON object per picture on stdout: file, label, label_name, probability,
-probabilities, step (of the network). With `--digits` a picture shows a number, or rows of them, and
-the object has: file, number (one line per row), rows (the numbers), digits (from left to right,
-each with label, label_name, probability, probabilities, row, and box in pixels), step.
+probabilities, and the step of the model. With `--digits` a picture shows a number, or rows of
+numbers, and the object has: file, number (one line per row), rows (the numbers), digits (from left
+to right, each with label, label_name, probability, probabilities, row, and box in pixels), step.
 
-A network trained with --outliers adds digit_score, the probability that there is a digit at all,
-and is_digit, whether that is at least 0.5. In a number, a non-digit is a question mark.
+For a model trained with --outliers, the object also has digit_score, the probability that the
+picture shows a digit, and is_digit, whether that is at least 0.5. In a number, a non-digit is a
+question mark.
 
-For networks with MNIST's image shape, digits in a picture are found and converted to MNIST's style.
-For other networks, the picture is center-cropped and scaled.
+For models with MNIST's image shape, digits in a picture are found and converted to MNIST's style.
+For other models, the picture is center-cropped and scaled.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +35,7 @@ _DIGIT_NAMES = tuple("0123456789")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags that choose the network and how pictures are read."""
+  """Defines the flags that choose the model and how to read pictures."""
   config_flags.define(flag_values, config_flags.AFTER_TRAINING)
   config_flags.define_step(flag_values)
   config_flags.define_accept_all(flag_values)
@@ -48,7 +49,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flag_values=flag_values,
   )
   command_line.define_path(
-    "figure", "", "PNG to write: each picture, the network's input, and the probabilities",
+    "figure", "", "PNG to write: each picture, the model's input, and the probabilities",
     flag_values,
   )  # fmt: skip
 
@@ -123,7 +124,7 @@ def _check_what_to_predict(pictures: Sequence[str], index: int | None, *, severa
 
 def _check_makes_numbers(names: Sequence[str]) -> None:
   if names != _DIGIT_NAMES:
-    raise UserError(f"--digits: the classes of this network aren't digits: {', '.join(names)}")
+    raise UserError(f"--digits: the classes of this model aren't digits: {', '.join(names)}")
 
 
 def _with_progress(

@@ -1,6 +1,6 @@
-"""Small operations that show whether TensorFlow and a device work; each may end its process.
+"""Small operations that test TensorFlow and a device, and may crash their process.
 
-`runtime.isolated` calls them, so they take and return only what JSON can represent.
+They run in a child process, so they take and return only values that JSON can represent.
 """
 
 import contextlib
@@ -16,18 +16,17 @@ import tensorflow as tf
 
 from mnist_research.runtime.isolated import Isolated
 
-# Relative to the largest entry. TensorFloat-32, which GPUs use, keeps 10 bits of a number.
+# Relative to the largest entry. TensorFloat-32, which GPUs use, has a 10-bit mantissa.
 _TOLERANCE = 1e-2
-# CUDA's libraries, by their names in the memory map of a process.
+# Matches CUDA's libraries in the memory map of a process.
 _CUDA_LIBRARY = re.compile(r"/lib(cu|nv|nccl)[^/]*\.so[^/]*$")
 
 
 def describe() -> dict[str, Any]:
-  """Returns the versions of TensorFlow and Keras, and the GPUs that they see.
+  """Returns the versions of TensorFlow and Keras, and the visible GPUs.
 
-  `libraries` has the path of each CUDA library that was loaded, `built_for` the capabilities of the
-  GPUs that TensorFlow was built for, such as `sm_89`, and `capability` that of a GPU, such as (9,
-  0).
+  `libraries` has the path of each loaded CUDA library, `built_for` the compute capabilities that
+  TensorFlow was built for, such as `sm_89`, and `capability` that of a GPU, such as (9, 0).
   """
   build = tf.sysconfig.get_build_info()
   built_for = list(build.get("cuda_compute_capabilities", []))
@@ -70,7 +69,7 @@ def convolve(device: str) -> None:
 
 
 def compile_block(device: str) -> None:
-  """Compiles a loop of products by XLA, runs it on a device, and compares with NumPy.
+  """Compiles a loop of products with XLA, runs it on a device, and compares with NumPy.
 
   Raises:
     ArithmeticError: they differ.
@@ -94,11 +93,11 @@ def compile_block(device: str) -> None:
 
 
 def is_newer(capability: Sequence[int], built_for: Sequence[str]) -> bool:
-  """Returns whether a GPU is newer than all that a TensorFlow was built for.
+  """Returns whether a GPU is newer than all those that TensorFlow was built for.
 
   Args:
-    capability: of the GPU, such as (12, 0).
-    built_for: such as `sm_89`, `compute_90`; empty: unknown, and no GPU is newer.
+    capability: the GPU's compute capability, such as (12, 0).
+    built_for: the capabilities, such as `sm_89` or `compute_90`; if empty, no GPU counts as newer.
   """
   numbers = [int(number) for each in built_for for number in re.findall(r"_(\d+)", each)]
   return bool(numbers) and 10 * capability[0] + capability[1] > max(numbers)
@@ -107,8 +106,8 @@ def is_newer(capability: Sequence[int], built_for: Sequence[str]) -> bool:
 def xla_fails(device: str) -> str:
   """Returns why XLA can't be used on a device; empty if it can.
 
-  It is tested if the device is a GPU newer than what this TensorFlow was built for, where XLA may
-  end the process (tensorflow#111958). The test takes as long as starting TensorFlow.
+  Tests XLA only on a GPU newer than those that this TensorFlow was built for, where XLA may abort
+  the process (tensorflow#111958). The test takes as long as starting TensorFlow.
   """
   if "GPU" not in device:
     return ""
@@ -134,7 +133,7 @@ def _compare(value: np.ndarray, expected: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def _on(device: str) -> Iterator[None]:
-  """Places operations on a device, and takes no more of a GPU's memory than they need."""
+  """Places operations on a device, and takes only as much GPU memory as they need."""
   _gpus()
   with tf.device(device):
     yield
@@ -153,13 +152,13 @@ def _describe_gpu(gpu: Any, built_for: list[str]) -> dict[str, Any]:
 def _gpus() -> list[Any]:
   gpus = tf.config.list_physical_devices("GPU")
   for gpu in gpus:
-    with contextlib.suppress(RuntimeError):  # It is already in use, and set.
+    with contextlib.suppress(RuntimeError):  # The GPU is in use, and memory growth is set.
       tf.config.experimental.set_memory_growth(gpu, True)
   return gpus
 
 
 def _loaded_libraries() -> dict[str, str]:
-  """Returns the paths of CUDA's libraries in this process, by name; empty if not on Linux."""
+  """Returns the paths of CUDA's libraries in this process, by name; empty except on Linux."""
   try:
     lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
   except OSError:
@@ -169,7 +168,7 @@ def _loaded_libraries() -> dict[str, str]:
 
 
 def _cuda_of_driver() -> str | None:
-  """Returns the newest CUDA that the driver runs, such as 12.4; None if there is no driver."""
+  """Returns the newest CUDA version that the driver supports, such as 12.4, or None."""
   version = ctypes.c_int()
   try:
     get_version: Callable[..., int] = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion

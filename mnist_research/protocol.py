@@ -1,8 +1,8 @@
-"""Which examples may be used to score a run, and the log of its test scorings.
+"""The protocol of scoring: which examples may score a model, and the log of test scorings.
 
-Two rules keep choices from leaking into scores. A network is scored on validation examples, and a
-temperature is fitted on them, only if it was not trained on them. And each scoring of a run's test
-split is logged in its workdir.
+Two rules keep choices from leaking into scores. First, a model is scored on validation examples,
+and a temperature is fitted on them, only if it wasn't trained on them. Second, each scoring on a
+test split is logged in the model's workdir.
 """
 
 import datetime
@@ -15,16 +15,16 @@ from mnist_research.runtime import extensions, own_data, records
 from mnist_research.runtime.errors import UserError
 
 TEST_SCORES = "test_scores.jsonl"
-# Datasets made from the same handwriting: an example of one may be in another.
+# Datasets made from the same handwriting, so an example may be in several.
 _NIST = ("mnist", "emnist", "mnist_corrupted")
 
 
 class Cut(NamedTuple):
-  """How a run divides the train split: its last examples are held out, the others trained on.
+  """The division of a train split: its last examples are held out for validation.
 
   Attributes:
-    dataset: identifies the dataset.
-    held_out: how many examples are held out.
+    dataset: an identification of the dataset.
+    held_out: the number of held-out examples.
   """
 
   dataset: str
@@ -32,13 +32,13 @@ class Cut(NamedTuple):
 
 
 def cut_of(config: Config) -> Cut:
-  """Returns how the run of `config` divides the train split of its dataset."""
+  """Returns how a run with `config` divides the train split of its dataset."""
   dataset = config.data.dataset
   if extensions.is_builder(dataset):
-    # The same code is the same dataset, wherever its file is.
+    # The same code is the same dataset, independent of the location of its file.
     dataset = extensions.identity("dataset", dataset)
   elif own_data.is_path(dataset):
-    # So are the same pictures.
+    # The same pictures are the same dataset, too.
     digest = own_data.parse(own_data.pinned("dataset", dataset)).digest
     dataset = f"files with SHA-256 {digest}"
   return Cut(dataset, config.data.validation_examples)
@@ -50,12 +50,12 @@ def check_held_out(
   """Raises UserError unless every member held out the validation examples of `scored`.
 
   Args:
-    scored: gives the dataset, and how many of the last examples of train are meant.
-    members: the workdir of each network, and the settings that it was trained with.
-    purpose: the flag that needs these examples.
+    scored: the dataset, and the number of validation examples at the end of its train split.
+    members: each model's workdir, and its training settings.
+    purpose: the flag that needs these examples, for the error message.
 
   Raises:
-    UserError: a member was trained on some of them, or may have been; the message names it.
+    UserError: a member was, or may have been, trained on some of them; the message names it.
   """
   dataset, wanted = cut_of(scored)
   if not wanted:
@@ -77,7 +77,7 @@ def check_held_out(
 
 
 def _may_overlap(first: str, second: str) -> bool:
-  """Whether one dataset may contain examples of another; for users' own it is unknown."""
+  """Whether two datasets may share examples; unknown, so possible, for user data."""
   if any(extensions.is_builder(name) or "SHA-256" in name for name in (first, second)):
     return True
   families = [name.split("/")[0].split(":")[0] for name in (first, second)]
@@ -85,7 +85,7 @@ def _may_overlap(first: str, second: str) -> bool:
 
 
 def cut_by_name(config: Config) -> Cut:
-  """Returns `cut_of(config)`; by the dataset's name if a user's file of it is gone."""
+  """Returns `cut_of(config)`, with the dataset's name if its file is missing."""
   try:
     return cut_of(config)
   except UserError:
@@ -93,19 +93,19 @@ def cut_by_name(config: Config) -> Cut:
 
 
 def same_cut(configs: Sequence[Config]) -> bool:
-  """Whether runs held out the same examples, so that their validation accuracies are comparable."""
+  """Whether runs held out the same examples, which makes their validation accuracies comparable."""
   return len({cut_by_name(config) for config in configs}) == 1
 
 
 class TestScoring(NamedTuple):
-  """One scoring of a test split.
+  """A scoring on a test split.
 
   Attributes:
-    time: when, in UTC.
+    time: the time, in UTC.
     command: train or evaluate.
     dataset: the dataset of the test split.
-    step: of the weights.
-    members: how many networks were scored together.
+    step: the step of the weights.
+    members: the number of models that were scored together.
   """
 
   time: str
@@ -118,9 +118,9 @@ class TestScoring(NamedTuple):
 def record_test_scoring(
   directory: Path, command: str, *, dataset: str, step: int, members: int = 1
 ) -> None:
-  """Logs, in a workdir, that the test split of `dataset` is scored.
+  """Logs a scoring on the test split of `dataset` in a workdir.
 
-  A read-only workdir only causes a warning, so that other people's runs can be examined.
+  A read-only workdir causes only a warning, so that other people's runs can be examined.
   """
   time = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
   line = records.to_line(TestScoring(time, command, dataset, step, members)._asdict())
@@ -135,10 +135,10 @@ def record_test_scoring(
 
 
 def read_test_scorings(directory: Path) -> list[TestScoring] | None:
-  """Returns the logged test scorings of the network of a workdir, in order.
+  """Returns the logged test scorings of a workdir's model, in order.
 
   Returns:
-    None if nothing was logged: the run didn't score, or it is from an earlier version.
+    None if nothing is logged: the model wasn't scored, or it is from an earlier version.
 
   Raises:
     UserError: the file is corrupt.
@@ -166,7 +166,7 @@ def _parsed(path: Path, number: int, line: bytes) -> TestScoring:
 
 
 def count_test_scorings(directory: Path, dataset: str) -> int | None:
-  """Returns how often the test split of `dataset` was scored; None if nothing was logged.
+  """Returns how often the test split of `dataset` was scored; None if nothing is logged.
 
   Raises:
     UserError: the file is corrupt.

@@ -4,10 +4,10 @@
   python -m mnist_research.report runs/dense runs/cnn --output=report
 
 A DIR is a workdir, or a folder of workdirs. For one run it writes a page with curves, confusion,
-mistakes and calibration; for several a table with mean, standard deviation and interval by config,
-and their curves, each config compared with a reference. `--tensorboard` also writes a directory for
-TensorBoard: the runs by name, and mean and standard deviation over the seeds of each config. The
-last line on stdout is one JSON object: report, runs, configs, left_out.
+mistakes and calibration. For several it writes a table with mean, standard deviation and interval
+by config, compares each config with a reference, and draws their curves. `--tensorboard` also
+writes a directory for TensorBoard, with the runs by name, and mean and standard deviation over the
+seeds of each config. The last line on stdout is one JSON object: report, runs, configs, left_out.
 """
 
 import shlex
@@ -25,16 +25,16 @@ if TYPE_CHECKING:  # They load NumPy.
 
   from mnist_research.reports.runs import Run
 
-# A page takes a second. More runs than this are those of a sweep, with pages on demand.
+# A page takes a second. More runs than this come from a sweep, and get pages on request.
 _MOST_PAGES = 30
 _FOREIGN = {
   **config_flags.OF_TRAINING,
-  "workdir": "is not a flag of this command: name the workdirs alone, report DIR...",
+  "workdir": "is not a flag of this command: name the workdirs without it, report DIR...",
 }
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: where the report goes, and where the test examples are."""
+  """Defines the flags: the output, and the location of the test examples."""
   config_flags.define(flag_values, ["data_dir"])
   command_line.define_path(
     "output", "", "directory of the report; empty: report/ in DIR, or in the current directory if "
@@ -57,14 +57,14 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Writes the report of the runs in the directories that are named."""
+  """Writes the report on the runs in the named directories."""
   if not arguments:
     raise UserError(
       "name a workdir, or a folder of workdirs: python -m mnist_research.report DIR..."
     )
   from absl import logging
 
-  # Here: it loads absl's flags of logging.
+  # Imported here because it loads absl's logging flags.
   from mnist_research.runtime import progress
 
   with progress.loading("NumPy"):
@@ -75,16 +75,16 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     raise UserError("; ".join(f"{aside.path} {aside.reason}" for aside in set_aside))
   inside = Path(arguments[0]) if len(arguments) == 1 else Path()
   output = Path(flag_values.output) if flag_values.output else inside / "report"
-  # Here, since it takes half a second.
+  # Imported here because it takes half a second.
   with progress.loading("matplotlib"):
     from mnist_research.reports.comparison_page import write_comparison_page
     from mnist_research.reports.run_page import write_run_page
 
   if len(found) == 1:
     if flag_values.reference:
-      raise UserError(f"--reference={flag_values.reference}: there is one run; name several")
+      raise UserError(f"--reference={flag_values.reference}: there is only one run; name several")
     if flag_values.tensorboard:
-      raise UserError("--tensorboard: there is one run; name several, or use its own tensorboard/")
+      raise UserError("--tensorboard: there is only one run; name several, or use its tensorboard/")
     path = write_run_page(found[0], _test_images(found[0], flag_values), output)
     count = 1
   else:
@@ -116,7 +116,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def _remaining_part(found: "list[Run]", flag_values: flags.FlagValues, output: Path) -> list[str]:
-  """Writes the page of what all runs together get wrong; returns what leads there, as HTML."""
+  """Writes the page on the mistakes of all runs together; returns a section that links to it."""
   from mnist_research.reports import html, remaining
 
   wrong = remaining.find(found)
@@ -131,7 +131,7 @@ def _remaining_part(found: "list[Run]", flag_values: flags.FlagValues, output: P
 
 
 def _run_pages(found: "list[Run]", output: Path) -> dict[Path, Path]:
-  """Returns the page of each run: the one in its workdir, or a new one under `output`/runs."""
+  """Returns each run's page: the one in its workdir, or a new one under `output`/runs."""
   from mnist_research.reports.run_page import write_run_page
   from mnist_research.runtime import progress
 
@@ -151,7 +151,7 @@ def _run_pages(found: "list[Run]", output: Path) -> dict[Path, Path]:
 
 
 def _test_images(run: "Run", flag_values: flags.FlagValues) -> "np.ndarray | str":
-  """Returns the images that a run was tested on, or why they aren't available."""
+  """Returns the images that a run was tested on, or the reason why they aren't available."""
   predictions = run.workdir.read_predictions()
   if predictions is None:
     return "the run has no predictions"

@@ -1,4 +1,4 @@
-r"""Trains many settings.
+r"""Trains with many settings.
 
   python -m mnist_research.sweep --flagfile=configs/dense.cfg --validation_examples=5000 \
     --workdir=runs/sweep --sweep="activation=relu,gelu;seed=0..4"
@@ -28,7 +28,7 @@ from mnist_research.sweeps.space import SweepPlan
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: all settings, and how they are tried."""
+  """Defines the flags: all settings, and those of the sweep."""
   config_flags.define(flag_values)
   flags.DEFINE_string(
     "sweep", "", "settings and their values; every combination is trained: "
@@ -58,7 +58,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Runs the remaining trials of the sweep and reports on all of it."""
+  """Runs the remaining trials of the sweep, and reports on the whole sweep."""
   app.refuse_arguments(arguments)
   directory = Path(app.required(flag_values, "workdir"))
   plan = _plan(config_flags.from_flags(flag_values).with_pinned_data(), flag_values)

@@ -1,4 +1,4 @@
-"""Trains a network, and tests it.
+"""Trains a model and scores it on the test split.
 
   python -m mnist_research.train --flagfile=configs/dense.cfg
   python -m mnist_research.train --flagfile=configs/cnn.cfg --epochs=3 --workdir=runs/short
@@ -22,10 +22,10 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Trains as the flags say and prints the result."""
+  """Trains as the flags specify, and prints the result."""
   app.refuse_arguments(arguments)
   settings = config_flags.from_flags(flag_values).with_pinned_data()
-  # Importing TensorFlow takes two seconds: invalid flags are reported before.
+  # Importing TensorFlow takes two seconds, so invalid flags are reported before.
   app.load_tensorflow()
   from absl import logging
 
@@ -33,24 +33,24 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
   settings = teachers.pinned(settings)
 
-  # Half a million objects that live as long as the process: collections needn't scan them.
+  # Half a million objects live as long as the process, so collections needn't scan them.
   gc.freeze()
   result = loop.train(settings)
-  if not result:  # Of a worker other than the chief.
+  if not result:  # This worker isn't the chief.
     return
   workdir = settings.run.workdir or settings.default_workdir()
   for line in _what_next(workdir, tested="test_accuracy" in result):
     logging.info("%s", line)
   if result["dataset"] != settings.data.dataset:
     logging.warning(
-      "these are results on %s, used instead of %s", result["dataset"], settings.data.dataset
+      "these are results on %s instead of %s", result["dataset"], settings.data.dataset
     )
-  # The digest belongs to result.json, whose figures aren't rounded.
+  # Without the digest of result.json, because printed figures are rounded.
   app.print_json({name: value for name, value in result.items() if name != "sha256"})
 
 
 def _what_next(workdir: str, *, tested: bool) -> list[str]:
-  """Returns lines about the run's pictures, and about how to use its network."""
+  """Returns lines about the run's pictures, and about how to use its model."""
   directory = shlex.quote(workdir)
   split, picture = ("", "--index=0") if tested else (" --split=validation", "PICTURE.png")
   return [

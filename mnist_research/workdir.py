@@ -1,4 +1,4 @@
-"""The directory of a run: the names of its files, and how they are read and written."""
+"""The directory of a run: names its files, and reads and writes them."""
 
 import contextlib
 import io
@@ -18,10 +18,10 @@ from mnist_research.runtime.errors import UserError, writing
 from mnist_research.runtime.files import write_atomically
 from mnist_research.runtime.flagfiles import shortened
 
-# The trained network that comes with the package; scripts/ship_model.py writes it.
+# The trained model that ships with the package; scripts/ship_model.py writes it.
 SHIPPED = Path(__file__).parent / "shipped"
 
-# How corrupted images reach a network: unchanged, or prepared as users' pictures are.
+# How corrupted images reach a model: unchanged, or prepared like users' pictures.
 CORRUPTION_MODES = ("raw", "prepared")
 SPLITS = ("train", "validation", "test")
 # Optional entries of a result.
@@ -32,7 +32,7 @@ _RESULT_NUMBERS = {
 
 
 class Predictions(NamedTuple):
-  """The predictions for the test examples, in order.
+  """The predictions for the test examples, in their order.
 
   Attributes:
     labels: int32 [N], the true classes.
@@ -50,11 +50,11 @@ class Workdir:
 
   It contains `config.cfg` (a flagfile that repeats the run), `environment.json`, `metrics.jsonl`
   (one object per line), `predictions-test.npz`, `result.json` (once the run is finished),
-  `checkpoints/`, `tensorboard/`, `figures/`, `source/` (a user's own code), with `--select=best`
-  the checkpoints of `best/`, and after `evaluate --corruptions` `corruptions.json`.
+  `checkpoints/`, `tensorboard/`, `figures/`, `source/` (custom code), with `--select=best`
+  the checkpoints in `best/`, and after `evaluate --corruptions` `corruptions.json`.
 
-  Each record contains its digest, as in `runtime/records.py`. A run of an earlier version has
-  none; if environment.json has one, the others must.
+  Each record contains its digest, as in `runtime/records.py`. A run of an earlier version has no
+  digests; if environment.json has one, every record must.
   """
 
   def __init__(self, path: str | Path):
@@ -76,7 +76,7 @@ class Workdir:
     """Creates the directory and locks it for this process.
 
     Raises:
-      UserError: it is a file, it can't be written, or another process trains in it.
+      UserError: it is a file, it can't be written, or another process trains there.
     """
     with contextlib.ExitStack() as held:
       try:
@@ -94,11 +94,11 @@ class Workdir:
       yield
 
   def selected(self, config: Config) -> Path:
-    """The directory whose newest checkpoint is the one that `config` tests and uses."""
+    """Returns the directory whose newest checkpoint `config` selects for testing and use."""
     return self.best if config.run.select == "best" else self.checkpoints
 
   def read_config(self) -> Config | None:
-    """Returns the run's settings, or None if no run has begun.
+    """Returns the run's settings, or None if no run has started.
 
     Raises:
       UserError: `config.cfg` is corrupt.
@@ -115,14 +115,14 @@ class Workdir:
     return config_flags.from_flagfile(self._config)
 
   def write_config(self, config: Config) -> None:
-    """Writes `config.cfg`, completely or not at all."""
+    """Writes `config.cfg` atomically."""
     write_atomically(self._config, records.with_digest(config.to_flagfile()))
 
   def trained_config(self) -> Config:
-    """Returns the settings of this run, with a user's own code read from its copies.
+    """Returns the settings of this run, with custom code read from its copies.
 
     Raises:
-      UserError: there is none, or `config.cfg` is corrupt.
+      UserError: there is no run, or `config.cfg` is corrupt.
     """
     config = self.read_config()
     if config is None:
@@ -131,19 +131,19 @@ class Workdir:
     return config.with_kept_sources(self.sources)
 
   def _check_sources(self) -> None:
-    """Checks the copies of a user's own code against their digests."""
+    """Checks the copies of custom code against their digests."""
     try:
       digests = self.read_environment().get("sources")
-    except UserError:  # It is reported where config.cfg is shown.
+    except UserError:  # This error is reported where config.cfg is shown.
       return
     for name, expected in (digests if isinstance(digests, dict) else {}).items():
       path = self.sources / Path(name).name
-      # A missing one is reported where it is used.
+      # A missing copy is reported where it is used.
       if path.is_file() and records.digest_of_file(path) != expected:
         raise UserError(f"{path} differs from its digest; restore it, or train again")
 
   def changed_sources(self, config: Config) -> list[str]:
-    """Describes each of the user's own files that differs from its copy here.
+    """Describes each file of custom code that differs from its copy here.
 
     Raises:
       UserError: a file can't be read.
@@ -169,7 +169,7 @@ class Workdir:
       digests[source.name] = records.digest(source.content)
     self.write_config(config)
     self._drop_metrics_after(step)
-    # Written last: from here on, all records must have a digest.
+    # Written last, because from here on all records must have a digest.
     environment = machine.describe(devices)
     self.write_environment({**environment, "sources": digests} if digests else environment)
 
@@ -207,11 +207,11 @@ class Workdir:
     return found
 
   def write_corruptions(self, found: Mapping[str, Any]) -> None:
-    """Writes `corruptions.json`, completely or not at all."""
+    """Writes `corruptions.json` atomically."""
     write_atomically(self._corruptions, records.to_text(records.sealed(found)))
 
   def tested_step(self) -> int | None:
-    """Returns the step of the network that a finished run tested; None if it is unfinished.
+    """Returns the step of the model that a finished run tested; None if it is unfinished.
 
     Raises:
       UserError: `result.json` is corrupt.
@@ -220,7 +220,7 @@ class Workdir:
     return None if result is None else result.get("best_step", result["step"])
 
   def write_result(self, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes `result.json`, completely or not at all, and returns its content."""
+    """Writes `result.json` atomically, and returns its content."""
     sealed = records.sealed(result)
     write_atomically(self._result, records.to_text(sealed))
     return sealed
@@ -241,11 +241,11 @@ class Workdir:
     return environment
 
   def write_environment(self, environment: Mapping[str, Any]) -> None:
-    """Writes `environment.json`, completely or not at all."""
+    """Writes `environment.json` atomically."""
     write_atomically(self._environment, records.to_text(records.sealed(environment)))
 
   def _is_sealed(self) -> bool:
-    """Whether every record of the run must have a digest, because its environment has one."""
+    """Whether every record of the run must have a digest, as its environment.json does."""
     try:
       return records.SHA256 in records.parse(records.read(self._environment))
     except (OSError, ValueError):
@@ -255,7 +255,7 @@ class Workdir:
     """Returns the predictions of a finished run; None if there are none.
 
     Raises:
-      UserError: `predictions-test.npz` is corrupt, or isn't the one of the result.
+      UserError: `predictions-test.npz` is corrupt, or doesn't belong to the result.
     """
     if not self._predictions.exists():
       return None
@@ -275,7 +275,7 @@ class Workdir:
     return predictions
 
   def write_predictions(self, predictions: Predictions) -> str:
-    """Writes `predictions-test.npz`, completely or not at all, and returns its digest."""
+    """Writes `predictions-test.npz` atomically, and returns its digest."""
     file = io.BytesIO()
     np.savez(file, **predictions._asdict())
     write_atomically(self._predictions, file.getvalue())
@@ -285,7 +285,7 @@ class Workdir:
     """Yields the objects of `metrics.jsonl`, one by one.
 
     Raises:
-      UserError: a line other than a last one that was cut off is corrupt.
+      UserError: a line is corrupt, other than a last line that was cut off.
     """
     if not self._metrics.exists():
       return
@@ -303,12 +303,12 @@ class Workdir:
     """Returns the objects of `metrics.jsonl`.
 
     Raises:
-      UserError: a line other than a last one that was cut off is corrupt.
+      UserError: a line is corrupt, other than a last line that was cut off.
     """
     return list(self.metrics())
 
   def append_metrics(self, *metrics: Mapping[str, Any]) -> None:
-    """Adds one line for each of `metrics` to `metrics.jsonl`."""
+    """Appends a line for each of `metrics` to `metrics.jsonl`."""
     with writing(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
       file.writelines(map(records.to_line, metrics))
 
@@ -378,11 +378,11 @@ def _check_predictions(predictions: Predictions) -> None:
     or not np.isfinite(probabilities).all()
     or not labels.size
   ):
-    raise ValueError("its arrays don't fit each other")
+    raise ValueError("its arrays don't match")
 
 
 def trained_workdir(path: str) -> Workdir:
-  """Returns the workdir at `path`; if that is empty, the one that comes with the package."""
+  """Returns the workdir at `path`; if that is empty, the one that ships with the package."""
   if path:
     return Workdir(path)
   workdir = Workdir(SHIPPED)

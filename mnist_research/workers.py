@@ -1,6 +1,6 @@
-"""The processes that train together, and the messages between them.
+"""The worker processes of a run, and the messages between them.
 
-A run is one process, or several that TF_CONFIG names: the workers. The first one, the chief, writes
+A run is one process, or several workers that TF_CONFIG names. The first worker, the chief, writes
 the workdir.
 """
 
@@ -25,7 +25,7 @@ _TF_CONFIG = (
 
 # Tasks of TensorFlow's other strategies.
 _OTHER_TASKS = ("master", "ps", "evaluator")
-# Machines of a cluster start minutes apart, and their names can't be resolved earlier.
+# The machines of a cluster start minutes apart, and their names can't be resolved before.
 WAIT_SECONDS = 600.0
 _POLL_SECONDS = 0.2
 
@@ -35,8 +35,8 @@ class Workers:
   """The processes that train together.
 
   Attributes:
-    addresses: `host:port` of each, the chief first; empty if a process trains alone.
-    index: the position of this process among them.
+    addresses: the `host:port` of each worker, chief first; empty if this process trains alone.
+    index: the index of this process among them.
   """
 
   addresses: tuple[str, ...] = ()
@@ -44,12 +44,12 @@ class Workers:
 
   @property
   def several(self) -> bool:
-    """Whether there is any other process."""
+    """Whether there are several workers."""
     return len(self.addresses) > 1
 
   @property
   def is_chief(self) -> bool:
-    """Whether this process is the one that writes the workdir."""
+    """Whether this process writes the workdir."""
     return self.index == 0
 
 
@@ -70,13 +70,13 @@ def read_workers(strategy: str) -> Workers:
       "--strategy=multi_worker needs several workers, each with its environment variable "
       f"{_TF_CONFIG}; scripts/launch_local.py sets it on one machine"
     )
-  return Workers()  # Launchers set TF_CONFIG for a single process too.
+  return Workers()  # Launchers also set TF_CONFIG for a single process.
 
 
 def parse_tf_config(text: str) -> Workers:
-  """Returns the workers that the text of TF_CONFIG names.
+  """Returns the workers that TF_CONFIG names.
 
-  A cluster may have a separate `chief`, as Kubeflow and Vertex AI name the first worker.
+  A cluster may have a separate `chief`, which is how Kubeflow and Vertex AI name the first worker.
 
   Raises:
     UserError: it is invalid, or this process isn't a worker.
@@ -105,14 +105,14 @@ def parse_tf_config(text: str) -> Workers:
 
 
 def _index(value: int | str) -> int:
-  """Returns the index of a task; launchers write it as a number or as a text."""
+  """Returns the index of a task, which launchers write as a number or as text."""
   if isinstance(value, bool) or not re.fullmatch(r"\d{1,6}", str(value)):
     raise ValueError
   return int(value)
 
 
 def _split_address(address: str) -> tuple[str, int]:
-  """Returns host and port; raises ValueError if there are none."""
+  """Returns the host and port of an address; raises ValueError if it is invalid."""
   host, _, port = address.rpartition(":")
   if not host or not re.fullmatch(r"\d{1,5}", port) or not 0 < int(port) < 2**16:
     raise ValueError
@@ -122,11 +122,11 @@ def _split_address(address: str) -> tuple[str, int]:
 def wait_for_others(workers: Workers, *, seconds: float = WAIT_SECONDS) -> None:
   """Waits until every other worker has answered, for a limited time.
 
-  TensorFlow itself waits forever, and runs no Python code meanwhile.
+  TensorFlow would wait forever, and run no Python code meanwhile.
 
   Args:
-    workers: all of them.
-    seconds: how long to wait.
+    workers: all workers.
+    seconds: the time limit.
 
   Raises:
     UserError: the port of this worker is taken, or a worker didn't answer in time.
@@ -142,14 +142,14 @@ def wait_for_others(workers: Workers, *, seconds: float = WAIT_SECONDS) -> None:
           f"no answer from {', '.join(missing)} within {seconds:.0f} s: start the other workers, "
           "or correct the addresses in TF_CONFIG"
         )
-      # The timeout serves as the pause; connections get no other answer.
+      # The timeout is the pause between attempts; accepting a connection is the whole answer.
       with contextlib.suppress(TimeoutError):
         listener.accept()[0].close()
 
 
 @contextlib.contextmanager
 def _listening(workers: Workers) -> Iterator[socket.socket]:
-  """Answers on this worker's port, until TensorFlow does."""
+  """Answers on this worker's port until TensorFlow takes over."""
   own = workers.addresses[workers.index]
   try:
     listener = socket.create_server(("", _split_address(own)[1]))
@@ -163,7 +163,7 @@ def _listening(workers: Workers) -> Iterator[socket.socket]:
 
 
 def _answers(address: str) -> bool:
-  """Whether anything listens at an address; a name that can't be resolved yet may be later."""
+  """Whether anything listens at an address; a name that can't be resolved counts as no answer."""
   try:
     socket.create_connection(_split_address(address), timeout=_POLL_SECONDS).close()
   except OSError:
@@ -172,7 +172,7 @@ def _answers(address: str) -> bool:
 
 
 class Exchange:
-  """Messages between the processes of a run. Each makes the same calls in the same order."""
+  """Messages between the processes of a run, which all make the same calls in the same order."""
 
   def __init__(self, strategy: tf.distribute.Strategy, workers: Workers):
     self._strategy = strategy
@@ -185,7 +185,7 @@ class Exchange:
     self._gather = gather
 
   def gather(self, numbers: Sequence[int]) -> list[tuple[int, ...]]:
-    """Returns the numbers from the process of each replica, when all have sent theirs."""
+    """Waits for the numbers of every replica's process, and returns them."""
     if not self._several:
       return [tuple(numbers)]
     values = self._strategy.experimental_distribute_values_from_function(
@@ -194,11 +194,11 @@ class Exchange:
     return [tuple(row) for row in self._gather(values).numpy().tolist()]
 
   def wait(self) -> None:
-    """Waits until every process has reached the same place."""
+    """Waits until every process has made this call."""
     self.gather([0])
 
 
-# The errors of operations that need every worker, when one of them is lost.
+# Errors of collective operations when a worker is lost.
 _LOST = (
   tf.errors.UnavailableError,
   tf.errors.AbortedError,
