@@ -1,12 +1,12 @@
-"""Times the answers to a camera's frames.
+"""Times the answers to camera frames.
 
   python scripts/answer_times.py
 
 The frames are JPEGs of 640 x 480 pixels: digits on grainy, unevenly lit paper, in four scenes:
 white, ruled and squared paper, and squared paper held by hand, rotated and at varying distance. The
-time is from the file to the probabilities: decoding, finding and preparing the digits, the network.
-The first frames warm the network up and do not count. Prints a JSON object for each scene on
-stdout: scene, num_frames, milliseconds_median, milliseconds_95th_percentile, milliseconds_highest.
+time covers decoding the file, finding and preparing the digits, and the model. The first frames
+warm up the model and don't count. Prints a JSON object for each scene on stdout: scene, num_frames,
+milliseconds_median, milliseconds_95th_percentile, milliseconds_highest.
 """
 
 import io
@@ -26,15 +26,15 @@ _WIDTH, _HEIGHT = 640, 480
 _SIDE = 250
 _WARM_UP = 20
 SCENES = ("white", "ruled", "squared", "held")
-# The largest rotation by a hand, in degrees, and the range of its distance.
+# The largest rotation of handheld paper, in degrees, and the range of its distance.
 _TURN = 8
 _NEAR = (0.6, 1.8)
-# Pixels from line to line of printed paper.
+# Pixels between the lines of the paper.
 _PITCH = 32
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: the network, and the number of frames."""
+  """Defines the flags: the model, and the number of frames."""
   config_flags.define(flag_values, ["workdir", "device"])
   flags.DEFINE_integer(
     "frames", 200, "number of frames per scene", lower_bound=1, flag_values=flag_values
@@ -42,7 +42,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Times the answers of a workdir's network."""
+  """Times the answers of a workdir's model."""
   app.refuse_arguments(arguments)
   workdir = trained_workdir(flag_values.workdir)
   settings = config_flags.from_flags_over(workdir.trained_config(), flag_values)

@@ -3,16 +3,16 @@
   python scripts/check_versions.py --table=versions.md
   python scripts/check_versions.py --pythons=3.13 --override=tensorflow==2.22.0rc0
 
-For each version of Python, and the lowest or the newest versions that setup.cfg allows, uv makes an
-environment in a temporary directory, installs a wheel of this repository, and runs commands as a
-user does. `lowest` is the lowest version of what setup.cfg names, and the newest of what those
-packages need themselves. A Python that uv doesn't find on PATH can be given by its path; none is
-downloaded.
+For each version of Python, and the lowest or the newest versions that setup.cfg allows, the script
+makes an environment in a temporary directory with uv, installs a wheel of this repository, and runs
+commands as a user does. `lowest` installs the lowest versions of the packages in setup.cfg, and the
+newest versions of their dependencies. A Python that uv doesn't find on PATH can be named by path;
+uv downloads none.
 
 Prints one JSON object per environment on stdout: python, resolution, versions of the main packages,
-passed (names of checks), failed (names with the last line of what failed), skipped, test_loss,
-seconds; or missing, why there is no such environment. --table writes them as a Markdown table. The
-exit code is 1 if a check failed. Needs uv: python -m pip install uv.
+passed (names of checks), failed (names with the last line of the output), skipped, test_loss,
+seconds; or missing, the reason why there is no such environment. --table writes them as a Markdown
+table. The exit code is 1 if a check failed. Needs uv: python -m pip install uv.
 """
 
 import json
@@ -33,19 +33,19 @@ from mnist_research.runtime import app
 from mnist_research.runtime.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-# What a wheel is built from.
+# The sources of a wheel.
 SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "mnist_research")
 RESOLUTIONS = {"lowest": "lowest-direct", "newest": "highest"}
 MAIN_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorboard", "numpy", "protobuf")
 
 
 class Wanted(NamedTuple):
-  """What an environment is made of.
+  """The parameters of an environment.
 
   Attributes:
     python: a version such as 3.12, or the path of an interpreter.
     resolution: a key of RESOLUTIONS.
-    extras: of setup.cfg.
+    extras: extras of setup.cfg.
     overrides: requirements that replace those of setup.cfg.
   """
 
@@ -97,7 +97,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def build_wheel(uv: str, directory: Path) -> Path:
-  """Builds the wheel from a copy, since building writes next to the sources."""
+  """Builds the wheel from a copy, because building writes next to the sources."""
   copy = directory / "sources"
   copy.mkdir()
   for name in SOURCES:
@@ -111,7 +111,7 @@ def build_wheel(uv: str, directory: Path) -> Path:
 
 
 def check(uv: str, wanted: Wanted, wheel: Path) -> dict[str, Any]:
-  """Makes an environment, runs the checks in it, and removes it."""
+  """Creates an environment, runs the checks in it, and removes it."""
   begin = time.monotonic()
   result: dict[str, Any] = {"python": wanted.python, "resolution": wanted.resolution}
   print(f"Python {wanted.python}, {wanted.resolution} ...", file=sys.stderr, flush=True)
@@ -141,7 +141,7 @@ def install(uv: str, wanted: Wanted, interpreter: str, wheel: Path, directory: P
   """Installs the wheel, and the versions that setup.cfg allows, for an interpreter.
 
   Raises:
-    CheckError: they don't fit together, or one can't be built.
+    CheckError: versions conflict, or a package can't be built.
   """
   sources, pins = wheel.parents[1] / "sources", directory / "pins.txt"
   overrides = directory / "overrides.txt"
@@ -172,7 +172,7 @@ def versions_in(python: Path) -> dict[str, str]:
 
 
 def run_checks(environment: Environment, extras: Sequence[str], uv: str) -> dict[str, Any]:
-  """Runs the checks; those of commands that need the trained run are skipped without it."""
+  """Runs the checks; skips those that need the trained run if training failed."""
   checks = {
     "requirements": lambda _: call([uv, "pip", "check", f"--python={environment.python}"]),
     **version_checks.CHECKS,
@@ -219,7 +219,7 @@ def row(result: dict[str, Any]) -> str:
 
 
 def outcome(result: dict[str, Any]) -> str:
-  """Returns how many checks passed, and why the others didn't."""
+  """Describes how many checks passed, and why the rest didn't."""
   if "missing" in result:
     return f"not run: {result['missing']}"
   passed, failed = len(result["passed"]), result["failed"]

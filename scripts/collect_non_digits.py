@@ -1,4 +1,4 @@
-"""Collects images that hold no digit, and that no training uses, as a dataset for `evaluate`.
+"""Collects images without digits, which no training uses, into a dataset for `evaluate`.
 
   pip install scikit-image scikit-learn
   git clone https://github.com/brendenlake/omniglot
@@ -33,7 +33,7 @@ from mnist_research.runtime.errors import UserError
 # Both of Omniglot's small background sets; two alphabets are in both.
 _ARCHIVES = ("python/images_background_small1.zip", "python/images_background_small2.zip")
 _DRAWINGS = 8
-# In Omniglot, Latin has the letters a to z.
+# The characters of Omniglot's Latin alphabet.
 _LETTERS = string.ascii_lowercase
 _LOOKALIKES = "bgiloqsz"
 _FACES = 100

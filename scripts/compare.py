@@ -1,12 +1,12 @@
-"""Measures this project against other implementations of the same work, in turn, in one run.
+"""Compares the speed of this project with other implementations, which take turns.
 
   python scripts/compare.py --data_dir=DIR [--rounds=5] [--work=dense,cnn] [--peers_python=PYTHON]
 
-DIR is where TFDS has prepared MNIST (its default: ~/tensorflow_datasets). Compared are:
+DIR is where TFDS has prepared MNIST (by default ~/tensorflow_datasets). The comparisons are:
 
 - dense: `configs/dense.cfg` in steady training, against Keras's `fit`, PyTorch and JAX;
-- dense_512: the same network with batches of 512, against PyTorch and JAX;
-- large: 2500-2000-1500-1000-500 units, batches of 512, bfloat16, against its matrix products alone;
+- dense_512: the same model with batches of 512, against PyTorch and JAX;
+- large: 2500-2000-1500-1000-500 units, batches of 512, bfloat16, against only its matrix products;
 - cnn: `configs/small_cnn.cfg` in bfloat16, against Keras's `fit` and PyTorch;
 - fast: complete runs of `configs/fast.cfg`, against its recipe in PyTorch;
 - accuracy: `configs/fast.cfg` over `--num_seeds` seeds: seconds of training, and test accuracy;
@@ -14,10 +14,10 @@ DIR is where TFDS has prepared MNIST (its default: ~/tensorflow_datasets). Compa
 - summaries: the same with `--summaries=basic` and `all`, against `none`.
 
 The peers, in `scripts/peers/`, are long-lived programs that take turns training an epoch. PyTorch
-and JAX are not part of this project's environment: if `--peers_python` lacks one, its rows are
-skipped, with the command that installs it. Ratios are taken round by round; the table shows the
-median, lowest and highest. Keep the machine quiet: libraries whose threads busy-wait, as PyTorch's
-do, lose most of their speed next to another program.
+and JAX aren't part of this project's environment: if `--peers_python` lacks one, its rows are
+skipped, with the command that installs it. Ratios are computed for each round; the table shows the
+median, lowest and highest. Keep the machine quiet: libraries whose threads busy-wait, such as
+PyTorch, lose most of their speed next to another program.
 
 The last line on stdout is one JSON object.
 """
@@ -44,7 +44,7 @@ from mnist_research.runtime.errors import UserError
 
 SCRIPTS = Path(__file__).resolve().parent
 CONFIGS = SCRIPTS.parent / "configs"
-# The peers hold out nothing.
+# The peers don't hold out validation examples.
 DENSE = [f"--flagfile={CONFIGS / 'dense.cfg'}", "--validation_examples=0"]
 FAST = [f"--flagfile={CONFIGS / 'fast.cfg'}"]
 CNN = [f"--flagfile={CONFIGS / 'small_cnn.cfg'}", "--precision=bfloat16"]
@@ -57,8 +57,8 @@ class Peer(NamedTuple):
 
   Attributes:
     name: the name in the table.
-    script: under `peers/`.
-    arguments: of the script.
+    script: the name of its script in `peers/`.
+    arguments: the arguments of the script.
   """
 
   name: str
@@ -67,12 +67,12 @@ class Peer(NamedTuple):
 
 
 class Work(NamedTuple):
-  """A training, here and by others.
+  """A training task, for this project and its peers.
 
   Attributes:
-    flags: of `mnist_research.train`.
-    arguments: of the peers.
-    peers: that do the same work.
+    flags: the flags of `mnist_research.train`.
+    arguments: the arguments of the peers.
+    peers: the peers that do the same work.
   """
 
   flags: Sequence[str]
@@ -88,7 +88,7 @@ TORCH = [
   Peer("PyTorch, eager, DataLoader", "torch_loop", ["--input=loader"]),
 ]
 JAX = Peer("JAX, scan", "jax_scan")
-# For each library the fastest way comes first; other precisions come last.
+# Each library's fastest variant comes first; other precisions come last.
 WORKS = {
   "dense": Work(
     DENSE,
@@ -129,7 +129,7 @@ WORKS = {
 
 
 def main(arguments: flags.FlagValues, others: list[str]) -> None:
-  """Does the requested work and prints the table."""
+  """Runs the requested comparisons and prints the table."""
   app.refuse_arguments(others)
   for work in arguments.work:
     if work not in {**WORKS, **MEASURES}:
@@ -185,12 +185,12 @@ def write_arrays(arguments: flags.FlagValues, directory: Path) -> dict[str, Path
 
 
 def data_flags(arguments: flags.FlagValues) -> list[str]:
-  """The flags with which a command of this package finds the same examples."""
+  """Returns the flags with which a command of this package finds the same examples."""
   return [f"--{name}={arguments[name].value}" for name in ("dataset", "data_dir", "manual_dir")]
 
 
 def steps_flags(arguments: flags.FlagValues) -> list[str]:
-  """The flag, for this package and for peers, that shortens a turn."""
+  """Returns the flag, for this package and for peers, that shortens a turn."""
   return [f"--steps={arguments.turn_steps}"] if arguments.turn_steps else []
 
 
@@ -198,7 +198,7 @@ def steps_flags(arguments: flags.FlagValues) -> list[str]:
 
 
 def compare_peers(work: str, arguments: flags.FlagValues, arrays: dict[str, Path]) -> list[Row]:
-  """Makes this package and its peers train in turn."""
+  """Makes this package and its peers take turns training."""
   own, peer_flags, peers = WORKS[work]
   ours = peer_command(sys.executable, "mnist_research_train", *own, *data_flags(arguments))
   commands = {"mnist_research": [*ours, *steps_flags(arguments)]}
@@ -210,7 +210,7 @@ def compare_peers(work: str, arguments: flags.FlagValues, arrays: dict[str, Path
 
 
 def peer_command(python: str, script: str, *given: str) -> list[str]:
-  """The command line of a peer."""
+  """Returns the command line of a peer."""
   return [python, str(SCRIPTS / "peers" / f"{script}.py"), *given]
 
 
@@ -218,7 +218,7 @@ def peer_command(python: str, script: str, *given: str) -> list[str]:
 
 
 def measure_large(arguments: flags.FlagValues, _: dict[str, Path]) -> list[Row]:
-  """Compares the training of a large network with its matrix products alone."""
+  """Compares the training of a large model with only its matrix products."""
   given = ["--benchmark=throughput", f"--rounds={arguments.rounds}", *steps_flags(arguments)]
   record = run_benchmark(arguments, *given, *LARGE)
   share = Spread(*(record[f"limit_share{end}"] for end in ("", "_lowest", "_highest")))
@@ -290,7 +290,7 @@ def measure_round(arguments: flags.FlagValues, arrays: dict[str, Path]) -> dict[
 
 
 def measure_summaries(arguments: flags.FlagValues, _: dict[str, Path]) -> list[Row]:
-  """Runs the whole training with each amount of summaries."""
+  """Runs the whole command with each value of --summaries."""
   rounds = []
   for _number in range(arguments.rounds):
     with tempfile.TemporaryDirectory() as directory:
@@ -308,7 +308,7 @@ def measure_summaries(arguments: flags.FlagValues, _: dict[str, Path]) -> list[R
 
 
 def train_command(arguments: flags.FlagValues) -> list[str]:
-  """The command that is measured."""
+  """Returns the command to measure."""
   return [sys.executable, "-m", "mnist_research.train", *DENSE, *data_flags(arguments)]
 
 

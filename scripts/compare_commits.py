@@ -1,11 +1,10 @@
-"""Compares the bits of training at two commits.
+"""Compares the results of training at two commits, bit for bit.
 
   python scripts/compare_commits.py --commit=REF --workdir=runs/commits
 
 Trains every config for some steps with `--deterministic`, once with the package in this checkout
-and once with that of another commit, and compares all losses digit by digit. Prints one JSON object
-per config on stdout: config, same, test_loss, and where the two first differ. Exits with 1 if any
-differs.
+and once with that of another commit, and compares all losses exactly. Prints one JSON object per
+config on stdout: config, same, test_loss, and the first difference. Exits with 1 if any differs.
 
 The runs of a commit are kept in `--workdir`, so a second comparison with the same commit only
 trains this checkout.
@@ -24,7 +23,7 @@ from mnist_research.config import flags as config_flags
 from mnist_research.runtime import app
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
-# Fields that depend on the clock, and fields that were added later.
+# The other fields depend on the clock, or were added later.
 _COMPARED = ("loss", "accuracy", "learning_rate")
 
 
@@ -32,8 +31,8 @@ class Outcome(NamedTuple):
   """The records of a run.
 
   Attributes:
-    lines: for each line of metrics.jsonl its step, its split and the compared values.
-    test_loss: of result.json.
+    lines: the step, the split and the compared values of each line of metrics.jsonl.
+    test_loss: the test loss in result.json.
   """
 
   lines: list[tuple[Any, ...]]
@@ -83,7 +82,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def _train(checkout: Path, name: str, workdir: Path, options: list[str]) -> Outcome:
-  """Trains the config called `name` with the package of `checkout`; a finished run is read."""
+  """Trains the config `name` with the package of `checkout`, unless the run is finished."""
   workdir.mkdir(parents=True, exist_ok=True)
   flagfile = _REPOSITORY / "configs" / f"{name}.cfg"
   command = [

@@ -1,9 +1,9 @@
-"""Measures one device, two replicas and two workers against each other, in turn.
+"""Compares the throughput of one device, two replicas and two workers.
 
   python scripts/compare_strategies.py --rounds=5 -- --flagfile=configs/dense.cfg
 
 Arguments after `--` are flags of `mnist_research.benchmark`, which measures each way once per
-round, in its own processes; on a CPU each way has all cores. The ratios are examples per second
+round, in separate processes; on a CPU each way has all cores. The ratios are examples per second
 relative to one device in the same round: median, lowest and highest. The last line on stdout is one
 JSON object.
 """
@@ -43,7 +43,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def measure_round(others: list[str], replicas: int) -> dict[str, dict]:
-  """Returns the benchmark's output for each way, measured alone."""
+  """Returns the benchmark's output for each way, measured one at a time."""
   with tempfile.TemporaryDirectory() as logs:
     workers = [*LAUNCHER, f"--workers={replicas}", f"--logs={logs}", "--", *COMMAND, *others]
     return {
@@ -62,7 +62,7 @@ def measure(command: list[str]) -> dict:
 
 
 def summarize(rounds: list[dict[str, dict]]) -> dict:
-  """Returns ratios, rates and the costs of summing gradients, and prints the ratios."""
+  """Prints the ratios, and returns ratios, rates and the costs of summing gradients."""
   summary: dict = {"gradient_bytes": rounds[0]["mirrored"]["gradient_bytes"]}
   for way in rounds[0]:
     rates = [each[way]["examples_per_second"] for each in rounds]

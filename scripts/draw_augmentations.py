@@ -2,9 +2,9 @@
 
   python scripts/draw_augmentations.py --flagfile=configs/cnn.cfg --output=augmentations.png
 
-Five examples with each kind at the strength of the flags, applied to all of them; the last five
-show all kinds of the config together, each with its probability. mixup and cutmix, which also
-change targets, and flip are omitted.
+Five examples show each kind at the strength of the flags, with probability 1; the last five show
+all kinds of the config together, each with its probability. mixup and cutmix, which also change
+targets, and flip are omitted.
 """
 
 import numpy as np
@@ -49,7 +49,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     np.concatenate(images),
     np.repeat(np.arange(len(rows)), _EXAMPLES),
     label_names=["none", *_KINDS, "together"],
-    title=f"{source.short_name}: training examples, and what --augment makes of them",
+    title=f"{source.short_name}: training examples and their augmentations",
   )
   figures.save(figure, flag_values.output)
 

@@ -1,8 +1,8 @@
-"""Draws what each corruption of `evaluate --corruptions` does to test examples.
+"""Draws the effect of each corruption of `evaluate --corruptions` on test examples.
 
   python scripts/draw_corruptions.py --dataset=mnist --output=corruptions.png
 
-Five examples, first unchanged, then with each of the fifteen kinds of corruption.
+Draws five examples, first unchanged, then with each of the fifteen kinds of corruption.
 """
 
 import numpy as np

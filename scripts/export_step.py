@@ -5,13 +5,13 @@
 
 It takes the flags of `train`. The exported function is the block of steps that `train` compiles:
 its loop, random numbers, gradients and optimizer. It takes images and labels, [steps, batch, ...],
-the number of steps to run, and the state; it returns the metrics of each step, and the state after
-them. The directory contains
+the number of steps to run, and the state; it returns the metrics of each step, and the final
+state. The directory contains
 
 - block.stablehlo: the function, a portable artifact of StableHLO;
 - manifest.json: the names of its arguments and results, in order, and the settings of the run;
-- state.npz: the initial state, an array for each of those names;
-- blocks.npz: the run's first blocks, with the losses and hits that TensorFlow computed on them.
+- state.npz: the initial state, an array for each name in the manifest;
+- blocks.npz: the run's first blocks, with TensorFlow's losses and numbers of correct predictions.
 
 The last line on stdout is one JSON object: output, bytes, steps, final_loss, operations.
 """
@@ -41,11 +41,11 @@ class Lowered(NamedTuple):
   """The compiled block of steps.
 
   Attributes:
-    artifact: StableHLO.
-    state: the arrays that follow `num_steps`, before the first step.
+    artifact: the StableHLO artifact.
+    state: the initial state: the arguments after `num_steps`.
     takes: the name of each argument.
     returns: the name of each result: `losses`, `correct` and other metrics, then the state.
-    operations: their number.
+    operations: the number of operations.
   """
 
   artifact: bytes
@@ -113,22 +113,22 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def _tolerance(bench: Bench) -> float:
-  """Returns the largest relative difference allowed between losses of two engines.
+  """Returns the largest allowed relative difference between the losses of two engines.
 
-  In float32, compiled by XLA on both sides, 1,146 steps differed by 6e-7 at most; without XLA in
-  TensorFlow two steps differed by 1e-4, and in bfloat16 five by 1e-3.
+  In float32, compiled by XLA on both sides, 1,146 steps differed by at most 6e-7. Without XLA in
+  TensorFlow, two steps differed by 1e-4, and in bfloat16, five differed by 1e-3.
   """
   return 1e-5 if bench.xla and bench.config.devices.precision == "float32" else 1e-2
 
 
 def state_variables(training: Training) -> dict[str, tf.Variable]:
-  """Returns each variable of the state by its name in a checkpoint, or Keras's own."""
+  """Returns each variable of the state by its name in a checkpoint, or else by Keras's name."""
   state = training.state
   named: dict[str, Any] = {"step": state.step}
   models = {"model": state.model, "averages": state.averages}
   for prefix, model in ((prefix, model) for prefix, model in models.items() if model is not None):
     named.update({f"{prefix}/{name}": v for name, v in variables_by_name(model).items()})
-    # Generators, which each step sets.
+    # Generators, which each step overwrites.
     rest = [v for v in model.variables if not any(v is each for each in named.values())]
     named.update({f"{prefix}/{v.path}": v for v in rest})
   slots = optimizers.variables(state.optimizer)
@@ -162,13 +162,13 @@ def lower(training: Training, version: str) -> Lowered:
   artifact, aliases, operations = to_portable(text, version)
   metrics = _present(concrete.structured_outputs)
   if sorted(aliases) != list(range(len(metrics), len(metrics) + len(aliases))):
-    raise AssertionError(f"beside {[*metrics]}, the results {sorted(aliases)} are written")
+    raise AssertionError(f"besides {[*metrics]}, the results {sorted(aliases)} are written")
   returns = [*metrics, *(takes[aliases[result]] for result in sorted(aliases))]
   return Lowered(artifact, state, takes, returns, operations)
 
 
 def captured_state(concrete: Any, variables: dict[str, tf.Variable]) -> dict[str, np.ndarray]:
-  """Returns what a function uses besides its arguments, in the order of XLA's parameters."""
+  """Returns the variables that a function captures, in the order of XLA's parameters."""
   named = {id(v.handle): (v.name, v) for v in concrete.variables}
   named |= {id(v.handle): (name, v) for name, v in variables.items()}
   state = {}
@@ -187,8 +187,8 @@ def to_portable(text: str, version: str) -> tuple[bytes, dict[int, int], int]:
   its operand.
 
   Returns:
-    The artifact; for the index of each result that belongs to the state, the index of the argument
-    that it overwrites; the number of operations.
+    The artifact; a mapping from the index of each result that belongs to the state to the index of
+    the argument that it overwrites; and the number of operations.
   """
   from jax.extend.mlir import ir
   from jax.extend.mlir.dialects import stablehlo
@@ -235,7 +235,7 @@ def _aliases(module: Any) -> dict[int, int]:
 
 
 def _present(metrics: steps.StepMetrics) -> dict[str, tf.Tensor]:
-  """Returns those metrics of the steps that the block computes."""
+  """Returns the step metrics that the block computes."""
   return {name: value for name, value in metrics._asdict().items() if value is not None}
 
 

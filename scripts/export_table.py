@@ -1,4 +1,4 @@
-"""Prints a Markdown table of the size and the time of a trained network in each exported format.
+"""Prints a Markdown table of the size and the time of a trained model in each exported format.
 
   python scripts/export_table.py --workdir=runs/dense
 
@@ -28,7 +28,7 @@ from mnist_research.runtime import app
 from mnist_research.workdir import Workdir
 
 _FORMATS = ("saved_model", "tflite", "tflite_int8", "onnx")
-# Images per round for a network, one by one and together.
+# Images per round for a model, one by one and together.
 _ALONE, _BATCH = 100, 1000
 
 # From images, uint8 [N, 28, 28, 1], to probabilities, float32 [N, classes].
@@ -36,7 +36,7 @@ _Network = Callable[[np.ndarray], np.ndarray]
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: the network, and the number of rounds."""
+  """Defines the flags: the model, and the number of rounds."""
   config_flags.define(flag_values, ["workdir", "data_dir"])
   flags.DEFINE_integer("rounds", 20, "turns of each format", lower_bound=1, flag_values=flag_values)
 
@@ -68,7 +68,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def export(name: str, path: Path, workdir: str, data_dir: str) -> int:
-  """Writes the network in a format, and returns the size in bytes."""
+  """Exports the model in a format, and returns the size in bytes."""
   command = [sys.executable, "-m", "mnist_research.export", f"--workdir={workdir}"]
   command += [f"--data_dir={data_dir}", f"--format={name}", f"--output={path}"]
   process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -78,7 +78,7 @@ def export(name: str, path: Path, workdir: str, data_dir: str) -> int:
 
 
 def load(name: str, path: Path) -> _Network:
-  """Returns an exported network that runs on one core."""
+  """Returns an exported model that runs on one core."""
   if name == "saved_model":
     network = tf.saved_model.load(str(path)).signatures["serving_default"]
     return lambda images: network(images=tf.constant(images))["probabilities"].numpy()
@@ -102,7 +102,7 @@ def measure(
   paths: dict[str, Path], images: np.ndarray, rounds: int
 ) -> dict[str, tuple[float, float]]:
   """Returns the median seconds per image of each format, alone and in a batch."""
-  # Each has only one shape: LiteRT reallocates when it changes.
+  # Each instance gets only one shape, because LiteRT reallocates when the shape changes.
   alone = {name: load(name, path) for name, path in paths.items()}
   together = {name: load(name, path) for name, path in paths.items()}
   batch = np.resize(images, (_BATCH, *images.shape[1:]))
@@ -115,7 +115,7 @@ def measure(
       middle = time.perf_counter()
       together[name](batch)
       ended = time.perf_counter()
-      if turn:  # The first one is slower.
+      if turn:  # The first turn is slower, and doesn't count.
         seconds[name].append(((middle - began) / _ALONE, (ended - middle) / _BATCH))
   return {
     name: tuple(statistics.median(column) for column in zip(*turns, strict=True))

@@ -1,11 +1,11 @@
-"""Times how long each command is silent on a terminal after it starts.
+"""Times how long each command takes until its first output on a terminal.
 
   python scripts/first_output.py
   python scripts/first_output.py --commands=train,report --repeats=9
 
-Each starts in a new folder, on a pseudo-terminal, and is killed as soon as it has written
-something. Prints a JSON object for each on stdout: command, seconds_median, seconds_lowest, first
-(what it wrote), and a table on stderr.
+Each command starts in a new folder, on a pseudo-terminal, and is killed after its first output.
+Prints a JSON object for each on stdout: command, seconds_median, seconds_lowest, first (the
+output), and a table on stderr.
 """
 
 import os
@@ -89,7 +89,7 @@ def _files(folder: Path) -> dict[str, str]:
 
 
 def _first_output(command: Sequence[str], folder: Path) -> tuple[float, str]:
-  """Starts a command on a terminal; returns when it wrote something, and what; then kills it."""
+  """Starts a command on a terminal; returns the time and text of its first output."""
   here, there = pty.openpty()
   environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
   started = time.perf_counter()
@@ -99,7 +99,7 @@ def _first_output(command: Sequence[str], folder: Path) -> tuple[float, str]:
     os.close(there)
     try:
       written = os.read(here, 4096)
-    except OSError:  # It ended without output.
+    except OSError:  # The command exited without output.
       written = b""
     seconds = time.perf_counter() - started
     process.kill()

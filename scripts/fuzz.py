@@ -2,20 +2,20 @@
 
   python scripts/fuzz.py --minutes=60 --seed=0 --workdir=runs/fuzz --data_dir=DIR
 
-The inputs come from tests/malformed.py; case N of a seed is always the same, and `--first=N` starts
-there. Kinds of cases:
+The inputs come from tests/malformed.py. Case N of a seed is always the same, and `--first=N` starts
+with it. The kinds of cases are
 
-  flags, flagfile, tf_config   parsed as by `train`: refused, or accepted and, after a round trip
+  flags, flagfile, tf_config   parsed as by `train`: rejected, or accepted and, after a round trip
                                through a flagfile, equal
   run                          one file of a finished run is corrupt, and train, evaluate, predict
-                               or report must refuse it, or answer as before
+                               or report must reject it, or answer as before
   picture                      `predict` of a corrupt picture
   environment                  evaluate, in a new process, with an odd variable
 
 An outcome is `refused` (exit code 2 and one line), `answered` (as for intact files), or a defect:
-`wrong` (another answer), `traceback`, `late` (over two minutes), or `exit N`. The last line on
-stdout is one JSON object with the number of each outcome by kind; the exit code is 1 if there was a
-defect, which stderr describes.
+`wrong` (a different answer), `traceback`, `late` (over two minutes), or `exit N`. The last line on
+stdout is one JSON object with the number of each outcome by kind. The exit code is 1 if there was a
+defect, which is described on stderr.
 """
 
 import collections
@@ -42,7 +42,7 @@ from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.notes import set_up_log
 from mnist_research.sweeps import workers
 
-# The code that draws the inputs belongs to the tests.
+# The code that generates the inputs belongs to the tests.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 import malformed
 
@@ -68,7 +68,7 @@ _VALUES = (
 )  # fmt: skip
 
 
-# What a report says of a corrupt file that it only shows.
+# Messages of a report about a corrupt file whose content it only shows.
 _TOLD = (
   b"environment.json can", b"test_scores.jsonl is corrupt", b"test_scores.jsonl can",
   b"metrics.jsonl is missing",
@@ -79,9 +79,9 @@ class Answer(NamedTuple):
   """The output of a command.
 
   Attributes:
-    code: its exit code; None: it was killed after `_SECONDS`.
-    stdout: what programs read.
-    stderr: what people read.
+    code: its exit code; None if it was killed after `_SECONDS`.
+    stdout: its output for programs.
+    stderr: its output for people.
     files: a digest of the pages that it wrote.
   """
 
@@ -134,7 +134,7 @@ class Fuzzer:
   """A finished run, and the commands' answers about it."""
 
   def __init__(self, directory: Path, data_dir: str):
-    """Trains it, in `directory`, on a dataset that is prepared in `data_dir`."""
+    """Trains the run in `directory`, on a dataset that is prepared in `data_dir`."""
     self._directory, self._data_dir = directory, data_dir
     workers.start_server(directory / "server.log")
     self._whole, self._run = directory / "whole", directory / "run"
@@ -155,7 +155,7 @@ class Fuzzer:
     return self._read(arguments, str(arguments)[:500])
 
   def flagfile(self, values: random.Random) -> tuple[str, str]:
-    """Parses an odd flagfile, as the user's own and as a workdir's."""
+    """Parses an odd flagfile, as the user's and as a workdir's."""
     content = malformed.flagfile(values)
     path = self._directory / "odd.cfg"
     path.write_bytes(content)
@@ -232,7 +232,7 @@ class Fuzzer:
     answer = self._call(name, self._commands[name])
     pages = [path.read_bytes() for path in sorted((self._run / "report").glob("*"))]
     if any(sign in page for page in pages for sign in _TOLD):
-      return answer._replace(files="told")  # The file is only shown, and affects nothing else.
+      return answer._replace(files="told")  # Only the display of the file differs.
     return answer._replace(files=hashlib.sha256(b"".join(pages)).hexdigest())
 
   def _call(self, name: str, arguments: list[str]) -> Answer:
@@ -279,7 +279,7 @@ CASES: Mapping[str, tuple[Any, int]] = {
 
 
 class _OtherError(Exception):
-  """Something was read differently from what was written."""
+  """A setting was read back differently."""
 
 
 def _judged(read: Any) -> tuple[str, str]:

@@ -4,14 +4,14 @@
   python scripts/gpu_check.py --wheels=DIR --seconds=540 -- --manual_dir=DIR
 
 Arguments after `--` are flags of `mnist_research.train` for every case, such as the data directory.
-Each case is a command of this repository in its own process: `doctor`; the tests marked `gpu`;
+Each case is a command of this repository in a separate process: `doctor`; the tests marked `gpu`;
 placement of weights and batches; GPU memory of a run; throughput of dense.cfg, cnn.cfg and fast.cfg
 in float32, bfloat16 and float16, with and without XLA; the strategies; time to 99% over 30 seeds;
-the step as StableHLO under JAX; JAX and PyTorch next to this package. A case that fails, or for
-which no time is left, is listed with the reason, and the others continue. The file is rewritten
-after each case. Without a GPU, fewer cases run and all are labeled CPU.
+the step as StableHLO under JAX; JAX and PyTorch as peers of this package. A case that fails, or
+that is skipped for lack of time, is listed with the reason, and the rest continue. The file is
+rewritten after each case. Without a GPU, fewer cases run, and all are labeled CPU.
 
-Only Python is needed: --wheels first installs the packages of a directory. The table goes to
+Only Python is required: --wheels first installs the packages in a directory. The table goes to
 stderr, and as Markdown next to the file; the last line on stdout is one JSON object: device, done,
 failed, skipped, output. The exit code is 2 if a case failed.
 """
@@ -31,7 +31,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS, SCRIPTS = ROOT / "configs", ROOT / "scripts"
-# A command ends within three seconds of SIGTERM.
+# A command exits within three seconds of SIGTERM.
 _GRACE_SECONDS = 10
 PRECISIONS = ("float32", "bfloat16", "float16")
 # Entries of a JSON object that the table shows, in this order.
@@ -71,7 +71,7 @@ class Case:
 
   Attributes:
     name: the name of the case.
-    command: what measures it; the last line of its stdout is a JSON object.
+    command: the command that measures it; the last line of its stdout is a JSON object.
   """
 
   name: str
@@ -86,7 +86,7 @@ def main() -> int:
     if arguments.wheels:
       site = install(arguments.wheels, Path(directory) / "site")
       environment["PYTHONPATH"] = os.pathsep.join([str(site), environment.get("PYTHONPATH", "")])
-    # For the peers' scripts and the package itself, wherever this is called.
+    # So that the package is found from any current directory.
     paths = [str(ROOT), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     gpus = list_gpus()
@@ -116,17 +116,17 @@ def parse_arguments() -> argparse.Namespace:
   )
   parser.add_argument("--output", type=Path, default=Path("gpu_check.json"), help="file to write")
   parser.add_argument("--wheels", type=Path, help="directory of wheels to install first")
-  parser.add_argument("--seconds", type=float, default=0, help="for all cases; 0: as they take")
-  parser.add_argument("--case_seconds", type=float, default=600, help="for one case at most")
+  parser.add_argument("--seconds", type=float, default=0, help="time limit for all cases; 0: none")
+  parser.add_argument("--case_seconds", type=float, default=600, help="time limit for a case")
   parser.add_argument("--rounds", type=int, default=3, help="turns of each measurement")
   parser.add_argument("--num_seeds", type=int, default=30, help="seeds of the run to 99%%")
-  parser.add_argument("--only", nargs="*", default=[], help="cases whose names begin so")
+  parser.add_argument("--only", nargs="*", default=[], help="cases whose names start with these")
   parser.add_argument("flags", nargs="*", help="flags of train, after --")
   return parser.parse_args()
 
 
 def install(wheels: Path, site: Path) -> Path:
-  """Installs every wheel of a directory, and returns where."""
+  """Installs every wheel in a directory, and returns the target directory."""
   files = sorted(map(str, wheels.glob("*.whl")))
   if not files:
     sys.exit(f"error: --wheels={wheels} has no wheels; fill it with pip download")
@@ -147,7 +147,7 @@ def list_gpus() -> list[str]:
 
 
 def cases(arguments: argparse.Namespace, gpu: bool, directory: Path) -> Iterator[Case]:
-  """Yields the cases, the most informative first: time may run out."""
+  """Yields the cases, most informative first, because time may run out."""
   given = [f"--device={'gpu' if gpu else 'cpu'}", *arguments.flags]
   python = [sys.executable]
   module = [*python, "-m", "mnist_research.{}"]
@@ -195,7 +195,7 @@ def run(case: Case, seconds: float, environment: dict[str, str]) -> dict[str, An
   try:
     stdout, stderr = process.communicate(timeout=None if seconds == float("inf") else seconds)
   except subprocess.TimeoutExpired:
-    process.terminate()  # It ends what it started.
+    process.terminate()  # It stops its children.
     try:
       process.communicate(timeout=_GRACE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -278,7 +278,7 @@ def run_tests() -> int:
       if report.when == "call" or report.outcome != "passed":
         counts[report.outcome] += 1
 
-  # Its own output is for people.
+  # The output of pytest is for people.
   stdout = os.dup(1)
   os.dup2(2, 1)
   code = pytest.main(["-q", "-m", "gpu", "tests/test_gpu.py"], plugins=[Counter()])

@@ -1,6 +1,6 @@
-"""The dense network as in the Keras tutorials: compile, fit, evaluate.
+"""The dense model as in the Keras tutorials: compile, fit, evaluate.
 
-`compare.py` compares `mnist_research.train` with it. Prints one JSON object.
+`compare.py` compares `mnist_research.train` with this script. Prints one JSON object.
 """
 
 import json
@@ -31,7 +31,7 @@ def main(train_file: str, test_file: str, epochs: int) -> None:
   clock = EpochClock()
   model.fit(x_train, y_train, batch_size=32, epochs=epochs, verbose=0, callbacks=[clock])
   _, accuracy = model.evaluate(x_test, y_test, verbose=0)
-  # The first epoch includes tracing the step, which is not throughput.
+  # The first epoch includes tracing the step, so it doesn't show the throughput.
   seconds = float(np.median(clock.seconds[1:] or clock.seconds))
   print(json.dumps({"test_accuracy": accuracy, "examples_per_second": len(x_train) / seconds}))
 

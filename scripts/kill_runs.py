@@ -4,14 +4,14 @@
   python scripts/kill_runs.py --at=system_calls --kills=100 --workdir=runs/kills -- ...
 
 Arguments after `--` are flags of `mnist_research.train`. One run is uninterrupted. Other runs of
-the same command are killed and restarted until they finish, and compared with it: the digests of
-the last checkpoint (weights, optimizer, averages, step) and of the best one if it is kept,
-`metrics.jsonl` and `result.json`, and what TensorBoard reads from the event files (each value of
-each tag at each step, once), all except values that depend on the clock.
+the same command are killed and restarted until they finish, and then compared with it, except for
+values that depend on the clock: the digests of the last checkpoint (weights, optimizer, averages,
+step) and of the best one if it is kept, `metrics.jsonl`, `result.json`, and the events that
+TensorBoard shows (each value of each tag at each step, once).
 
-With `--at=times` they are killed at random moments; with `--at=system_calls` just before a call
-that opens, writes, flushes, renames, creates or removes a file of the workdir. Calls are of one
-kind if their paths differ only in numbers; the kinds that were killed least often come first. The
+`--at=times` kills at random moments; `--at=system_calls` kills just before a call that opens,
+writes, flushes, renames, creates or removes a file in the workdir. Calls are of the same kind if
+their paths differ only in numbers; the kinds that were killed least often come first. The
 last line on stdout is one JSON object; the exit code is 1 if anything differs.
 """
 
@@ -58,7 +58,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 def kill_runs(
   killer: "Times | SystemCalls", arguments: list[str], kills: int, workdir: Path
 ) -> dict[str, Any]:
-  """Returns the number of kills by what the run was doing, of runs, and the differences found."""
+  """Returns the number of kills by the run's activity, the number of runs, and the differences."""
   shutil.rmtree(workdir, ignore_errors=True)
   alone = workdir / "alone"
   killer.leave_alone(arguments, alone)
@@ -110,7 +110,7 @@ class Times:
     self._whole = time.monotonic() - began
 
   def kill(self, arguments: list[str], run: Path) -> str | None:
-    """Starts or resumes a run and kills it; returns what it was doing, None if it had ended."""
+    """Starts or resumes a run and kills it; returns its activity, or None if it had finished."""
     process = subprocess.Popen(
       command(arguments, run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -128,10 +128,10 @@ class Times:
     return {}
 
   def _moment(self) -> float:
-    """Draws the lifetime of a process in seconds: a quarter of them end in the slow start.
+    """Draws the lifetime of a process in seconds.
 
-    The others end within half of the time that a whole run trains and writes, so a run takes about
-    four processes.
+    A quarter are killed during startup, which is slow, and the rest within half of the time that a
+    whole run trains and writes, so a run takes about four processes.
     """
     if self._drawn.random() < 0.25:
       return self._drawn.uniform(0, self._train_from)
@@ -143,7 +143,7 @@ class SystemCalls:
 
   def __init__(self, drawn: random.Random):
     self._drawn = drawn
-    # The largest number of each kind of call, in runs from the beginning and in resumed ones.
+    # The largest number of each kind of call, for new runs and for resumed ones.
     self._seen: dict[bool, collections.Counter[Call]] = {
       False: collections.Counter(), True: collections.Counter()
     }  # fmt: skip
@@ -154,9 +154,9 @@ class SystemCalls:
     self._record(watch(command(arguments, run), run), run, resumed=False)
 
   def kill(self, arguments: list[str], run: Path) -> str | None:
-    """Starts or resumes a run and kills it; returns the call, None if it had ended.
+    """Starts or resumes a run and kills it; returns the call, or None if the run had finished.
 
-    Half of those that resume are not killed again.
+    Half of the resumed runs are not killed again.
     """
     resumed = (run / "checkpoints").exists()
     seen = self._seen[resumed]
@@ -185,24 +185,24 @@ KILLERS: dict[str, type[Times | SystemCalls]] = {"times": Times, "system_calls":
 
 
 def command(arguments: list[str], workdir: Path) -> list[str]:
-  """The command line of a training."""
+  """Returns the command line of a run."""
   return [sys.executable, "-m", "mnist_research.train", *arguments, f"--workdir={workdir}"]
 
 
 def train(arguments: list[str], run: Path) -> None:
-  """Starts or resumes a run, to its end."""
+  """Starts or resumes a run, and waits for its end."""
   process = subprocess.run(command(arguments, run), capture_output=True, text=True, check=False)
   check(run, process.returncode, process.stderr)
 
 
 def check(run: Path, returncode: int, errors: str) -> None:
-  """Ends this program if a training failed."""
+  """Exits if a run failed."""
   if returncode:
     sys.exit(f"{run.name} ended with {returncode}: {errors}")
 
 
 def doing(run: Path) -> str:
-  """What a run was doing when it was killed, judged by its files."""
+  """Returns the activity of a run when it was killed, judged by its files."""
   checkpoints = [path.name for name in ("checkpoints", "best") for path in (run / name).glob("*")]
   if (run / "result.json").exists():
     return "ending"
@@ -217,14 +217,14 @@ def doing(run: Path) -> str:
 
 
 def read_metrics(run: Path) -> list[dict]:
-  """The complete lines of a run's metrics, without values that depend on the clock."""
+  """Returns the complete lines of a run's metrics, without values that depend on the clock."""
   lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
   records = [json.loads(line) for line in lines if line.endswith("\n")]
   return [{k: v for k, v in record.items() if k not in CLOCK} for record in records]
 
 
 def outcome_of(run: Path) -> dict:
-  """What must be equal in two runs."""
+  """Returns the records that must be equal in two runs."""
   kept = [path for path in (run / "checkpoints", run / "best") if path.exists()]
   newest = [max(path.iterdir(), key=lambda checkpoint: checkpoint.name) for path in kept]
   result = json.loads((run / "result.json").read_text())
@@ -237,13 +237,13 @@ def outcome_of(run: Path) -> dict:
 
 
 def read_events(run: Path) -> dict[str, list[tuple[int, str]]]:
-  """The step of each event that TensorBoard shows, by tag, and a digest of its value.
+  """Returns the step of each event that TensorBoard shows, and a digest of its value, by tag.
 
-  Without the texts under `run/`, which every start writes.
+  Leaves out the texts under `run/`, which every start writes.
   """
   shown: dict[str, list[tuple[int, str]]] = {}
   directory = run / "tensorboard"
-  # The splits have their own directories.
+  # Each split has a separate directory.
   for part in (directory, *(directory / split for split in SPLITS)):
     if not part.is_dir():
       continue
@@ -258,7 +258,7 @@ def read_events(run: Path) -> dict[str, list[tuple[int, str]]]:
 
 
 def digest(tensor: Any) -> str:
-  """A digest of a protocol buffer."""
+  """Returns a digest of a protocol buffer."""
   return hashlib.sha256(tensor.SerializeToString(deterministic=True)).hexdigest()
 
 

@@ -1,12 +1,12 @@
-"""Starts N workers of one training on this machine, and ends with them.
+"""Starts N workers of a run on this machine, and exits when they have exited.
 
   python scripts/launch_local.py --workers=2 -- --flagfile=configs/dense.cfg --workdir=runs/two
 
 Arguments after `--` are flags of `mnist_research.train` (or of the command named by --module) for
-each worker. Each gets its own TF_CONFIG, with free loopback ports. The first one, the chief, uses
-this terminal; the others write to <logs>/worker<n>.log. Ctrl-C or SIGTERM stops all: they save, and
-the same command resumes there. When a worker fails, the others end too, and the exit code is that
-of the failed one.
+each worker. Each gets a separate TF_CONFIG, with free loopback ports. The first worker, the chief,
+uses this terminal; the rest write to <logs>/worker<n>.log. Ctrl-C or SIGTERM stops all: they save,
+and the same command resumes there. When a worker fails, all exit, and the exit code is that of the
+failed worker.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from absl import flags
 
 from mnist_research.runtime import app, command_line, signals
 
-# A worker that lost its peer notices within seconds and exits; one that hangs is killed.
+# A worker notices the loss of a peer within seconds and exits; one that hangs is killed.
 GRACE_SECONDS = 30
 LAST_LINES = 5
 
@@ -63,7 +63,7 @@ def launch(command: list[str], workers: int, logs: Path) -> int:
     return 0
   code = exit_code(processes[failed])
   if code in [128 + number for number in signals.heard()]:
-    return code  # They were stopped on request.
+    return code  # The workers were stopped on request.
   how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
   print(f"error: worker {failed} {how}", file=sys.stderr)
   if failed:
@@ -74,12 +74,12 @@ def launch(command: list[str], workers: int, logs: Path) -> int:
 
 
 def log_path(logs: Path, index: int) -> Path:
-  """The file of a worker's output."""
+  """Returns the file for a worker's output."""
   return logs / f"worker{index}.log"
 
 
 def free_ports(count: int) -> list[int]:
-  """Returns free ports of the loopback."""
+  """Returns free loopback ports."""
   with contextlib.ExitStack() as stack:
     sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
     for each in sockets:
@@ -90,9 +90,9 @@ def free_ports(count: int) -> list[int]:
 def start(
   command: list[str], addresses: list[str], index: int, log: BinaryIO | None
 ) -> subprocess.Popen:
-  """Starts a worker in its own process group: signals reach it only through this process.
+  """Starts a worker in a separate process group, so that signals reach it only from this process.
 
-  Otherwise it would get each signal twice, and the second Ctrl-C stops at once.
+  Otherwise it would get each signal twice, and a second Ctrl-C stops it at once.
   """
   task = {"type": "worker", "index": index}
   tf_config = json.dumps({"cluster": {"worker": addresses}, "task": task})
@@ -107,7 +107,7 @@ def start(
 
 
 def forward_signals(processes: list[subprocess.Popen]) -> list[int]:
-  """Forwards each signal that asks to stop to every worker; returns the list of them."""
+  """Forwards each stop signal to every worker; returns the list of received signals."""
   received: list[int] = []
 
   def forward(number: int, frame: FrameType | None) -> None:
@@ -116,17 +116,17 @@ def forward_signals(processes: list[subprocess.Popen]) -> list[int]:
     for process in processes:
       process.send_signal(number)
 
-  signal.set_wakeup_fd(-1)  # Otherwise this process would end in three seconds, before its workers.
+  signal.set_wakeup_fd(-1)  # Otherwise this process would exit in 3 s, before its workers.
   for number in signals.heard():
     signal.signal(number, forward)
   return received
 
 
 def wait(processes: list[subprocess.Popen], received: list[int]) -> int | None:
-  """Waits until all have ended; returns the index of the first that failed, or None.
+  """Waits until all workers have exited; returns the index of the first that failed, or None.
 
-  The others then get GRACE_SECONDS to end by themselves. If several have failed since the last
-  check, the one that was killed is the first: the others end because they miss it.
+  After a failure, the rest get GRACE_SECONDS to exit. If several have failed since the last check,
+  one that was killed counts as the first, because the rest exit when they lose it.
   """
   failed, deadline = None, math.inf
   while True:
@@ -140,13 +140,13 @@ def wait(processes: list[subprocess.Popen], received: list[int]) -> int | None:
     for process in processes:
       if time.monotonic() > deadline:
         process.kill()
-      elif signal.SIGTERM in received:  # Again: TensorFlow loses it while workers join.
+      elif signal.SIGTERM in received:  # Resent, because TensorFlow loses it while workers join.
         process.terminate()
     time.sleep(0.1)
 
 
 def exit_code(process: subprocess.Popen) -> int:
-  """The exit code as in a shell: 128 + n after signal n."""
+  """Returns the exit code as in a shell: 128 + n after signal n."""
   return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 

@@ -46,7 +46,7 @@ def to_notebook(page: str) -> str:
       "metadata": {},
       "source": text.splitlines(keepends=True),
     }
-    # `split` alternates between text outside and inside of code blocks.
+    # `split` alternates between text outside and inside code blocks.
     if number % 2:
       cells.append({"cell_type": "code", "execution_count": None, "outputs": [], **cell})
     elif text:

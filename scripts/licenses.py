@@ -1,9 +1,9 @@
-"""Lists the license of every package that is pinned and installed here.
+"""Lists the license of every package that is both pinned and installed.
 
   python scripts/licenses.py
 
-It is read from the metadata: the expression if there is one, else the classifiers, else the
-first line of the license field. The last line on stdout is one JSON object, by package.
+The license comes from the metadata: the expression if there is one, or else the classifiers, or
+else the first line of the license field. The last line on stdout is one JSON object, by package.
 """
 
 import re
@@ -27,7 +27,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   for name in pinned(CONSTRAINTS.read_text(encoding="utf-8")):
     try:
       about = metadata.metadata(name)
-    except metadata.PackageNotFoundError:  # For another system, Python or extra.
+    except metadata.PackageNotFoundError:  # It is for another system, Python version or extra.
       continue
     found[name] = {"version": about["Version"], "license": license_of(about)}
     print(f"{name:<32} {about['Version']:<16} {found[name]['license']}", file=sys.stderr)
@@ -35,7 +35,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def pinned(constraints: str) -> list[str]:
-  """The names of the packages that constraints pin, each once, in order."""
+  """Returns the names of the pinned packages, each once, in order."""
   return list(dict.fromkeys(re.findall(r"^([A-Za-z0-9._-]+)==", constraints, re.MULTILINE)))
 
 

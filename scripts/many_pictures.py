@@ -5,7 +5,7 @@
 
 Draws pictures of digits into a temporary folder, runs `predict` on the folder in a separate
 process, and on one of the pictures to measure the startup time. Prints a JSON
-object on stdout: pictures, megapixels (of each), seconds, pictures_per_second (without the start),
+object on stdout: pictures, megapixels (of each), seconds, pictures_per_second (without startup),
 peak_bytes (resident memory of the process), peak_bytes_of_one (with a single picture).
 """
 
@@ -25,7 +25,7 @@ from PIL import Image
 from mnist_research.runtime import app
 from mnist_research.runtime.errors import UserError
 
-# How many different pictures there are; the others are links to them.
+# The number of different pictures; the rest are links to them.
 _DRAWN = 10
 
 
@@ -105,7 +105,7 @@ def _predict(path: Path) -> _Run:
     if process.returncode:
       log.seek(0)
       raise UserError(f"predict failed: {log.read().decode(errors='replace')[-500:]!r}")
-  # Linux counts in KiB.
+  # ru_maxrss is in KiB on Linux.
   return _Run(time.perf_counter() - start, usage.ru_maxrss * 1024)
 
 

@@ -3,10 +3,10 @@
   python scripts/run_stablehlo.py DIRECTORY [--rounds=5] [--tolerance=1e-5]
 
 It needs only jax and numpy, and uses the GPU if JAX sees one. On the same blocks and from the same
-state, the loss of each step must equal TensorFlow's up to rounding. Then it trains on the blocks
-again, timed. The last line on stdout is one JSON object: device, jax, steps, largest_difference (of
-a loss, relative), tolerance, different_hits, final_loss, and examples_per_second (median of the
-rounds). The exit code is 0 if the losses agree, else 2.
+state, the loss of each step must equal TensorFlow's up to rounding. Then it times training on the
+blocks. The last line on stdout is one JSON object: device, jax, steps, largest_difference (of a
+loss, relative), tolerance, different_hits, final_loss, and examples_per_second (median of the
+rounds). The exit code is 0 if the losses agree, and otherwise 2.
 """
 
 import argparse

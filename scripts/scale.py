@@ -1,11 +1,11 @@
-"""Draws the cost of training as one quantity grows: examples, steps per block, batch, width.
+"""Draws the cost of training as a quantity grows: examples, steps per block, batch size, width.
 
   python scripts/scale.py --data_dir=DIR [--output=docs/images/scale.png] [--rounds=5]
 
-DIR is where TFDS has prepared MNIST (its default: ~/tensorflow_datasets). The network is that of
-`configs/dense.cfg`, with one quantity changed at a time. The points of a curve take turns, and
-each is drawn as its median with the lowest and the highest. Examples beyond MNIST's 60,000 are
-repeated. The last line on stdout is one JSON object with the points.
+DIR is where TFDS has prepared MNIST (by default ~/tensorflow_datasets). The model is that of
+`configs/dense.cfg`, with one quantity changed at a time. The points of a curve take turns; the
+figure shows the median, lowest and highest of each. Examples beyond MNIST's 60,000 are repeats. The
+last line on stdout is one JSON object with the points.
 """
 
 import sys
@@ -32,7 +32,7 @@ EXAMPLES = (15_000, 30_000, 60_000, 120_000, 240_000)
 BLOCK_STEPS = (1, 5, 25, 125, 625)
 BATCHES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 WIDTHS = (32, 64, 128, 256, 512, 1024, 2048)
-# Examples per turn, if it isn't an epoch.
+# Examples per turn, unless a turn is an epoch.
 TURN_EXAMPLES = 20_000
 
 
@@ -47,7 +47,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Measures the points, draws them and prints them."""
   app.refuse_arguments(arguments)
-  # The steps of each point are a new function; TensorFlow would warn of repeated tracing.
+  # Each point has a new function for its steps, and TensorFlow would warn of repeated tracing.
   tf.get_logger().setLevel("ERROR")
   bench = training_lib.read(
     config_flags.from_flags_over(
@@ -58,7 +58,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   for measure in (measure_examples, measure_blocks, measure_batches, measure_widths):
     charts.append(measure(bench, flag_values.rounds))
     print(f"measured: {charts[-1].x_label}", file=sys.stderr, flush=True)
-  summary = "784-128-128-10 with batches of 32 in blocks of 625 steps, one thing at a time another"
+  summary = "784-128-128-10, batches of 32, blocks of 625 steps; one quantity varies at a time"
   figures.save(
     figures.scale_curves(charts, title="What training costs", summary=summary), flag_values.output
   )
@@ -66,7 +66,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def measure_examples(bench: Bench, rounds: int) -> figures.Chart:
-  """Measures the seconds of an epoch of more and more examples."""
+  """Measures the seconds of an epoch by the number of examples."""
   larger = {n: bench.with_train(resized(bench.train, n)) for n in EXAMPLES}
   rates = take_turns(
     {n: training_turns(each, rounds, each.turn_steps) for n, each in larger.items()}, rounds
@@ -76,13 +76,13 @@ def measure_examples(bench: Bench, rounds: int) -> figures.Chart:
 
 
 def measure_blocks(bench: Bench, rounds: int) -> figures.Chart:
-  """Measures examples per second, with more and more steps per call from Python."""
+  """Measures examples per second by the number of steps per call from Python."""
   lines = [measure_rates([bench.with_config(steps_per_loop=n) for n in BLOCK_STEPS], rounds)]
   return figures.Chart("Examples per second", "steps of a block", BLOCK_STEPS, lines)
 
 
 def measure_batches(bench: Bench, rounds: int) -> figures.Chart:
-  """Measures examples per second, in larger and larger batches."""
+  """Measures examples per second by batch size."""
   lines = [measure_rates([bench.with_config(batch_size=n) for n in BATCHES], rounds)]
   return figures.Chart("Examples per second", "examples of a batch", BATCHES, lines)
 
@@ -96,7 +96,7 @@ def measure_rates(settings: Sequence[Bench], rounds: int) -> figures.Line:
 
 
 def measure_widths(bench: Bench, rounds: int) -> figures.Chart:
-  """Measures GFLOP/s of training wider and wider layers, and of their products alone."""
+  """Measures GFLOP/s of training, and of only the matrix products, by the width of the layers."""
   contestants: dict[str, Iterator[Any]] = {}
   flops = []
   for width in WIDTHS:
@@ -125,14 +125,14 @@ def measure_widths(bench: Bench, rounds: int) -> figures.Chart:
 
 
 def training_turns(bench: Bench, rounds: int, turn_steps: int) -> Iterator[float]:
-  """Compiles a training and yields its examples per second."""
+  """Compiles the steps of a run and yields its examples per second."""
   training = training_lib.build(bench)
   training.compile()
   return training.turns(rounds, turn_steps)
 
 
 def short_turn(bench: Bench) -> int:
-  """Steps of about TURN_EXAMPLES examples."""
+  """Returns the number of steps with about TURN_EXAMPLES examples."""
   return max(1, TURN_EXAMPLES // bench.config.optimization.batch_size)
 
 

@@ -1,11 +1,11 @@
-"""Scores a trained network on people's own pictures, by kind, and draws the twenty worst.
+"""Scores a trained model on people's pictures, by kind, and draws the twenty worst.
 
   python scripts/score_people.py --pictures=path/to/folder --figure=worst.png
 
 docs/people.csv lists the pictures: repository, commit, path, SHA-256, kind, split, and label (the
 digits of each row, with slashes between rows). They aren't part of this package: --pictures is a
-folder in which owner/name is a clone of that repository at its commit. Files that are missing there
-or differ are counted.
+folder in which owner/name is a clone of that repository at its commit. Missing and changed files
+are counted.
 
 Prints one JSON object for each split and kind: pictures, right (every digit of every row), refused
 (blank, or not a digit), missing, error. Score before and after a change to see its effect; make
@@ -35,13 +35,13 @@ _WORST = 20
 
 
 class Answered(NamedTuple):
-  """A picture, its label, and the network's answer.
+  """A picture, its label, and the model's answer.
 
   Attributes:
     kind: its split and its kind.
     label: the true rows, with slashes between them.
     text: the rows that were read; empty if nothing was found.
-    picture: the picture, reduced.
+    picture: the picture, downscaled.
     readings: its digits.
   """
 
@@ -58,7 +58,7 @@ class Answered(NamedTuple):
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: the network and the pictures."""
+  """Defines the flags: the model and the pictures."""
   config_flags.define(flag_values, ["workdir", "device"])
   command_line.define_path("pictures", "", "folder of clones, owner/name", flag_values)
   command_line.define_path("list", str(_LIST), "CSV that lists the pictures", flag_values)
@@ -104,7 +104,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def listed(path: Path, splits: list[str]) -> list[dict[str, str]]:
-  """Returns the rows of a list of pictures that are of one of `splits`."""
+  """Returns the rows of a list of pictures that belong to one of `splits`."""
   try:
     with path.open(newline="", encoding="utf-8") as file:
       reader = csv.DictReader(file)
@@ -119,7 +119,7 @@ def listed(path: Path, splits: list[str]) -> list[dict[str, str]]:
 
 
 def place(row: dict[str, str]) -> str:
-  """Returns where a listed picture is in the folder."""
+  """Returns the path of a listed picture in the folder."""
   return f"{row['repository_on_github']}/{row['path']}"
 
 
@@ -158,7 +158,7 @@ def print_rows(answered: list[Answered], missing: Counter[tuple[str, str]]) -> N
 
 
 def draw_worst(answered: list[Answered], label_names: Sequence[str], output: str) -> None:
-  """Draws the twenty wrong answers of the highest certainty, if there are any."""
+  """Draws the twenty most certain wrong answers, if there are any."""
   from mnist_research import figures
   from mnist_research.inference import readings
 

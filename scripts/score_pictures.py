@@ -1,4 +1,4 @@
-"""Scores a trained network on pictures of digits as users take them, and on numbers.
+"""Scores a trained model on pictures of digits as users take them, and on pictures of numbers.
 
   python scripts/score_pictures.py --manual_dir=path/to/mnist
 
@@ -44,7 +44,7 @@ class Right(NamedTuple):
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
-  """Defines the flags: the network, and the pictures."""
+  """Defines the flags: the model, and the pictures."""
   config_flags.define(flag_values, ["workdir", "data_dir", "manual_dir", "device"])
   flags.DEFINE_enum(
     "split", "test", ["train", "test"], "split of the digits", flag_values=flag_values
@@ -70,7 +70,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   recognizer = load_recognizer(workdir, settings)
   mnist = config.Config(data_dir=flag_values.data_dir, manual_dir=flag_values.manual_dir)
   digits = splits.read(datasets.prepare(mnist), flag_values.split)
-  # Every picture has its own digit.
+  # Every picture shows a different digit.
   order = np.random.default_rng(flag_values.seed).permutation(digits.num_examples)
   by_kind = {}
   for place, kind in enumerate(pictures.KINDS):
@@ -90,7 +90,7 @@ def answer(recognizer: "Recognizer", digits: "splits.Split", kind: str, seed: li
   for digit in digits.images[..., 0]:
     drawn = pictures.draw(kind, digit, generator).data
     shown = images.find_digits(images.read(io.BytesIO(drawn)))
-    # `predict` refuses blank pictures and those that show several.
+    # `predict` rejects blank pictures and those with several digits.
     found.append(len(shown) == 1)
     prepared.append(shown[0].image if found[-1] else nothing)
     resized.append(np.asarray(Image.open(io.BytesIO(drawn)).convert("L").resize(_FRAME)))

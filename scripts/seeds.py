@@ -2,7 +2,7 @@
 
   python scripts/seeds.py --flagfile=configs/dense.cfg --seeds=10 --workdir=runs/dense -- --xla=off
 
-Arguments after `--` are passed to every training. Each seed is an ordinary run in
+Arguments after `--` are passed to every run. Each seed is an ordinary run in
 `<workdir>/seed<n>`, so the same command resumes. The last line on stdout is one JSON object.
 """
 
@@ -21,14 +21,14 @@ from mnist_research.runtime import app, command_line
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: the config, the number of seeds, and the workdir."""
   config_flags.define(flag_values, ["workdir"])
-  command_line.define_path("flagfile", "", "the config of every training", flag_values)
+  command_line.define_path("flagfile", "", "the config of every run", flag_values)
   flags.DEFINE_integer(
     "seeds", 10, "number of seeds: 0, 1, ...", lower_bound=1, flag_values=flag_values
   )
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Trains the seeds one after the other and prints the summary."""
+  """Trains the seeds one after another and prints the summary."""
   flagfile = app.required(flag_values, "flagfile")
   workdir = Path(app.required(flag_values, "workdir"))
   results = [
@@ -38,7 +38,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def train(flagfile: str, seed: int, workdir: Path, others: list[str]) -> dict:
-  """Runs one training and returns its result."""
+  """Trains with one seed and returns the result."""
   command = [sys.executable, "-m", "mnist_research.train", f"--flagfile={flagfile}"]
   command += [f"--seed={seed}", f"--workdir={workdir}", "--verbosity=-1", *others]
   process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -50,9 +50,9 @@ def train(flagfile: str, seed: int, workdir: Path, others: list[str]) -> dict:
 
 
 def summarize(results: list[dict]) -> dict:
-  """Returns mean, standard deviation (n - 1) and lowest of the accuracies, and the median time.
+  """Returns the mean, standard deviation (n - 1) and lowest accuracy, and the median time.
 
-  The figures of the test split are missing after --score_test=false.
+  With --score_test=false, there are no figures for the test split.
   """
   summary = {"dataset": results[0]["dataset"], "seeds": len(results)}
   for name in ("test_accuracy", "validation_accuracy"):

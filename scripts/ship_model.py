@@ -1,11 +1,11 @@
-"""Installs a finished run as the package's network, in mnist_research/shipped/.
+"""Installs a finished run as the model that ships with the package, in mnist_research/shipped/.
 
   python scripts/ship_model.py --workdir=runs/cnn
 
-It writes an ordinary workdir, trimmed: config.cfg and environment.json without the directories of
-this machine, result.json, and a checkpoint of the evaluated weights alone. It refuses a run that is
-not finished, whose command names no config of this repository, or that is larger than 2 MB. Prints
-one JSON object: bytes, and the run's result.
+It writes a trimmed workdir: config.cfg and environment.json without the directories of this
+machine, result.json, and a checkpoint with only the evaluated weights. It rejects a run that isn't
+finished, whose command names no config of this repository, or that is larger than 2 MB. Prints one
+JSON object: bytes, and the run's result.
 """
 
 import argparse
@@ -40,10 +40,10 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def ship(run: Workdir, output: Path) -> dict:
-  """Writes the trimmed copy of `run`, completely or not at all; returns its size and result.
+  """Writes a trimmed copy of `run` atomically; returns its size and result.
 
   Raises:
-    UserError: the run is unfinished, too large, or made from no config of the repository.
+    UserError: the run is unfinished, is too large, or doesn't use a config of the repository.
   """
   app.load_tensorflow()
   from mnist_research.training import checkpoints
@@ -73,7 +73,7 @@ def ship(run: Workdir, output: Path) -> dict:
 
 
 def _command(arguments: list[str]) -> list[str]:
-  """Returns a training's command as typed in the repository, without a machine's directories.
+  """Returns a run's command as typed in the repository, without a machine's directories.
 
   Raises:
     UserError: it doesn't train a config of the repository.

@@ -3,12 +3,12 @@
   python scripts/soak.py --steps=20000 --workdir=runs/soak --data_dir=DIR
 
 It takes the flags of `mnist_research.train`. Every 200 steps the run scores the validation
-examples, draws the pictures of a result, writes them for TensorBoard too, and saves. With
-`--stops=N` the run is stopped by a signal N times and resumes in the same process, where it
-restores and compiles again. Resident memory is read every tenth of a second. It prints the highest
-of each tenth of the steps, the growth from the first of them to the highest of the others, and the
-slope of a line fitted to all readings after the first tenth, in MiB a minute; also the memory of a
-bare `import tensorflow`. The last line on stdout is one JSON object.
+examples, draws the pictures of a result, also for TensorBoard, and saves. With `--stops=N`, a
+signal stops the run N times, and it resumes in the same process, where it restores and compiles
+again. Resident memory is read every tenth of a second. The output is the peak in each tenth of the
+steps, the growth from the first peak to the highest of the rest, the slope of a line fitted to all
+readings after the first tenth, in MiB per minute, and the memory of a bare `import tensorflow`. The
+last line on stdout is one JSON object.
 """
 
 import gc
@@ -43,8 +43,8 @@ class Sample(NamedTuple):
 
   Attributes:
     step: the last recorded step.
-    minutes: since the first reading.
-    mib: resident memory.
+    minutes: the time since the first reading.
+    mib: the resident memory.
   """
 
   step: int
@@ -103,12 +103,12 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def train(settings: Config) -> int:
-  """Trains to the end, through all stops; returns how often the run was started."""
+  """Trains to the end, through all stops; returns how often the run started."""
   from mnist_research.training import loop
 
   gc.freeze()  # As the command does.
   pictures = Path(settings.run.workdir) / "soak"
-  # Only the loop responds to it: elsewhere it would end this process.
+  # Ignored outside the training loop, where it would end this process.
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
   for start in range(1, sys.maxsize):
     try:
@@ -164,7 +164,7 @@ def draw(directory: Path, step: int) -> None:
 
 
 def last_step(metrics: Path) -> int:
-  """The step of the last complete line of metrics; 0 if there is none."""
+  """Returns the step of the last complete line of metrics; 0 if there is none."""
   if not metrics.exists():
     return 0
   with metrics.open("rb") as file:
@@ -174,7 +174,7 @@ def last_step(metrics: Path) -> int:
 
 
 def resident(status: str) -> float:
-  """The resident memory in MiB, from the text of a /proc/<pid>/status."""
+  """Returns the resident memory in MiB from the text of a /proc/<pid>/status."""
   (kibibytes,) = re.findall(r"VmRSS:\s+(\d+) kB", status)
   return int(kibibytes) / 1024
 

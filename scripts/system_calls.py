@@ -1,9 +1,9 @@
-"""Watches the system calls by which a command changes a directory, and kills it at one of them.
+"""Watches a command's system calls that change a directory, and kills it at one of them.
 
-The command's process starts with a seccomp filter that stops it, in any of its threads, at each
-call that opens, writes, flushes, renames, creates or removes files, until this program answers
-(man 2 seccomp_unotify). So a call is seen before it has an effect, and SIGKILL there leaves the
-effects of earlier calls. It needs Linux on x86-64, and no privileges.
+The command's process starts with a seccomp filter that stops each of its threads at every call that
+opens, writes, flushes, renames, creates or removes files, until this program answers
+(man 2 seccomp_unotify). So a call is seen before it has an effect, and SIGKILL leaves only the
+effects of earlier calls. This needs Linux on x86-64, but no privileges.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-# The number of each call on x86-64, and the arguments that give its path: a descriptor of the file,
-# a path, or the descriptor of a directory and a path below it.
+# The number of each call on x86-64, and the arguments with its path: the descriptor of a file, a
+# path, or the descriptor of a directory and a path relative to it.
 _CALLS = {
   "write": (1, "file"), "pwrite64": (18, "file"), "writev": (20, "file"), "fsync": (74, "file"),
   "fdatasync": (75, "file"), "ftruncate": (77, "file"), "open": (2, "path"),
@@ -34,7 +34,7 @@ _CALLS = {
   "renameat2": (316, "at"),
 }  # fmt: skip
 _NAMES = {number: name for name, (number, _) in _CALLS.items()}
-# An open without any of these only reads.
+# An `open` with none of these flags only reads.
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _AT_FDCWD = -100
 
@@ -54,8 +54,8 @@ class Call(NamedTuple):
   """A system call on a file of a directory.
 
   Attributes:
-    name: of the call.
-    path: of the file, relative to the directory; of a rename, the old one.
+    name: the name of the call.
+    path: the path of the file, relative to the directory; for a rename, the old path.
   """
 
   name: str
@@ -63,7 +63,7 @@ class Call(NamedTuple):
 
   @property
   def kind(self) -> "Call":
-    """The call without the numbers in its path: steps, processes, times."""
+    """Returns the call without the numbers in its path: steps, processes, times."""
     return Call(self.name, re.sub(r"\d+", "#", self.path))
 
 
@@ -71,9 +71,9 @@ class Watched(NamedTuple):
   """The record of a command.
 
   Attributes:
-    calls: on files of the directory, in order; the last is the one at which it was killed.
-    returncode: as in `subprocess`.
-    errors: what it wrote to stderr.
+    calls: the calls on files in the directory, in order; if it was killed, at the last one.
+    returncode: the return code, as in `subprocess`.
+    errors: the output on stderr.
   """
 
   calls: list[Call]
@@ -97,9 +97,9 @@ def watch(
 
   Args:
     command: the command; its stdout is discarded.
-    directory: its files are watched; it need not exist yet.
-    kill_at: the kind of call at which to kill it.
-    occurrence: the number of this call, from 1.
+    directory: the directory to watch, which need not exist yet.
+    kill_at: the kind of call at which to kill the command.
+    occurrence: which call of this kind, counted from 1.
 
   Raises:
     OSError: this system can't watch calls.
@@ -119,7 +119,7 @@ def watch(
       counts[call.kind] += 1
       if call.kind == kill_at and counts[call.kind] == occurrence:
         process.kill()
-        break  # Without an answer, the call never begins.
+        break  # Without an answer, the call never starts.
     process.wait()
     errors.seek(0)
     return Watched(calls, process.returncode, errors.read())
@@ -158,7 +158,7 @@ def _stopped(process: subprocess.Popen, listener: int) -> Iterator[tuple[int, in
     if not any(event & select.POLLIN for _, event in waiting.poll(100)):
       continue
     notification = bytearray(_NOTIFICATION.size)
-    with contextlib.suppress(FileNotFoundError):  # It was killed meanwhile.
+    with contextlib.suppress(FileNotFoundError):  # The process was killed meanwhile.
       fcntl.ioctl(listener, _RECEIVE, notification)
       identity, thread, _, number, _, _, *arguments = _NOTIFICATION.unpack(notification)
       yield thread, number, arguments
@@ -166,7 +166,7 @@ def _stopped(process: subprocess.Popen, listener: int) -> Iterator[tuple[int, in
 
 
 def _path(thread: int, name: str, arguments: list[int]) -> Path | None:
-  """Returns the file of a call; None if it has none, or it is only read."""
+  """Returns the file of a call; None if there is none, or if the call only reads."""
   proc = Path("/proc", str(thread))
   _, kind = _CALLS[name]
   if name in ("open", "openat") and not arguments[1 if name == "open" else 2] & _WRITING:
@@ -178,7 +178,7 @@ def _path(thread: int, name: str, arguments: list[int]) -> Path | None:
     descriptor = ctypes.c_int(arguments[0]).value if kind == "at" else _AT_FDCWD
     base = proc / "cwd" if descriptor == _AT_FDCWD else proc / "fd" / str(descriptor)
     return Path(os.path.normpath(os.path.join(os.readlink(base), text)))
-  except OSError:  # It was killed meanwhile, or the descriptor is invalid.
+  except OSError:  # The process was killed meanwhile, or the descriptor is invalid.
     return None
 
 
@@ -186,7 +186,7 @@ def _text(memory: Path, address: int) -> str:
   """Reads a string from the memory of a process, as far as its page is readable."""
   with memory.open("rb", buffering=0) as file:
     file.seek(address)
-    # Within a page; a longer read could reach an unmapped one.
+    # Only within a page, because the next page may be unmapped.
     text = file.read(4096 - address % 4096)
     if b"\0" not in text:
       text += file.read(4096)
@@ -194,7 +194,7 @@ def _text(memory: Path, address: int) -> str:
 
 
 def _filter() -> bytes:
-  """The program of the filter: it reports each of the calls, and allows all others."""
+  """Returns the filter's program, which reports each of the calls and allows all others."""
   count = len(_CALLS)
   instruction = struct.Struct("=HBBI")
   return b"".join(
@@ -211,7 +211,7 @@ def _filter() -> bytes:
 
 
 def _start(descriptor: int, command: Sequence[str]) -> None:
-  """Becomes a command behind the filter, and sends the reporting descriptor through a socket."""
+  """Installs the filter, sends its descriptor through a socket, and executes a command."""
   if platform.system() != "Linux" or platform.machine() != "x86_64":
     sys.exit("the calls are numbered as on Linux for x86-64")
   libc = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""What scripts/check_versions.py runs in each environment: the commands, as a user types them."""
+"""The checks of scripts/check_versions.py: the commands, as a user types them."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ _SETTINGS = (
   "--hidden_units=16", "--steps=20", "--checkpoint_every=5",
 )  # fmt: skip
 _SECONDS = 300
-# What would lead to another package, another TensorFlow or the user's own data.
+# Variables that could select another package, another TensorFlow or the user's data.
 _NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "TFDS_DATA_DIR", "KERAS_BACKEND")
 
 
@@ -29,7 +29,7 @@ class CheckError(Exception):
 
 
 class Environment(NamedTuple):
-  """An installed package, and where its commands run.
+  """An environment with the package installed.
 
   Attributes:
     python: its interpreter.
@@ -63,7 +63,7 @@ def call(
   """Returns the output of a program.
 
   Raises:
-    CheckError: it can't be started, takes minutes, or fails.
+    CheckError: it can't be started, takes too long, or fails.
   """
   try:
     finished = subprocess.run(
@@ -79,13 +79,13 @@ def call(
 
 
 def last_line(text: str) -> str:
-  """Returns the last line that isn't empty."""
+  """Returns the last non-empty line."""
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   return lines[-1] if lines else ""
 
 
 def expect(what: str, actual: object, expected: object) -> None:
-  """Raises CheckError unless both are equal."""
+  """Raises CheckError unless the two values are equal."""
   if actual != expected:
     raise CheckError(f"{what} is {actual!r}, not {expected!r}")
 
@@ -123,7 +123,7 @@ def evaluate(environment: Environment) -> None:
 
 
 def predict(environment: Environment) -> None:
-  """Reads a photographed number with the network that comes with the package."""
+  """Reads a photographed number with the model that ships with the package."""
   found = json.loads(environment.run("predict", "--digits", str(PICTURE)))
   expect("the number in the picture", found["number"], "407")
 
@@ -137,18 +137,18 @@ def export(environment: Environment) -> None:
 
 
 def replicas(environment: Environment) -> None:
-  """Trains two replicas where other programs' settings of Keras are in the environment."""
+  """Trains two replicas with another program's Keras settings in the environment."""
   variables = {"TF_USE_LEGACY_KERAS": "1", "KERAS_BACKEND": "jax"}
   environment.run("train", *_SETTINGS, "--device_count=2", "--workdir=replicas", **variables)
 
 
 def tensorboard(environment: Environment) -> None:
-  """Starts TensorBoard and asks for the names of the charts."""
+  """Starts TensorBoard and requests the names of the charts."""
   program = environment.python.with_name("tensorboard")
   command = [str(program), "--logdir=run/tensorboard", "--port=0", "--host=127.0.0.1"]
   with served(environment, command) as url:
     end = time.monotonic() + 60
-    # It answers before it has read the events.
+    # TensorBoard answers before it has read the events.
     while not (tags := fetch(f"{url}data/plugin/scalars/tags")) or not json.loads(tags):
       if time.monotonic() > end:
         raise CheckError("TensorBoard shows no charts of the run")
@@ -173,12 +173,12 @@ def demo(environment: Environment) -> None:
     raise CheckError("the page has no field to draw on")
 
 
-# In this order. The name of a check is that of what it runs.
+# In order; the name of a check is that of the command it runs.
 CHECKS: dict[str, Check] = {
   "doctor": doctor, "train": train, "resume": resume, "evaluate": evaluate, "predict": predict,
   "report": report, "export": export, "tensorboard": tensorboard, "replicas": replicas,
 }  # fmt: skip
-# By the extra that they need.
+# By the extra that a check needs.
 OF_EXTRAS: dict[str, Check] = {"export": export_onnx, "sweep": sweep, "demo": demo}
 AFTER_TRAINING = frozenset(
   {"resume", "evaluate", "report", "export", "tensorboard", "extra export"}
@@ -190,13 +190,13 @@ def served(environment: Environment, command: Sequence[str]) -> Iterator[str]:
   """Starts a server and yields the URL that it prints.
 
   Raises:
-    CheckError: it ended, or printed none in a minute.
+    CheckError: it exited, or printed no URL within a minute.
   """
   process = subprocess.Popen(
     command, env=environment.variables(), cwd=environment.directory, stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT, text=True,
   )  # fmt: skip
-  # A server that hangs and prints nothing would block the loop below.
+  # Otherwise a server that hangs without output would block the loop below.
   timer = threading.Timer(_SECONDS, process.kill)
   timer.start()
   lines: list[str] = []
@@ -215,8 +215,8 @@ def served(environment: Environment, command: Sequence[str]) -> Iterator[str]:
 
 
 def fetch(url: str) -> str:
-  """Returns what a local server answers; nothing while it doesn't."""
-  # Not through a proxy that the environment names.
+  """Returns the answer of a local server; empty while there is none."""
+  # Bypasses any proxy in the environment.
   opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
   try:
     with opener.open(url, timeout=10) as answer:

@@ -1,4 +1,4 @@
-"""Long-lived programs that train in turn; `peers/turns.py` defines their protocol."""
+"""Long-lived programs that take turns training; `peers/turns.py` defines their protocol."""
 
 import contextlib
 import json
@@ -11,22 +11,23 @@ from typing import Any
 from comparison.rows import Row, is_wide, ratio_text
 from mnist_research.benchmarks.timing import ratios, spread, take_turns
 
-# Threads of a library whose turn has ended keep polling for work.
+# After its turn, the threads of a library keep polling for work for a while.
 SETTLING_SECONDS = 0.5
 
 
 def compare_commands(work: str, commands: Mapping[str, list[str]], rounds: int) -> list[Row]:
-  """Runs programs that take turns, and compares the first with each of the others.
+  """Runs programs that take turns, and compares the first with each of the rest.
 
   Args:
     work: the name of the work.
-    commands: the command line of each, by its name; see `peers/turns.py`.
-    rounds: turns of each.
+    commands: the command line of each program by name; see `peers/turns.py`.
+    rounds: the number of turns of each.
 
-  Where a ratio's spread is wide, all take as many turns again.
+  If a ratio's spread is wide, all programs take as many turns again.
 
   Returns:
-    For each but the first, the ratios of the first's examples per second to its own.
+    For each program but the first, the ratios of the first's examples per second to those of the
+    program.
   """
   rows = []
   with contextlib.ExitStack() as stack:
@@ -74,14 +75,14 @@ class Program:
     self._process.communicate()
 
   def answer(self) -> dict[str, Any]:
-    """Reads the next line; ends this script if the program has ended."""
+    """Reads the next line; exits if the program has exited."""
     line = self._stdout.readline()
     if not line:
       sys.exit(f"{' '.join(self._command)} ended with {self._process.wait()}")
     return json.loads(line)
 
   def turns(self) -> Iterator[float]:
-    """Yields the examples per second of a turn."""
+    """Yields the examples per second of each turn."""
     while True:
       time.sleep(SETTLING_SECONDS)
       self._stdin.write("\n")

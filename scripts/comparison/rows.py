@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from mnist_research.benchmarks.report import write_ratio
 from mnist_research.benchmarks.timing import ratios, spread
 
-# Of the median, between the lowest and the highest: beyond it the machine was too noisy.
+# The largest range, relative to the median: beyond it the machine was too noisy.
 _WIDE = 0.3
 
 
@@ -14,10 +14,10 @@ class Row(NamedTuple):
   """A line of the table.
 
   Attributes:
-    work: what was done.
+    work: the name of the work.
     against: the peer.
     text: the result, for people.
-    record: the same, for programs.
+    record: the result, for programs.
   """
 
   work: str
@@ -27,13 +27,13 @@ class Row(NamedTuple):
 
 
 def is_wide(values: Sequence[float]) -> bool:
-  """Whether values spread over more than 30% of their median."""
+  """Whether the range of the values is more than 30% of their median."""
   found = spread(values)
   return found.highest - found.lowest > _WIDE * found.median
 
 
 def ratio_text(pairs: Sequence[float], what: str) -> str:
-  """Returns a line about ratios, for people, which says if they aren't settled."""
+  """Describes ratios in a line, and whether they are settled."""
   text = f"{spread(pairs).text(write_ratio)} {what}"
   return f"{text}; not settled: the spread is above 30%" if is_wide(pairs) else text
 

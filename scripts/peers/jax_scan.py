@@ -1,8 +1,8 @@
 """JAX: a whole epoch is one compiled `lax.scan` over arrays on the device.
 
 The weights' buffers are donated. `--gather=epoch` gathers the images of an epoch before the scan,
-`--gather=step` a batch at a time within it; `--unroll` unrolls several steps into one iteration of
-the loop.
+`--gather=step` gathers a batch at a time within it. `--unroll` unrolls several steps into an
+iteration of the loop.
 """
 
 import functools
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def initial_weights(model: str, hidden: list[int]) -> list:
-  """Returns kernel and bias of each layer, the kernels as He et al. draw them."""
+  """Returns the kernel and bias of each layer, with kernels drawn as in He et al."""
   sizes = [784, *hidden, 10]
   shapes: list[tuple[int, ...]] = list(itertools.pairwise(sizes))
   if model == "cnn":
@@ -82,7 +82,7 @@ def initial_weights(model: str, hidden: list[int]) -> list:
 
 
 def dense_logits(weights, x):
-  """Dense layers over [batch, ...]."""
+  """Applies dense layers to inputs, [batch, ...]."""
   x = x.reshape(len(x), -1)
   for kernel, bias in weights[:-1]:
     x = jax.nn.relu(x @ kernel + bias)
@@ -91,7 +91,7 @@ def dense_logits(weights, x):
 
 
 def cnn_logits(weights, x):
-  """Two convolutions, each with pooling and relu, then dense layers."""
+  """Applies two convolutions, each with pooling and relu, then dense layers."""
   for kernel, bias in weights[:2]:
     layout = ("NHWC", "HWIO", "NHWC")
     x = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=layout) + bias

@@ -1,7 +1,6 @@
 """Keras's `fit`: as in the tutorials, or with 125 steps per execution and XLA for dense layers.
 
-One `fit` trains all epochs, and each is timed within it: the setup of `fit` doesn't count, as for
-the other peers.
+One `fit` trains all epochs, and each is timed within it, so that the setup of `fit` doesn't count.
 """
 
 import os
@@ -67,7 +66,7 @@ class AnsweredEpochs(tf.keras.callbacks.Callback):
 
 
 def create_model(name: str, hidden: list[int]) -> tf.keras.Model:
-  """Returns the network as a Sequential model."""
+  """Returns the model as a `Sequential`."""
   stack = [layers.Flatten(), *(layers.Dense(units, activation="relu") for units in hidden)]
   if name == "cnn":
     stack = [

@@ -1,4 +1,4 @@
-"""This project's training, in turn with its peers; it takes the flags of `mnist_research.train`."""
+"""This project's training as a peer; it takes the flags of `mnist_research.train`."""
 
 import turns
 from absl import flags

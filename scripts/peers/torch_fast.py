@@ -1,7 +1,7 @@
-"""PyTorch: the recipe of `configs/fast.cfg`, a whole training for each turn.
+"""PyTorch: the recipe of `configs/fast.cfg`, with a whole run in each turn.
 
-Every turn starts from new weights; its time is that of the steps, ordering and gathering included.
-After each, the accuracy on the last 5,000 examples, which it doesn't train on, goes to stderr.
+Every turn starts from new weights. Its time covers the steps, including ordering and gathering.
+After each turn, the accuracy on the last 5,000 examples, which are held out, goes to stderr.
 """
 
 import sys
@@ -17,7 +17,7 @@ except ImportError:
 
 STEPS, BATCH, HELD_OUT = 170, 256, 5000
 PEAK, RISE, START = 2.0, 0.3, 1 / 25
-# Of `mnist_research.models.networks.whiten`.
+# As in `mnist_research.models.networks.whiten`.
 WHITENED_IMAGES, FLOOR = 200, 1e-3
 
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def create_model(kernels: np.ndarray) -> nn.Module:
-  """Returns the network; its first convolution has `kernels` [16, 1, 5, 5], which stay."""
+  """Returns the model; its first convolution has the fixed `kernels` [16, 1, 5, 5]."""
   first = nn.Conv2d(1, 16, 5, bias=False)
   first.weight = nn.Parameter(torch.from_numpy(kernels), requires_grad=False)
   model = nn.Sequential(
@@ -88,7 +88,7 @@ def initialize(model: nn.Module) -> None:
 
 
 def whitening_kernels(images: np.ndarray) -> np.ndarray:
-  """Returns principal components of the patches of `images` [N, 28, 28], and their negatives."""
+  """Returns the principal components of patches of `images` [N, 28, 28], and their negatives."""
   patches = np.lib.stride_tricks.sliding_window_view(images, (5, 5), axis=(1, 2)).reshape(-1, 25)
   variances, components = np.linalg.eigh(np.cov(patches, rowvar=False))
   strongest = (components / np.sqrt(variances + FLOOR))[:, -8:].T.reshape(8, 1, 5, 5)
@@ -96,7 +96,7 @@ def whitening_kernels(images: np.ndarray) -> np.ndarray:
 
 
 def create_optimizer(model: nn.Module):
-  """Returns Nesterov's momentum, with one cycle of the learning rate."""
+  """Returns SGD with Nesterov momentum, and a one-cycle schedule of the learning rate."""
   trained = [weights for weights in model.parameters() if weights.requires_grad]
   optimizer = torch.optim.SGD(trained, PEAK, momentum=0.9, nesterov=True, fused=True)
   schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -110,7 +110,7 @@ def create_optimizer(model: nn.Module):
 def count_correct(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> int:
   """Returns how many predictions are correct."""
   model.eval()
-  # Not the compiled call, which would be compiled again for this batch.
+  # Calls `forward`, because the compiled model would be compiled again for this batch size.
   return int((model.forward(images).argmax(1) == labels).sum())
 
 

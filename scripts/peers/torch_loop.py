@@ -1,8 +1,8 @@
-"""PyTorch: an eager step, with the network compiled or not, or the whole step compiled.
+"""PyTorch: an eager step, with the model compiled or not, or the whole step compiled.
 
-All images are converted to floats once, and an epoch is gathered at once: batches are slices of it.
-`--step=compiled` makes one graph of forward, backward and Adam; `torch.func` computes the
-gradients, so that neither autograd's engine nor an optimizer's Python runs between two steps.
+All images are converted to floats once, and an epoch is gathered at once; batches are slices of it.
+`--step=compiled` makes one graph of forward pass, backward pass and Adam. `torch.func` computes the
+gradients, so that neither autograd's engine nor the optimizer's Python code runs between steps.
 """
 
 import itertools
@@ -27,13 +27,13 @@ def main() -> None:
     step=["eager", "model", "compiled"],
     input=["epoch", "loader"],
     precision=["float32", "bfloat16"],
-    # For products this small the second thread can cost more than it saves.
+    # For products this small, a second thread can cost more than it saves.
     threads=["all", "one"],
   )
   if arguments.threads == "one":
     torch.set_num_threads(1)
   arrays = np.load(arguments.arrays)
-  # Converted once: a float for each pixel fits in memory.
+  # Converted once, because a float for each pixel fits in memory.
   images = torch.from_numpy(arrays["images"].transpose(0, 3, 1, 2) / np.float32(255))
   labels = torch.from_numpy(arrays["labels"].astype(np.int64))
   batches = {"epoch": GatheredEpochs, "loader": loaded_batches}[arguments.input](
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 class GatheredEpochs:
-  """Slices of all examples in a new order every time: no worker, no collation."""
+  """Slices of all examples in a new order in each epoch, without workers or collation."""
 
   def __init__(self, images: torch.Tensor, labels: torch.Tensor, batch: int):
     self._images, self._labels, self._batch = images, labels, batch
@@ -68,7 +68,7 @@ class GatheredEpochs:
 
 
 def loaded_batches(images: torch.Tensor, labels: torch.Tensor, batch: int):
-  """The DataLoader of the tutorials."""
+  """Returns the DataLoader of the tutorials."""
   dataset = torch.utils.data.TensorDataset(images, labels)
   return torch.utils.data.DataLoader(dataset, batch, shuffle=True)
 
@@ -89,7 +89,7 @@ def create_eager_step(model: nn.Module, *, mixed: bool):
 
 
 def create_compiled_step(model: nn.Module, *, mixed: bool):
-  """Returns a step that is one graph of Inductor, called from C++."""
+  """Returns a step that is a single Inductor graph, called from C++."""
   torch._inductor.config.cpp_wrapper = True
   weights = {name: value.detach() for name, value in model.named_parameters()}
   means = {name: torch.zeros_like(value) for name, value in weights.items()}
@@ -117,7 +117,7 @@ def create_compiled_step(model: nn.Module, *, mixed: bool):
 
 
 def create_model(name: str, hidden: list[int]) -> nn.Module:
-  """Returns the network."""
+  """Returns the model."""
   if name == "dense":
     sizes = [784, *hidden]
     pairs = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
@@ -127,7 +127,7 @@ def create_model(name: str, hidden: list[int]) -> nn.Module:
     nn.Conv2d(24, 32, 3), nn.MaxPool2d(2), nn.ReLU(),
     nn.Flatten(), nn.Linear(32 * 5 * 5, 256), nn.ReLU(), nn.Linear(256, 10),
   )  # fmt: skip
-  # The fastest layout for oneDNN.
+  # This layout is the fastest for oneDNN.
   return network.to(memory_format=torch.channels_last)
 
 

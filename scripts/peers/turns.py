@@ -1,10 +1,9 @@
-"""What the peers share: their arguments, and the protocol by which `compare.py` requests turns.
+"""The arguments of the peers, and the protocol by which `compare.py` requests turns.
 
-A peer is a program that trains the same network on the same arrays as `mnist_research` does,
-written by the standards of its library. It trains an epoch, in which it compiles, and prints
-`{"ready": ...}`; then, for each line on its stdin, it trains another and prints its examples per
-second. So several of them can take turns on one machine without restarting. This module needs only
-the standard library.
+A peer is a program that trains the same model on the same arrays as `mnist_research` does, in the
+style of its library. It trains an epoch, in which it compiles, and prints `{"ready": ...}`. Then,
+for each line on its stdin, it trains another epoch and prints its examples per second. So several
+peers can take turns on a machine without restarting. This module needs only the standard library.
 """
 
 import argparse
@@ -14,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-# Turns: more than anybody requests.
+# The maximum number of turns, more than anyone requests.
 MOST = 1000
 
 
 def parse_arguments(description: str, **choices: list[str]) -> argparse.Namespace:
-  """Parses the common arguments, and one for each list of choices, by default the first.
+  """Parses the common arguments, and one for each list of choices, whose default is the first.
 
   Returns:
     `arrays` (an .npz file with images, uint8 [N, 28, 28, 1], and labels, int32 [N]); `model`
@@ -44,7 +43,7 @@ def parse_integers(text: str) -> list[int]:
 
 
 def absent(requirements: str) -> NoReturn:
-  """Ends a peer whose library is not installed, and prints the pip command."""
+  """Prints the pip command for a missing library, and exits."""
   say({"absent": f"pip install {requirements}"})
   sys.exit(0)
 
@@ -53,8 +52,8 @@ def timed_epochs(epoch: Callable[[], float], examples: int) -> Iterator[dict[str
   """Yields the result of each epoch.
 
   Args:
-    epoch: trains one and returns the loss of its last step; all is done when it returns.
-    examples: of an epoch.
+    epoch: a function that trains an epoch, waits for its end, and returns the last step's loss.
+    examples: the number of examples per epoch.
   """
   while True:
     began = time.perf_counter()
@@ -63,11 +62,11 @@ def timed_epochs(epoch: Callable[[], float], examples: int) -> Iterator[dict[str
 
 
 def serve(turns: Iterator[dict[str, float]], versions: dict[str, str]) -> None:
-  """Runs one turn, which compiles, and then one for each line on stdin.
+  """Runs a turn that compiles, and then a turn for each line on stdin.
 
   Args:
-    turns: each of them trains for a while and yields its result.
-    versions: of the libraries.
+    turns: an iterator that trains a turn and yields its result.
+    versions: the versions of the libraries.
   """
   next(turns)
   say({"ready": versions})
