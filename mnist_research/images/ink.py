@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from mnist_research.images import surroundings
 from mnist_research.images.boxes import Box, find_boxes
 from mnist_research.images.rules import without_rules
 
@@ -36,13 +37,14 @@ _INK_SHARE = 0.45
 _PHOTO_INK_SHARE = 0.33
 # The same fraction for lines printed on the paper.
 _PALE_SHARE = 0.15
+# The palest writing beside an object at the edge of the picture, as a fraction of its darkness.
+# Paler, it is the texture of the paper.
+_PALEST_SHARE = 1 / 6
 # The smallest digit, as a fraction of the picture's side and in pixels.
 _MIN_DIGIT_SHARE = 1 / 40
 _MIN_DIGIT_PIXELS = 3
 # The largest speck, as a fraction of the largest component's side.
 _SPECK_SHARE = 0.1
-# The fraction of its box that a table edge or a shadow in the corner of the picture fills.
-_SOLID_SHARE = 0.35
 
 
 class Ink(NamedTuple):
@@ -61,6 +63,13 @@ class Ink(NamedTuple):
   factor: int
 
 
+class _Segmented(NamedTuple):
+  """Which pixels are ink, bool [h, w], and the ink level."""
+
+  mask: np.ndarray
+  level: float
+
+
 def find_ink(picture: np.ndarray) -> Ink:
   """Finds the ink by Otsu's threshold and labels its components, without specks.
 
@@ -73,16 +82,25 @@ def find_ink(picture: np.ndarray) -> Ink:
   copy, factor = reduce(picture, _WORKING_SIDE)
   is_photo = _noise(copy) > _PHOTO_NOISE
   flat, noise = _smooth(_even_photo(copy) if is_photo else _even_drawing(copy))
-  share, least = (
-    (_PHOTO_INK_SHARE, _MIN_CONTRAST) if is_photo else (_INK_SHARE, _MIN_DRAWN_CONTRAST)
-  )
+  shares = (_PHOTO_INK_SHARE, _MIN_CONTRAST) if is_photo else (_INK_SHARE, _MIN_DRAWN_CONTRAST)
+  found = _segmented(flat, noise, *shares)
+  labels, boxes = _components(found.mask)
+  if (aside := surroundings.at_edges(found.mask)).any():
+    # A dark object hides paler strokes.
+    inner = _segmented(np.where(aside, 0, flat), noise, *shares)
+    inner_labels, inner_boxes = _components(inner.mask)
+    is_paper = inner.level < _PALEST_SHARE * found.level
+    if not is_paper and surroundings.is_writing(inner_boxes, aside):
+      found, labels, boxes = inner, inner_labels, inner_boxes
+  return Ink(np.clip(flat / max(found.level, shares[1]), 0, 1), labels, boxes, factor)
+
+
+def _segmented(flat: np.ndarray, noise: float, share: float, least: float) -> _Segmented:
+  """Separates ink from paper; the arguments are those of `_ink_level`."""
   level, threshold, pale = _ink_level(flat, noise, share, least)
   if level < least:
-    labels, boxes = _components(np.zeros(flat.shape, bool))
-  else:
-    labels, boxes = _components(without_rules(flat > threshold, flat > pale))
-  values = np.clip(flat / max(level, least), 0, 1)
-  return Ink(values, labels, boxes, factor)
+    return _Segmented(np.zeros(flat.shape, bool), level)
+  return _Segmented(without_rules(flat > threshold, flat > pale), level)
 
 
 def reduce(picture: np.ndarray, side: int) -> tuple[np.ndarray, int]:
@@ -255,27 +273,9 @@ def _components(mask: np.ndarray) -> tuple[np.ndarray, list[Box]]:
   least = max(_MIN_DIGIT_PIXELS, _MIN_DIGIT_SHARE * max(mask.shape))
   if not boxes or sides.max() < least:
     return np.zeros_like(labels), []
-  inner = ~_surroundings(labels, boxes)
+  inner = ~surroundings.in_corners(labels, boxes)
   if not inner.any():
     inner[:] = True
   kept = inner & (sides >= _SPECK_SHARE * sides[inner].max())
   renumbered = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)
   return renumbered[labels], [box for box, keep in zip(boxes, kept, strict=True) if keep]
-
-
-def _surroundings(labels: np.ndarray, boxes: list[Box]) -> np.ndarray:
-  """Marks components that are a table edge, a shadow, or a frame around the paper.
-
-  Such a component covers a corner of the picture, which a digit rarely does unless it fills the
-  picture, and it is solid or covers at least three corners.
-
-  Returns:
-    bool [boxes].
-  """
-  result = np.zeros(len(boxes), bool)
-  corners = labels[[0, 0, -1, -1], [0, -1, 0, -1]]
-  for label in np.unique(corners[corners > 0]):
-    left, top, right, bottom = boxes[label - 1]
-    solid = (labels[top:bottom, left:right] == label).mean() >= _SOLID_SHARE
-    result[label - 1] = solid or np.count_nonzero(corners == label) >= 3
-  return result
