@@ -28,6 +28,9 @@ _SPLITS = ("train", "test")
 # Pixels along a side of the paper: the resolution at which `mnist_style` processes ink.
 _PAPER = 112
 _MARGIN = 16
+# The least width of strokes in the images, in pixels. Users' pictures get wider ones; here, too,
+# they would be another version of the dataset.
+_MIN_STROKE = 2.0
 
 # Fonts that come with matplotlib, so that every machine draws the same.
 _FONTS = (
@@ -218,7 +221,9 @@ _CROSSINGS = ((0, np.pi / 2), (np.pi / 4, -np.pi / 4), (0, np.pi / 3, -np.pi / 3
 def _framed(ink: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   """Rotates ink a little and fits it into MNIST's frame."""
   ink = _cropped(ndimage.rotate(ink.astype(np.float32), rng.normal(0, 8), order=1))
-  return mnist_style.draw(ink) if ink.any() else np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+  if not ink.any():
+    return np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
+  return mnist_style.draw(ink, _MIN_STROKE)
 
 
 def _cropped(ink: np.ndarray) -> np.ndarray:
