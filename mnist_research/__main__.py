@@ -1,7 +1,9 @@
 """Lists the commands: `python -m mnist_research`."""
 
 import ast
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 from mnist_research import __version__
@@ -12,6 +14,7 @@ COMMANDS = (
   "train", "evaluate", "predict", "report", "sweep", "benchmark", "export", "demo", "camera",
   "doctor",
 )  # fmt: skip
+_NARROWEST, _WIDEST = 60, 100
 
 
 def summary(command: str) -> str:
@@ -21,8 +24,14 @@ def summary(command: str) -> str:
 
 
 def listing() -> str:
-  """Returns the commands, one per line, and how to run one."""
-  lines = [f"  python -m mnist_research.{name:<10} {summary(name)}" for name in COMMANDS]
+  """Returns the commands, with what each does, and how to run one."""
+  width = max(_NARROWEST, shutil.get_terminal_size((_WIDEST, 0)).columns)
+  lines = []
+  for name in COMMANDS:
+    usage = f"  python -m mnist_research.{name:<10} "
+    lines.append(
+      textwrap.fill(summary(name), width, initial_indent=usage, subsequent_indent=" " * len(usage))
+    )
   return "\n".join(
     [
       f"mnist_research {__version__} trains and uses models that read handwritten digits.",

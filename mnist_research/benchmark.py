@@ -1,8 +1,11 @@
-"""Measures training on this machine.
+r"""Measures training on this machine.
 
-  python -m mnist_research.benchmark --flagfile=configs/dense.cfg --benchmark=throughput
-  python -m mnist_research.benchmark --flagfile=configs/fast.cfg --benchmark=time_to_accuracy
-  python -m mnist_research.benchmark --benchmark=learning_rate --workdir=runs/rates
+  python -m mnist_research.benchmark --flagfile=configs/dense.cfg \
+    --benchmark=throughput
+  python -m mnist_research.benchmark --flagfile=configs/fast.cfg \
+    --benchmark=time_to_accuracy
+  python -m mnist_research.benchmark --benchmark=learning_rate \
+    --workdir=runs/rates
 
 A table of the results, and what was timed, goes to stderr; the last line on stdout is one JSON
 object: `benchmark`, the settings, and the figures, in seconds and bytes.

@@ -2,7 +2,7 @@
 
   python -m mnist_research.demo
   python -m mnist_research.demo --workdir=runs/cnn --port=8000
-  python -m mnist_research.demo --host=192.168.1.7        # share it on that network
+  python -m mnist_research.demo --host=192.168.1.7  # share it on that network
 
 Prints one JSON object on stdout when the page is up: url, and the step of the model. Ctrl-C stops
 it. At an address other than 127.0.0.1, the url contains a token, and requests without it are

@@ -1,7 +1,8 @@
-"""Scores a trained model.
+r"""Scores a trained model.
 
   python -m mnist_research.evaluate --workdir=runs/dense
-  python -m mnist_research.evaluate --workdir=runs/a --ensemble=runs/b,runs/c --split=validation
+  python -m mnist_research.evaluate --workdir=runs/a --ensemble=runs/b,runs/c \
+    --split=validation
 
 `--ensemble` scores the mean of the probabilities of several models. Validation examples are scored,
 and used to fit a temperature, only if no model was trained on them. Each scoring of the test split

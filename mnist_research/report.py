@@ -107,7 +107,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       from mnist_research.reports.averages import write_averages
 
       logging.info("tensorboard --logdir=%s", shlex.quote(str(write_averages(groups, output))))
-    logging.info("%s", table.to_markdown().rstrip())
+    logging.info("%s", table.fitting(progress.columns()).to_markdown().rstrip())
   for aside in set_aside:
     logging.info("left out: %s, %s: %s", aside.path, aside.kind, aside.reason)
   app.print_json(

@@ -1,9 +1,11 @@
 r"""Trains with many settings.
 
-  python -m mnist_research.sweep --flagfile=configs/dense.cfg --validation_examples=5000 \
-    --workdir=runs/sweep --sweep="activation=relu,gelu;seed=0..4"
-  python -m mnist_research.sweep --flagfile=configs/dense.cfg --validation_examples=5000 \
-    --workdir=runs/search --search="learning_rate=log(1e-4,1e-2)" --trials=30
+  python -m mnist_research.sweep --flagfile=configs/dense.cfg \
+    --validation_examples=5000 --workdir=runs/sweep \
+    --sweep="activation=relu,gelu;seed=0..4"
+  python -m mnist_research.sweep --flagfile=configs/dense.cfg \
+    --validation_examples=5000 --workdir=runs/search --trials=30 \
+    --search="learning_rate=log(1e-4,1e-2)"
 
 `--sweep="activation=relu,gelu;seed=0..4"` trains every combination of the values;
 `--search="learning_rate=log(1e-4,1e-2);dropout_rate=linear(0,0.5)"` lets Optuna propose --trials
@@ -83,7 +85,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       jobs=flag_values.jobs,
     )
   states = Counter(record.state for record in records)
-  logging.info("%s", summary.table.to_markdown())
+  logging.info("%s", summary.table.fitting(progress.columns()).to_markdown())
   logging.info(
     "best by validation accuracy, %.4f; this trains it and scores the test split once:\n  %s",
     summary.validation_accuracy, _training(plan.base, summary.best),

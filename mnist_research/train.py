@@ -1,7 +1,8 @@
-"""Trains a model and scores it on the test split.
+r"""Trains a model and scores it on the test split.
 
   python -m mnist_research.train --flagfile=configs/dense.cfg
-  python -m mnist_research.train --flagfile=configs/cnn.cfg --epochs=3 --workdir=runs/short
+  python -m mnist_research.train --flagfile=configs/cnn.cfg --epochs=3 \
+    --workdir=runs/short
 
 The last line on stdout is the run's result.json. The same command in the same workdir resumes
 where it stopped.

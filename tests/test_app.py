@@ -7,6 +7,8 @@ import subprocess
 import commands
 import pytest
 
+from mnist_research.runtime.errors import did_you_mean
+
 _COMMANDS = (
   "train", "evaluate", "predict", "demo", "camera", "export", "benchmark", "report", "sweep",
   "doctor",
@@ -70,6 +72,31 @@ def test_help_fits_terminal_width(columns):
   assert max(map(len, shown)) <= columns
 
 
+@pytest.mark.parametrize("module", _COMMANDS)
+def test_examples_in_help_fit_80_columns(module):
+  finished = commands.run("--help", module=module, environment={"COLUMNS": "80"})
+  assert max(map(len, finished.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+  ("text", "hint"),
+  [
+    ("learnin_rate", "; did you mean learning_rate?"),
+    ("lr", "; did you mean learning_rate?"),
+    ("units", "; did you mean hidden_units?"),
+    # Several contain it, and the only similar one is similar by chance.
+    ("rate", ""),
+    ("x", ""),
+    ("al", ""),
+  ],
+)
+def test_hint_is_similar_or_has_these_words_or_initials(text, hint):
+  known = ["learning_rate", "dropout_rate", "hidden_units", "xla"]
+  assert did_you_mean(text, known) == hint
+  dashed = did_you_mean(f"--{text}", [f"--{name}" for name in known])
+  assert dashed == hint.replace("mean ", "mean --")
+
+
 def test_help_lists_own_flags_first_then_settings_by_subject():
   text = commands.run("--help", module="sweep").stdout
   titles = [line for line in text.splitlines() if line.endswith(":") and line[0] != " "]
@@ -94,6 +121,8 @@ def test_running_the_package_lists_commands():
   assert finished.returncode == 0
   for module in _COMMANDS:
     assert f"  python -m mnist_research.{module} " in finished.stdout
+  narrow = commands.run_python("import os; os.environ['COLUMNS'] = '80'; " + program.format([]))
+  assert max(map(len, narrow.stdout.splitlines())) <= 80
   assert commands.run_python(program.format(["trian"])).error == (
     "error: there is no command 'trian'; did you mean train? python -m mnist_research lists them"
   )

@@ -416,6 +416,17 @@ def test_many_configs_fit_in_the_report(tmp_path):
   assert path.exists()
 
 
+@pytest.mark.parametrize(
+  ("columns", "header"),
+  [(None, "abc"), (27, "abc"), (26, "ab"), (21, "ab"), (20, "a"), (5, "a")],
+)
+def test_last_columns_are_dropped_on_narrow_terminals(columns, header):
+  table = Table(["name", *"abc"], [["first", "1", "2", "3"]], texts=1)
+  fitting = table.fitting(columns)
+  assert fitting.header == ["name", *header]
+  assert fitting.rows == [["first", "1", "2", "3"][: 1 + len(header)]]
+
+
 def test_markdown_escapes_bars_in_cells():
   table = Table(["a", "b"], [["x|y", "1"], ["z", "22"]], texts=1)
   assert table.to_markdown() == (

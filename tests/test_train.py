@@ -60,11 +60,19 @@ def test_stderr_has_a_line_per_epoch(trained):
   )
   lines = [
     f"epoch {epoch}/6  loss {train['loss']:.4f}  accuracy {train['accuracy']:.4f}  "
-    f"validation  loss {validation['loss']:.4f}  accuracy {validation['accuracy']:.4f}"
+    f"val loss {validation['loss']:.4f}  accuracy {validation['accuracy']:.4f}"
     for epoch, (train, validation) in enumerate(zip(trains, validations, strict=True), start=1)
   ]
   stderr = trained.finished.stderr.splitlines()
   assert [line for line in stderr if line.startswith("epoch")] == lines
+
+
+def test_lines_fit_a_terminal_of_80_columns(trained):
+  lines = trained.finished.stderr.splitlines()
+  # Commands stay in one line, so that they can be copied.
+  lines = [line for line in lines if str(trained.workdir) not in line]
+  assert len(lines) > 10
+  assert max(lines, key=len) == next(line for line in lines if len(line) == 80)
 
 
 def test_final_message_names_figures_and_next_steps(trained):

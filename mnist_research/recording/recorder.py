@@ -123,7 +123,9 @@ class Recorder:
     """Logs the metrics since the last line, and the validation score, if any."""
     said = self._interval.end()
     if validation:
-      said += ["validation", *_figures(validation.metrics)]
+      # Shortened, so that the line fits a terminal of 80 columns.
+      loss, accuracy = _figures(validation.metrics)
+      said += [f"val {loss}", accuracy]
     self._progress.line("  ".join(said))
 
   def test_line(self, test: Evaluation) -> None:

@@ -46,6 +46,23 @@ class Table(NamedTuple):
     lines = [cells[0], rules, *cells[1:]]
     return "".join(f"| {' | '.join(self._aligned(line, widths))} |\n" for line in lines)
 
+  def fitting(self, columns: int | None) -> "Table":
+    """Returns the table without its last columns, as few as make its Markdown fit.
+
+    Args:
+      columns: the width to fit; None: any. The words and the first number stay in any case.
+    """
+    table = self
+    while columns and len(table.header) > self.texts + 1 and columns < table._width():
+      table = table._replace(
+        header=table.header[:-1], rows=[row[:-1] for row in table.rows],
+        last_texts=max(0, table.last_texts - 1),
+      )  # fmt: skip
+    return table
+
+  def _width(self) -> int:
+    return len(self.to_markdown().partition("\n")[0])
+
   def _aligned(self, line: Sequence[str], widths: Sequence[int]) -> list[str]:
     return [
       cell.ljust(width) if self._is_text(column) else cell.rjust(width)

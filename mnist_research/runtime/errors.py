@@ -40,9 +40,19 @@ def without_passwords(text: str) -> str:
 
 
 def did_you_mean(text: str, known: Iterable[str]) -> str:
-  """Returns a suggestion of the known text closest to `text`; empty if none is close."""
-  near = difflib.get_close_matches(text, list(known), n=1)
-  return f"; did you mean {near[0]}?" if near else ""
+  """Returns a suggestion of the known text closest to `text`; empty if none is close.
+
+  Close is also a text with these initials, such as `learning_rate` for `lr`, or the only one that
+  contains these words, such as `hidden_units` for `units`.
+  """
+  bare = text.lstrip("-")
+  # Without the dashes, in which all flags agree.
+  names = {each.lstrip("-"): each for each in known}
+  near = difflib.get_close_matches(bare, list(names), n=1)
+  if not near and len(bare) > 1:
+    near = [name for name in names if bare == "".join(word[:1] for word in name.split("_"))]
+    near = near or [name for name in names if f"_{bare}_" in f"_{name}_"]
+  return f"; did you mean {names[near[0]]}?" if len(near) == 1 else ""
 
 
 @contextlib.contextmanager

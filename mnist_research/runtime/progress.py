@@ -1,6 +1,7 @@
 """The progress of a command: a bar on a terminal, a line every so often in a log."""
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -20,6 +21,14 @@ _COLUMNS = 80  # For a terminal of unknown width.
 def shows_bars() -> bool:
   """Whether stderr is a terminal and its user wants messages (`--verbosity`)."""
   return sys.stderr.isatty() and logging.level_info()
+
+
+def columns() -> int | None:
+  """Returns the width of the terminal; None if stderr is none."""
+  try:
+    return os.get_terminal_size(sys.stderr.fileno()).columns if shows_bars() else None
+  except OSError:
+    return None
 
 
 class _Bar(tqdm):

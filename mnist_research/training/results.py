@@ -87,9 +87,8 @@ def _tell_of_better(plan: Plan, scored: Sequence[selection.Scoring]) -> None:
   best = max(scored, key=lambda scoring: scoring.accuracy)
   if best.accuracy > scored[-1].accuracy:
     logging.info(
-      "validation accuracy was highest after epoch %g: %.4f; --select=best keeps the weights of "
-      "that step", round(best.step * config.optimization.batch_size / plan.num_examples, 2),
-      best.accuracy,
+      "highest validation accuracy: %.4f after epoch %g; --select=best keeps that network",
+      best.accuracy, round(best.step * config.optimization.batch_size / plan.num_examples, 2),
     )  # fmt: skip
 
 

@@ -320,7 +320,8 @@ def _introduce(state: TrainState, plan: Plan, *, first_step: int) -> None:
   """Logs the model, the data and the devices before training."""
   state.model.summary(line_length=80, print_fn=lambda text: logging.info("%s", text.rstrip()))
   logging.info(
-    "%s: step %d of %d, %d examples of %s per step, on %s",
+    "%s: step %d of %d, %d examples of %s per step",
     "resuming" if first_step else "starting", first_step, plan.total_steps,
-    plan.config.optimization.batch_size, plan.source.short_name, plan.describe(),
+    plan.config.optimization.batch_size, plan.source.short_name,
   )  # fmt: skip
+  logging.info("on %s", plan.describe())
