@@ -90,7 +90,7 @@ def test_rows_are_sorted_by_test_accuracy():
   assert rows[0].against_reference is None
   assert rows[1].test.mean == pytest.approx(0.6)
   assert rows[1].train_seconds == 0.5
-  assert rows[1].against_reference.reason == "1 seeds in common; 3 are needed"
+  assert rows[1].against_reference.reason == "1 seed in common; 3 are needed"
   assert rows[1].against_reference.difference == pytest.approx(-0.3)
 
 

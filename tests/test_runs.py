@@ -154,3 +154,27 @@ def test_short_metrics_are_kept_unchanged(tmp_path):
   workdir = finished_runs.write(tmp_path / "one", accuracy=0.9, validation=0.8)
   ((run,), _) = runs.read([tmp_path])
   assert run.metrics == workdir.read_metrics()
+
+
+@pytest.mark.parametrize(
+  ("paths", "names"),
+  [
+    # The settings of the runs: one for each group of paths.
+    ([["runs/relu"], ["runs/tanh"]], ["relu", "tanh"]),
+    ([["relu/seed0", "relu/seed1"], ["tanh/seed0"]], ["relu", "tanh"]),
+    ([["runs/relu-seed0", "runs/relu-seed1"], ["runs/b0", "runs/b1"]], ["relu", "b"]),
+    ([["runs/dense/s0", "runs/dense/s1"], ["runs/wide"]], ["dense", "wide"]),
+    # Without names by people, only the settings that tell the groups apart.
+    ([["0000-relu"], ["0001-tanh"]], ["activation=relu", "activation=tanh"]),
+    ([["mnist-dense-seed0-0123abcd"], ["b"]], ["activation=relu", "activation=tanh"]),
+    ([["runs/s0", "runs/s1"], ["runs/s2"]], ["activation=relu", "activation=tanh"]),
+    ([["a/one"], ["b/one"]], ["a", "b"]),
+  ],
+)
+def test_groups_are_named_by_directories_or_by_few_settings(tmp_path, paths, names):
+  for group, activation in zip(paths, ("relu", "tanh", "elu"), strict=False):
+    for seed, path in enumerate(group):
+      settings = {"activation": activation, "hidden_units": (8 + len(activation),)}
+      finished_runs.write(tmp_path / path, accuracy=0.9, seed=seed, **settings)
+  groups, _ = runs.group(runs.read([tmp_path])[0])
+  assert sorted(group.label for group in groups) == sorted(names)

@@ -132,7 +132,8 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> Pair
   differences = [first[seed] - second[seed] for seed in seeds]
   mean = statistics.fmean(differences) if seeds else math.nan
   if len(seeds) < _FEWEST_PAIRS:
-    reason = f"{len(seeds)} seeds in common; {_FEWEST_PAIRS} are needed"
+    seed = "seed" if len(seeds) == 1 else "seeds"
+    reason = f"{len(seeds)} {seed} in common; {_FEWEST_PAIRS} are needed"
     return PairedTest(len(seeds), mean, None, None, reason)
   deviation = statistics.stdev(differences)
   if deviation <= 1e-12 * max(map(abs, differences)):

@@ -12,8 +12,9 @@ from mnist_research.reports.tables import Table, write_csv
 def comparison_table(compared: Comparison) -> Table:
   """Returns the table of the configs, from best to worst."""
   rows = compared.rows
-  # A config without its own folder is named by its settings.
-  settings = list(rows[0].group.settings) if rows[0].group.folder else []
+  # Unless folders name the configs, the settings that tell them apart do.
+  named = () if rows[0].group.folder else rows[0].group.telling
+  settings = [name for name in rows[0].group.settings if name not in named]
   validated, scored = any(row.validation for row in rows), any(row.test for row in rows)
   judged = [row.test if compared.judged == "test" else row.validation for row in rows]
   several = len(rows) > 1

@@ -5,6 +5,7 @@ Neither TensorFlow nor the dataset is needed: the results are in plain files.
 
 import itertools
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,10 @@ _DEPTH = 3
 _RUN_FILES = ("config.cfg", "metrics.jsonl", "result.json", "checkpoints")
 # For each split: more than any screen has pixels.
 _MOST_LINES = 20_000
+# Names of a sweep's trials, 0003-activation=relu, of runs without --workdir, and numbers.
+_GENERATED_NAME = re.compile(r"^\d{4}-|-[0-9a-f]{8}$|^\d+$")
+# The end of dense-seed0, dense_s1 or dense2; all of seed3.
+_SEED = re.compile(r"(^|[-_. ])(seed|s)?[-_. ]?\d+$|\d+$")
 # What `train` writes into every result.
 _RESULT_NUMBERS = ("train_examples", "parameters", "train_seconds")
 
@@ -81,25 +86,31 @@ class Group(NamedTuple):
   Attributes:
     settings: as in config.cfg, only those that differ between the groups.
     runs: one for each seed, in ascending order.
-    folder: the name of the folder that holds all of its runs and none of another group; empty
-      if there is none.
+    folder: the name that its directories have in common and those of other groups don't; empty
+      if the groups can't be named so.
+    telling: the settings, as few as possible, in which each group differs from every other.
   """
 
   settings: Mapping[str, str]
   runs: Sequence[Run]
   folder: str = ""
+  telling: Sequence[str] = ()
 
   @property
   def name(self) -> str:
     """The group's name, written as flags."""
-    named = (f"{name}={value or 'none'}" for name, value in self.settings.items())
     config = self.runs[0].config
-    return ", ".join(named) or f"{config.model.model} on {own_data.short_name(config.data.dataset)}"
+    return self._named(self.settings) or (
+      f"{config.model.model} on {own_data.short_name(config.data.dataset)}"
+    )
 
   @property
   def label(self) -> str:
-    """A short name of the group: its folder, or its name."""
-    return self.folder or self.name
+    """A short name of the group: its folder, or the settings that tell it from the others."""
+    return self.folder or self._named(self.telling) or self.name
+
+  def _named(self, settings: Iterable[str]) -> str:
+    return ", ".join(f"{name}={self.settings[name] or 'none'}" for name in settings)
 
   def values(self, key: str) -> dict[int, float]:
     """Returns a metric of the result by seed; empty unless every run has it."""
@@ -216,19 +227,45 @@ def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:
   differing = [
     name for name in (settings[0] if settings else ()) if len({s[name] for s in settings}) > 1
   ]
-  folders = _folders(held)
+  folders, telling = _folders(held), _telling(settings, differing)
   groups = [
-    Group({name: values[name] for name in differing}, tuple(seeds.values()), folder)
+    Group({name: values[name] for name in differing}, tuple(seeds.values()), folder, telling)
     for values, seeds, folder in zip(settings, held, folders, strict=True)
   ]
   return groups, left_out
 
 
 def _folders(held: Sequence[Mapping[int, Run]]) -> list[str]:
-  """Returns for each group the folder that it alone has; all empty unless each has one."""
-  parents = [{run.path.resolve().parent for run in seeds.values()} for seeds in held]
-  names = [next(iter(paths)).name for paths in parents if len(paths) == 1]
-  return names if len(set(names)) == len(held) else [""] * len(held)
+  """Returns the name that the directories of each group have in common; all empty unless unique."""
+  paths = [[run.path.resolve() for run in seeds.values()] for seeds in held]
+  names = []
+  for own in paths:
+    others = {path for group in paths if group is not own for path in group}
+    parents = {path.parent for path in own}
+    is_alone = len(parents) == 1 and not any(parents & {*path.parents} for path in others)
+    folder = own[0].parent.name if is_alone else _common_name([path.name for path in own])
+    names.append(folder)
+  return names if all(names) and len(set(names)) == len(held) else [""] * len(held)
+
+
+def _common_name(names: Sequence[str]) -> str:
+  """Returns what a person has named workdirs, without their seeds; empty for generated names."""
+  if any(_GENERATED_NAME.search(name) for name in names):
+    return ""
+  common = {_SEED.sub("", name) for name in names} if len(names) > 1 else set(names)
+  return common.pop() if len(common) == 1 else ""
+
+
+def _telling(settings: Sequence[Mapping[str, str]], differing: Sequence[str]) -> list[str]:
+  """Returns as few of the `differing` settings as distinguish all groups, in their order."""
+  chosen: list[str] = []
+
+  def count(names: Iterable[str]) -> int:
+    return len({tuple(texts[name] for name in names) for texts in settings})
+
+  while count(chosen) < len(settings):
+    chosen.append(max(differing, key=lambda name: count([*chosen, name])))
+  return [name for name in differing if name in chosen]
 
 
 def _deciding(config: Config) -> dict[str, str]:
