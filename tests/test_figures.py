@@ -127,6 +127,18 @@ def test_non_images_are_rejected(shape):
     )
 
 
+@pytest.mark.parametrize(
+  ("shown", "total", "title"),
+  [
+    (40, 1500, "the 40 most confident of 1,500 mistakes"),
+    (3, 3, "all 3 mistakes"),
+    (1, 1, "the only mistake"),
+  ],
+)
+def test_title_says_how_pictures_were_chosen(shown, total, title):
+  assert figures.selection_title(shown, total, "most confident", "mistakes") == title
+
+
 def test_prediction_grid_marks_errors_by_symbol_color_and_frame():
   images, _ = _pictures(2)
   images[:] = 0

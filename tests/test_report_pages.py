@@ -288,6 +288,24 @@ def test_page_supports_dark_color_scheme(compared):
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
 
 
+def test_paper_shows_whole_pictures(tmp_path, compared):
+  comparison_file = compared[0] / "report.html"
+  finished_runs.write(tmp_path / "one" / "run", accuracy=0.5)
+  _report(tmp_path / "one")
+  paper = {"width": 680, "height": 1000}  # A4 without its margins, at 96 pixels per inch.
+  with browser.started() as chromium, chromium.new_context(viewport=paper) as context:
+    page = context.new_page()
+    page.emulate_media(media="print")
+    for path in (comparison_file, tmp_path / "one" / "report" / "report.html"):
+      page.goto(path.as_uri())
+      pictures = page.locator("figure svg, figure img").all()
+      assert len(pictures) >= 2
+      for picture in pictures:
+        box = picture.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= paper["width"]
+
+
 def test_chart_values_are_reachable_by_pointer_and_keyboard(tmp_path):
   finished_runs.write(tmp_path / "run", accuracy=0.5, validation=0.625)
   _report(tmp_path)

@@ -28,7 +28,7 @@ from mnist_research.figures.curves import (
   training_curves,
   with_plain_losses,
 )
-from mnist_research.figures.grids import example_grid, prediction_grid
+from mnist_research.figures.grids import example_grid, prediction_grid, selection_title
 from mnist_research.figures.panels import MAX_PANELS, Panel, recognition
 from mnist_research.figures.reliability import reliability_diagram
 from mnist_research.figures.scale import Chart, Line, scale_curves
@@ -67,6 +67,7 @@ __all__ = [
   "reliability_diagram",
   "save",
   "scale_curves",
+  "selection_title",
   "to_array",
   "to_svg",
   "training_curves",

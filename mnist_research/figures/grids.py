@@ -74,6 +74,13 @@ def example_grid(
   return _picture_grid(pixels, captions, title=title, summary=summary)
 
 
+def selection_title(shown: int, total: int, order: str, things: str) -> str:
+  """Returns how pictures were chosen: `the 40 most confident of 150 mistakes`, `all 3 mistakes`."""
+  if shown < total:
+    return f"the {shown} {order} of {total:,} {things}"
+  return f"all {total:,} {things}" if total > 1 else f"the only {things.removesuffix('s')}"
+
+
 def prediction_grid(
   images: np.ndarray,
   labels: np.ndarray,

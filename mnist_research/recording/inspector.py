@@ -165,22 +165,25 @@ class Inspector:
       ),
       None,
     )
-    for tag, kind, indices in (
+    for tag, order, things, indices in (
       (
         "confident_mistakes",
-        "most confident of {:,} mistakes",
+        "most confident",
+        "mistakes",
         confident_mistakes(evaluation.probabilities, test.labels),
       ),
       (
         "doubtful_hits",
-        "least confident of {:,} hits",
+        "least confident",
+        "hits",
         doubtful_hits(evaluation.probabilities, test.labels),
       ),
     ):
       shown = indices[:_PICTURED_EXAMPLES]
       if len(shown):
         examples = test.images[shown], test.labels[shown], evaluation.probabilities[shown]
-        title = f"{name}: the {len(shown)} {kind.format(len(indices))}"
+        chosen = figures.selection_title(len(shown), len(indices), order, things)
+        title = f"{name}: {chosen}"
         yield (
           f"test/{tag}",
           figures.prediction_grid(*examples, label_names=self._label_names, title=title),

@@ -213,7 +213,8 @@ class Recorder:
     shown = np.union1d(np.arange(test.num_examples)[:half], wrong[:half])
     mistakes = f"the first {half} of {len(wrong):,} mistakes"
     if len(wrong) <= half:
-      mistakes = f"all {len(wrong)} mistakes" if len(wrong) else "no mistakes"
+      everything = figures.selection_title(len(wrong), len(wrong), "first", "mistakes")
+      mistakes = everything if len(wrong) else "no mistakes"
     names = self._label_names
     examples = test.images[shown], test.labels[shown], evaluation.probabilities[shown]
     self._picture(

@@ -80,6 +80,9 @@ code { font: 0.86em/1.5 ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu
 @page { size: A4; margin: 15mm; }
 @media print { body { padding: 0; max-width: none; font-size: 10pt; } h2 { break-after: avoid; }
   figure, tr { break-inside: avoid; } .wide { overflow: visible; } th, td { padding-right: 0.7rem; }
+  /* Paper can't scroll, and cuts what stands in its margin. */
+  figure, figure:has(svg), figure:has(> div) { margin-left: 0; margin-right: 0; overflow: visible; }
+  img, svg { max-width: 100%; margin-left: 0; } tbody th { min-width: 8rem; }
   thead button::after { content: none !important; } }
 """
 

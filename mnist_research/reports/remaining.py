@@ -119,11 +119,11 @@ def write_page(remaining: Remaining, images: np.ndarray | str, output: Path) -> 
         "percent; no label is corrected."
       ),
       *_known_part(remaining, known),
-      _pictures(remaining, remaining.suspect, images, output / "suspect_labels.png"),
+      _pictures(remaining, images, output / "suspect_labels.png", suspect=True),
     ),
     html.section(
       "Other errors",
-      _pictures(remaining, ~remaining.suspect, images, output / "remaining.png"),
+      _pictures(remaining, images, output / "remaining.png", suspect=False),
     ),
   ]
   if rows:
@@ -170,10 +170,8 @@ def _known_part(remaining: Remaining, known: Mapping[int, int]) -> list[str]:
   return [html.paragraph(text)]
 
 
-def _pictures(
-  remaining: Remaining, chosen: np.ndarray, images: np.ndarray | str, path: Path
-) -> str:
-  indices = remaining.indices[chosen]
+def _pictures(remaining: Remaining, images: np.ndarray | str, path: Path, *, suspect: bool) -> str:
+  indices = remaining.indices[remaining.suspect == suspect]
   if not len(indices):
     return html.note("None.")
   if isinstance(images, str):
@@ -182,7 +180,9 @@ def _pictures(
   grid = figures.prediction_grid(
     images[shown], remaining.labels[shown], remaining.probabilities[shown],
     label_names=remaining.label_names,
-    title=f"The {len(shown)} most confident of {len(indices):,}",
+    title=figures.selection_title(
+      len(shown), len(indices), "most confident", "suspect labels" if suspect else "errors"
+    ).capitalize(),
   )  # fmt: skip
   names = remaining.label_names
   listed = [

@@ -216,7 +216,8 @@ def _mistakes(
   else:
     grid = figures.prediction_grid(
       test_images[shown], labels[shown], probabilities[shown], label_names=names,
-      title=f"{name}: the {len(shown)} most confident of {len(mistakes):,} mistakes",
+      title=f"{name}: "
+      + figures.selection_title(len(shown), len(mistakes), "most confident", "mistakes"),
     )  # fmt: skip
     pictures = drawn(grid, output / "mistakes.png", _mistakes_in_words(rows[: len(shown)]))
   return [pictures, html.folded(f"The first {len(shown)} in a table", listed.to_html())]
