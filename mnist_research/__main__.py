@@ -45,16 +45,18 @@ def listing() -> str:
 
 def main(arguments: list[str]) -> None:
   """Prints the list of commands; raises UserError for other arguments."""
-  asked = arguments[0] if arguments else "--help"
-  if asked == "--version":
+  requested = arguments[0] if arguments else "--help"
+  if requested == "--version":
     print(__version__, flush=True)
-  elif asked in ("-h", "--help"):
+  elif requested in ("-h", "--help"):
     print(listing(), flush=True)
-  elif asked in COMMANDS:
-    raise UserError(f"{asked!r} is a separate command: write python -m mnist_research.{asked} ...")
+  elif requested in COMMANDS:
+    raise UserError(
+      f"{requested!r} is a separate command: write python -m mnist_research.{requested} ..."
+    )
   else:
-    hint = did_you_mean(asked, COMMANDS) or ";"
-    raise UserError(f"there is no command {asked!r}{hint} python -m mnist_research lists them")
+    hint = did_you_mean(requested, COMMANDS) or ";"
+    raise UserError(f"there is no command {requested!r}{hint} python -m mnist_research lists them")
 
 
 if __name__ == "__main__":

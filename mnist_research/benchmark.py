@@ -108,12 +108,12 @@ def _measure_here(flag_values: flags.FlagValues, settings: Config) -> "Report | 
   )
   from mnist_research.benchmarks.report import Report
   from mnist_research.workdir import Workdir
-  from mnist_research.workers import Exchange, lost_worker_told, read_workers
+  from mnist_research.workers import Exchange, read_workers, report_lost_worker
 
   benchmark, rounds = flag_values.benchmark, flag_values.rounds
 
   workers = read_workers(settings.devices.strategy)
-  with lost_worker_told(workers):
+  with report_lost_worker(workers):
     bench = training.read(settings)
     if benchmark == "input":
       report = pipeline.measure(bench, rounds=rounds)

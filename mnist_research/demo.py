@@ -20,7 +20,7 @@ from mnist_research.config import Config
 from mnist_research.config import flags as config_flags
 from mnist_research.live.page import address as addresses
 from mnist_research.live.page.address import Address
-from mnist_research.runtime import app, own_data
+from mnist_research.runtime import app, user_data
 from mnist_research.runtime.errors import UserError
 
 # Many people may draw at the same time; each page waits for an answer before its next request.
@@ -91,13 +91,13 @@ def describe(settings: Config, result: dict[str, Any] | None, step: int) -> str:
   """Describes the model."""
   # Results of earlier versions don't name the dataset.
   if result is None or "dataset" not in result:
-    trained = f"trained for {step:,} steps on {own_data.short_name(settings.data.dataset)}"
+    trained = f"trained for {step:,} steps on {user_data.short_name(settings.data.dataset)}"
   else:
     # With `--score_test=false`, there is only a validation accuracy.
     split = "test" if "test_accuracy" in result else "validation"
     share = f"{result[f'{split}_accuracy']:.2%}"
     trained = (
-      f"correct on {share} of the {split} examples of {own_data.short_name(result['dataset'])}"
+      f"correct on {share} of the {split} examples of {user_data.short_name(result['dataset'])}"
     )
   return f"Read by a network ({settings.model.model}, {trained})."
 
@@ -134,4 +134,4 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 if __name__ == "__main__":
-  app.run(main, define_flags, config_flags.OF_TRAINING)
+  app.run(main, define_flags, config_flags.TRAINING_ONLY)

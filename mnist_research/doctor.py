@@ -79,20 +79,20 @@ def _check(config: Config) -> "Iterator[Finding]":
   if any(each.level == "problem" for each in found):
     return  # The remaining checks need these packages.
   from mnist_research.diagnosis import dataset, devices, machine
-  from mnist_research.runtime.isolated import Isolated
+  from mnist_research.runtime.child_process import ChildProcess
 
   yield from machine.check_keras()
   yield machine.check_memory()
   workdir = Path(config.run.workdir or config.default_workdir())
   yield machine.check_room("--workdir", workdir, machine.RUN_ROOM)
   texts = config.to_texts()
-  with Isolated(devices.LOUD) as isolated:
+  with ChildProcess(devices.LOUD) as child:
     loads = False
-    for finding in devices.check(isolated, texts):
+    for finding in devices.check(child, texts):
       loads = loads or (finding.subject, finding.level) == ("TensorFlow", "ok")
       yield finding
     if loads:
-      yield from dataset.check(isolated, texts)
+      yield from dataset.check(child, texts)
 
 
 def _say(text: str) -> None:

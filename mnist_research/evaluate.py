@@ -89,7 +89,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   settings = member_settings[0]
   networks = [(workdir.path, config) for workdir, config in zip(workdirs, trained, strict=True)]
   _check_held_out(settings, networks, flag_values)
-  _check_refuses(trained, flag_values.outliers)
+  _check_rejects(trained, flag_values.outliers)
   app.load_tensorflow()
   from absl import logging
 
@@ -112,7 +112,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   if split_name == "test":
     _record_test_scorings(workdirs, steps, source.name)
   figures, class_scores = _score(members, source, split)
-  refusals = _refusals(members, class_scores, settings, flag_values.outliers)
+  refusals = _rejected_shares(members, class_scores, settings, flag_values.outliers)
   corruptions = _corruptions(members, split, split_name, flag_values.corruptions)
   if corruptions and split_name == "test" and len(members) == 1:
     _keep_corruptions(workdirs[0], {"dataset": source.name, "step": steps[0]}, corruptions)
@@ -160,7 +160,7 @@ def _score(
   }, answers.class_scores
 
 
-def _refusals(
+def _rejected_shares(
   members: Sequence["Recognizer"], scores: "np.ndarray | None", settings: Config, outliers: str
 ) -> dict[str, Any]:
   """Returns the shares that are rejected, for JSON.
@@ -175,7 +175,7 @@ def _refusals(
 
   from mnist_research.data import datasets, splits
   from mnist_research.inference.recognizer import ensemble_answer
-  from mnist_research.metrics.outliers import ACCEPTED, auroc, refused_where
+  from mnist_research.metrics.outliers import ACCEPTED, auroc, rejected_share
 
   if scores is None:
     return {}
@@ -201,7 +201,7 @@ def _refusals(
       "num_examples": split.num_examples,
       "refused": float((others < ACCEPTED).mean()),
       "refused_per_class": by_kind,
-      "refused_where_2_percent_are": refused_where(scores, others, 0.02),
+      "refused_where_2_percent_are": rejected_share(scores, others, 0.02),
       "auroc": auroc(scores, others),
     },
   }
@@ -289,7 +289,7 @@ def _record_test_scorings(
       )
 
 
-def _check_refuses(trained: Sequence[Config], outliers: str) -> None:
+def _check_rejects(trained: Sequence[Config], outliers: str) -> None:
   """Raises UserError if `outliers` is given but a model wasn't trained with outliers."""
   if outliers and not all(config.data.outliers for config in trained):
     raise UserError(
@@ -318,4 +318,4 @@ def _check_held_out(
 
 
 if __name__ == "__main__":
-  app.run(main, define_flags, config_flags.OF_TRAINING)
+  app.run(main, define_flags, config_flags.TRAINING_ONLY)

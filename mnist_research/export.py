@@ -83,4 +83,4 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main, define_flags, config_flags.OF_TRAINING)
+  app.run(main, define_flags, config_flags.TRAINING_ONLY)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from mnist_research.config import flags as config_flags
-from mnist_research.runtime import app, command_line, own_data
+from mnist_research.runtime import app, command_line, user_data
 from mnist_research.runtime.errors import UserError
 
 if TYPE_CHECKING:  # It loads NumPy.
@@ -85,7 +85,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   names = recognizer.label_names
   if several:
     readings.check_reads_digits(recognizer, "--digits")
-    _check_makes_numbers(names)
+    _check_classes_are_digits(names)
   pictures: Iterable[images.Picture]
   if index is None:
     shape = recognizer.image_shape
@@ -107,7 +107,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     if figure_path and len(panels) < figures.MAX_PANELS:
       panels += readings.panels(picture, read)
   if panels:
-    title = f"{trained.model.model}, trained on {own_data.short_name(trained.data.dataset)}"
+    title = f"{trained.model.model}, trained on {user_data.short_name(trained.data.dataset)}"
     figure = figures.recognition(panels, label_names=names, count=count, title=title)
     figures.save(figure, figure_path)
   if problems:
@@ -122,7 +122,7 @@ def _check_what_to_predict(pictures: Sequence[str], index: int | None, *, severa
     raise UserError("--digits can't be combined with --index: a test example has only one digit")
 
 
-def _check_makes_numbers(names: Sequence[str]) -> None:
+def _check_classes_are_digits(names: Sequence[str]) -> None:
   if names != _DIGIT_NAMES:
     raise UserError(f"--digits: the classes of this model aren't digits: {', '.join(names)}")
 
@@ -154,4 +154,4 @@ def _check_figure(name: str, files: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main, define_flags, config_flags.OF_TRAINING)
+  app.run(main, define_flags, config_flags.TRAINING_ONLY)

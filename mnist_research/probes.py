@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnist_research.runtime.isolated import Isolated
+from mnist_research.runtime.child_process import ChildProcess
 
 # Relative to the largest entry. TensorFloat-32, which GPUs use, has a 10-bit mantissa.
 _TOLERANCE = 1e-2
@@ -117,8 +117,8 @@ def xla_fails(device: str) -> str:
   built_for = tf.sysconfig.get_build_info().get("cuda_compute_capabilities", [])
   if not is_newer(capability, built_for):
     return ""
-  with Isolated() as isolated:
-    return isolated.call(f"{__name__}:compile_block", f"GPU:{index}").failure
+  with ChildProcess() as child:
+    return child.call(f"{__name__}:compile_block", f"GPU:{index}").failure
 
 
 def _random(*shape: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnist_research.config import Config
-from mnist_research.runtime import extensions, own_data, records
+from mnist_research.runtime import extensions, records, user_data
 from mnist_research.runtime.errors import UserError
 
 TEST_SCORES = "test_scores.jsonl"
@@ -19,7 +19,7 @@ TEST_SCORES = "test_scores.jsonl"
 _NIST = ("mnist", "emnist", "mnist_corrupted")
 
 
-class Cut(NamedTuple):
+class Holdout(NamedTuple):
   """The division of a train split: its last examples are held out for validation.
 
   Attributes:
@@ -31,17 +31,17 @@ class Cut(NamedTuple):
   held_out: int
 
 
-def cut_of(config: Config) -> Cut:
+def holdout_of(config: Config) -> Holdout:
   """Returns how a run with `config` divides the train split of its dataset."""
   dataset = config.data.dataset
   if extensions.is_builder(dataset):
     # The same code is the same dataset, independent of the location of its file.
     dataset = extensions.identity("dataset", dataset)
-  elif own_data.is_path(dataset):
+  elif user_data.is_path(dataset):
     # The same pictures are the same dataset, too.
-    digest = own_data.parse(own_data.pinned("dataset", dataset)).digest
+    digest = user_data.parse(user_data.pinned("dataset", dataset)).digest
     dataset = f"files with SHA-256 {digest}"
-  return Cut(dataset, config.data.validation_examples)
+  return Holdout(dataset, config.data.validation_examples)
 
 
 def check_held_out(
@@ -57,11 +57,11 @@ def check_held_out(
   Raises:
     UserError: a member was, or may have been, trained on some of them; the message names it.
   """
-  dataset, wanted = cut_of(scored)
+  dataset, wanted = holdout_of(scored)
   if not wanted:
     raise UserError(f"{purpose}: this run held out no validation examples")
   for path, config in members:
-    trained_on, held_out = cut_of(config)
+    trained_on, held_out = holdout_of(config)
     if trained_on != dataset:
       if _may_overlap(trained_on, dataset):
         raise UserError(
@@ -84,17 +84,17 @@ def _may_overlap(first: str, second: str) -> bool:
   return families[0] == families[1] or all(family in _NIST for family in families)
 
 
-def cut_by_name(config: Config) -> Cut:
-  """Returns `cut_of(config)`, with the dataset's name if its file is missing."""
+def holdout_by_name(config: Config) -> Holdout:
+  """Returns `holdout_of(config)`, with the dataset's name if its file is missing."""
   try:
-    return cut_of(config)
+    return holdout_of(config)
   except UserError:
-    return Cut(config.data.dataset, config.data.validation_examples)
+    return Holdout(config.data.dataset, config.data.validation_examples)
 
 
-def same_cut(configs: Sequence[Config]) -> bool:
+def same_holdout(configs: Sequence[Config]) -> bool:
   """Whether runs held out the same examples, which makes their validation accuracies comparable."""
-  return len({cut_by_name(config) for config in configs}) == 1
+  return len({holdout_by_name(config) for config in configs}) == 1
 
 
 class TestScoring(NamedTuple):
@@ -158,7 +158,7 @@ def _parsed(path: Path, number: int, line: bytes) -> TestScoring:
   try:
     found = TestScoring(**records.from_line(line, must_have=False))
     texts, counts = (found.time, found.command, found.dataset), (found.step, found.members)
-    if not all(isinstance(text, str) for text in texts) or not all(map(records.is_whole, counts)):
+    if not all(isinstance(text, str) for text in texts) or not all(map(records.is_integer, counts)):
       raise TypeError
   except (ValueError, TypeError) as error:
     raise UserError(f"{path} is corrupt in line {number}; delete that line") from error

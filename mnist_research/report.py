@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # They load NumPy.
 # A page takes a second. More runs than this come from a sweep, and get pages on request.
 _MOST_PAGES = 30
 _FOREIGN = {
-  **config_flags.OF_TRAINING,
+  **config_flags.TRAINING_ONLY,
   "workdir": "is not a flag of this command: name the workdirs without it, report DIR...",
 }
 

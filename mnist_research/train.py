@@ -40,7 +40,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   if not result:  # This worker isn't the chief.
     return
   workdir = settings.run.workdir or settings.default_workdir()
-  for line in _what_next(workdir, tested="test_accuracy" in result):
+  for line in _usage_hints(workdir, tested="test_accuracy" in result):
     logging.info("%s", line)
   if result["dataset"] != settings.data.dataset:
     logging.warning(
@@ -50,7 +50,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   app.print_json({name: value for name, value in result.items() if name != "sha256"})
 
 
-def _what_next(workdir: str, *, tested: bool) -> list[str]:
+def _usage_hints(workdir: str, *, tested: bool) -> list[str]:
   """Returns lines about the run's pictures, and about how to use its model."""
   directory = shlex.quote(workdir)
   split, picture = ("", "--index=0") if tested else (" --split=validation", "PICTURE.png")

@@ -128,7 +128,7 @@ class Workdir:
     if config is None:
       raise UserError(f"--workdir={self.path} holds no run: name the --workdir of a train command")
     self._check_sources()
-    return config.with_kept_sources(self.sources)
+    return config.with_copied_sources(self.sources)
 
   def _check_sources(self) -> None:
     """Checks the copies of custom code against their digests."""
@@ -323,7 +323,7 @@ class Workdir:
 
 def _check_result(result: Mapping[str, Any]) -> None:
   """Raises ValueError if a result contains something that no run writes."""
-  if not records.is_whole(result.get("step"), most=INTEGER_LIMIT):
+  if not records.is_integer(result.get("step"), most=INTEGER_LIMIT):
     raise ValueError(f"its step is {shortened(repr(result.get('step')))}")
   for name, most in _RESULT_NUMBERS.items():
     if name in result and not records.is_number(result[name], least=0, most=most):
@@ -335,7 +335,7 @@ def _check_result(result: Mapping[str, Any]) -> None:
 
 def _check_corruptions(found: Mapping[str, Any]) -> None:
   """Raises ValueError if a record of corruptions isn't from `evaluate`."""
-  if not records.is_whole(found.get("step"), most=INTEGER_LIMIT):
+  if not records.is_integer(found.get("step"), most=INTEGER_LIMIT):
     raise ValueError(f"its step is {shortened(repr(found.get('step')))}")
   if not isinstance(found.get("dataset"), str):
     raise ValueError(f"its dataset is {shortened(repr(found.get('dataset')))}")
@@ -355,7 +355,7 @@ def _check_corruptions(found: Mapping[str, Any]) -> None:
 def _checked_record(record: dict[str, Any]) -> dict[str, Any]:
   """Returns a line of metrics; raises ValueError if it isn't one."""
   step, split = record.get("step"), record.get("split")
-  if not records.is_whole(step, most=INTEGER_LIMIT) or split not in SPLITS:
+  if not records.is_integer(step, most=INTEGER_LIMIT) or split not in SPLITS:
     raise ValueError(f"its step is {shortened(repr(step))}, its split {shortened(repr(split))}")
   for name, value in record.items():
     is_no_number = isinstance(value, float) and not math.isfinite(value)

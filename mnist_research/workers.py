@@ -209,7 +209,7 @@ _LOST = (
 
 
 @contextlib.contextmanager
-def lost_worker_told(workers: Workers) -> Iterator[None]:
+def report_lost_worker(workers: Workers) -> Iterator[None]:
   """Turns TensorFlow's errors about a lost worker into a UserError."""
   try:
     yield

@@ -108,4 +108,4 @@ def _draw_lines(pitch: float, turn: float, *, squared: bool) -> np.ndarray:
 
 
 if __name__ == "__main__":
-  app.run(main, define_flags, config_flags.OF_TRAINING)
+  app.run(main, define_flags, config_flags.TRAINING_ONLY)

@@ -93,7 +93,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     "tensorflow": tf.__version__, "device": bench.plan.describe(),
     "settings": bench.config.deciding_texts(),
   }  # fmt: skip
-  with writing(output), files.whole(output) as partial:
+  with writing(output), files.atomic(output) as partial:
     partial.mkdir()
     (partial / "block.stablehlo").write_bytes(lowered.artifact)
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")

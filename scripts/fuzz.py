@@ -69,7 +69,7 @@ _VALUES = (
 
 
 # Messages of a report about a corrupt file whose content it only shows.
-_TOLD = (
+_REPORTED = (
   b"environment.json can", b"test_scores.jsonl is corrupt", b"test_scores.jsonl can",
   b"metrics.jsonl is missing",
 )  # fmt: skip
@@ -137,12 +137,12 @@ class Fuzzer:
     """Trains the run in `directory`, on a dataset that is prepared in `data_dir`."""
     self._directory, self._data_dir = directory, data_dir
     workers.start_server(directory / "server.log")
-    self._whole, self._run = directory / "whole", directory / "run"
-    trained = self._call("train", [*_TRAIN, f"--workdir={self._whole}"])
+    self._intact, self._run = directory / "whole", directory / "run"
+    trained = self._call("train", [*_TRAIN, f"--workdir={self._intact}"])
     if trained.code:
       raise UserError(f"the training to be corrupted ended with {trained.code}: {trained.stderr}")
     self._commands = {
-      "train": [f"--flagfile={self._whole / 'config.cfg'}", f"--workdir={self._run}"],
+      "train": [f"--flagfile={self._intact / 'config.cfg'}", f"--workdir={self._run}"],
       "evaluate": [f"--workdir={self._run}"],
       "predict": [f"--workdir={self._run}", "--index=3"],
       "report": [str(self._run)],
@@ -190,14 +190,14 @@ class Fuzzer:
     """Reads a corrupt picture; any prediction is an answer."""
     path = self._directory / "picture.png"
     path.write_bytes(malformed.any_picture(values))
-    answer = self._call("predict", [f"--workdir={self._whole}", str(path)])
+    answer = self._call("predict", [f"--workdir={self._intact}", str(path)])
     return self._judge(answer, answer, "picture")
 
   def environment(self, values: random.Random) -> tuple[str, str]:
     """Runs evaluate with odd variables."""
     variables = {values.choice(_VARIABLES): values.choice(_VALUES) for _ in range(2)}
     shutil.rmtree(self._run, ignore_errors=True)
-    shutil.copytree(self._whole, self._run)
+    shutil.copytree(self._intact, self._run)
     try:
       process = subprocess.run(
         [sys.executable, "-m", "mnist_research.evaluate", *self._commands["evaluate"],
@@ -227,11 +227,11 @@ class Fuzzer:
   def _of_copy(self, name: str, change: Any) -> Answer:
     """Runs a command on a changed copy of the run."""
     shutil.rmtree(self._run, ignore_errors=True)
-    shutil.copytree(self._whole, self._run)
+    shutil.copytree(self._intact, self._run)
     change(self._run)
     answer = self._call(name, self._commands[name])
     pages = [path.read_bytes() for path in sorted((self._run / "report").glob("*"))]
-    if any(sign in page for page in pages for sign in _TOLD):
+    if any(sign in page for page in pages for sign in _REPORTED):
       return answer._replace(files="told")  # Only the display of the file differs.
     return answer._replace(files=hashlib.sha256(b"".join(pages)).hexdigest())
 

@@ -61,7 +61,7 @@ def kill_runs(
   """Returns the number of kills by the run's activity, the number of runs, and the differences."""
   shutil.rmtree(workdir, ignore_errors=True)
   alone = workdir / "alone"
-  killer.leave_alone(arguments, alone)
+  killer.run_uninterrupted(arguments, alone)
   expected = outcome_of(alone)
   killed: collections.Counter[str] = collections.Counter()
   differences: list[str] = []
@@ -96,7 +96,7 @@ class Times:
     self._drawn = drawn
     self._train_from = self._whole = 0.0
 
-  def leave_alone(self, arguments: list[str], run: Path) -> None:
+  def run_uninterrupted(self, arguments: list[str], run: Path) -> None:
     """Trains without interruption; measures the seconds to the first metrics, and to the end."""
     began = time.monotonic()
     process = subprocess.Popen(command(arguments, run), stdout=subprocess.DEVNULL)
@@ -119,7 +119,7 @@ class Times:
     except subprocess.TimeoutExpired:
       process.kill()
       process.communicate()
-      return doing(run)
+      return activity(run)
     check(run, process.returncode, errors)
     return None
 
@@ -149,7 +149,7 @@ class SystemCalls:
     }  # fmt: skip
     self._killed: collections.Counter[Call] = collections.Counter()
 
-  def leave_alone(self, arguments: list[str], run: Path) -> None:
+  def run_uninterrupted(self, arguments: list[str], run: Path) -> None:
     """Trains without interruption, and records the calls."""
     self._record(watch(command(arguments, run), run), run, resumed=False)
 
@@ -201,7 +201,7 @@ def check(run: Path, returncode: int, errors: str) -> None:
     sys.exit(f"{run.name} ended with {returncode}: {errors}")
 
 
-def doing(run: Path) -> str:
+def activity(run: Path) -> str:
   """Returns the activity of a run when it was killed, judged by its files."""
   checkpoints = [path.name for name in ("checkpoints", "best") for path in (run / name).glob("*")]
   if (run / "result.json").exists():

@@ -62,7 +62,7 @@ def launch(command: list[str], workers: int, logs: Path) -> int:
   if failed is None:
     return 0
   code = exit_code(processes[failed])
-  if code in [128 + number for number in signals.heard()]:
+  if code in [128 + number for number in signals.handled_signals()]:
     return code  # The workers were stopped on request.
   how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
   print(f"error: worker {failed} {how}", file=sys.stderr)
@@ -117,7 +117,7 @@ def forward_signals(processes: list[subprocess.Popen]) -> list[int]:
       process.send_signal(number)
 
   signal.set_wakeup_fd(-1)  # Otherwise this process would exit in 3 s, before its workers.
-  for number in signals.heard():
+  for number in signals.handled_signals():
     signal.signal(number, forward)
   return received
 

@@ -26,7 +26,7 @@ from mnist_research.config import Config
 from mnist_research.config import flags as config_flags
 from mnist_research.metrics import calibration
 from mnist_research.reports import comparison, runs
-from mnist_research.runtime import app, own_data
+from mnist_research.runtime import app, user_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import write_atomically
 
@@ -128,7 +128,7 @@ def is_of(wanted: Config, run: runs.Run) -> bool:
 def _same_teachers(wanted: Sequence[str], recorded: Sequence[str]) -> bool:
   if len(wanted) != len(recorded):
     return False
-  paths = (own_data.parse(text).path.parts for text in recorded)
+  paths = (user_data.parse(text).path.parts for text in recorded)
   ends = (Path(text).parts for text in wanted)
   return all(path[-len(end) :] == end for path, end in zip(paths, ends, strict=True))
 

@@ -180,4 +180,4 @@ def draw_worst(answered: list[Answered], label_names: Sequence[str], output: str
 
 
 if __name__ == "__main__":
-  app.run(main, define_flags, config_flags.OF_TRAINING)
+  app.run(main, define_flags, config_flags.TRAINING_ONLY)

@@ -135,4 +135,4 @@ def score_numbers(recognizer: "Recognizer", digits: "splits.Split", count: int, 
 
 
 if __name__ == "__main__":
-  app.run(main, define_flags, config_flags.OF_TRAINING)
+  app.run(main, define_flags, config_flags.TRAINING_ONLY)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mnist_research import images
-from mnist_research.data import own_files
+from mnist_research.data import user_files
 from mnist_research.runtime.errors import UserError
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -67,7 +67,7 @@ def test_every_image_is_in_the_test_split(tmp_path):
   one = images.find_digits(images.read(io.BytesIO(_drawing(9))))[0].image
   path = tmp_path / "non_digits.npz"
   collect._save(str(path), {"Greek": [one, 255 - one], "faces": [one // 2]})
-  examples = own_files.read("dataset", path)
+  examples = user_files.read("dataset", path)
   assert examples.label_names == ["Greek", "faces"]
   test = examples.splits["test"]
   np.testing.assert_array_equal(test.images[..., 0], [one, 255 - one, one // 2])

@@ -483,7 +483,7 @@ def test_equal_settings_share_default_workdir():
 def _over(stored: Config, *arguments: str) -> Config:
   values = flags.FlagValues()
   config_flags.define(values, config_flags.AFTER_TRAINING)
-  command_line.parse(values, arguments, config_flags.OF_TRAINING)
+  command_line.parse(values, arguments, config_flags.TRAINING_ONLY)
   return config_flags.from_flags_over(stored, values)
 
 

@@ -15,9 +15,9 @@ from mnist_research.runtime.errors import UserError
 from mnist_research.workers import (
   Exchange,
   Workers,
-  lost_worker_told,
   parse_tf_config,
   read_workers,
+  report_lost_worker,
   wait_for_others,
 )
 
@@ -223,7 +223,7 @@ def test_cpu_worker_is_one_replica(monkeypatch):
   ],
 )
 def test_lost_worker_is_named(kind, text, told):
-  with pytest.raises(UserError) as raised, lost_worker_told(Workers(("a:1", "b:2"), 0)):
+  with pytest.raises(UserError) as raised, report_lost_worker(Workers(("a:1", "b:2"), 0)):
     raise kind(None, None, text)
   assert str(raised.value).startswith(f"{told} has ended or can't be reached; see its log, and")
 
@@ -234,7 +234,7 @@ def test_other_errors_are_not_lost_workers():
     (alone, tf.errors.UnavailableError),
     (pair, tf.errors.ResourceExhaustedError),
   ):
-    with pytest.raises(kind), lost_worker_told(workers):
+    with pytest.raises(kind), report_lost_worker(workers):
       raise kind(None, None, "text")
 
 

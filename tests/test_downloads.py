@@ -16,7 +16,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from mnist_research.config import Config
-from mnist_research.data import datasets, downloads, originals, splits
+from mnist_research.data import datasets, downloads, original_files, splits
 from mnist_research.runtime.errors import UserError
 
 _IMAGES = "train-images-idx3-ubyte.gz"
@@ -90,13 +90,13 @@ def test_mnist_is_downloaded_from_a_mirror(server, tmp_path):
     images[i : i + 784] for i in range(0, len(images), 784)
   )
   paths = [line for line in server.asked if line.startswith("GET")]
-  assert sorted(paths) == sorted(f"GET /mnist/{name}" for name in originals.NAMES)
+  assert sorted(paths) == sorted(f"GET /mnist/{name}" for name in original_files.NAMES)
 
 
 def test_dropped_connection_is_retried(server, tmp_path):
   server.trouble = "once"
   _fetch(server, tmp_path)
-  for name in originals.NAMES:
+  for name in original_files.NAMES:
     assert (tmp_path / "fetched" / name).read_bytes() == (server.directory / name).read_bytes()
   assert server.asked.count(f"GET /mnist/{_IMAGES}") == 2
   # Existing files aren't downloaded again, and the host isn't contacted.
@@ -183,5 +183,5 @@ def test_environment_certificate_is_trusted(server, certificate, tmp_path, monke
   assert not server.asked
   monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "public.pem"))
   _fetch(server, tmp_path)
-  for name in originals.NAMES:
+  for name in original_files.NAMES:
     assert (tmp_path / "fetched" / name).read_bytes() == (server.directory / name).read_bytes()

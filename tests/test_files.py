@@ -15,7 +15,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mnist_research.runtime import files
-with files.whole(Path(sys.argv[1]), shared=len(sys.argv) > 2) as partial:
+with files.atomic(Path(sys.argv[1]), shared=len(sys.argv) > 2) as partial:
   partial.write_text("half of the new")
   os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -67,7 +67,7 @@ def test_leftovers_of_any_name_are_removed(tmp_path):
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_error_leaves_the_old_file(tmp_path, error):
   (tmp_path / "file").write_text("old")
-  with pytest.raises(error), files.whole(tmp_path / "file") as partial:
+  with pytest.raises(error), files.atomic(tmp_path / "file") as partial:
     partial.write_text("half")
     raise error
   assert _names(tmp_path) == ["file"]
@@ -79,7 +79,7 @@ def test_concurrent_writers_do_not_interfere(tmp_path):
   barrier = threading.Barrier(2)
 
   def write(letter):
-    with files.whole(path, shared=True) as partial, partial.open("w") as file:
+    with files.atomic(path, shared=True) as partial, partial.open("w") as file:
       file.write(letter)
       barrier.wait()
       file.write(letter)
@@ -97,10 +97,10 @@ def test_directory_is_replaced_only_if_requested(tmp_path):
   path = tmp_path / "directory"
   path.mkdir()
   (path / "old").touch()
-  with pytest.raises(OSError, match="not empty"), files.whole(path) as partial:
+  with pytest.raises(OSError, match="not empty"), files.atomic(path) as partial:
     partial.mkdir()
   assert _names(path) == ["old"]
-  with files.whole(path, over_directory=True) as partial:
+  with files.atomic(path, over_directory=True) as partial:
     partial.mkdir()
     (partial / "new").touch()
   assert _names(path) == ["new"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mnist_research.metrics.mistakes import confident_mistakes, doubtful_hits
+from mnist_research.metrics.mistakes import confident_mistakes, least_confident_hits
 
 # Predicted: 0, 1, 1, 0, 2.
 _PROBABILITIES = np.array(
@@ -18,5 +18,5 @@ def test_most_confident_mistakes_come_first():
 
 def test_least_confident_hits_come_first():
   labels = np.array([0, 1, 0, 0, 2])
-  found = doubtful_hits(_PROBABILITIES, labels)
+  found = least_confident_hits(_PROBABILITIES, labels)
   np.testing.assert_array_equal(found, [3, 0, 4, 1])

@@ -13,7 +13,7 @@ from mnist_research.data import datasets, splits
 from mnist_research.data.non_digits import drawing
 from mnist_research.inference import readings
 from mnist_research.inference.recognizer import ensemble_answer, load_recognizer, with_copies
-from mnist_research.metrics.outliers import auroc, class_scores, refused_where
+from mnist_research.metrics.outliers import auroc, class_scores, rejected_share
 from mnist_research.workdir import Workdir
 
 _OUTLIERS = "non_digits/660_110"
@@ -35,8 +35,8 @@ def test_auroc_is_share_of_correctly_ordered_pairs():
 def test_rejection_threshold_is_a_quantile_of_inlier_scores():
   scores = np.linspace(0, 1, 101)
   outliers = np.array([0.01, 0.019, 0.021, 0.5])
-  assert refused_where(scores, outliers, 0.02) == 0.5
-  assert refused_where(scores, outliers, 0.5) == 0.75
+  assert rejected_share(scores, outliers, 0.02) == 0.5
+  assert rejected_share(scores, outliers, 0.5) == 0.75
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from mnist_research import distribution, probes
 from mnist_research.config import Config
-from mnist_research.runtime.isolated import Outcome
+from mnist_research.runtime.child_process import Outcome
 
 _BUILT_FOR = ["sm_60", "sm_89", "compute_90"]
 
@@ -66,13 +66,13 @@ class _Isolated:
 
 
 def _with_gpus(monkeypatch, capability, failure):
-  isolated = type("Isolated", (_Isolated,), {"failure": failure, "calls": ()})
-  monkeypatch.setattr(probes, "Isolated", isolated)
+  child = type("ChildProcess", (_Isolated,), {"failure": failure, "calls": ()})
+  monkeypatch.setattr(probes, "ChildProcess", child)
   monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["first", "second"])
   monkeypatch.setattr(
     tf.config.experimental, "get_device_details", lambda _: {"compute_capability": capability}
   )
-  return isolated
+  return child
 
 
 @pytest.mark.parametrize(
@@ -80,10 +80,10 @@ def _with_gpus(monkeypatch, capability, failure):
   [((8, 0), "", False), ((99, 0), "", True), ((99, 0), "killed by SIGABRT", True)],
 )
 def test_xla_is_probed_only_on_newer_gpus(monkeypatch, capability, failure, tried):
-  isolated = _with_gpus(monkeypatch, capability, failure)
+  child = _with_gpus(monkeypatch, capability, failure)
   assert probes.xla_fails("/replica:0/task:0/device:GPU:1") == failure
   probe = ("mnist_research.probes:compile_block", "GPU:1")
-  assert isolated.calls == ((probe,) if tried else ())
+  assert child.calls == ((probe,) if tried else ())
 
 
 def test_cpu_needs_no_probe():

@@ -50,8 +50,8 @@ def test_same_code_elsewhere_is_the_same_dataset(tmp_path):
     (tmp_path / name).mkdir()
     (tmp_path / name / "own.py").write_text("class Mine: pass\n")
   configs = [_config(f"{tmp_path}/{name}/own.py:Mine") for name in ("a", "b")]
-  assert protocol.same_cut(configs)
-  assert not protocol.same_cut([_config(), _config(held_out=500)])
+  assert protocol.same_holdout(configs)
+  assert not protocol.same_holdout([_config(), _config(held_out=500)])
 
 
 def test_test_scorings_are_counted_per_dataset(tmp_path):

@@ -68,13 +68,13 @@ def pipeline_turns(bench: Bench, count: int, turn_blocks: int) -> Iterator[float
   batches = bench.batches(blocks)
   turn_examples = turn_blocks * block_steps * bench.config.optimization.batch_size
   for _ in range(count):
-    _use_up(batches, _FIRST_BLOCKS, bench.strategy)
+    _consume(batches, _FIRST_BLOCKS, bench.strategy)
     began = time.perf_counter()
-    _use_up(batches, turn_blocks, bench.strategy)
+    _consume(batches, turn_blocks, bench.strategy)
     yield turn_examples / (time.perf_counter() - began)
 
 
-def _use_up(
+def _consume(
   blocks: Iterator[input_pipeline.Batches], count: int, strategy: tf.distribute.Strategy
 ) -> None:
   """Consumes blocks, and waits until each is on its device."""

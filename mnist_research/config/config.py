@@ -16,7 +16,7 @@ from mnist_research.config.subjects import (
   OptimizationConfig,
   RunConfig,
 )
-from mnist_research.runtime import extensions, flagfiles, own_data
+from mnist_research.runtime import extensions, flagfiles, user_data
 from mnist_research.runtime.errors import UserError, did_you_mean
 from mnist_research.runtime.extensions import is_builder, is_reference
 
@@ -121,7 +121,7 @@ class Config:
       UserError: nothing exists there, or it can't be read.
     """
     names = (("dataset", self.data.dataset), ("outliers", self.data.outliers))
-    pinned = {flag: own_data.pinned(flag, name) for flag, name in names if own_data.is_path(name)}
+    pinned = {flag: user_data.pinned(flag, name) for flag, name in names if user_data.is_path(name)}
     return self.replace(**pinned) if pinned else self
 
   def default_workdir(self) -> str:
@@ -160,7 +160,7 @@ class Config:
     named += [(flag, name) for flag, name in datasets if is_builder(name)]
     return [(flag, text) for flag, text in named if is_reference(text)]
 
-  def with_kept_sources(self, directory: Path) -> "Config":
+  def with_copied_sources(self, directory: Path) -> "Config":
     """Returns these settings, with custom code read from the copies in a workdir.
 
     Raises:
@@ -168,7 +168,7 @@ class Config:
     """
     changes: dict[str, Any] = {}
     for flag, text in self.references():
-      kept = extensions.kept(flag, text, directory)
+      kept = extensions.copied(flag, text, directory)
       if flag == "augment":
         kinds = changes.get(flag, self.augmentation.augment)
         changes[flag] = tuple(kept if kind == text else kind for kind in kinds)
@@ -211,21 +211,21 @@ def _compared(name: str, value: Any) -> Any:
   """Returns the value to compare for a setting: for files, their content."""
   if FIELDS[name].metadata["is_pinned"]:
     return tuple(map(_content, value))
-  if FIELDS[name].metadata["is_dataset"] and own_data.is_path(value):
+  if FIELDS[name].metadata["is_dataset"] and user_data.is_path(value):
     return _content(value)
   return _without_directories(value)
 
 
 def _content(path: str) -> Any:
   """Returns the digest of a pinned path; an unpinned path as it is."""
-  where, digest = own_data.parse(path)
+  where, digest = user_data.parse(path)
   return digest or where
 
 
 def _short(dataset: str) -> str:
   """Returns a dataset name without directories and digest."""
-  if own_data.is_path(dataset):
-    return own_data.parse(dataset).path.name
+  if user_data.is_path(dataset):
+    return user_data.parse(dataset).path.name
   return _without_directories(dataset)
 
 

@@ -17,7 +17,7 @@ from mnist_research.runtime.flagfiles import Argument, shortened
 # Settings that may change when a trained model is used.
 AFTER_TRAINING = ("workdir", "dataset", "data_dir", "manual_dir", "mirror", "device")
 # The error message for all other settings in that case.
-OF_TRAINING = dict.fromkeys(
+TRAINING_ONLY = dict.fromkeys(
   FIELDS, "belongs to training: this command takes it from the workdir"
 )  # fmt: skip
 # The section of --help that lists a setting.

@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mnist_research.runtime import own_data
+from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError, did_you_mean
 from mnist_research.runtime.extensions import is_builder, is_reference
 
@@ -152,7 +152,7 @@ def check(field: dataclasses.Field, value: Any) -> None:
 
 
 def _check_dataset(flag: str, text: str) -> None:
-  if not _DATASET.fullmatch(text) and not is_builder(text) and not own_data.is_path(text):
+  if not _DATASET.fullmatch(text) and not is_builder(text) and not user_data.is_path(text):
     raise UserError(
       f"{flag}: must be the name of a TFDS dataset, such as mnist or emnist/digits, the path of a "
       "folder of pictures by class, ./letters, or of an .npz file, or of your own builder: "

@@ -11,7 +11,7 @@ import tensorflow as tf
 from scipy import stats
 
 from mnist_research.config import AugmentationConfig
-from mnist_research.data import distortions, own_augmentations, randomness
+from mnist_research.data import custom_augmentations, distortions, randomness
 
 # Control points of an elastic deformation are about 4 pixels apart, 7 along a side of 28, to match
 # the smoothing width of 4 pixels in Simard et al. 2003 (doi:10.1109/ICDAR.2003.1227801).
@@ -53,7 +53,7 @@ def augment_images(
   images = distortions.distort(images, positions, config, seed)
   if "erasing" in kinds:
     images = _erase(images, positions, config, seed)
-  return own_augmentations.apply(images, positions, config, seed)
+  return custom_augmentations.apply(images, positions, config, seed)
 
 
 def _size(images: tf.Tensor) -> tuple[int, int]:

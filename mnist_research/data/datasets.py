@@ -1,6 +1,6 @@
 """Prepares TFDS datasets on this machine: by download, from files, or by a user's code.
 
-`own_files.py` turns a user's folder or file of examples into a TFDS dataset.
+`user_files.py` turns a user's folder or file of examples into a TFDS dataset.
 
 `splits.py` reads datasets into memory.
 """
@@ -23,8 +23,8 @@ from absl import logging
 from google.protobuf import json_format
 
 from mnist_research.config import Config
-from mnist_research.data import downloads, originals, own_files
-from mnist_research.runtime import extensions, own_data, progress
+from mnist_research.data import downloads, original_files, user_files
+from mnist_research.runtime import extensions, progress, user_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import locked
 
@@ -55,7 +55,7 @@ class Source(NamedTuple):
   @property
   def short_name(self) -> str:
     """For titles."""
-    return own_data.short_name(self.name)
+    return user_data.short_name(self.name)
 
   @property
   def image_shape(self) -> ImageShape:
@@ -116,10 +116,10 @@ def prepare_outliers(config: Config, image_shape: ImageShape) -> Source | None:
     source = _prepare(config.replace(manual_dir="", mirror=""), name)
   except UserError as error:
     reason = str(error)
-    is_blamed = reason.startswith("--dataset=")
+    names_dataset = reason.startswith("--dataset=")
     raise UserError(
       f"--outliers={reason.removeprefix('--dataset=')}"
-      if is_blamed
+      if names_dataset
       else f"--outliers={name}: {reason}"
     ) from error
   if source.image_shape != image_shape:
@@ -137,7 +137,7 @@ def prepared(config: Config) -> Source | None:
     UserError: the dataset is unknown.
   """
   name = config.data.dataset
-  if own_data.is_path(name) and not own_files.is_prepared(name, _own_root(config.data.data_dir)):
+  if user_data.is_path(name) and not user_files.is_prepared(name, _own_root(config.data.data_dir)):
     return None
   builder = _create_builder(config.data.dataset, config.data.data_dir)
   return Source(config.data.dataset, builder) if builder.is_prepared() else None
@@ -165,19 +165,19 @@ def find(config: Config) -> Origin:
       or (UnreachableError) their host doesn't answer.
   """
   name, manual_dir = config.data.dataset, config.data.manual_dir
-  name = own_data.pinned("dataset", name)
+  name = user_data.pinned("dataset", name)
   builder = _create_builder(name, config.data.data_dir)
   _check_features(name, builder)
   data_dir = Path(builder.data_dir)
   if builder.is_prepared():
     return Origin(data_dir, True, "")
-  if own_data.is_path(name):
-    return Origin(data_dir, False, str(own_data.parse(name).path))
+  if user_data.is_path(name):
+    return Origin(data_dir, False, str(user_data.parse(name).path))
   url_infos = builder.url_infos or {}
   if manual_dir:
     with (
       tempfile.TemporaryDirectory() as staging,
-      originals.for_tfds(builder, Path(manual_dir), Path(staging) / "originals"),
+      original_files.for_tfds(builder, Path(manual_dir), Path(staging) / "originals"),
     ):
       return Origin(data_dir, False, f"its original files, which are in {manual_dir}")
   urls = downloads.addresses(url_infos, config.data.mirror)
@@ -187,11 +187,11 @@ def find(config: Config) -> Origin:
 
 
 def _prepare(config: Config, name: str) -> Source:
-  name = own_data.pinned("dataset", name)
+  name = user_data.pinned("dataset", name)
   builder = _create_builder(name, config.data.data_dir)
   _check_features(name, builder)
   if not builder.is_prepared():
-    with _blamed(name):
+    with _attribute_errors(name):
       _download_and_prepare(Source(name, builder), config)
     # If another process prepared it while this one waited, `builder` doesn't know that.
     builder = _create_builder(name, config.data.data_dir)
@@ -201,18 +201,18 @@ def _prepare(config: Config, name: str) -> Source:
   return Source(name, builder)
 
 
-def _blamed(name: str) -> contextlib.AbstractContextManager[None]:
+def _attribute_errors(name: str) -> contextlib.AbstractContextManager[None]:
   """Attributes errors inside a custom builder to it; errors of other builders pass through."""
   if extensions.is_builder(name):
-    return extensions.blamed("dataset", name)
+    return extensions.attribute_errors("dataset", name)
   return contextlib.nullcontext()
 
 
 def _create_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
   if extensions.is_builder(name):
     return _create_own_builder(name, data_dir)
-  if own_data.is_path(name):
-    return own_files.create_builder("dataset", name, _own_root(data_dir))
+  if user_data.is_path(name):
+    return user_files.create_builder("dataset", name, _own_root(data_dir))
   if name.split("/")[0] in _DRAWN:
     importlib.import_module(f"mnist_research.data.{name.split('/')[0]}")  # Registers it with TFDS.
   try:
@@ -254,13 +254,13 @@ def _create_own_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
   if "pkg_dir_path" not in vars(builder_class):
     builder_class.pkg_dir_path = Path(inspect.getfile(builder_class)).parent
   digest = extensions.read_source("dataset", name).digest[:12]
-  with extensions.blamed("dataset", name):
+  with extensions.attribute_errors("dataset", name):
     return builder_class(data_dir=_own_root(data_dir) / digest)
 
 
 def _check_features(name: str, builder: tfds.core.DatasetBuilder) -> None:
   """Raises UserError unless the examples are images of one size with labels."""
-  with _blamed(name):
+  with _attribute_errors(name):
     features = builder.info.features
   known = dict(features) if isinstance(features, tfds.features.FeaturesDict) else {}
   image: Any = known.get("image")
@@ -293,18 +293,18 @@ def _download_and_prepare(source: Source, config: Config) -> None:
   # A builder may print to stdout, which is reserved for programs.
   announcements = sys.stderr if logging.level_info() else io.StringIO()
   with (
-    _held(data_dir),
+    _locked_directory(data_dir),
     contextlib.redirect_stdout(announcements),
     progress.waiting(f"preparing {source.short_name}"),
   ):
     if builder.is_prepared():  # Another process prepared it while this one waited.
       return
-    with _originals(source, config, data_dir) as directory:
+    with _original_files(source, config, data_dir) as directory:
       _call_tfds(source, data_dir / "downloads", directory)
 
 
 @contextlib.contextmanager
-def _held(data_dir: Path) -> Iterator[None]:
+def _locked_directory(data_dir: Path) -> Iterator[None]:
   """Creates the directory of a dataset and locks it for this process."""
   with contextlib.ExitStack() as held:
     try:
@@ -319,17 +319,19 @@ def _held(data_dir: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _originals(source: Source, config: Config, data_dir: Path) -> Iterator[Path | None]:
+def _original_files(source: Source, config: Config, data_dir: Path) -> Iterator[Path | None]:
   """Yields the directory where TFDS finds the original files; None if TFDS downloads them."""
   url_infos = source.builder.url_infos or {}
   # Each dataset has a directory, because datasets use the same names for different files.
   fetched = data_dir / "downloads" / "fetched"
   if config.data.manual_dir:
     staging = data_dir / "downloads" / "originals"
-    with originals.for_tfds(source.builder, Path(config.data.manual_dir), staging) as directory:
+    with original_files.for_tfds(
+      source.builder, Path(config.data.manual_dir), staging
+    ) as directory:
       yield directory
   # Other datasets may not need every file that TFDS registers.
-  elif config.data.mirror or {info.filename for info in url_infos.values()} == originals.NAMES:
+  elif config.data.mirror or {info.filename for info in url_infos.values()} == original_files.NAMES:
     downloads.fetch(source.name, url_infos, config.data.mirror, fetched)
     yield fetched
   else:

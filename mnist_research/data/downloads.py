@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import requests
 
 from mnist_research.runtime.errors import UserError
-from mnist_research.runtime.files import whole
+from mnist_research.runtime.files import atomic
 
 # Long enough for a slow host, short enough for a waiting user.
 REACH_SECONDS = 5
@@ -46,13 +46,13 @@ def fetch(name: str, url_infos: dict[str, Any], mirror: str, directory: Path) ->
   lacking = {
     url: info
     for url, info in addresses(url_infos, mirror).items()
-    if not _is_whole(directory / info.filename, info)
+    if not _is_intact(directory / info.filename, info)
   }
   check_hosts(name, lacking)
   for url, info in lacking.items():
     with _failures_reported(name):
       _fetch_file(url, info, directory / info.filename)
-    if not _is_whole(directory / info.filename, info):
+    if not _is_intact(directory / info.filename, info):
       (directory / info.filename).unlink()
       raise UserError(
         f"--dataset={name}: {url} has a wrong checksum: it isn't the file that TFDS expects; "
@@ -68,7 +68,7 @@ def addresses(url_infos: dict[str, Any], mirror: str) -> dict[str, Any]:
   }
 
 
-def _is_whole(path: Path, info: Any) -> bool:
+def _is_intact(path: Path, info: Any) -> bool:
   if not path.is_file() or path.stat().st_size != int(info.size):
     return False
   return hashlib.sha256(path.read_bytes()).hexdigest() == info.checksum
@@ -80,7 +80,7 @@ def _fetch_file(url: str, info: Any, path: Path) -> None:
     try:
       with (
         requests.get(url, stream=True, timeout=(REACH_SECONDS, STALL_SECONDS)) as response,
-        whole(path) as partial,
+        atomic(path) as partial,
         partial.open("wb") as file,
       ):
         response.raise_for_status()

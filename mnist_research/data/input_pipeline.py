@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from mnist_research import distribution
 from mnist_research.config import Config
-from mnist_research.data import augment, own_augmentations, randomness
+from mnist_research.data import augment, custom_augmentations, randomness
 from mnist_research.data.datasets import ImageShape
 from mnist_research.data.splits import Split
 from mnist_research.runtime.errors import UserError
@@ -123,7 +123,7 @@ def train_blocks(
   with tf.device("CPU"):
     dataset = tf.data.Dataset.from_tensor_slices(np.asarray(first_steps, np.int64))
     dataset = dataset.map(gather).prefetch(2).with_options(options)
-  return (_distribute(parts, strategy) for parts in _blamed(dataset, config))
+  return (_distribute(parts, strategy) for parts in _with_attributed_errors(dataset, config))
 
 
 def _create_gather(
@@ -165,12 +165,12 @@ def _create_gather(
   return gather
 
 
-def _blamed(dataset: tf.data.Dataset, config: Config) -> Iterator[Any]:
+def _with_attributed_errors(dataset: tf.data.Dataset, config: Config) -> Iterator[Any]:
   """Yields the elements of a dataset; turns an error in a custom augmentation into a UserError."""
   try:
     yield from dataset
   except tf.errors.OpError as error:
-    own = own_augmentations.references(config.augmentation)
+    own = custom_augmentations.references(config.augmentation)
     if not own:
       raise
     message = (error.message.splitlines() or [""])[0][:500]

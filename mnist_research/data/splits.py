@@ -13,7 +13,7 @@ from mnist_research.config import Config
 from mnist_research.data.datasets import ImageShape, Source
 from mnist_research.runtime import arrays
 from mnist_research.runtime.errors import UserError
-from mnist_research.runtime.files import whole
+from mnist_research.runtime.files import atomic
 
 # More calls than cores, because the overhead of a call dominates for small examples: MNIST's 60,000
 # take 1.3 s on two cores, against 2.6 s with as many calls as cores.
@@ -151,7 +151,7 @@ def _load_arrays(path: Path, num_examples: int, image_shape: ImageShape) -> Spli
 
 
 def _keep_arrays(path: Path, split: Split) -> None:
-  with whole(path, shared=True) as partial, partial.open("wb") as file:
+  with atomic(path, shared=True) as partial, partial.open("wb") as file:
     np.savez(file, images=split.images, labels=split.labels)
 
 

@@ -5,24 +5,24 @@ from pathlib import Path
 
 from mnist_research.diagnosis import machine
 from mnist_research.diagnosis.findings import OK, PROBLEM, WARNING, Finding
-from mnist_research.runtime import own_data
-from mnist_research.runtime.isolated import Isolated
+from mnist_research.runtime import user_data
+from mnist_research.runtime.child_process import ChildProcess
 
 _FROM_FILES = "python -m mnist_research.train --manual_dir=DIR   # with the original files"
 _DRAWN = "python -m mnist_research.train --dataset=synthetic_digits   # needs no network"
 
 
-def check(isolated: Isolated, settings: dict[str, str]) -> Iterator[Finding]:
+def check(child: ChildProcess, settings: dict[str, str]) -> Iterator[Finding]:
   """Yields the findings about the dataset.
 
   Args:
-    isolated: a child process in which TensorFlow loads.
+    child: a child process in which TensorFlow loads.
     settings: the run's settings, as texts of their flags.
   """
   name = settings["dataset"]
-  outcome = isolated.call("mnist_research.diagnosis.choices:find_dataset", settings)
+  outcome = child.call("mnist_research.diagnosis.choices:find_dataset", settings)
   if outcome.failure:
-    remedies = (_DRAWN,) if own_data.is_path(name) else (_FROM_FILES, _DRAWN)
+    remedies = (_DRAWN,) if user_data.is_path(name) else (_FROM_FILES, _DRAWN)
     yield Finding(PROBLEM, "dataset", outcome.failure, remedies)
     return
   found = outcome.value

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mnist_research.diagnosis.findings import OK, PROBLEM, WARNING, Finding
-from mnist_research.runtime.isolated import Isolated
+from mnist_research.runtime.child_process import ChildProcess
 
 # Makes TensorFlow log which libraries it couldn't load, and why.
 LOUD = {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "dso_loader=1"}
@@ -25,21 +25,21 @@ _REINSTALL = "python -m pip install --force-reinstall tensorflow"
 _INSTALL_CUDA = "python -m pip install --constraint constraints.txt -e '.[gpu]'"
 
 
-def check(isolated: Isolated, settings: dict[str, str]) -> Iterator[Finding]:
+def check(child: ChildProcess, settings: dict[str, str]) -> Iterator[Finding]:
   """Yields the findings about TensorFlow and the devices.
 
   Args:
-    isolated: a child process with `LOUD` in its environment, which hasn't loaded TensorFlow yet.
+    child: a child process with `LOUD` in its environment, which hasn't loaded TensorFlow yet.
     settings: the run's settings, as texts of their flags.
   """
-  described = isolated.call("mnist_research.probes:describe")
+  described = child.call("mnist_research.probes:describe")
   if described.failure:
     yield Finding(PROBLEM, "TensorFlow", _load_failure(described.failure), (_REINSTALL,))
     return
   tensorflow = described.value
   yield _about_tensorflow(tensorflow)
   yield from _about_gpus(tensorflow, described.log, settings)
-  chosen = isolated.call("mnist_research.diagnosis.choices:choose", settings)
+  chosen = child.call("mnist_research.diagnosis.choices:choose", settings)
   if chosen.failure:
     yield Finding(PROBLEM, "devices", chosen.failure, ("python -m mnist_research.train --help",))
     gpus = range(len(tensorflow["gpus"]))
@@ -49,7 +49,7 @@ def check(isolated: Isolated, settings: dict[str, str]) -> Iterator[Finding]:
     devices, xla = chosen.value["devices"], chosen.value["xla"]
   # Logical CPUs share one processor, so one check is enough.
   for device in devices if devices[0].startswith("GPU") else ["CPU:0"]:
-    yield from _try(isolated, device, xla=xla)
+    yield from _try(child, device, xla=xla)
 
 
 def _load_failure(failure: str) -> str:
@@ -142,11 +142,11 @@ def _about_choice(chosen: dict[str, Any]) -> Finding:
   return Finding(OK, "a run would use", text, facts={"run": chosen})
 
 
-def _try(isolated: Isolated, device: str, *, xla: bool) -> Iterator[Finding]:
+def _try(child: ChildProcess, device: str, *, xla: bool) -> Iterator[Finding]:
   """Yields the result of each probe on a device; `xla` is whether the run would use XLA."""
   works = []
   for name, what in _PROBES.items():
-    outcome = isolated.call(f"mnist_research.probes:{name}", device)
+    outcome = child.call(f"mnist_research.probes:{name}", device)
     if not outcome.failure:
       works.append(what)
     elif name == "compile_block":

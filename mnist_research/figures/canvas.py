@@ -188,5 +188,5 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
   encoded = io.BytesIO()
   no_version: dict[str, Any] = {"Software": None}
   imsave(encoded, to_array(figure), format="png", dpi=figure.dpi, metadata=no_version)
-  with files.whole(path, shared=True) as partial:
+  with files.atomic(path, shared=True) as partial:
     partial.write_bytes(encoded.getbuffer())

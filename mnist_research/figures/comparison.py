@@ -29,12 +29,12 @@ from mnist_research.figures.curves import (
   SMOOTH_FROM,
   TICK_STEPS,
   Series,
+  add_line_tooltips,
   height_of,
   moved_apart,
   running_mean,
   scale_values,
   style_panel,
-  tell_line,
   write_panel_name,
 )
 
@@ -223,7 +223,7 @@ def _draw_curves(
       axes.fill_between(epochs, low, high, alpha=0.15, linewidth=0, **style)
     marker = "o" if len(epochs) <= 3 else None
     axes.plot(epochs, mean, linewidth=1.7, marker=marker, markersize=4, label=config, **style)
-    tell_line(axes, epochs, mean, config, "epoch", unit)
+    add_line_tooltips(axes, epochs, mean, config, "epoch", unit)
     means[config] = float(mean[-1])
     lowest.append(mean)
   if scale_values(axes, np.concatenate(lowest), np.array([])):

@@ -67,7 +67,7 @@ def confusion_matrix(matrix: np.ndarray, *, label_names: Sequence[str], title: s
   colors = _cell_colors(errors, norm)
   axes.imshow(colors, interpolation="nearest")
   _draw_cell_rules(axes, classes)
-  _tell_counts(axes, matrix, label_names)
+  _add_count_tooltips(axes, matrix, label_names)
   _write_names(axes, label_names, name_points, upright=upright)
   numbers = _write_counts(axes, matrix, colors, cell_points)
   _write_class_accuracy(axes, matrix, min(name_points, 10.0))
@@ -132,7 +132,7 @@ def _write_counts(axes: Axes, matrix: np.ndarray, colors: np.ndarray, cell_point
   return True
 
 
-def _tell_counts(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> None:
+def _add_count_tooltips(axes: Axes, matrix: np.ndarray, names: Sequence[str]) -> None:
   cells = np.argwhere(matrix)
   add_tooltips(axes, cells[:, 1], cells[:, 0], [
     f"{names[row]} predicted as {names[column]}: {matrix[row, column]:,}" for row, column in cells

@@ -35,7 +35,7 @@ SPLIT_COLORS = {"train": BLUE, "validation": VERMILION, "test": GREEN}
 SMOOTH_FROM = 60
 MARKERS_UP_TO = 30
 # More tooltips per line can't be distinguished.
-_TOLD = 400
+_MOST_TOOLTIPS = 400
 TICK_STEPS = (1, 2, 5, 10)
 
 
@@ -166,11 +166,11 @@ def _step_limits(records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
   return left, max(high, left + 1)
 
 
-def tell_line(
+def add_line_tooltips(
   axes: Axes, places: np.ndarray, values: np.ndarray, name: str, place_name: str, unit: str = ""
 ) -> None:
   """Adds tooltips to the points of a line."""
-  kept = np.unique(np.linspace(0, len(places) - 1, min(len(places), _TOLD)).astype(int))
+  kept = np.unique(np.linspace(0, len(places) - 1, min(len(places), _MOST_TOOLTIPS)).astype(int))
   texts = [f"{name}: {values[i]:.4g}{unit} at {place_name} {_counted(places[i])}" for i in kept]
   add_tooltips(axes, places[kept], values[kept], texts)
 
@@ -199,7 +199,7 @@ def _draw_learning_rate(axes: Axes, rates: Series) -> None:
   axes.plot(
     steps, values, color=INK, linewidth=1.5, marker=marker, markersize=3, label="learning rate"
   )
-  tell_line(axes, steps, values, "learning rate", "step")
+  add_line_tooltips(axes, steps, values, "learning rate", "step")
   peak = float(np.max(values, where=np.isfinite(values), initial=0.0)) or 1.0
   axes.set_ylim(0, 1.12 * peak)
   axes.yaxis.set_major_locator(FixedLocator([0, peak]))
@@ -229,7 +229,7 @@ def _draw_splits(axes: Axes, name: str, series: Mapping[str, Series], *, unit: s
       zorder=3 + list(SPLIT_COLORS).index(split),
       clip_on=False,
     )
-    tell_line(
+    add_line_tooltips(
       axes, steps, clear[split], f"{split}, smoothed" if _is_smoothed(split, steps) else split,
       "step", unit,
     )  # fmt: skip

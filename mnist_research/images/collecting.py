@@ -13,7 +13,7 @@ from mnist_research.images.mnist_style import MNIST_SHAPE
 from mnist_research.images.prepared import Prepared
 from mnist_research.images.reading import FORMATS, read
 from mnist_research.images.resizing import crop_and_scale
-from mnist_research.runtime import own_data
+from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
 
 STANDARD_INPUT = "-"
@@ -79,7 +79,7 @@ def list_files(names: Sequence[str]) -> tuple[list[str], list[str]]:
       files.append(name)
       continue
     try:
-      found = sorted(path for path in Path(name).iterdir() if own_data.is_picture(path))
+      found = sorted(path for path in Path(name).iterdir() if user_data.is_picture(path))
     except OSError as error:
       problems.append(f"{name} can't be read: {error.strerror}; name another folder")
       continue

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnist_research.runtime.errors import UserError, writing
-from mnist_research.runtime.files import whole
+from mnist_research.runtime.files import atomic
 
 # From 2022: all current ONNX runtimes read it, and it has the operations that the networks need.
 _ONNX_OPSET = 18
@@ -90,7 +90,7 @@ def _writing(output: Path) -> Iterator[Path]:
   """Yields a path to write to, which becomes `output` when writing is complete."""
   with writing(output, (OSError, tf.errors.OpError)):
     output.parent.mkdir(parents=True, exist_ok=True)
-    with whole(output, shared=True) as partial:
+    with atomic(output, shared=True) as partial:
       yield partial
 
 

@@ -17,7 +17,7 @@ def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndar
   return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
 
 
-def doubtful_hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def least_confident_hits(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
   """Returns the indices of correct predictions, least confident first.
 
   Args:

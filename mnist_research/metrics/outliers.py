@@ -34,7 +34,7 @@ def auroc(scores: np.ndarray, outlier_scores: np.ndarray) -> float:
   return float((ranks.sum() - count * (count + 1) / 2) / (count * others))
 
 
-def refused_where(scores: np.ndarray, outlier_scores: np.ndarray, share: float) -> float:
+def rejected_share(scores: np.ndarray, outlier_scores: np.ndarray, share: float) -> float:
   """Returns the share of outliers below the score that rejects a given share of the examples.
 
   Args:

@@ -43,14 +43,14 @@ class Recipe(NamedTuple):
     pays = getattr(self.network, "half_precision_pays", None)
     if pays is None:
       return False
-    with extensions.blamed("model", self.config.model):
+    with extensions.attribute_errors("model", self.config.model):
       return bool(pays(batch_size, **self.settings))
 
   def multiplications(self, image_shape: tuple[int, ...], num_classes: int) -> int:
     """Returns approximately how many multiplications the model does per image."""
     count = getattr(self.network, "multiplications", None)
     if count is not None:
-      with extensions.blamed("model", self.config.model):
+      with extensions.attribute_errors("model", self.config.model):
         return int(count(image_shape, num_classes, **self.settings))
     with tf.init_scope():
       model = self.create(image_shape, num_classes, precision="float32", seed=0)
@@ -67,7 +67,7 @@ class Recipe(NamedTuple):
     takes_seed = "seed" in _parameters(self.network)
     given = {"seed": seed} if takes_seed else {}
     with (
-      extensions.blamed("model", self.config.model),
+      extensions.attribute_errors("model", self.config.model),
       _seeded(layer_seed(seed, 0)),
       precision_lib.default_policy(precision),
     ):

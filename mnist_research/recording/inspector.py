@@ -18,7 +18,7 @@ from mnist_research.config import Config
 from mnist_research.data.splits import Split
 from mnist_research.metrics.calibration import reliability
 from mnist_research.metrics.evaluation import Evaluation
-from mnist_research.metrics.mistakes import confident_mistakes, doubtful_hits
+from mnist_research.metrics.mistakes import confident_mistakes, least_confident_hits
 from mnist_research.models.variables import variables_by_name
 from mnist_research.recording import projector
 from mnist_research.recording.summaries import Summaries
@@ -176,7 +176,7 @@ class Inspector:
         "doubtful_hits",
         "least confident",
         "hits",
-        doubtful_hits(evaluation.probabilities, test.labels),
+        least_confident_hits(evaluation.probabilities, test.labels),
       ),
     ):
       shown = indices[:_PICTURED_EXAMPLES]

@@ -15,7 +15,7 @@ from mnist_research.data import input_pipeline, splits
 from mnist_research.metrics.evaluation import Evaluation
 from mnist_research.recording.inspector import Inspected, Inspector
 from mnist_research.recording.summaries import Summaries
-from mnist_research.runtime import own_data
+from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import writing
 from mnist_research.runtime.progress import Progress
 from mnist_research.workdir import Workdir
@@ -104,7 +104,7 @@ class Recorder:
 
   @property
   def _name(self) -> str:
-    return f"{self._config.model.model} on {own_data.short_name(self._config.data.dataset)}"
+    return f"{self._config.model.model} on {user_data.short_name(self._config.data.dataset)}"
 
   def train(self, step: int, metrics: Mapping[str, float]) -> None:
     """Records a block of steps, and advances the progress bar to `step`."""
@@ -196,7 +196,7 @@ class Recorder:
 
   def _draw_examples(self, split: splits.Split) -> None:
     first = input_pipeline.first_batch(split, self._config, _PICTURED_EXAMPLES)
-    title = f"{own_data.short_name(self._config.data.dataset)}: the first training examples"
+    title = f"{user_data.short_name(self._config.data.dataset)}: the first training examples"
     names = (*self._label_names, "none")
     labels = np.where(first.labels == splits.NO_CLASS, len(self._label_names), first.labels)
     # At step 0 even in a resumed run, because they are the same.

@@ -163,7 +163,7 @@ def ranked_by(groups: Sequence[Group]) -> str:
   """
   configs = [run.config for group in groups for run in group.runs]
   validated = all(group.values("validation_accuracy") for group in groups)
-  if validated and protocol.same_cut(configs):
+  if validated and protocol.same_holdout(configs):
     return "validation"
   return judged_by(groups)
 
@@ -233,9 +233,9 @@ def compare(groups: Sequence[Group], reference: Group | None = None) -> Comparis
   return Comparison(rows, ranked, judged, reference is not None, len(own) + len(others))
 
 
-def _judging_examples(group: Group, judged: str) -> protocol.Cut:
+def _judging_examples(group: Group, judged: str) -> protocol.Holdout:
   """Returns what identifies the examples on which a config was scored."""
-  cut = protocol.cut_by_name(group.runs[0].config)
+  cut = protocol.holdout_by_name(group.runs[0].config)
   return cut if judged == "validation" else cut._replace(held_out=0)
 
 
@@ -256,7 +256,7 @@ def _row(group: Group, test: PairedTest | None, adjusted: float | None) -> Row:
 
 
 def _other_p_values(
-  accuracies: Sequence[Mapping[int, float]], examples: Sequence[protocol.Cut], place: int
+  accuracies: Sequence[Mapping[int, float]], examples: Sequence[protocol.Holdout], place: int
 ) -> list[float]:
   """Returns the p values of the pairs without `place` that were scored on the same examples."""
   p_values: list[float] = []

@@ -15,7 +15,7 @@ from mnist_research.reports.comparison_tables import comparison_table, table_not
 from mnist_research.reports.output import charted, make_directory, write_page
 from mnist_research.reports.runs import Group, Run, SetAside
 from mnist_research.reports.tables import Table, settings_table
-from mnist_research.runtime import own_data
+from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import write_atomically
 
@@ -59,7 +59,7 @@ def write_comparison_page(
   table = comparison_table(results)
   num_runs = sum(len(group.runs) for group in groups)
   datasets = sorted(
-    {own_data.short_name(run.config.data.dataset) for group in groups for run in group.runs}
+    {user_data.short_name(run.config.data.dataset) for group in groups for run in group.runs}
   )
   counted = f"{_counted(len(rows), 'config')}, {_counted(num_runs, 'run')}"
   title = title or f"{_counted(len(rows), 'config')} on {' and '.join(datasets)}"

@@ -16,7 +16,7 @@ from mnist_research.reports.html import Tile
 from mnist_research.reports.output import charted, drawn, make_directory, write_page
 from mnist_research.reports.runs import Run
 from mnist_research.reports.tables import Table, settings_table, write_csv
-from mnist_research.runtime import own_data
+from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.workdir import CORRUPTION_MODES, Predictions
 
@@ -39,7 +39,7 @@ def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Pat
     UserError: a file can't be read or written.
   """
   make_directory(output)
-  name = f"{run.config.model.model} on {own_data.short_name(run.config.data.dataset)}"
+  name = f"{run.config.model.model} on {user_data.short_name(run.config.data.dataset)}"
   predictions = run.workdir.read_predictions()
   parts = [html.tiles(*_tiles(run, predictions))]
   if run.result is None:

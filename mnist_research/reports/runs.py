@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from mnist_research import protocol
 from mnist_research.config import Config
-from mnist_research.runtime import own_data
+from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.workdir import SPLITS, Workdir
 
@@ -101,7 +101,7 @@ class Group(NamedTuple):
     """The group's name, written as flags."""
     config = self.runs[0].config
     return self._named(self.settings) or (
-      f"{config.model.model} on {own_data.short_name(config.data.dataset)}"
+      f"{config.model.model} on {user_data.short_name(config.data.dataset)}"
     )
 
   @property

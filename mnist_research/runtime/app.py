@@ -81,7 +81,7 @@ def require_extra(module: str, extra: str) -> None:
     )
 
 
-def _reader_left() -> int:
+def _close_stdout() -> int:
   """Returns the exit code for a closed stdout, as after `head`."""
   # Otherwise Python would complain when it flushes at exit.
   os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -98,7 +98,7 @@ def exit_code(body: Callable[[], None]) -> int:
   except KeyboardInterrupt:
     return 128 + signal.SIGINT
   except BrokenPipeError:
-    return _reader_left()
+    return _close_stdout()
   except OSError as error:
     if error.errno not in _DISK_ERRORS:
       raise
@@ -134,7 +134,7 @@ def load_tensorflow() -> None:
       ) from error
 
 
-def _show_defect(
+def _print_traceback(
   kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
   """Prints the traceback of an uncaught error, without passwords."""
@@ -168,11 +168,11 @@ def call(
     flag_values = flags.FlagValues()
     command_line.define_general(flag_values)
     define_flags(flag_values)
-    asked = command_line.asked(arguments)
-    if asked == "help":
+    requested = command_line.requested(arguments)
+    if requested == "help":
       description = sys.modules[main.__module__].__doc__ or ""
       print(help_text.write(description, flag_values), end="", flush=True)
-    elif asked == "version":
+    elif requested == "version":
       print(__version__, flush=True)
     else:
       rest = command_line.parse(flag_values, arguments, foreign)
@@ -193,7 +193,7 @@ def run(
   Exit codes: those of `call`; 1 with a traceback for a bug of this package.
   """
   open_closed_streams()
-  sys.excepthook = _show_defect
+  sys.excepthook = _print_traceback
   environment.prepare_command()
 
   def begin(flag_values: flags.FlagValues) -> None:

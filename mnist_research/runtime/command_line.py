@@ -57,7 +57,7 @@ def define_general(flag_values: flags.FlagValues) -> None:
   )  # fmt: skip
 
 
-def asked(arguments: Sequence[str]) -> str:
+def requested(arguments: Sequence[str]) -> str:
   """Returns what a command line requests instead of a run: `help`, `version` or nothing."""
   for argument in arguments:
     if argument == "--":

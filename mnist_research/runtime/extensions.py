@@ -86,7 +86,7 @@ def identity(flag: str, text: str) -> str:
   return f"{source.name}:{text.rpartition(':')[2]} with SHA-256 {source.digest[:16]}"
 
 
-def kept(flag: str, text: str, directory: Path) -> str:
+def copied(flag: str, text: str, directory: Path) -> str:
   """Returns the reference to the copy of a file in a workdir.
 
   A module in a package isn't copied, because it may need the package; only its content is compared.
@@ -113,7 +113,7 @@ def kept(flag: str, text: str, directory: Path) -> str:
 
 
 @contextlib.contextmanager
-def blamed(flag: str, text: str) -> Iterator[None]:
+def attribute_errors(flag: str, text: str) -> Iterator[None]:
   """Turns an exception in user code into a UserError that names the line."""
   try:
     yield
@@ -138,7 +138,7 @@ def _line(flag: str, text: str, error: BaseException) -> str:
 def _module(flag: str, text: str) -> ModuleType:
   path = _path(flag, text)
   if not _FILE.fullmatch(text):
-    with blamed(flag, text):
+    with attribute_errors(flag, text):
       return importlib.import_module(text.rpartition(":")[0])
   digest = read_source(flag, text).digest[:12]
   name = f"mnist_research_extension_{path.stem}_{digest}"
@@ -152,7 +152,7 @@ def _module(flag: str, text: str) -> ModuleType:
   if str(path.parent) not in sys.path:
     sys.path.append(str(path.parent))
   try:
-    with blamed(flag, text):
+    with attribute_errors(flag, text):
       spec.loader.exec_module(module)
   except BaseException:
     del sys.modules[name]

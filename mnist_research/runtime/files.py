@@ -25,12 +25,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
   Raises:
     UserError: the disk is full or fails; an older file stays unchanged.
   """
-  with writing(path), whole(path) as partial:
+  with writing(path), atomic(path) as partial:
     partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
-def whole(path: Path, *, shared: bool = False, over_directory: bool = False) -> Iterator[Path]:
+def atomic(path: Path, *, shared: bool = False, over_directory: bool = False) -> Iterator[Path]:
   """Yields a temporary path to write to, and renames it to `path` on success.
 
   Every byte is on disk before the rename, so a killed process or a power failure leaves either the

@@ -76,7 +76,7 @@ def is_number(value: Any, *, least: float = -1e39, most: float = 1e39) -> bool:
   return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
-def is_whole(value: Any, *, least: int = 0, most: int = 2**53) -> bool:
+def is_integer(value: Any, *, least: int = 0, most: int = 2**53) -> bool:
   """Returns whether a value from a file is an integer in a range."""
   return isinstance(value, int) and is_number(value, least=least, most=most)
 

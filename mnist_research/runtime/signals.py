@@ -44,28 +44,28 @@ def ended_by_signals() -> Iterator[None]:
   sys.unraisablehook = functools.partial(_raise_again, previous_hook)
   # Never closed: the thread listens until the process ends.
   signal.set_wakeup_fd(writer.detach())
-  threading.Thread(target=_end_late, args=(reader,), daemon=True).start()
+  threading.Thread(target=_exit_if_late, args=(reader,), daemon=True).start()
   try:
     yield
   finally:
-    _raise_no_more()  # From here on the interpreter only exits.
+    _stop_raising()  # From here on the interpreter only exits.
     sys.unraisablehook = previous_hook
 
 
 def _raise_at_signals() -> None:
-  for number in heard():
+  for number in handled_signals():
     signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
   del frame
-  _raise_no_more()
+  _stop_raising()
   raise Interrupted(number)
 
 
-def _raise_no_more() -> None:
+def _stop_raising() -> None:
   """Leaves signals to the thread, because another exception would disturb the exit."""
-  for number in heard():
+  for number in handled_signals():
     signal.signal(number, lambda *_: None)
 
 
@@ -88,7 +88,7 @@ def _raise_again(
   threading.Timer(0.01, _thread.interrupt_main, arguments).start()
 
 
-def heard() -> list[int]:
+def handled_signals() -> list[int]:
   """Returns the signals that are handled; under nohup, a process ignores SIGHUP."""
   return [
     number
@@ -97,7 +97,7 @@ def heard() -> list[int]:
   ]
 
 
-def _end_late(reader: socket.socket) -> None:
+def _exit_if_late(reader: socket.socket) -> None:
   number = next(_received(reader))
   select.select([reader], [], [], _SECONDS_TO_END)
   os._exit(128 + number)
@@ -118,7 +118,9 @@ class StopSignals:
     self._active = threading.current_thread() is threading.main_thread()
     if self._active:
       self._reader, self._writer = _sockets()
-      self._previous = {number: signal.signal(number, lambda *_: None) for number in heard()}
+      self._previous = {
+        number: signal.signal(number, lambda *_: None) for number in handled_signals()
+      }
       self._previous_fd = signal.set_wakeup_fd(self._writer.fileno())
       self._thread = threading.Thread(target=self._listen, daemon=True)
       self._thread.start()

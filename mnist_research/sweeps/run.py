@@ -192,7 +192,7 @@ def _ended(
   elif stopping:
     said = "stopped"  # Its state in the study stays `running`, so that this directory resumes it.
   else:
-    how = event.how if isinstance(event, workers.Died) else "a signal"
+    how = event.how if isinstance(event, workers.Crashed) else "a signal"
     study.fail(trial, f"its process ended with {how}")
     said = f"failed: its process ended with {how}"
   settings = ", ".join(f"{name}={text}" for name, text in running.texts.items())

@@ -62,7 +62,7 @@ class Stopped(NamedTuple):
   """A signal stopped the run; its state is saved."""
 
 
-class Died(NamedTuple):
+class Crashed(NamedTuple):
   """The process exited without a message.
 
   Attributes:
@@ -82,7 +82,7 @@ class Failed(NamedTuple):
   error: str
 
 
-Event = Scored | Finished | Pruned | Stopped | Died | Failed
+Event = Scored | Finished | Pruned | Stopped | Crashed | Failed
 
 
 class _EndedEarly(Exception):  # noqa: N818 - Not an error: it was requested.
@@ -114,7 +114,7 @@ class Training:
     except (EOFError, ConnectionResetError):
       self._process.join()
       code = self._process.exitcode or 0
-      return Died(signal.Signals(-code).name if code < 0 else f"exit code {code}")
+      return Crashed(signal.Signals(-code).name if code < 0 else f"exit code {code}")
 
   def answer(self, *, prune: bool) -> None:
     """Continues or prunes a run that was scored."""

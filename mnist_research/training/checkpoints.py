@@ -141,11 +141,11 @@ def restore_latest(state: TrainState, directory: Path) -> Restored | None:
   Raises:
     UserError: every checkpoint is corrupt.
   """
-  found = _newest_whole(directory)
+  found = _newest_intact(directory)
   if found is None:
     return None
   path, manifest = found
-  with _fitting(path), _readable(path) as prefix:
+  with _matching(path), _readable(path) as prefix:
     state.checkpoint().read(prefix).assert_consumed()
   return Restored(manifest["step"], manifest["train_seconds"])
 
@@ -165,14 +165,14 @@ def load_trained(
   Raises:
     UserError: there is no such checkpoint, or it is corrupt.
   """
-  found = _newest_whole(directory) if fall_back else _whole(directory, step)
+  found = _newest_intact(directory) if fall_back else _intact(directory, step)
   if found is None:
     raise UserError(f"{directory} holds no checkpoint yet: train until the first one is saved")
   path, manifest = found
   label_names = tuple(manifest["label_names"])
   image_shape = tuple(manifest.get("image_shape", manifests.FORMER_SHAPE))
   model = create_model(config, image_shape=image_shape, num_classes=len(label_names))
-  with _fitting(path), _readable(path) as prefix:
+  with _matching(path), _readable(path) as prefix:
     status = _evaluated(config, model).read(prefix)
     status.expect_partial().assert_existing_objects_matched()
   return Trained(model, label_names, image_shape, manifest["step"])
@@ -209,7 +209,7 @@ def _write(checkpoint: tf.train.Checkpoint, directory: Path, about: dict) -> Pat
     directory.mkdir(exist_ok=True)  # Not its parents, so that a deleted workdir stays deleted.
     files.remove_leftovers(directory)
     # An existing one of the same step was corrupt and skipped, or is from an earlier process.
-    partial = opened.enter_context(files.whole(final, over_directory=True))
+    partial = opened.enter_context(files.atomic(final, over_directory=True))
     partial.mkdir()
     checkpoint.write(str(partial / PREFIX))
     manifests.write(partial, about)
@@ -238,7 +238,7 @@ def _readable(checkpoint: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _fitting(checkpoint: Path) -> Iterator[None]:
+def _matching(checkpoint: Path) -> Iterator[None]:
   """Raises UserError if a checkpoint can't be read, or its variables don't match."""
   try:
     yield
@@ -253,7 +253,7 @@ def _fitting(checkpoint: Path) -> Iterator[None]:
     ) from error
 
 
-def _whole(directory: Path, step: int | None) -> tuple[Path, dict] | None:
+def _intact(directory: Path, step: int | None) -> tuple[Path, dict] | None:
   """Returns the checkpoint of a step, or the newest, with its manifest; None without checkpoints.
 
   Raises:
@@ -278,7 +278,7 @@ def _whole(directory: Path, step: int | None) -> tuple[Path, dict] | None:
     ) from error
 
 
-def _newest_whole(directory: Path) -> tuple[Path, dict] | None:
+def _newest_intact(directory: Path) -> tuple[Path, dict] | None:
   """Returns the newest intact checkpoint and its manifest, or None without checkpoints."""
   candidates = checkpoint_directories(directory)
   for candidate in candidates:

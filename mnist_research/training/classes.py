@@ -55,5 +55,5 @@ def create(flag: str, text: str, kind: Any, arguments: Mapping[str, Any]) -> Any
   Raises:
     UserError: it doesn't take these arguments, or it fails.
   """
-  with extensions.blamed(flag, text):
+  with extensions.attribute_errors(flag, text):
     return kind(**arguments)

@@ -14,8 +14,8 @@ from mnist_research.config import Config
 from mnist_research.runtime.errors import Interrupted
 from mnist_research.runtime.signals import StopSignals
 from mnist_research.training import teachers
+from mnist_research.training.resuming import reconcile
 from mnist_research.training.session import OnValidation, Session, open_session
-from mnist_research.training.settling import settle
 from mnist_research.workdir import Workdir
 
 
@@ -39,13 +39,13 @@ def train(config: Config, *, on_validation: OnValidation | None = None) -> dict[
   crew = workers.read_workers(config.devices.strategy)
   workdir = Workdir(config.run.workdir or config.default_workdir())
   with workdir.opened() if crew.is_chief else contextlib.nullcontext():
-    config = settle(config, workdir)
+    config = reconcile(config, workdir)
     result = workdir.read_result()
     if result is not None:
       logging.info("%s is finished, at step %d", workdir.path, result["step"])
       return result
     with (
-      workers.lost_worker_told(crew),
+      workers.report_lost_worker(crew),
       open_session(config, workdir, crew, on_validation) as session,
     ):
       run_blocks(session)

@@ -145,7 +145,7 @@ def _own_loss(name: str, settings: str) -> LossFunction:
   loaded = extensions.load("loss", name)
   keywords = parse_keywords("loss_settings", settings)
   if isinstance(loaded, type):
-    with extensions.blamed("loss", name):
+    with extensions.attribute_errors("loss", name):
       function = loaded(**keywords)
   else:
     function = functools.partial(loaded, **keywords) if callable(loaded) else loaded
@@ -153,7 +153,7 @@ def _own_loss(name: str, settings: str) -> LossFunction:
     raise UserError(f"--loss={name}: it must be a function, or a class whose objects are called")
 
   def own_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    with extensions.blamed("loss", name):
+    with extensions.attribute_errors("loss", name):
       loss = tf.convert_to_tensor(function(labels, tf.cast(logits, tf.float32)))
     if not (loss.dtype.is_floating and loss.shape.is_compatible_with(logits.shape[:1])):
       raise UserError(

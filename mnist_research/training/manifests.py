@@ -62,14 +62,14 @@ def _check(manifest: dict) -> None:
   """Raises ValueError if a manifest contains something that no run writes."""
   names, shape = manifest.get("label_names"), manifest.get("image_shape", FORMER_SHAPE)
   for what, is_right in {
-    "step": records.is_whole(manifest["step"]),
+    "step": records.is_integer(manifest["step"]),
     "train_seconds": records.is_number(manifest.get("train_seconds"), least=0),
     "label_names": isinstance(names, list)
     and 0 < len(names) <= _MOST_LABELS
     and all(isinstance(name, str) for name in names),
     "image_shape": isinstance(shape, list)
     and len(shape) == len(FORMER_SHAPE)
-    and all(records.is_whole(side, least=1, most=_MOST_SIDE) for side in shape),
+    and all(records.is_integer(side, least=1, most=_MOST_SIDE) for side in shape),
     "sha256": isinstance(manifest.get("sha256"), dict),
   }.items():
     if not is_right:

@@ -50,7 +50,7 @@ def conclude(
     score = steps.create_scorer(model)
   figures: dict[str, Any] = {}
   tested: dict[str, Any] = {}
-  _tell_of_better(plan, selection.scorings(workdir.read_metrics()))
+  _log_better_epoch(plan, selection.scorings(workdir.read_metrics()))
   if test is None:
     recorder.untested_result(step)
   else:
@@ -79,7 +79,7 @@ def conclude(
   }
 
 
-def _tell_of_better(plan: Plan, scored: Sequence[selection.Scoring]) -> None:
+def _log_better_epoch(plan: Plan, scored: Sequence[selection.Scoring]) -> None:
   """Logs the best epoch on the validation examples, unless it is the selected one."""
   config = plan.config
   if not scored or config.run.select == "best":

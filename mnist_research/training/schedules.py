@@ -93,7 +93,7 @@ class WarmedUp(tf.keras.optimizers.schedules.LearningRateSchedule):
     Raises:
       UserError: the schedule fails, or doesn't return a number.
     """
-    with extensions.blamed(_FLAG, self._name):
+    with extensions.attribute_errors(_FLAG, self._name):
       rate = tf.cast(tf.convert_to_tensor(self._schedule(tf.cast(step, tf.int64))), tf.float32)
     if rate.shape.rank != 0:
       raise UserError(

@@ -262,7 +262,7 @@ def _restore(
     workdir.begin(plan.config, devices=devices, step=restored.step)
     checkpoints.drop_after(restored.step, workdir.best)
     scored = selection.scorings(workdir.read_metrics())
-  _introduce(state, plan, first_step=restored.step)
+  _log_start(state, plan, first_step=restored.step)
   return state, restored, scored
 
 
@@ -316,7 +316,7 @@ def check_same_checkpoint(step: int, workdir: Workdir, exchange: Exchange) -> No
     )
 
 
-def _introduce(state: TrainState, plan: Plan, *, first_step: int) -> None:
+def _log_start(state: TrainState, plan: Plan, *, first_step: int) -> None:
   """Logs the model, the data and the devices before training."""
   state.model.summary(line_length=80, print_fn=lambda text: logging.info("%s", text.rstrip()))
   logging.info(

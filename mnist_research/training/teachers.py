@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from mnist_research import protocol
 from mnist_research.config import Config
-from mnist_research.runtime import own_data, records
+from mnist_research.runtime import records, user_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.training import checkpoints, manifests
 from mnist_research.workdir import Workdir
@@ -28,7 +28,7 @@ def pinned(config: Config) -> Config:
 
 
 def _pinned(text: str) -> str:
-  path, expected = own_data.parse(text)
+  path, expected = user_data.parse(text)
   directory, step = _checkpoint(path)
   manifest = directory / f"{step:08d}" / manifests.NAME
   try:
@@ -36,7 +36,7 @@ def _pinned(text: str) -> str:
     content = settings.encode() + manifest.read_bytes()
   except OSError as error:
     raise UserError(f"--teacher={path}: {manifest} can't be read: {error.strerror}") from error
-  digest = records.digest(content)[: own_data.DIGITS]
+  digest = records.digest(content)[: user_data.DIGITS]
   if expected not in (None, digest):
     raise UserError(
       f"--teacher={path}: it has changed since the run started with {path}@{expected}; restore "
@@ -62,7 +62,7 @@ def settings(config: Config) -> list[Config]:
   Raises:
     UserError: a teacher was trained on validation examples of this run.
   """
-  paths = [own_data.parse(text).path for text in config.optimization.teacher]
+  paths = [user_data.parse(text).path for text in config.optimization.teacher]
   configs = [Workdir(path).trained_config() for path in paths]
   if config.data.validation_examples:
     # Otherwise the teacher would reveal their labels to the student.
@@ -88,7 +88,7 @@ def load(
   """
   models = []
   for text, own in zip(config.optimization.teacher, settings(config), strict=True):
-    path = own_data.parse(text).path
+    path = user_data.parse(text).path
     trained = checkpoints.load_trained(own, *_checkpoint(path))
     if trained.label_names != tuple(label_names) or trained.image_shape != tuple(image_shape):
       raise UserError(

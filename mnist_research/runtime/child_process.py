@@ -23,7 +23,7 @@ from mnist_research.runtime.errors import UserError
 # TensorFlow's import takes two seconds, or minutes from a slow disk with a cold cache.
 _SECONDS = 180.0
 # The last message of a crashing process. TensorFlow's fatal messages start with F and the date.
-_LAST_WORDS = re.compile(r"F\d{4} |.*(Check failed|LLVM ERROR|terminate called)")
+_CRASH_MESSAGE = re.compile(r"F\d{4} |.*(Check failed|LLVM ERROR|terminate called)")
 _FATAL_PREFIX = re.compile(r"F\d{4} \S+\s+\d+ ")
 _LONGEST = 300
 
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
   log: str
 
 
-class Isolated:
+class ChildProcess:
   """A child process that calls functions; after a crash the next call starts another."""
 
   def __init__(self, environment: Mapping[str, str] | None = None):
@@ -57,7 +57,7 @@ class Isolated:
     self._log = Path(self._directory.name) / "log"
     self._log.touch()
 
-  def __enter__(self) -> "Isolated":
+  def __enter__(self) -> "ChildProcess":
     return self
 
   def __exit__(self, *exception: object) -> None:
@@ -98,9 +98,11 @@ class Isolated:
       return Outcome(**json.loads(answer), log=self._read_log(begin))
     self._process = None
     process.communicate()
-    how = f"it took more than {seconds:.0f} s" if late.is_set() else _death(process.returncode)
+    how = (
+      f"it took more than {seconds:.0f} s" if late.is_set() else _exit_reason(process.returncode)
+    )
     log = self._read_log(begin)
-    words = "" if late.is_set() else last_words(log)
+    words = "" if late.is_set() else crash_message(log)
     return Outcome(None, f"{how}{': ' if words else ''}{words}", log)
 
   def _start(self) -> subprocess.Popen:
@@ -118,15 +120,15 @@ class Isolated:
     return self._log.read_bytes()[begin:].decode(errors="replace")
 
 
-def last_words(log: str) -> str:
+def crash_message(log: str) -> str:
   """Returns the line in which a process logged why it crashed; empty if there is none."""
   lines = [line.strip() for line in log.splitlines() if line.strip()]
-  fatal = [line for line in lines if _LAST_WORDS.match(line)]
+  fatal = [line for line in lines if _CRASH_MESSAGE.match(line)]
   line = (fatal or lines[-1:] or [""])[0]
   return _FATAL_PREFIX.sub("", line)[:_LONGEST]
 
 
-def _death(returncode: int) -> str:
+def _exit_reason(returncode: int) -> str:
   if returncode < 0:
     return f"the process was killed by {signal.Signals(-returncode).name}"
   return f"the process exited with code {returncode}"

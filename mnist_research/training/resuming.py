@@ -3,13 +3,13 @@
 from absl import logging
 
 from mnist_research.config import Config
-from mnist_research.runtime import own_data
+from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.training.checkpoints import checkpoint_directories
 from mnist_research.workdir import Workdir
 
 
-def settle(config: Config, workdir: Workdir) -> Config:
+def reconcile(config: Config, workdir: Workdir) -> Config:
   """Returns `config` as recorded when the run in `workdir` started.
 
   Raises:
@@ -44,7 +44,7 @@ def settle(config: Config, workdir: Workdir) -> Config:
 
 def _has_other_files(dataset: str, stored: str) -> bool:
   """Whether two dataset names are the same path with different content."""
-  if not (own_data.is_path(dataset) and own_data.is_path(stored)):
+  if not (user_data.is_path(dataset) and user_data.is_path(stored)):
     return False
-  (path, digest), (stored_path, stored_digest) = own_data.parse(dataset), own_data.parse(stored)
+  (path, digest), (stored_path, stored_digest) = user_data.parse(dataset), user_data.parse(stored)
   return path == stored_path and digest != stored_digest

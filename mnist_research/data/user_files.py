@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from mnist_research import images
-from mnist_research.runtime import own_data
+from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
 
 # The share of each class that is held out if there is no test split.
@@ -60,7 +60,7 @@ class Examples(NamedTuple):
   label_names: list[str]
 
 
-class OwnFiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+class UserFiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
   """A builder for examples that are in memory."""
 
   name = "own_files"
@@ -112,17 +112,17 @@ def create_builder(flag: str, text: str, root: Path) -> tfds.core.DatasetBuilder
   Raises:
     UserError: the files are missing, have changed, or aren't a dataset.
   """
-  path, digest = own_data.parse(text)
+  path, digest = user_data.parse(text)
   assert digest is not None
   if is_prepared(text, root):
     return tfds.builder_from_directory(_prepared_directory(text, root))
-  found = own_data.content_digest(flag, path)
+  found = user_data.content_digest(flag, path)
   if found != digest:
     raise UserError(
       f"--{flag}={text}: the files have changed (their digest is now {found}); restore them, or "
       f"give --{flag}={path} for the new ones"
     )
-  return OwnFiles(read(flag, path), data_dir=root / digest)
+  return UserFiles(read(flag, path), data_dir=root / digest)
 
 
 def is_prepared(text: str, root: Path) -> bool:
@@ -131,7 +131,7 @@ def is_prepared(text: str, root: Path) -> bool:
 
 
 def _prepared_directory(text: str, root: Path) -> Path:
-  return root / str(own_data.parse(text).digest) / OwnFiles.name / str(OwnFiles.VERSION)
+  return root / str(user_data.parse(text).digest) / UserFiles.name / str(UserFiles.VERSION)
 
 
 def read(flag: str, path: Path) -> Examples:
@@ -220,7 +220,7 @@ def _files_by_class(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
   names = sorted(folders, key=int) if are_numbers else sorted(folders)
   files = []
   for label, name in enumerate(names):
-    pictures = sorted(entry for entry in folders[name].iterdir() if own_data.is_picture(entry))
+    pictures = sorted(entry for entry in folders[name].iterdir() if user_data.is_picture(entry))
     if not pictures:
       raise UserError(
         f"{folders[name]} contains no pictures; add {', '.join(images.FORMATS)} files, or remove it"

@@ -10,8 +10,8 @@ from PIL import Image
 
 from mnist_research import protocol
 from mnist_research.config import Config
-from mnist_research.data import datasets, own_files, splits
-from mnist_research.runtime import own_data
+from mnist_research.data import datasets, splits, user_files
+from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.training import loop
 from mnist_research.workdir import Workdir
@@ -71,10 +71,10 @@ def test_folder_of_classes_holds_out_one_in_six_for_test(tmp_path):
 
 def test_held_out_examples_depend_on_pixels_not_names(tmp_path):
   folder = _folder(tmp_path / "bars")
-  before = own_files.read("dataset", folder).splits["test"]
+  before = user_files.read("dataset", folder).splits["test"]
   for path in folder.glob("*/*.png"):
     path.rename(path.with_name(f"{99 - int(path.stem)}.png"))
-  after = own_files.read("dataset", folder).splits["test"]
+  after = user_files.read("dataset", folder).splits["test"]
   assert _pairs(before) == _pairs(after)
 
 
@@ -83,7 +83,7 @@ def test_folder_with_train_and_test_is_read_as_is(tmp_path, caplog):
   _folder(tmp_path / "test", ("a", "b"), 2)
   _folder(tmp_path / "val", ("a", "b"), 2)
   (tmp_path / "train" / "a" / "Thumbs.db").write_bytes(b"no picture")
-  examples = own_files.read("dataset", tmp_path)
+  examples = user_files.read("dataset", tmp_path)
   assert examples.label_names == ["a", "b"]
   assert [np.bincount(examples.splits[n].labels).tolist() for n in ("train", "test")] == [
     [5, 5], [2, 2]
@@ -94,7 +94,7 @@ def test_folder_with_train_and_test_is_read_as_is(tmp_path, caplog):
 def test_one_color_picture_gives_all_three_channels(tmp_path):
   folder = _folder(tmp_path, ("a", "b"), 6)
   _save(folder / "a" / "0.png", np.stack([_picture(0, 0), _picture(1, 0), _picture(2, 0)], -1))
-  examples = own_files.read("dataset", folder)
+  examples = user_files.read("dataset", folder)
   shapes = [each.images.shape for each in examples.splits.values()]
   assert shapes == [(10, 8, 9, 3), (2, 8, 9, 3)]
 
@@ -120,7 +120,7 @@ def test_images_and_labels_alone_are_split(tmp_path):
   labels = np.arange(24) % 2
   pictures = np.stack([_picture(label, index) for index, label in enumerate(labels)])
   np.savez(tmp_path / "both.npz", images=pictures, labels=labels)
-  examples = own_files.read("dataset", tmp_path / "both.npz")
+  examples = user_files.read("dataset", tmp_path / "both.npz")
   assert [np.bincount(split.labels).tolist() for split in examples.splits.values()] == [
     [10, 10], [2, 2]
   ]  # fmt: skip
@@ -170,7 +170,7 @@ def test_mismatched_train_and_test_classes_are_rejected(tmp_path):
   _folder(tmp_path / "train", ("a", "b"), 2)
   _folder(tmp_path / "test", ("a", "c"), 2)
   with pytest.raises(UserError, match="train has a class b, and test doesn't"):
-    own_files.read("dataset", tmp_path)
+    user_files.read("dataset", tmp_path)
 
 
 _BAD_ARRAYS = {
@@ -200,7 +200,7 @@ def test_invalid_arrays_are_rejected(tmp_path, case):
   changes, problem = _BAD_ARRAYS[case]
   path = _npz(tmp_path / "bars.npz", **changes)
   with pytest.raises(UserError, match=f"^--dataset={path}: .*{problem}"):
-    own_files.read("dataset", path)
+    user_files.read("dataset", path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"\x93NUMPY\x01\x00"])
@@ -208,7 +208,7 @@ def test_invalid_npz_is_rejected(tmp_path, content):
   path = tmp_path / "bars.npz"
   path.write_bytes(content)
   with pytest.raises(UserError, match=r"isn't a readable .npz file: .*; write it with np.savez"):
-    own_files.read("dataset", path)
+    user_files.read("dataset", path)
 
 
 def test_missing_path_is_rejected_before_tensorflow_loads(tmp_path):
@@ -231,8 +231,8 @@ def test_folder_named_without_a_slash_is_pointed_out(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("text", ["./a", "../a", "/a/b", "~/a", "a/", "a/b.npz", "B.NPZ"])
 def test_path_is_recognized_by_its_form(text):
-  assert own_data.is_path(text)
-  assert own_data.is_path(f"{text}@{'0' * 16}")
+  assert user_data.is_path(text)
+  assert user_data.is_path(f"{text}@{'0' * 16}")
   assert Config(dataset=text).data.dataset == text
 
 
@@ -240,22 +240,22 @@ def test_path_is_recognized_by_its_form(text):
   "text", ["mnist", "emnist/digits:3.1.0", "a.py:B", "/a/b.py:B", "..", "https://a/b.npz"]
 )
 def test_dataset_name_is_not_a_path(text):
-  assert not own_data.is_path(text)
+  assert not user_data.is_path(text)
 
 
 def test_digest_depends_on_content_and_names(tmp_path):
   first, second = _folder(tmp_path / "first"), _folder(tmp_path / "second")
-  assert own_data.content_digest("dataset", first) == own_data.content_digest("dataset", second)
-  assert protocol.cut_of(Config(dataset=f"{first}/")) == protocol.cut_of(
+  assert user_data.content_digest("dataset", first) == user_data.content_digest("dataset", second)
+  assert protocol.holdout_of(Config(dataset=f"{first}/")) == protocol.holdout_of(
     Config(dataset=f"{second}/")
   )
   (second / "notes.txt").write_text("no picture")
-  assert own_data.content_digest("dataset", first) == own_data.content_digest("dataset", second)
+  assert user_data.content_digest("dataset", first) == user_data.content_digest("dataset", second)
   (second / "2").rename(second / "3")
-  changed = own_data.content_digest("dataset", second)
-  assert changed != own_data.content_digest("dataset", first)
+  changed = user_data.content_digest("dataset", second)
+  assert changed != user_data.content_digest("dataset", first)
   _save(second / "3" / "0.png", _picture(1, 99))
-  assert own_data.content_digest("dataset", second) != changed
+  assert user_data.content_digest("dataset", second) != changed
 
 
 def test_changed_folder_is_reread_and_old_content_kept(tmp_path):
@@ -274,7 +274,7 @@ def test_changed_folder_is_reread_and_old_content_kept(tmp_path):
 
 def test_content_with_another_digest_is_rejected(tmp_path):
   folder = _folder(tmp_path / "bars")
-  name = own_data.pinned("dataset", str(folder))
+  name = user_data.pinned("dataset", str(folder))
   (folder / "9" / "0.png").unlink()
   with pytest.raises(UserError, match=r"files have changed .*; restore them, or give"):
     datasets.prepare(Config(dataset=name, data_dir=str(tmp_path / "data")))
@@ -290,7 +290,7 @@ def test_run_on_a_folder_resumes_only_on_the_same_files(tmp_path):
     validation_examples=9, epochs=30, hidden_units=16, batch_size=11,
   )  # fmt: skip
   result = loop.train(config)
-  name = own_data.pinned("dataset", str(folder))
+  name = user_data.pinned("dataset", str(folder))
   assert (result["dataset"], result["test_accuracy"]) == (name, 1.0)
   workdir = Workdir(tmp_path / "run")
   assert workdir.trained_config().data.dataset == name
@@ -310,6 +310,6 @@ def test_run_on_a_folder_resumes_only_on_the_same_files(tmp_path):
 
 
 def test_titles_show_only_the_folder_name():
-  assert own_data.short_name(f"/home/me/bars@{'0' * 16}") == "bars"
+  assert user_data.short_name(f"/home/me/bars@{'0' * 16}") == "bars"
   config = Config(dataset=f"/home/me/bars@{'0' * 16}")
   assert config.default_workdir().startswith("runs/bars-dense-seed0-")

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from mnist_research.runtime.child_process import ChildProcess, crash_message
 from mnist_research.runtime.errors import UserError
-from mnist_research.runtime.isolated import Isolated, last_words
 
 
 def add(left, right):
@@ -41,14 +41,14 @@ def wait():
 
 
 @pytest.fixture
-def isolated(monkeypatch):
+def child(monkeypatch):
   monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-  with Isolated({"GIVEN": "1"}) as isolated:
-    yield isolated
+  with ChildProcess({"GIVEN": "1"}) as child:
+    yield child
 
 
-def test_function_returns_from_another_process(isolated):
-  first, second = (isolated.call("test_isolated:add", number, 2) for number in (1, 5))
+def test_function_returns_from_another_process(child):
+  first, second = (child.call("test_child_process:add", number, 2) for number in (1, 5))
   assert (first.value["sum"], second.value["sum"]) == (3, 7)
   assert first.value["variable"] == "1"
   assert first.value["pid"] == second.value["pid"] != os.getpid()
@@ -62,33 +62,33 @@ def test_function_returns_from_another_process(isolated):
   [
     ("refuse", "--x=1: must be 2"),
     ("fail", "ValueError: first line"),
-    ("absent", "AttributeError: module 'test_isolated' has no attribute 'absent'"),
+    ("absent", "AttributeError: module 'test_child_process' has no attribute 'absent'"),
   ],
 )
-def test_exception_is_reported_and_process_survives(isolated, function, failure):
-  pid = isolated.call("test_isolated:add", 1, 2).value["pid"]
-  assert isolated.call(f"test_isolated:{function}").failure == failure
-  assert isolated.call("test_isolated:add", 1, 2).value["pid"] == pid
+def test_exception_is_reported_and_process_survives(child, function, failure):
+  pid = child.call("test_child_process:add", 1, 2).value["pid"]
+  assert child.call(f"test_child_process:{function}").failure == failure
+  assert child.call("test_child_process:add", 1, 2).value["pid"] == pid
 
 
 @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGILL])
-def test_crash_is_reported_and_process_is_replaced(isolated, number):
-  pid = isolated.call("test_isolated:add", 1, 2).value["pid"]
-  outcome = isolated.call("test_isolated:die", int(number))
+def test_crash_is_reported_and_process_is_replaced(child, number):
+  pid = child.call("test_child_process:add", 1, 2).value["pid"]
+  outcome = child.call("test_child_process:die", int(number))
   assert outcome.value is None
   assert outcome.failure == (
     f"the process was killed by {number.name}: gpu.cc:3] Check failed: no such GPU"
   )
-  assert isolated.call("test_isolated:add", 1, 2).value["pid"] != pid
+  assert child.call("test_child_process:add", 1, 2).value["pid"] != pid
 
 
-def test_exit_is_reported(isolated):
-  assert isolated.call("test_isolated:leave").failure == "the process exited with code 3"
+def test_exit_is_reported(child):
+  assert child.call("test_child_process:leave").failure == "the process exited with code 3"
 
 
-def test_slow_call_is_terminated(isolated):
-  isolated.call("test_isolated:add", 1, 2)
-  assert isolated.call("test_isolated:wait", seconds=0.2).failure == "it took more than 0 s"
+def test_slow_call_is_terminated(child):
+  child.call("test_child_process:add", 1, 2)
+  assert child.call("test_child_process:wait", seconds=0.2).failure == "it took more than 0 s"
 
 
 @pytest.mark.parametrize(
@@ -101,4 +101,4 @@ def test_slow_call_is_terminated(isolated):
   ],
 )
 def test_crash_message_is_the_fatal_or_last_line(log, words):
-  assert last_words(log) == words
+  assert crash_message(log) == words

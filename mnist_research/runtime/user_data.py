@@ -25,7 +25,7 @@ _PATH = re.compile(r"(?:/|\./|\.\./|~).*|[^:]*(?:/|\.npz)", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/+")
 
 
-class OwnData(NamedTuple):
+class UserData(NamedTuple):
   """The parts of a dataset name that is a path.
 
   Attributes:
@@ -44,11 +44,11 @@ def is_path(text: str) -> bool:
   return bool(_PATH.fullmatch(match[1] if match else text)) and not is_other
 
 
-def parse(text: str) -> OwnData:
+def parse(text: str) -> UserData:
   """Returns the parts of a path that satisfies `is_path`."""
   match = _PINNED.fullmatch(text)
   name, digest = (match[1], match[2]) if match else (text, None)
-  return OwnData(Path(os.path.abspath(os.path.expanduser(name))), digest)
+  return UserData(Path(os.path.abspath(os.path.expanduser(name))), digest)
 
 
 def short_name(dataset: str) -> str:

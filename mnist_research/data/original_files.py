@@ -126,7 +126,7 @@ def _find(dataset: str, directory: Path, contents: dict[str, _Content]) -> dict[
   wrong: dict[str, tuple[Path, _Content | None]] = {}
   files = directory.iterdir() if directory.is_dir() else ()
   for path in sorted(path for path in files if path.is_file()):
-    meant = _meant(path)
+    meant = _canonical_name(path)
     if meant not in contents and _unpacked_size(path) not in {c.size for c in contents.values()}:
       continue
     content = _content(path, limit=max(content.size for content in contents.values()))
@@ -143,7 +143,7 @@ def _find(dataset: str, directory: Path, contents: dict[str, _Content]) -> dict[
   return found
 
 
-def _meant(path: Path) -> str:
+def _canonical_name(path: Path) -> str:
   """Returns the original name for a variant such as `train-images.idx3-ubyte.gz`."""
   return path.name.removesuffix(".gz").replace(".idx", "-idx")
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from mnist_research.config import Config
-from mnist_research.data import datasets, originals, splits
+from mnist_research.data import datasets, original_files, splits
 from mnist_research.runtime.errors import UserError
 
 _NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
@@ -48,7 +48,7 @@ def test_files_are_recognized_by_content_in_any_form(mnist_dir, tmp_path):
   (manual / "zeros").write_bytes(bytes(60008))
   builder = tfds.builder("mnist", data_dir=tmp_path / "data")
   packed = dict(builder.url_infos)
-  with originals.for_tfds(builder, manual, tmp_path / "staging") as directory:
+  with original_files.for_tfds(builder, manual, tmp_path / "staging") as directory:
     # Debian's files, below, go through all of TFDS.
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == content
     for info in builder.url_infos.values():

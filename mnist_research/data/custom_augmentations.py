@@ -42,7 +42,7 @@ def apply(
   """
   settings = parse_keywords("augment_settings", config.augment_settings)
   for place, reference in enumerate(references(config)):
-    draw = _create_draw(positions, seed, randomness.OWN_AUGMENTATION + place)
+    draw = _create_draw(positions, seed, randomness.CUSTOM_AUGMENTATION + place)
     images = _changed(images, reference, draw, settings)
   return images
 
@@ -66,7 +66,7 @@ def _changed(
   settings: dict[str, Any],
 ) -> tf.Tensor:
   function = extensions.load("augment", reference)
-  with extensions.blamed("augment", reference):
+  with extensions.attribute_errors("augment", reference):
     result = tf.convert_to_tensor(function(images, draw, **settings))
   is_number = result.dtype.is_floating or result.dtype.is_integer
   if not is_number or not result.shape.is_compatible_with(images.shape):
