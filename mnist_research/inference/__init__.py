@@ -1,1 +1,1 @@
-"""A trained network in use: recognizing images, exporting."""
+"""Uses of a trained model: reading images, and exporting."""

@@ -1,8 +1,8 @@
-"""A trained network as a file that other programs run: SavedModel, LiteRT (TFLite) or ONNX.
+"""Exports a trained model as a SavedModel, or for LiteRT (TFLite) or ONNX.
 
-Each has one signature: from `images`, uint8 [N, height, width, channels], to `probabilities`,
-float32 [N, classes], and, for a network trained with outliers, `class_scores`, float32 [N]: the
-probability that an image shows one of the classes. It runs without this package.
+Each format has one signature: from `images`, uint8 [N, height, width, channels], to
+`probabilities`, float32 [N, classes], and, for a model trained with outliers, `class_scores`,
+float32 [N], the probability that an image shows one of the classes. It runs without this package.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ import tensorflow as tf
 from mnist_research.runtime.errors import UserError, writing
 from mnist_research.runtime.files import atomic
 
-# From 2022: all current ONNX runtimes read it, and it has the operations that the networks need.
+# From 2022: all current ONNX runtimes read it, and it has the operations that the models need.
 _ONNX_OPSET = 18
-# Images per call while the ranges of the activations are measured.
+# Images per call while calibration measures the ranges of the activations.
 _CALIBRATED_BATCH = 100
 
 
@@ -32,22 +32,22 @@ def export(
   refuses: bool = False,
   calibration_images: np.ndarray | None = None,
 ) -> int:
-  """Writes `model` to `output`, completely or not at all.
+  """Writes `model` to `output` atomically.
 
   Args:
-    model: from images to logits, in float32.
-    file_format: `saved_model`, which is a directory; `tflite`, `tflite_int8` or `onnx`, a file.
-    output: a path where nothing exists yet.
-    image_shape: height, width and channels of the images.
-    refuses: whether the network was trained with outliers, so that it has `class_scores`.
-    calibration_images: for `tflite_int8`, uint8 [N, height, width, channels]: the ranges of the
-      activations are measured on them.
+    model: a model from images to logits, in float32.
+    file_format: `saved_model`, a directory, or `tflite`, `tflite_int8` or `onnx`, a file.
+    output: a path that doesn't exist yet.
+    image_shape: the height, width and channels of the images.
+    refuses: whether the model was trained with outliers, so that it has `class_scores`.
+    calibration_images: for `tflite_int8`, uint8 [N, height, width, channels], the images that
+      calibrate the ranges of the activations.
 
   Returns:
     The size in bytes.
 
   Raises:
-    UserError: `output` can't be written, or ONNX lacks an operation of the network.
+    UserError: `output` can't be written, or ONNX lacks an operation of the model.
   """
   serve = _create_serving_function(model, image_shape, refuses=refuses)
   if file_format == "saved_model":
@@ -65,15 +65,15 @@ def _create_serving_function(
 ) -> Any:
   """Returns the exported function, with the weights of `model` as constants of its graph.
 
-  The converter to LiteRT would keep the variables of a Keras 3 network, and nothing initializes
-  them where the file is used.
+  Otherwise the LiteRT converter would keep the variables of a Keras 3 model, which nothing
+  initializes in the program that runs the file.
   """
   trained = [variable.numpy() for variable in model.trainable_variables]
   others = [variable.numpy() for variable in model.non_trainable_variables]
 
   @tf.function(input_signature=[tf.TensorSpec([None, *image_shape], tf.uint8, name="images")])
   def serve(images):
-    # The constants are created inside: from outside they would be captured, as variables are.
+    # The constants are created inside, because outer ones would be captured like variables.
     logits, _ = model.stateless_call(
       [tf.constant(array) for array in trained], [tf.constant(array) for array in others], images
     )
@@ -87,7 +87,7 @@ def _create_serving_function(
 
 @contextlib.contextmanager
 def _writing(output: Path) -> Iterator[Path]:
-  """Yields a path to write to, which becomes `output` when writing is complete."""
+  """Yields a temporary path to write to, and renames it to `output` on success."""
   with writing(output, (OSError, tf.errors.OpError)):
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic(output, shared=True) as partial:
@@ -115,9 +115,9 @@ def _to_onnx(serve: Any) -> bytes:
   """Converts to ONNX.
 
   Raises:
-    UserError: ONNX has no counterpart of an operation of the network.
+    UserError: ONNX has no counterpart for an operation of the model.
   """
-  # Imported here: an extra that the other formats don't need.
+  # Imported here, because the other formats don't need this extra.
   onnx, tf2onnx = importlib.import_module("onnx"), importlib.import_module("tf2onnx")
   model, _ = tf2onnx.convert.from_function(
     serve,
@@ -126,15 +126,15 @@ def _to_onnx(serve: Any) -> bytes:
     custom_op_handlers={"Erfc": (_translate_erfc, [])},
   )
   try:
-    # tf2onnx keeps operations that it can't translate, and the runtime would fail on them.
+    # tf2onnx keeps operations that it can't translate, on which the runtime would fail.
     onnx.checker.check_model(model)
   except onnx.checker.ValidationError as error:
-    raise UserError(f"--format=onnx: this network can't be translated: {error}") from error
+    raise UserError(f"--format=onnx: this model can't be translated: {error}") from error
   return model.SerializeToString()
 
 
 def _translate_erfc(graph: Any, node: Any, _name: str, _arguments: Any) -> None:
-  """Replaces erfc(x), which TensorFlow uses for gelu and ONNX lacks, by 1 - erf(x)."""
+  """Replaces erfc(x), which TensorFlow uses for gelu but ONNX lacks, by 1 - erf(x)."""
   one = graph.make_const(f"{node.name}_one", np.float32(1))
   erf = graph.make_node("Erf", node.input)
   graph.replace_inputs(node, [*one.output, *erf.output])

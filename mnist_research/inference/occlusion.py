@@ -1,28 +1,28 @@
-"""Which ink of a digit supports an answer and which opposes it, by covering it part by part."""
+"""Shows which ink of a digit supports or opposes an answer, by covering the digit in parts."""
 
 import numpy as np
 from scipy.special import logsumexp
 
 from mnist_research.inference.recognizer import Recognizer
 
-# Side and step of the covering square, in pixels.
+# The side and step of the covering square, in pixels.
 _SIDE = 5
 _STEP = 2
-# A difference in log odds of this much has the full color.
+# The difference in log odds that gets the full color.
 _STRONG = 4.0
-# Blue and vermilion, which people with color blindness can distinguish.
+# Blue and vermilion, which are safe for color blindness.
 _FOR, _AGAINST = (0, 114, 178), (213, 94, 0)
 
 
 def evidence(recognizer: Recognizer, image: np.ndarray, label: int) -> np.ndarray:
-  """Returns the support of each pixel for a label, float64 [height, width]; below 0: against it.
+  """Returns the support of each pixel for a label, float64 [height, width]; negative if it opposes.
 
-  A square of paper covers every part of the digit in turn. A pixel's value is the mean decrease of
-  the label's log odds over the squares that cover it; 0 where there is no ink.
+  A square of paper covers one part of the digit after another. A pixel's value is the mean decrease
+  of the label's log odds over the squares that cover it, or 0 where there is no ink.
 
   Args:
-    recognizer: the network.
-    image: uint8 [height, width], white ink on black, as the network sees it.
+    recognizer: the model.
+    image: uint8 [height, width], the model's input, white ink on black.
     label: the class.
   """
   height, width = image.shape
@@ -46,17 +46,17 @@ def evidence(recognizer: Recognizer, image: np.ndarray, label: int) -> np.ndarra
 
 
 def _log_odds(log_probabilities: np.ndarray, label: int) -> np.ndarray:
-  """Returns log p / (1 - p) of a label, float64 [N]; 1 - p is summed over the others."""
+  """Returns log p / (1 - p) of a label, float64 [N]; 1 - p is the sum over the other classes."""
   others = np.delete(log_probabilities, label, axis=1)
   return log_probabilities[:, label] - logsumexp(others, axis=1)
 
 
 def colored(image: np.ndarray, evidence: np.ndarray) -> np.ndarray:
-  """Returns the image with ink that supports the label in blue, and against it in vermilion.
+  """Returns the image with supporting ink in blue and opposing ink in vermilion.
 
   Args:
     image: uint8 [height, width].
-    evidence: from `evidence`.
+    evidence: the result of `evidence`.
 
   Returns:
     uint8 [height, width, 3].

@@ -1,4 +1,4 @@
-"""A network's readings of a picture, for programs and people: records, panels, an outline."""
+"""A model's readings of a picture, for programs and people: records, panels, an outline."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,22 +14,23 @@ from mnist_research.runtime.errors import UserError
 _MARGIN = 0.15
 # The longest side of a picture in a figure, at twice the displayed resolution.
 _SHOWN_SIDE = 480
-# Log odds are capped here, because networks are overconfident.
+# The cap on log odds, because models are overconfident.
 _SUREST = 8.0
-# The least log odds of the parts of a whole: parts of a non-digit may resemble digits a little.
+# The least log odds of the parts of a cut, because parts of a non-digit may slightly resemble
+# digits.
 _UNSURE = 0.0
 
 
 class Reading(NamedTuple):
-  """One reading of a picture: a digit, or the picture as a whole.
+  """A reading of a digit, or of the whole picture.
 
   Attributes:
     label: the most probable class.
-    probabilities: of each class, float64 [classes].
-    image: the network's input, uint8 [height, width], or [height, width, 3] in color.
+    probabilities: float64 [classes], the probability of each class.
+    image: the model's input, uint8 [height, width], or [height, width, 3] in color.
     box: its bounding box, in pixels of the picture.
     num_digits: the number of digits in the picture, including this one.
-    digit_score: the probability that it is a digit; None if the network doesn't estimate it.
+    digit_score: the probability that it is a digit; None if the model doesn't estimate it.
     row: the index of its row of digits, from the top.
   """
 
@@ -43,7 +44,7 @@ class Reading(NamedTuple):
 
   @property
   def is_digit(self) -> bool:
-    """Whether it is a digit, or more exactly, of one of the network's classes."""
+    """Whether it is a digit, or more precisely, belongs to one of the model's classes."""
     return self.digit_certainty >= ACCEPTED
 
   @property
@@ -53,7 +54,7 @@ class Reading(NamedTuple):
 
   @property
   def digit_certainty(self) -> float:
-    """The probability that it is a digit; 1 if the network doesn't estimate it."""
+    """The probability that it is a digit; 1 if the model doesn't estimate it."""
     return 1.0 if self.digit_score is None else self.digit_score
 
   @property
@@ -62,7 +63,7 @@ class Reading(NamedTuple):
     return self.digit_certainty * self.probability
 
   def record(self, label_names: Sequence[str]) -> dict[str, Any]:
-    """Returns the label, the probabilities, and whether it is a digit, as JSON takes them."""
+    """Returns the label, the probabilities, and whether it is a digit, for JSON."""
     refusal = {"digit_score": self.digit_score, "is_digit": self.is_digit}
     return {
       "label": self.label,
@@ -77,8 +78,8 @@ def read(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[Re
   """Reads the prepared digits of a picture, in order.
 
   Args:
-    recognizer: a trained network.
-    prepared: at least one, of the network's image shape.
+    recognizer: a trained model.
+    prepared: at least one digit, of the model's image shape.
   """
   (result,) = read_each(recognizer, [prepared])
   return result
@@ -89,11 +90,11 @@ def read_each(
 ) -> list[list[Reading]]:
   """Reads the prepared digits of several pictures, in one batch.
 
-  Ink is read as several touching digits if the network is more confident of those than of one.
+  Ink is read as several touching digits if the model is more confident of those than of one.
 
   Args:
-    recognizer: a trained network.
-    pictures: at least one prepared digit for each.
+    recognizer: a trained model.
+    pictures: at least one prepared digit for each picture.
 
   Returns:
     The readings of each picture, in order.
@@ -107,15 +108,15 @@ def read_each(
 
 
 def _read_apart(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[list[Reading]]:
-  """Reads each digit as one, or as several touching ones if those are more certain."""
+  """Reads each digit as one, or as several touching digits if those are more certain."""
   wholes = _read_all(recognizer, prepared)
   result = [[whole] for whole in wholes]
-  # Capped log odds can't be exceeded.
+  # Readings at the cap are final, because no cut can exceed it.
   open_to_doubt = [place for place, whole in enumerate(wholes) if _log_odds(whole) < _SUREST]
   cuts = [(place, cut) for place in open_to_doubt for cut in images.propose_cuts(prepared[place])]
   if not cuts:
     return result
-  # Several cuts have parts in common.
+  # Cuts may share parts.
   parts = {id(part): part for _, cut in cuts for part in cut.parts}
   read_parts = dict(zip(parts, _read_all(recognizer, list(parts.values())), strict=True))
   best = dict.fromkeys(open_to_doubt, 0.0)
@@ -149,17 +150,17 @@ def _read_all(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> li
 def read_pictures(
   recognizer: Recognizer, pictures: Iterable[images.Picture]
 ) -> Iterator[tuple[images.Picture, list[Reading]]]:
-  """Reads any number of pictures in batches; yields each with its readings."""
+  """Reads any number of pictures in batches, and yields each with its readings."""
   for batch in images.in_batches(pictures):
     read_in_batch = read_each(recognizer, [picture.prepared for picture in batch])
     yield from zip(batch, read_in_batch, strict=True)
 
 
 def read_picture(recognizer: Recognizer, picture: np.ndarray) -> list[Reading]:
-  """Finds the digits of a picture, prepares them as MNIST was, and reads them.
+  """Finds the digits in a picture, prepares them like MNIST's, and reads them.
 
   Args:
-    recognizer: a trained network of MNIST's image shape.
+    recognizer: a trained model for MNIST's image shape.
     picture: gray values, float32 [height, width] from 0 (black) to 1 (white).
 
   Returns:
@@ -170,11 +171,11 @@ def read_picture(recognizer: Recognizer, picture: np.ndarray) -> list[Reading]:
 
 
 def check_reads_digits(recognizer: Recognizer, what: str) -> None:
-  """Raises UserError unless the network takes images of MNIST's shape.
+  """Raises UserError unless the model takes images of MNIST's shape.
 
   Args:
-    recognizer: a trained network.
-    what: what needs it, the start of the error.
+    recognizer: a trained model.
+    what: the start of the error message, which names what needs such images.
   """
   if recognizer.image_shape != images.MNIST_SHAPE:
     raise UserError(
@@ -184,14 +185,14 @@ def check_reads_digits(recognizer: Recognizer, what: str) -> None:
 
 
 def number(readings: Sequence[Reading], label_names: Sequence[str]) -> dict[str, Any]:
-  """Returns a number, and each of its digits with its position, as JSON takes them.
+  """Returns a number, and each of its digits with its position, for JSON.
 
-  Each row of a picture is one number, on its own line. A non-digit is a question mark; a blank
+  Each row of a picture is a number, on a separate line. A non-digit is a question mark. A blank
   picture has an empty number and no rows.
   """
   rows = [""] * (readings[-1].row + 1 if readings else 0)
   for each in readings:
-    # A text, to keep the zeros of 007.
+    # As text, to keep the zeros of 007.
     rows[each.row] += label_names[each.label] if each.is_digit else "?"
   digits = [
     {**each.record(label_names), "row": each.row, "box": each.box.place()} for each in readings
@@ -214,9 +215,9 @@ def panels(picture: images.Picture, readings: Sequence[Reading]) -> list[figures
 
 
 def outline(reading: Reading) -> images.Box:
-  """Returns the rectangle that shows which digit was read: its box with a margin.
+  """Returns the rectangle that marks a digit: its box with a margin.
 
-  It may reach beyond the picture.
+  It may extend beyond the picture.
   """
   left, top, right, bottom = reading.box
   margin = max(2, round(_MARGIN * reading.box.side))

@@ -1,4 +1,4 @@
-"""A trained network as a function from images to probabilities, for every command but train."""
+"""A trained model as a function from images to probabilities, for every command but train."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -23,12 +23,12 @@ from mnist_research.workers import Workers
 
 
 class Answers(NamedTuple):
-  """A network's answers for images.
+  """A model's answers for images.
 
   Attributes:
-    log_probabilities: logarithms of the probability of each class, float64 [N, classes].
-    class_scores: the probability that an image shows one of the classes, float64 [N]; None if
-      the network wasn't trained for it or it is disabled.
+    log_probabilities: the log probability of each class, float64 [N, classes].
+    class_scores: the probability that an image shows one of the classes, float64 [N]; None if the
+      model wasn't trained to estimate it, or if that is disabled.
   """
 
   log_probabilities: np.ndarray
@@ -37,15 +37,16 @@ class Answers(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Recognizer:
-  """A trained network, ready to use.
+  """A trained model, ready to use.
 
   Attributes:
-    config: the settings that it was trained with.
-    trained: the network, the meaning of its logits, and its step.
-    score: from images, uint8 [N, height, width, channels], to logits, float32 [N, classes].
-    temperature: divides the logits before they become probabilities.
-    copies: number of augmented copies of each image whose answers are averaged.
-    refuses: whether it can reject images of no class, as it was trained to.
+    config: its training settings.
+    trained: the model, the meaning of its logits, and its step.
+    score: a function from images, uint8 [N, height, width, channels], to logits, float32
+      [N, classes].
+    temperature: the divisor of the logits.
+    copies: the number of augmented copies of each image to average over.
+    refuses: whether it rejects images of no class, as it was trained to.
   """
 
   config: Config
@@ -62,15 +63,15 @@ class Recognizer:
 
   @property
   def image_shape(self) -> ImageShape:
-    """Height, width and channels of the images that the network takes."""
+    """The height, width and channels of the model's input."""
     height, width, channels = self.trained.image_shape
     return height, width, channels
 
   def answer(self, images: np.ndarray) -> Answers:
-    """Answers for images, uint8 [N, height, width, channels].
+    """Returns the answers for images, uint8 [N, height, width, channels].
 
-    With augmented copies, the answer is the mean over the image and its copies, which are changed
-    as the training examples were.
+    With augmented copies, the answer is the mean over the image and its copies, which are augmented
+    like the training examples.
     """
     logits = [self.score(changed).astype(np.float64) for changed in self._versions(images)]
     log_probabilities = mean_probabilities(
@@ -97,15 +98,15 @@ class Recognizer:
 def load_recognizer(
   workdir: Workdir, config: Config, step: str = "", *, accept_all: bool = False
 ) -> Recognizer:
-  """Returns a network of `workdir`.
+  """Returns the model in `workdir`.
 
   Args:
-    workdir: of a run.
-    config: the run's settings; the network runs on the first of their devices.
-    step: as in `--step`: empty: the one of the run's result, or the newest of an unfinished run;
-    `latest_whole`: the newest with an intact checkpoint; or a number.
-    accept_all: whether every image counts as one of the classes, even if the network was trained
-      to reject outliers.
+    workdir: the workdir of a run.
+    config: the run's settings; the model runs on the first of their devices.
+    step: the value of `--step`: a number; `latest_whole` for the newest intact checkpoint; or empty
+      for that of the run's result, or for the newest of an unfinished run.
+    accept_all: whether every image counts as one of the classes, even if the model was trained to
+      reject outliers.
 
   Raises:
     UserError: there is no such checkpoint, or it is corrupt.
@@ -123,7 +124,7 @@ def _load(workdir: Workdir, config: Config, step: str) -> Trained:
     return load_trained(config, directory, fall_back=True)
   if step:
     number = int(step)
-    # With --select=best, the others are in another directory.
+    # With --select=best, the other checkpoints are in another directory.
     is_there = any(int(path.name) == number for path in checkpoint_directories(directory))
     return load_trained(config, directory if is_there else workdir.checkpoints, step=number)
   return load_trained(config, directory, step=workdir.tested_step())
@@ -133,7 +134,7 @@ def with_copies(recognizer: Recognizer, copies: int) -> Recognizer:
   """Returns `recognizer` with `copies` augmented copies of each image.
 
   Raises:
-    UserError: its run didn't augment, so there is no augmentation for the copies.
+    UserError: the run had no augmentation, so there is none for the copies.
   """
   if copies and not recognizer.config.augmentation.augment:
     raise UserError(
@@ -146,10 +147,10 @@ def with_copies(recognizer: Recognizer, copies: int) -> Recognizer:
 def with_temperature(
   recognizer: Recognizer, temperature: float, source: datasets.Source
 ) -> Recognizer:
-  """Returns `recognizer` with a temperature; 0: the one that is fitted to its validation examples.
+  """Returns `recognizer` with a temperature; 0 fits it to the validation examples.
 
   Raises:
-    UserError: the temperature must be fitted, and the run held out no validation examples.
+    UserError: the temperature should be fitted, but the run has no validation examples.
   """
   if not temperature:
     validation = splits.read_split(source, recognizer.config, "validation")
@@ -158,7 +159,7 @@ def with_temperature(
 
 
 def ensemble_answer(members: Sequence[Recognizer], images: np.ndarray) -> Answers:
-  """Returns the mean of the members' answers; images can be rejected if all members can do it."""
+  """Returns the mean of the members' answers; rejects images only if all members can."""
   answers = [member.answer(images) for member in members]
   scores = [answer.class_scores for answer in answers if answer.class_scores is not None]
   return Answers(

@@ -1,4 +1,4 @@
-"""How well networks read corrupted images."""
+"""Measures how well models read corrupted images."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from mnist_research.metrics.outliers import ACCEPTED
 
 
 class Spoiled(NamedTuple):
-  """The scores under one kind of corruption.
+  """The scores under a kind of corruption.
 
   Attributes:
-    error: share of the images with a wrong prediction.
+    error: the share of images with a wrong prediction.
     calibration_error: the expected calibration error, over 15 bins.
-    refused: share of the images rejected as non-digits; None if the networks don't reject.
+    refused: the share of images rejected as non-digits; None if the models don't reject any.
   """
 
   error: float
@@ -31,13 +31,13 @@ class Spoiled(NamedTuple):
 def read_corrupted(
   members: Sequence[Recognizer], split: Split, kinds: Iterable[str], *, prepared: bool
 ) -> Iterator[tuple[str, Spoiled]]:
-  """Corrupts the images of a split in several ways and scores networks on them.
+  """Corrupts the images of a split in several ways, and scores models on them.
 
   Args:
-    members: the networks of the ensemble.
+    members: the models of the ensemble.
     split: the images to corrupt.
-    kinds: of corruption, as `corruptions` names them.
-    prepared: whether each image is prepared as users' pictures are, or passed unchanged.
+    kinds: the kinds of corruption, as named in `corruptions`.
+    prepared: whether to prepare each image like a user's picture, instead of passing it unchanged.
 
   Yields:
     Each kind and its scores.
@@ -61,7 +61,7 @@ def read_corrupted(
 def _prepared(image: np.ndarray) -> np.ndarray:
   """Returns an image after the preparation of pictures, uint8 [height, width, 1].
 
-  Black if it finds no digit; the tallest if it finds several.
+  The image is black if the preparation finds no digit, and the tallest digit if it finds several.
   """
   digits = images.find_digits(image[:, :, 0].astype(np.float32) / 255)
   if not digits:
@@ -70,7 +70,7 @@ def _prepared(image: np.ndarray) -> np.ndarray:
 
 
 def as_record(found: Mapping[str, Spoiled]) -> dict[str, Any]:
-  """Returns the results of `read_corrupted`, and their means over the kinds, as JSON takes them."""
+  """Returns the results of `read_corrupted`, and their means over the kinds, for JSON."""
   columns = {name: [getattr(each, name) for each in found.values()] for name in Spoiled._fields}
   known = {name: column for name, column in columns.items() if None not in column}
   means = {name: float(np.mean(column)) for name, column in known.items()}

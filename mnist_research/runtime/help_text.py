@@ -8,7 +8,7 @@ from absl import flags
 
 from mnist_research.runtime import command_line, flagfiles
 
-# The end of the title of sections after a command's own flags.
+# The end of the titles of sections after the command's flags.
 SETTINGS = " settings"
 _NARROWEST, _WIDEST = 40, 100
 _INDENT = " " * 6
@@ -18,7 +18,7 @@ def write(description: str, flag_values: flags.FlagValues) -> str:
   """Returns the help of a command.
 
   Args:
-    description: paragraphs; indented ones are shown verbatim.
+    description: its paragraphs; indented ones are shown verbatim.
     flag_values: the flags that it accepts.
   """
   width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((_WIDEST, 0)).columns))

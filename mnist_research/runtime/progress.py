@@ -1,4 +1,4 @@
-"""The progress of a command: a bar on a terminal, a line every so often in a log."""
+"""Shows the progress of a command: a bar on a terminal, or a line every ten seconds in a log."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from absl import logging
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 10.0
-# Shorter tasks need no bar.
+# Shorter tasks don't need a bar.
 _SECONDS_BEFORE_BAR = 1.0
 _BAR = "{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} eta {remaining}"
 _BAR_CELLS = 3  # The minimum width of the bar itself, when fields are chosen.
@@ -19,12 +19,12 @@ _COLUMNS = 80  # For a terminal of unknown width.
 
 
 def shows_bars() -> bool:
-  """Whether stderr is a terminal and its user wants messages (`--verbosity`)."""
+  """Whether stderr is a terminal and `--verbosity` allows messages."""
   return sys.stderr.isatty() and logging.level_info()
 
 
 def columns() -> int | None:
-  """Returns the width of the terminal; None if stderr is none."""
+  """Returns the width of the terminal; None if stderr isn't a terminal."""
   try:
     return os.get_terminal_size(sys.stderr.fileno()).columns if shows_bars() else None
   except OSError:
@@ -32,7 +32,7 @@ def columns() -> int | None:
 
 
 class _Bar(tqdm):
-  """A bar with as many fields as fit: on a narrow terminal the last ones are dropped."""
+  """A bar with as many fields as fit; a narrow terminal drops the last ones."""
 
   fields: Sequence[str] = ()
 
@@ -40,7 +40,7 @@ class _Bar(tqdm):
     shown = self.format_dict | {"bar_format": _BAR}
     columns = shown["ncols"] or _COLUMNS
     for count in range(len(self.fields), -1, -1):
-      # tqdm puts a comma before its own `postfix`.
+      # Not with tqdm's `postfix`, which adds a comma.
       bar_format = _BAR + "".join(f"  {field}" for field in self.fields[:count])
       beside = self.format_meter(**shown | {"bar_format": bar_format.replace("{bar}", "")})
       if len(beside) + _BAR_CELLS <= columns:
@@ -49,7 +49,7 @@ class _Bar(tqdm):
 
 
 class Progress:
-  """Shows how many items are done, with the latest figures."""
+  """Shows the number of items done, with the latest figures."""
 
   def __init__(
     self, *, total: int, first: int = 0, unit: str = "step", task: str = "", brief: bool = False
@@ -57,11 +57,12 @@ class Progress:
     """Starts to show progress.
 
     Args:
-      total: number of items.
-      first: how many are done already.
-      unit: the item, in the singular.
-      task: what is done with the items, shown before a bar.
-      brief: part of a longer task: its bar appears after a second, and vanishes at the end.
+      total: the number of items.
+      first: the number of items that are already done.
+      unit: the name of an item, in the singular.
+      task: the name of the task, shown before the bar.
+      brief: whether this is part of a longer task, so that its bar appears only after a second and
+        vanishes at the end.
     """
     self._total, self._unit = total, unit
     self._line_time = time.monotonic()
@@ -79,11 +80,11 @@ class Progress:
     self._bar.close()
 
   def update(self, done: int, *fields: str) -> None:
-    """Moves to `done`, at once on a terminal; a log gets a line at most every ten seconds.
+    """Updates a terminal at once, and a log at most every ten seconds.
 
     Args:
-      done: how many are done by now.
-      *fields: the latest figures, the most important first.
+      done: the number of items done so far.
+      *fields: the latest figures, most important first.
     """
     if not self._lines:
       self._bar.fields = fields
@@ -103,7 +104,7 @@ class Progress:
 
 @contextlib.contextmanager
 def waiting(task: str) -> Iterator[None]:
-  """Logs every ten seconds how long `task` has taken, because its end is unknown."""
+  """Logs every ten seconds how long `task` has taken so far; for tasks of unknown length."""
   ended = threading.Event()
   began = time.monotonic()
 
@@ -124,7 +125,7 @@ def waiting(task: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def loading(name: str) -> Iterator[None]:
-  """Shows on a terminal that `name` is being imported, which takes seconds; then clears it."""
+  """Shows on a terminal, while it takes seconds, that `name` is being imported."""
   shown = shows_bars()
   text = f"loading {name} ..."
   if shown:

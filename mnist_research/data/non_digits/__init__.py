@@ -1,6 +1,6 @@
-"""`non_digits`: generated images without a digit, so that a network can learn to reject them.
+"""`non_digits`: generated images without a digit, which a model can learn to reject.
 
-Importing this package registers the dataset with TensorFlow Datasets, after which
+Importing this package registers the dataset with TensorFlow Datasets. Then
 ``tfds.builder("non_digits")`` finds it.
 """
 

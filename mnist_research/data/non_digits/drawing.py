@@ -1,10 +1,10 @@
-"""Draws pictures without a digit, so that a network can learn to reject them.
+"""Draws pictures without a digit, which a model can learn to reject.
 
-Each kind is a function from a random generator to ink: float [height, width] between 0 for paper
-and 1 for ink. Most are then fitted into MNIST's frame, as users' pictures are before a network sees
-them; some fill the frame, like pictures that are passed unprepared.
+Each kind is a function from a random generator to ink, float [height, width] from 0 (paper) to 1
+(ink). Most are then fitted into MNIST's frame, like users' pictures; some fill the frame, like
+pictures that aren't prepared.
 
-An example depends on its split and its index alone.
+An example depends only on its split and its index.
 """
 
 import functools
@@ -25,21 +25,21 @@ IMAGE_SIZE = mnist_style.MNIST_SHAPE[0]
 _SEED = 20_261_127
 _SPLITS = ("train", "test")
 
-# Pixels along a side of the paper: the resolution at which `mnist_style` processes ink.
+# Pixels per side of the paper, the resolution at which `mnist_style` processes ink.
 _PAPER = 112
 _MARGIN = 16
-# The least width of strokes in the images, in pixels. Users' pictures get wider ones; here, too,
-# they would be another version of the dataset.
+# The least width of strokes in the images, in pixels. Users' pictures get wider strokes, but
+# changing the width here would change the dataset.
 _MIN_STROKE = 2.0
 
-# Fonts that come with matplotlib, so that every machine draws the same.
+# Fonts that ship with matplotlib, so that every machine draws the same images.
 _FONTS = (
   "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansMono", "DejaVuSerif",
   "DejaVuSerif-Bold", "DejaVuSerif-Italic", "STIXGeneral", "STIXGeneralItalic", "STIXGeneralBol",
 )  # fmt: skip
-# Without those that handwriting may turn into a digit.
+# Without letters that look like a digit in handwriting.
 _LETTERS = "".join(sorted(set(string.ascii_letters) - set("BDIOQSZbgijloqsz")))
-# Greek, Cyrillic and signs that each of the fonts has.
+# Greek, Cyrillic and signs that all of the fonts have.
 _SIGNS = "ΓΔΘΛΞΠΣΦΨΩαβγδεζηθκλμνξπρτυφχψωБДЖИЛФЦЧШЩЪЫЭЮЯдёжийклмнптфцчшщъыэюя#$%&*+=?@<>{}[]~^±÷∂"
 
 
@@ -48,13 +48,13 @@ def draw_examples(split: str, num_examples: int) -> Iterator[tuple[np.ndarray, i
 
   Args:
     split: "train" or "test".
-    num_examples: how many. Fewer are a prefix of more.
+    num_examples: how many examples to draw; the first ones don't depend on it.
 
   Yields:
     Pairs of an image, uint8 [28, 28, 1], white ink on black, and the index of its kind in `KINDS`.
 
   Raises:
-    ValueError: the split has no such name.
+    ValueError: there is no such split.
   """
   if split not in _SPLITS:
     raise ValueError(f"split must be one of {_SPLITS}, got {split!r}")
@@ -65,8 +65,8 @@ def draw_examples(split: str, num_examples: int) -> Iterator[tuple[np.ndarray, i
 
 
 def draw_example(kind: str, rng: np.random.Generator) -> np.ndarray:
-  """Draws one picture of a kind, uint8 [28, 28]."""
-  while True:  # A picture may happen to have no ink.
+  """Draws a picture of a kind, uint8 [28, 28]."""
+  while True:  # By chance, a picture may have no ink.
     image = KINDS[kind](rng)
     if image.max() > 0:
       return image
@@ -81,16 +81,16 @@ def _sign(rng: np.random.Generator) -> np.ndarray:
 
 
 def _word(rng: np.random.Generator) -> np.ndarray:
-  """Two or three letters that touch, or nearly: one connected piece of writing."""
+  """Draws two or three letters that touch, or almost touch."""
   count = int(rng.integers(2, 4))
   glyphs = [_cropped(_glyph(_LETTERS, rng)) for _ in range(count)]
   return _framed(_beside(glyphs, rng), rng)
 
 
 def _pair(rng: np.random.Generator) -> np.ndarray:
-  """Two digits in one box: side by side, one above the other, or one across the other."""
+  """Draws two digits in one box: side by side, stacked, or crossed."""
   way = rng.integers(3)
-  # A 1 across another digit may leave that one readable.
+  # Not a 1 across another digit, which could leave that digit readable.
   among = range(10) if way < 2 else (0, 2, 3, 4, 5, 6, 7, 8, 9)
   first, second = (_digit(rng, among) for _ in range(2))
   if way == 0:
@@ -101,7 +101,7 @@ def _pair(rng: np.random.Generator) -> np.ndarray:
 
 
 def _strokes(rng: np.random.Generator) -> np.ndarray:
-  """Parts of the strokes of two to four digits, combined at random."""
+  """Combines random parts of the strokes of two to four digits."""
   ink = np.zeros((_PAPER, _PAPER))
   for _ in range(rng.integers(2, 5)):
     points = digits.pen_paths(rng.integers(10, size=1), rng)[0]
@@ -114,7 +114,7 @@ def _strokes(rng: np.random.Generator) -> np.ndarray:
 
 
 def _scribble(rng: np.random.Generator) -> np.ndarray:
-  """One long line that crosses itself, curved or zigzag."""
+  """Draws a long line that crosses itself, curved or zigzag."""
   count = int(rng.integers(5, 16))
   if rng.random() < 0.3:  # Back and forth, like crossed-out writing.
     points = np.stack([np.arange(count) % 2, np.linspace(0, 1, count)], axis=1)
@@ -124,7 +124,7 @@ def _scribble(rng: np.random.Generator) -> np.ndarray:
 
 
 def _shape(rng: np.random.Generator) -> np.ndarray:
-  """A polygon or a star, filled or not; a filled ellipse; or lines that cross."""
+  """Draws a polygon or a star, filled or not, a filled ellipse, or crossing lines."""
   way = rng.integers(4)
   if way == 0:
     return _framed(_crossing(rng), rng)
@@ -144,7 +144,7 @@ def _shape(rng: np.random.Generator) -> np.ndarray:
 
 
 def _crossing(rng: np.random.Generator) -> np.ndarray:
-  """Lines that cross, as in a plus, a cross or an asterisk."""
+  """Draws crossing lines, as in a plus, a cross or an asterisk."""
   ink = np.zeros((_PAPER, _PAPER))
   for angle in _CROSSINGS[rng.integers(len(_CROSSINGS))]:
     line = _turned(np.linspace([-0.5, 0], [0.5, 0], 40), angle + rng.normal(0, 0.1))
@@ -153,7 +153,7 @@ def _crossing(rng: np.random.Generator) -> np.ndarray:
 
 
 def _piece(rng: np.random.Generator) -> np.ndarray:
-  """Half of a digit, of those whose halves don't resemble another digit."""
+  """Draws half of a digit whose halves don't resemble another digit."""
   ink = _cropped(_digit(rng, among=(0, 2, 3, 5)))
   height, width = ink.shape
   rows, columns = np.mgrid[:height, :width]
@@ -163,7 +163,7 @@ def _piece(rng: np.random.Generator) -> np.ndarray:
 
 
 def _blot(rng: np.random.Generator) -> np.ndarray:
-  """The largest connected part of a smooth random field above a threshold, as in photographs."""
+  """Draws a blot as in photographs: the largest part of a smooth random field above a threshold."""
   field = _field(_PAPER, rng)
   mask = field > np.quantile(field, rng.uniform(0.5, 0.9))
   labels, _ = ndimage.label(mask)
@@ -171,7 +171,7 @@ def _blot(rng: np.random.Generator) -> np.ndarray:
 
 
 def _texture(rng: np.random.Generator) -> np.ndarray:
-  """A random field that fills the frame, from noise to a slow change of light."""
+  """Draws a random field that fills the frame, from noise to a slow change of light."""
   field = _field(IMAGE_SIZE, rng)
   low, high = np.quantile(field, [0.02, 0.98])
   field = np.clip((field - low) / (high - low), 0, 1)
@@ -182,7 +182,7 @@ def _texture(rng: np.random.Generator) -> np.ndarray:
 
 
 def _paper(rng: np.random.Generator) -> np.ndarray:
-  """Lines, squares, dots, checks or rings, as on paper without writing."""
+  """Draws lines, squares, dots, checks or rings, as on blank paper."""
   rows, columns = np.mgrid[:IMAGE_SIZE, :IMAGE_SIZE] + rng.uniform(0, 28, (2, 1, 1))
   angle = rng.normal(0, 0.05) if rng.random() < 0.7 else rng.uniform(0, np.pi)
   u, v = (
@@ -219,7 +219,7 @@ _CROSSINGS = ((0, np.pi / 2), (np.pi / 4, -np.pi / 4), (0, np.pi / 3, -np.pi / 3
 
 
 def _framed(ink: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Rotates ink a little and fits it into MNIST's frame."""
+  """Rotates ink slightly and fits it into MNIST's frame."""
   ink = _cropped(ndimage.rotate(ink.astype(np.float32), rng.normal(0, 8), order=1))
   if not ink.any():
     return np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
@@ -235,7 +235,7 @@ def _cropped(ink: np.ndarray) -> np.ndarray:
 
 
 def _beside(parts: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-  """Puts parts next to each other at one height, close enough to touch."""
+  """Places parts side by side, close enough to touch."""
   height = max(part.shape[0] for part in parts)
   columns = []
   for part in parts:
@@ -246,7 +246,7 @@ def _beside(parts: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray
 
 
 def _glyph(characters: str, rng: np.random.Generator) -> np.ndarray:
-  """Draws a character of a font, bent as in handwriting."""
+  """Draws a character from a font, distorted like handwriting."""
   character = characters[rng.integers(len(characters))]
   font = _font(_FONTS[rng.integers(len(_FONTS))])
   image = Image.new("L", (2 * _PAPER, 2 * _PAPER))
@@ -263,7 +263,7 @@ def _glyph(characters: str, rng: np.random.Generator) -> np.ndarray:
 @functools.cache
 def _font(name: str) -> ImageFont.FreeTypeFont:
   path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
-  # The basic layout needs no further library, so it draws the same everywhere.
+  # The basic layout needs no other library, so it draws the same everywhere.
   return ImageFont.truetype(path, 150, layout_engine=ImageFont.Layout.BASIC)
 
 
@@ -289,7 +289,8 @@ def _curve(corners: np.ndarray, smoothing: float) -> np.ndarray:
 
   Args:
     corners: float [N, 2].
-    smoothing: deviation of the Gaussian filter that rounds them, in pen positions; 0: none.
+    smoothing: the standard deviation of the Gaussian filter that rounds them, in pen positions; 0
+      for none.
   """
   steps = np.linspace(0, len(corners) - 1, 40 * len(corners))
   line = np.stack([np.interp(steps, range(len(corners)), axis) for axis in corners.T], axis=1)
@@ -309,7 +310,7 @@ def _turned(points: np.ndarray, angle: float) -> np.ndarray:
 
 
 def _field(side: int, rng: np.random.Generator) -> np.ndarray:
-  """Draws noise whose power falls with frequency, float [side, side], as that of photographs."""
+  """Draws noise whose power falls with frequency, as in photographs, float [side, side]."""
   rows, columns = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)
   frequency = np.maximum(np.hypot(rows, columns), 1 / side)
   spectrum = np.fft.rfft2(rng.standard_normal((side, side)))

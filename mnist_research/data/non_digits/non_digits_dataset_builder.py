@@ -13,9 +13,9 @@ class NonDigits(DrawnDataset):
   """Draws `non_digits`: letters, signs, scribbles, shapes, textures; labels are the kinds."""
 
   DESCRIPTION = """
-  Images that show no digit: letters and signs of fonts, strokes of digits put together at random,
+  Images that show no digit: letters and signs from fonts, strokes of digits combined at random,
   two digits in one box, scribbles, shapes, blots, textures, and paper without writing. White ink on
-  black, 28x28 gray levels, most of it fitted into a 20x20 box and centered as MNIST's digits are.
+  black, 28x28 gray levels, mostly fitted into a 20x20 box and centered like MNIST's digits.
   """
   LABEL_NAMES = tuple(drawing.KINDS)
   BUILDER_CONFIGS: ClassVar[list[DrawnConfig]] = [DrawnConfig.of_size(20_000, 2_000)]
