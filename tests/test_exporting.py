@@ -161,9 +161,7 @@ def test_unsupported_onnx_operation_is_named(tmp_path):
 
   model = Odd()
   model(np.zeros((1, 28, 28, 1), np.uint8))
-  with pytest.raises(
-    UserError, match=r"--format=onnx: this model can't be translated: .*BesselI0"
-  ):
+  with pytest.raises(UserError, match=r"--format=onnx: this model can't be translated: .*BesselI0"):
     exporting.export(model, "onnx", tmp_path / "exported", image_shape=(28, 28, 1))
   assert not list(tmp_path.iterdir())
 

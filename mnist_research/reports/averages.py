@@ -1,7 +1,7 @@
-"""Runs for TensorBoard by name, and the mean and band of each config over its seeds.
+"""Writes runs for TensorBoard by name, with the mean and band of each config over its seeds.
 
-TensorBoard has no mean over runs (https://github.com/tensorflow/tensorboard/issues/376): each mean
-and each bound is a separate run with the same tags as the original runs.
+TensorBoard can't average runs (https://github.com/tensorflow/tensorboard/issues/376), so each mean
+and each bound is a separate run with the tags of the original runs.
 """
 
 import contextlib
@@ -24,18 +24,18 @@ from mnist_research.workdir import SPLITS
 
 DIRECTORY = "tensorboard"
 _METRICS = ("loss", "accuracy")
-# A directory without it belongs to something else.
+# The mark of a directory that this module wrote.
 _MARK = ".averages"
 
 
 def write_averages(groups: Sequence[Group], output: Path) -> Path:
   """Writes a directory for TensorBoard: links to the runs, and averages over seeds.
 
-  For a config with at least two seeds there are `<config>, mean`, `<config>, mean - std` and
+  A config with at least two seeds gets `<config>, mean`, `<config>, mean - std` and
   `<config>, mean + std`, at the steps that all of its seeds have.
 
   Args:
-    groups: from `runs.group`.
+    groups: the configs, from `runs.group`.
     output: the report's directory.
 
   Returns:
@@ -65,7 +65,7 @@ def _link(run: Run, directory: Path) -> None:
   if not run.workdir.tensorboard.is_dir():
     return
   parts = run.path.absolute().parts
-  # Workdirs with the same name get as much of their paths as distinguishes them.
+  # Workdirs with the same name get as much of their path as distinguishes them.
   for count in range(1, len(parts)):
     link = directory / _file_name(" ".join(parts[-count:]))
     if not os.path.lexists(link):
@@ -100,10 +100,10 @@ def _write(directory: Path, values: dict[str, dict[int, float]]) -> None:
 
 
 def band(runs: Sequence[Run], split: str, metric: str) -> tuple[dict[int, float], dict[int, float]]:
-  """Returns mean and standard deviation of a metric over runs, by step, where all have it.
+  """Returns the mean and standard deviation of a metric over runs, at the steps that all have.
 
-  The standard deviation is that of a sample (n - 1). Training losses are comparable with those of
-  other splits, if the runs have such a loss.
+  The standard deviation is that of a sample (n - 1). Training losses are those comparable with
+  other splits, if the runs recorded them.
   """
   by_step: dict[int, list[float]] = defaultdict(list)
   for run in runs:

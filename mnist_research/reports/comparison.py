@@ -1,7 +1,7 @@
-"""Statistics over seeds: mean, standard deviation and interval of a config; tests between configs.
+"""Statistics over seeds: mean, standard deviation and interval of configs, and tests between them.
 
 A run's result varies with its seed: initial weights, order of examples, dropout. These statistics
-apply to other seeds on the same test examples, not to other test examples.
+generalize to other seeds on the same test examples, but not to other test examples.
 """
 
 import math
@@ -20,7 +20,7 @@ from mnist_research.runtime.errors import UserError
 LEVEL = 0.95
 # With two pairs the t distribution is too wide to find anything.
 _FEWEST_PAIRS = 3
-# As many as fit into an error message.
+# The number of configs that fit into an error message.
 _NAMED_CONFIGS = 8
 
 
@@ -28,10 +28,10 @@ class Summary(NamedTuple):
   """A figure over seeds.
 
   Attributes:
-    num_seeds: how many.
-    mean: their mean.
-    deviation: standard deviation, with num_seeds - 1; None for a single seed.
-    interval: 95% confidence interval of the mean, by Student's t; None for a single seed.
+    num_seeds: the number of seeds.
+    mean: the mean.
+    deviation: the standard deviation (n - 1); None for a single seed.
+    interval: the 95% confidence interval of the mean, by Student's t; None for a single seed.
   """
 
   num_seeds: int
@@ -41,14 +41,14 @@ class Summary(NamedTuple):
 
 
 class PairedTest(NamedTuple):
-  """Two configs, compared seed by seed with a two-sided paired t-test.
+  """The result of a two-sided paired t-test between two configs, seed by seed.
 
   Attributes:
-    pairs: number of common seeds.
-    difference: mean of the first minus the second; NaN without pairs.
+    pairs: the number of common seeds.
+    difference: the mean of the first minus that of the second; NaN without pairs.
     interval: its 95% confidence interval; None if the test doesn't apply.
-    p_value: for no difference; None if the test doesn't apply.
-    reason: why it doesn't apply; empty if it does.
+    p_value: the p-value of no difference; None if the test doesn't apply.
+    reason: why the test doesn't apply; empty if it does.
   """
 
   pairs: int
@@ -66,12 +66,13 @@ class Row(NamedTuple):
 
   Attributes:
     group: its runs.
-    validation: accuracy on the validation examples; None if a run has none.
-    test: accuracy on the test examples; None if a run didn't score them.
-    parameters: of the network.
-    train_seconds: median over the runs.
+    validation: the validation accuracy; None if a run has none.
+    test: the test accuracy; None if a run has none.
+    parameters: the number of parameters of the model.
+    train_seconds: the median training time over the runs.
     against_reference: the test against the reference; None in the reference's row.
-    adjusted_p_value: of that test, adjusted for the tests that were made or could have been.
+    adjusted_p_value: the p-value of that test, adjusted for all tests that were or could have been
+      made.
   """
 
   group: Group
@@ -87,11 +88,11 @@ class Comparison(NamedTuple):
   """Configs from best to worst, each compared with a reference.
 
   Attributes:
-    rows: of the configs.
+    rows: the configs, in order.
     ranked: the split whose accuracy determines the order: validation or test.
     judged: the split whose accuracies are tested.
-    named: whether the reference was named; else it is the first row, chosen by accuracy.
-    num_tests: how many tests the p values are adjusted for.
+    named: whether the user named the reference; otherwise it is the first row, chosen by accuracy.
+    num_tests: the number of tests for which p-values are adjusted.
   """
 
   rows: Sequence[Row]
@@ -102,7 +103,7 @@ class Comparison(NamedTuple):
 
 
 def summarize(values: Sequence[float]) -> Summary:
-  """Returns mean, standard deviation and 95% interval of at least one value.
+  """Returns the mean, standard deviation and 95% interval of at least one value.
 
   The interval is mean +- t(0.975, n - 1) standard deviation / sqrt(n).
   """
@@ -121,12 +122,12 @@ def _interval(mean: float, deviation: float, count: int) -> tuple[float, float]:
 def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> PairedTest:
   """Compares two configs by their common seeds (`scipy.stats.ttest_rel`).
 
-  Runs with the same seed share the order of examples, and networks of the same shape their initial
-  weights: the common part drops out of the difference.
+  Runs with the same seed share the order of examples, and models of the same shape also share their
+  initial weights, so these effects cancel out in the difference.
 
   Args:
-    first: a metric by seed.
-    second: the same for the other config.
+    first: a metric of the first config, by seed.
+    second: the same metric of the second config.
   """
   seeds = sorted(first.keys() & second.keys())
   differences = [first[seed] - second[seed] for seed in seeds]
@@ -144,10 +145,10 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> Pair
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-  """Adjusts p values for multiple tests (Holm 1979, Scandinavian Journal of Statistics 6, 65-70).
+  """Adjusts p-values for multiple tests (Holm 1979, Scandinavian Journal of Statistics 6, 65-70).
 
-  The smallest of n is multiplied by n, the next by n - 1, and so on; none becomes smaller than the
-  one before it, or larger than 1.
+  The smallest of n values is multiplied by n, the next by n - 1, and so on. The results never
+  decrease, and are at most 1.
   """
   order = np.argsort(p_values)
   factors = np.arange(len(p_values), 0, -1)
@@ -159,7 +160,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def ranked_by(groups: Sequence[Group]) -> str:
   """Returns the split whose accuracy orders `groups`.
 
-  It is validation if every run has it, on the same held-out examples.
+  This is validation if every run has a validation accuracy on the same held-out examples.
   """
   configs = [run.config for group in groups for run in group.runs]
   validated = all(group.values("validation_accuracy") for group in groups)
@@ -180,7 +181,7 @@ def find_reference(groups: Sequence[Group], name: str) -> Group:
   """Returns the config that `--reference` names: by its settings, or by the workdir of a run.
 
   Raises:
-    UserError: no config has that name, or several have.
+    UserError: no config, or more than one, has that name.
   """
   wanted = {part.strip() for part in name.split(",")}
   found = [group for group in groups if name in (group.name, group.label)] or [
@@ -199,16 +200,16 @@ def find_reference(groups: Sequence[Group], name: str) -> Group:
 def compare(groups: Sequence[Group], reference: Group | None = None) -> Comparison:
   """Returns the groups from best to worst, each tested against one of them.
 
-  Those without the accuracy that determines the order come last.
+  Groups without the accuracy that determines the order come last.
 
-  With a reference that was named beforehand there are as many tests as other groups. Without one it
-  is the first row, and since it was chosen by accuracy, any pair could have been tested: the p
-  values are adjusted for all pairs. (If they were adjusted only for the others, one of several
-  equal configs would have a p below 5% in 8.5 to 13.5% of the tables.)
+  With a reference named beforehand, there is one test for each other group. Otherwise the reference
+  is the first row. Because that is chosen by accuracy, any pair could have been tested, so p-values
+  are adjusted for all pairs. (Adjusted only for the tests in the table, one of several equal
+  configs would have a p-value below 5% in 8.5 to 13.5% of tables.)
 
   Args:
-    groups: at least one.
-    reference: one of them; None: the first in order.
+    groups: the groups, at least one.
+    reference: one of them; None for the first in order.
   """
   ranked, judged = ranked_by(groups), judged_by(groups)
   key = f"{ranked}_accuracy"
@@ -234,7 +235,7 @@ def compare(groups: Sequence[Group], reference: Group | None = None) -> Comparis
 
 
 def _judging_examples(group: Group, judged: str) -> protocol.Holdout:
-  """Returns what identifies the examples on which a config was scored."""
+  """Returns an identification of the examples on which a config was scored."""
   cut = protocol.holdout_by_name(group.runs[0].config)
   return cut if judged == "validation" else cut._replace(held_out=0)
 
@@ -258,7 +259,7 @@ def _row(group: Group, test: PairedTest | None, adjusted: float | None) -> Row:
 def _other_p_values(
   accuracies: Sequence[Mapping[int, float]], examples: Sequence[protocol.Holdout], place: int
 ) -> list[float]:
-  """Returns the p values of the pairs without `place` that were scored on the same examples."""
+  """Returns the p-values of the pairs without `place` that were scored on the same examples."""
   p_values: list[float] = []
   for same in set(examples):
     p_values += _p_values_of_pairs(
@@ -272,11 +273,11 @@ def _other_p_values(
 
 
 def _p_values_of_pairs(accuracies: Sequence[Mapping[int, float]]) -> list[float]:
-  """Returns the p values of the paired tests of all pairs of configs."""
+  """Returns the p-values of the paired tests of all pairs of configs."""
   seeds = sorted(set().union(*accuracies))
   table = np.array([[values.get(seed, math.nan) for seed in seeds] for values in accuracies])
   p_values: list[float] = []
-  # One config at a time: all pairs of a large sweep would be a hundred million numbers.
+  # One config at a time, because all pairs of a large sweep would be a hundred million numbers.
   for number in range(len(table) - 1 if len(seeds) >= _FEWEST_PAIRS else 0):
     differences = table[number + 1 :] - table[number]
     there = ~np.isnan(differences)

@@ -1,4 +1,4 @@
-"""The page of several runs: a table of their configs, curves, and their common settings."""
+"""Writes the page on several runs: a table of their configs, curves, and their common settings."""
 
 import math
 import os
@@ -19,7 +19,7 @@ from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import write_atomically
 
-# A picture with more rows is unreadable.
+# A picture with more rows would be unreadable.
 _PICTURED_CONFIGS = 40
 
 
@@ -34,20 +34,20 @@ def write_comparison_page(
   reference: str = "",
   pages: Mapping[Path, Path] | None = None,
 ) -> tuple[Path, Table]:
-  """Writes the page of several runs, with `configs.csv`, `runs.csv`, `table.md` and pictures.
+  """Writes the page on several runs, with `configs.csv`, `runs.csv`, `table.md` and pictures.
 
   Args:
-    groups: from `runs.group`; at least one.
-    set_aside: listed as having no results.
-    output: the directory to write into, created if missing.
-    title: of the page; empty: the configs and datasets.
+    groups: the configs, from `runs.group`; at least one.
+    set_aside: the directories without results, which are listed.
+    output: the directory to write to, created if missing.
+    title: the title of the page; if empty, the number of configs and the datasets.
     first_parts: HTML before the table.
     last_parts: HTML at the end.
-    reference: names the config that the others are compared with; empty: the first in order.
-    pages: the page of a run, by its directory; linked from the table of runs.
+    reference: the name of the config to compare with; if empty, the first in order.
+    pages: the page of each run by directory, linked from the table of runs.
 
   Returns:
-    The page, and the table of the configs from best to worst.
+    The path of the page, and the table of the configs from best to worst.
 
   Raises:
     UserError: a file can't be written, or there is no such reference.
@@ -137,7 +137,7 @@ def _has(run: Run, split: str) -> bool:
 
 
 def _series(run: Run, split: str, key: str) -> tuple[np.ndarray, np.ndarray]:
-  """Returns epochs and values of a run; an accuracy becomes an error rate in percent."""
+  """Returns the epochs and values of a run; an accuracy becomes an error rate in percent."""
   assert run.result is not None
   records = [r for r in figures.with_plain_losses(run.metrics) if r["split"] == split]
   steps = np.array([record["step"] for record in records], np.float64)
@@ -176,7 +176,7 @@ def _common_settings(groups: Sequence[Group]) -> str:
 
 
 def _machines(groups: Sequence[Group]) -> str:
-  """Names the processor of the runs, or says that times aren't comparable."""
+  """Describes the machine of the runs, or says that times aren't comparable."""
   found, unknown = set(), []
   for run in (run for group in groups for run in group.runs):
     try:

@@ -12,14 +12,14 @@ from mnist_research.reports.tables import Table, write_csv
 def comparison_table(compared: Comparison) -> Table:
   """Returns the table of the configs, from best to worst."""
   rows = compared.rows
-  # Unless folders name the configs, the settings that tell them apart do.
+  # Configs are named by their folders, or else by the settings that distinguish them.
   named = () if rows[0].group.folder else rows[0].group.telling
   settings = [name for name in rows[0].group.settings if name not in named]
   validated, scored = any(row.validation for row in rows), any(row.test for row in rows)
   judged = [row.test if compared.judged == "test" else row.validation for row in rows]
   several = len(rows) > 1
   tested = any(row.adjusted_p_value is not None for row in rows)
-  # The compared figures come first: the rest of the table may be off a narrow screen.
+  # The compared figures come first, because a narrow screen may cut off the rest.
   header = [
     "config", *(["test"] if scored else []), *(["validation"] if validated else []),
     "95% interval", *(["difference"] if several else []), *(["p"] if tested else []), "seeds",
@@ -94,7 +94,7 @@ def table_notes(compared: Comparison, datasets: Sequence[str]) -> list[str]:
 
 
 def _tests_note(compared: Comparison) -> str:
-  """Explains p, and its adjustment."""
+  """Explains the p-values and their adjustment."""
   text = (
     f"p: two-sided paired t-test (scipy.stats.ttest_rel) of the {compared.judged} accuracies of "
     "the seeds that a config shares with the reference"
@@ -110,7 +110,7 @@ def _tests_note(compared: Comparison) -> str:
 
 
 def write_csvs(compared: Comparison, output: Path) -> None:
-  """Writes `configs.csv` and `runs.csv`: a line for each config, and for each run.
+  """Writes `configs.csv`, with a line per config, and `runs.csv`, with a line per run.
 
   Raises:
     UserError: a file can't be written.

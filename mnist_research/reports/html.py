@@ -113,7 +113,7 @@ for (const head of document.querySelectorAll("thead th")) {
 }
 """
 
-# Shows the value of the point nearest to the pointer, or chosen by the arrow keys.
+# Shows the value of the point nearest to the pointer, or of the one chosen with arrow keys.
 _VALUES_SCRIPT = """
 for (const figure of document.querySelectorAll("[data-points]")) {
   const points = JSON.parse(figure.dataset.points);
@@ -158,12 +158,12 @@ for (const figure of document.querySelectorAll("[data-points]")) {
 """
 
 
-# Points of a picture, as fractions of its width and height from the upper left, with texts.
+# Points in a picture with their texts, as fractions of its width and height from the upper left.
 Points = Sequence[tuple[float, float, str]]
 
 
 class Tile(NamedTuple):
-  """A figure at the head of a page: its name, its value, and a note."""
+  """A key figure at the top of a page: its name, its value, and a note."""
 
   name: str
   value: str
@@ -189,7 +189,7 @@ def section(heading: str, *parts: str) -> str:
 
 
 def tiles(*figures: Tile) -> str:
-  """Returns the most important figures, side by side."""
+  """Returns the key figures, side by side."""
   cells = "".join(
     f"<div><dt>{html.escape(tile.name)}</dt><dd>{html.escape(tile.value)}"
     + (f"<small>{html.escape(tile.note)}</small>" if tile.note else "")
@@ -220,7 +220,7 @@ def code(text: str) -> str:
 
 
 def folded(summary: str, *parts: str) -> str:
-  """Returns a part that is shown on a click."""
+  """Returns a part that a click unfolds."""
   return f"<details><summary>{html.escape(summary)}</summary>\n" + "\n".join(parts) + "</details>"
 
 
@@ -229,7 +229,7 @@ def picture(png: Path, description: str, points: Points = ()) -> str:
 
   Args:
     png: the file.
-    description: for screen readers.
+    description: a description for screen readers.
     points: its tooltips.
   """
   encoded = base64.b64encode(png.read_bytes()).decode()
@@ -238,14 +238,14 @@ def picture(png: Path, description: str, points: Points = ()) -> str:
 
 
 def chart(svg: str, points: Points = ()) -> str:
-  """Returns a chart embedded in the page; `svg` is the element, `points` as for `picture`."""
+  """Returns a chart embedded in the page; `svg` is the element, `points` are its tooltips."""
   return _figure(svg, points)
 
 
 def _figure(shown: str, points: Points) -> str:
   if not points:
     return f"<figure>{shown}</figure>"
-  # When focused, it can be scrolled and explored with keys.
+  # Focusable, so that keys can scroll and explore it.
   encoded = html.escape(json.dumps(points, separators=(",", ":")))
   return (
     '<figure tabindex="0" aria-label="Chart: arrow keys step through its values" '

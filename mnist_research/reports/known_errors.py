@@ -1,16 +1,16 @@
-"""The test examples of MNIST whose labels people found to be wrong.
+"""The test examples of MNIST whose labels human annotators found to be wrong.
 
-For Northcutt, Athalye and Mueller 2021 (arXiv:2103.14749), five people each looked at 100 test
-digits that a network doubted. For 15 of them, fewer than three of the five gave the digit's label.
-Their numbers are from `mturk/mnist_mturk.json` of github.com/cleanlab/label-errors, and count in
-the original file. TFDS stores the examples in another order: they are known by their pixels.
+For Northcutt, Athalye and Mueller 2021 (arXiv:2103.14749), five people each annotated 100 test
+digits with doubtful labels. For 15 of them, fewer than three of the five confirmed the label. Their
+numbers are from `mturk/mnist_mturk.json` of github.com/cleanlab/label-errors, and are indices in
+the original file. TFDS stores the examples in a different order, so pixels identify them.
 """
 
 import zlib
 
 import numpy as np
 
-# The CRC-32 of the pixels, by the number in the original file.
+# The CRC-32 of the pixels, by index in the original file.
 _KNOWN = {
   947: 2770653740,
   1621: 1041247293,
@@ -31,19 +31,19 @@ _KNOWN = {
 
 
 def find(images: np.ndarray) -> dict[int, int]:
-  """Returns which of some test examples have labels that are known to be wrong.
+  """Finds the test examples whose labels are known to be wrong.
 
   Args:
     images: uint8 [N, height, width, channels], the test examples of any dataset.
 
   Returns:
-    For each, by its place in `images`, its number in MNIST's original file. Empty for another
-    dataset than MNIST.
+    The index in MNIST's original file of each, by its index in `images`. Empty for a dataset other
+    than MNIST.
   """
   if images.shape[1:] != (28, 28, 1):
     return {}
   numbers = {checksum: number for number, checksum in _KNOWN.items()}
   checksums = [zlib.crc32(np.ascontiguousarray(image).data) for image in images]
   found = {place: numbers[each] for place, each in enumerate(checksums) if each in numbers}
-  # One of another dataset's may have such a checksum by chance.
+  # A few examples of another dataset may have such checksums by chance.
   return found if len(found) == len(_KNOWN) else {}

@@ -31,12 +31,12 @@ def write_page(directory: Path, content: str) -> Path:
 
 
 def drawn(figure: figures.Figure, path: Path, description: str) -> str:
-  """Saves a picture as PNG, and returns it as a part of a page.
+  """Saves a picture as PNG, and returns it as HTML for a page.
 
   Args:
     figure: the picture.
     path: the file to write.
-    description: for screen readers.
+    description: a description for screen readers.
 
   Raises:
     UserError: the file can't be written.
@@ -46,9 +46,9 @@ def drawn(figure: figures.Figure, path: Path, description: str) -> str:
 
 
 def charted(figure: figures.Figure, path: Path, description: str) -> str:
-  """Saves a chart of lines and bars as PNG, and returns it as SVG in the colors of the page.
+  """Saves a chart of lines and bars as PNG, and returns it as SVG in the page's colors.
 
-  The arguments and errors are those of `drawn`.
+  Takes the arguments of `drawn`, and raises the same errors.
   """
   _save(figure, path)
   return html.chart(figures.to_svg(figure, path.stem, description), _told(figure))

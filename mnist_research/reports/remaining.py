@@ -1,9 +1,9 @@
-"""The errors that remain when several networks vote, and the labels that are suspect.
+"""The errors that remain in the joint predictions of several models, and suspect labels.
 
-The prediction is the mean of the networks' probabilities. A label is suspect if every network
-predicts the same other class and their mean probability for it is 90% or more. The networks weren't
-trained on the test examples, so none has memorized a wrong label. (The rule of confident learning,
-arXiv:1911.00068, requires less confident networks than these.)
+The joint prediction is the mean of the models' probabilities. A label is suspect if every model
+predicts the same other class, with a mean probability of 90% or more. The models weren't trained on
+the test examples, so none has memorized a wrong label. (The rule of confident learning,
+arXiv:1911.00068, is meant for less confident models.)
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,16 +27,16 @@ _SUSPECT = 0.9
 
 
 class Remaining(NamedTuple):
-  """The joint errors of several networks, the most confident first.
+  """The joint errors of several models, most confident first.
 
   Attributes:
     indices: int [M], the test examples with a wrong joint prediction.
     suspect: bool [M], whether the label is suspect.
-    votes: int [M], how many networks agree with the joint prediction.
+    votes: int [M], the number of models that agree with the joint prediction.
     labels: int32 [N], the labels of all test examples.
-    probabilities: float64 [N, C], the mean of the networks' probabilities.
+    probabilities: float64 [N, C], the mean of the models' probabilities.
     label_names: the C names of the classes.
-    networks: the number of networks.
+    networks: the number of models.
   """
 
   indices: np.ndarray
@@ -49,10 +49,10 @@ class Remaining(NamedTuple):
 
 
 def find(runs: Sequence[Run]) -> Remaining | None:
-  """Finds the joint errors of the runs that were tested on the same examples as the first.
+  """Finds the joint errors of the runs that were tested on the same examples as the first run.
 
   Args:
-    runs: the runs; those without predictions are ignored.
+    runs: the runs; runs without predictions are ignored.
 
   Returns:
     The errors, or None if fewer than two runs were tested on the same examples.

@@ -1,4 +1,4 @@
-"""The page of one run: its figures, curves, confusion, mistakes, calibration and settings."""
+"""Writes the page on a run: figures, curves, confusion, mistakes, calibration and settings."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,16 +24,16 @@ _SHOWN_MISTAKES = 40
 
 
 def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Path:
-  """Writes the page of one run, and its pictures as PNG next to it.
+  """Writes the page on a run, with its pictures as PNG files next to it.
 
   Args:
-    run: finished or not.
-    test_images: uint8 [N, height, width, channels], the images of the test split; or why they are
+    run: the run, finished or not.
+    test_images: the test images, uint8 [N, height, width, channels], or the reason why they are
       missing.
-    output: the directory to write into, created if missing.
+    output: the directory to write to, created if missing.
 
   Returns:
-    The page.
+    The path of the page.
 
   Raises:
     UserError: a file can't be read or written.
@@ -131,7 +131,7 @@ def _tiles(run: Run, predictions: Predictions | None) -> list[Tile]:
 
 
 def _test_scored(run: Run) -> Tile:
-  """Returns how often the test split was scored; if that can't be read, why."""
+  """Returns how often the test split was scored, or the reason why that can't be read."""
   name, note = "test scored", "times, by train and evaluate: test_scores.jsonl"
   try:
     protocol.read_test_scorings(run.path)
@@ -141,7 +141,7 @@ def _test_scored(run: Run) -> Tile:
 
 
 def _other_metrics(result: Mapping[str, Any]) -> list[Tile]:
-  """Returns a tile for each metric of the test split that has no other one."""
+  """Returns a tile for each remaining metric of the test split."""
   shown = ("test_accuracy", "test_loss")
   return [
     Tile(name.replace("_", " "), f"{value:.4f}")
@@ -189,7 +189,7 @@ def _mistakes(
   test_images: np.ndarray | str,
   output: Path,
 ) -> list[str]:
-  """Returns the pictures and the list of the mistakes, given by index, the most confident first."""
+  """Returns pictures and a table of the mistakes, given by index, most confident first."""
   labels, probabilities, names = predictions
   rows: list[list[Any]] = [
     [

@@ -1,6 +1,6 @@
 """Finds the runs under some directories, reads their records, and groups them by settings.
 
-Neither TensorFlow nor the dataset is needed: the results are in plain files.
+The results are in plain files, so this needs neither TensorFlow nor the dataset.
 """
 
 import itertools
@@ -16,18 +16,18 @@ from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.workdir import SPLITS, Workdir
 
-# A report writes this into its directory, which then isn't listed as foreign.
+# The page of a report; a directory that contains it isn't listed as foreign.
 REPORT_NAME = "report.html"
-# A folder of sweeps, a sweep, its trials: no deeper, for instance in a home directory.
+# Deep enough for a folder of sweeps, a sweep, and its trials, but not for a whole home directory.
 _DEPTH = 3
 _RUN_FILES = ("config.cfg", "metrics.jsonl", "result.json", "checkpoints")
-# For each split: more than any screen has pixels.
+# For each split; more than a screen has pixels.
 _MOST_LINES = 20_000
 # Names of a sweep's trials, 0003-activation=relu, of runs without --workdir, and numbers.
 _GENERATED_NAME = re.compile(r"^\d{4}-|-[0-9a-f]{8}$|^\d+$")
 # The end of dense-seed0, dense_s1 or dense2; all of seed3.
 _SEED = re.compile(r"(^|[-_. ])(seed|s)?[-_. ]?\d+$|\d+$")
-# What `train` writes into every result.
+# Entries that `train` writes into every result.
 _RESULT_NUMBERS = ("train_examples", "parameters", "train_seconds")
 
 
@@ -58,7 +58,7 @@ class Run(NamedTuple):
 
   @property
   def test_scorings(self) -> str:
-    """How often it scored the test split of its dataset; - if that wasn't logged."""
+    """Returns how often its dataset's test split was scored; - if that wasn't logged."""
     try:
       count = protocol.count_test_scorings(self.path, self.config.data.dataset)
     except UserError:
@@ -72,7 +72,7 @@ class SetAside(NamedTuple):
   Attributes:
     path: the directory.
     kind: `unfinished`, `corrupt`, `foreign` (it holds no run) or `duplicate`.
-    reason: in words.
+    reason: the reason, in words.
   """
 
   path: Path
@@ -84,11 +84,10 @@ class Group(NamedTuple):
   """The runs of one config, which differ in their seeds.
 
   Attributes:
-    settings: as in config.cfg, only those that differ between the groups.
-    runs: one for each seed, in ascending order.
-    folder: the name that its directories have in common and those of other groups don't; empty
-      if the groups can't be named so.
-    telling: the settings, as few as possible, in which each group differs from every other.
+    settings: the settings that differ between the groups, as in config.cfg.
+    runs: a run for each seed, in ascending order.
+    folder: the common name of its directories, if it is unique among the groups; otherwise empty.
+    telling: a minimal set of settings that distinguishes all groups.
   """
 
   settings: Mapping[str, str]
@@ -106,14 +105,14 @@ class Group(NamedTuple):
 
   @property
   def label(self) -> str:
-    """A short name of the group: its folder, or the settings that tell it from the others."""
+    """A short name of the group: its folder, or the settings that distinguish it."""
     return self.folder or self._named(self.telling) or self.name
 
   def _named(self, settings: Iterable[str]) -> str:
     return ", ".join(f"{name}={self.settings[name] or 'none'}" for name in settings)
 
   def values(self, key: str) -> dict[int, float]:
-    """Returns a metric of the result by seed; empty unless every run has it."""
+    """Returns a metric of the result by seed; empty unless every run has the metric."""
     found = {run.config.run.seed: (run.result or {}).get(key) for run in self.runs}
     if any(value is None for value in found.values()):
       return {}
@@ -124,12 +123,12 @@ def read(directories: Iterable[str | Path]) -> tuple[list[Run], list[SetAside]]:
   """Reads every run in or under `directories`, down to three levels.
 
   Returns:
-    The runs that can be read, finished or not, and the directories without one.
+    The readable runs, finished or not, and the directories without one.
 
   Raises:
     UserError: a directory doesn't exist.
   """
-  found: dict[Path, Path] = {}  # By real path: two names may lead to one directory.
+  found: dict[Path, Path] = {}  # By real path, because a directory may have several names.
   foreign = []
   for directory in map(Path, directories):
     if not directory.is_dir():
@@ -147,10 +146,10 @@ def read(directories: Iterable[str | Path]) -> tuple[list[Run], list[SetAside]]:
 
 
 def _find(directory: Path, depth: int) -> tuple[list[Path], list[Path]]:
-  """Returns the workdirs in and under `directory`, and sibling directories without any."""
+  """Returns the workdirs in and under `directory`, and their siblings that aren't workdirs."""
   try:
     paths = sorted(directory.iterdir())
-  except OSError:  # It may be unreadable.
+  except OSError:  # The directory may be unreadable.
     return [], [directory]
   names = {path.name for path in paths}
   if not names.isdisjoint(_RUN_FILES):
@@ -173,7 +172,7 @@ def _read_run(workdir: Workdir) -> Run:
     raise UserError("config.cfg is missing")
   result = workdir.read_result()
   if result is not None:
-    # With `--score_test=false` there are only validation figures.
+    # With `--score_test=false`, there is only a validation accuracy.
     split = "validation" if "validation_accuracy" in result else "test"
     names = (*_RESULT_NUMBERS, f"{split}_accuracy", f"{split}_loss")
     missing = [name for name in names if name not in result]
@@ -208,8 +207,8 @@ def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:
   """Groups finished runs by the settings that determine the result, except the seed.
 
   Returns:
-    The groups, in the order of their first runs; and the others: unfinished runs, and duplicates
-    with the same settings and seed.
+    The groups, in the order of their first runs, and the runs left out: unfinished ones, and
+    duplicates with the same settings and seed.
   """
   by_settings: dict[tuple[str, ...], dict[int, Run]] = {}
   left_out = []
@@ -236,7 +235,7 @@ def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:
 
 
 def _folders(held: Sequence[Mapping[int, Run]]) -> list[str]:
-  """Returns the name that the directories of each group have in common; all empty unless unique."""
+  """Returns the common name of each group's directories; all are empty unless each is unique."""
   paths = [[run.path.resolve() for run in seeds.values()] for seeds in held]
   names = []
   for own in paths:
@@ -249,7 +248,7 @@ def _folders(held: Sequence[Mapping[int, Run]]) -> list[str]:
 
 
 def _common_name(names: Sequence[str]) -> str:
-  """Returns what a person has named workdirs, without their seeds; empty for generated names."""
+  """Returns the common name of workdirs without their seeds; empty for generated names."""
   if any(_GENERATED_NAME.search(name) for name in names):
     return ""
   common = {_SEED.sub("", name) for name in names} if len(names) > 1 else set(names)
@@ -257,7 +256,7 @@ def _common_name(names: Sequence[str]) -> str:
 
 
 def _telling(settings: Sequence[Mapping[str, str]], differing: Sequence[str]) -> list[str]:
-  """Returns as few of the `differing` settings as distinguish all groups, in their order."""
+  """Returns a minimal set of the `differing` settings that distinguishes all groups, in order."""
   chosen: list[str] = []
 
   def count(names: Iterable[str]) -> int:

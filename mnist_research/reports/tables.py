@@ -1,4 +1,4 @@
-"""Tables, as HTML for a page, as Markdown and as CSV."""
+"""Writes tables as HTML, Markdown and CSV."""
 
 import csv
 import html
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from mnist_research.runtime.files import write_atomically
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-?(inf|nan)")
-# Where a narrow page may break names such as learning_rate=0.003.
+# The places where a narrow page may break names such as learning_rate=0.003.
 _BREAKS = re.compile(r"([=_,/])(?=\S)")
 
 
@@ -20,12 +20,12 @@ class Table(NamedTuple):
   """A table of texts.
 
   Attributes:
-    header: a name for each column; all empty: no header.
-    rows: as many texts each.
-    texts: number of columns, from the left, that are words; those after them are numbers.
+    header: the name of each column; no header if all are empty.
+    rows: a text for each column.
+    texts: the number of columns, from the left, that contain words; the rest contain numbers.
     strong: the rows to highlight.
-    last_texts: number of columns, from the right, that are words too.
-    links: link targets for texts of the first column, on a page.
+    last_texts: the number of columns, from the right, that also contain words.
+    links: link targets for texts in the first column, on a page.
   """
 
   header: Sequence[str]
@@ -36,7 +36,7 @@ class Table(NamedTuple):
   links: Mapping[str, str] = MappingProxyType({})
 
   def to_markdown(self) -> str:
-    """The table as Markdown, with columns aligned in the source."""
+    """Returns the table as Markdown, with columns aligned in the source."""
     cells = [[cell.replace("|", r"\|") for cell in row] for row in [self.header, *self.rows]]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     rules = [
@@ -47,10 +47,10 @@ class Table(NamedTuple):
     return "".join(f"| {' | '.join(self._aligned(line, widths))} |\n" for line in lines)
 
   def fitting(self, columns: int | None) -> "Table":
-    """Returns the table without its last columns, as few as make its Markdown fit.
+    """Drops as many of the last columns as necessary for the Markdown to fit.
 
     Args:
-      columns: the width to fit; None: any. The words and the first number stay in any case.
+      columns: the width to fit; None for no limit. The words and the first number always stay.
     """
     table = self
     while columns and len(table.header) > self.texts + 1 and columns < table._width():
@@ -73,7 +73,7 @@ class Table(NamedTuple):
     return column < self.texts or column >= len(self.header) - self.last_texts
 
   def to_html(self) -> str:
-    """The table as HTML."""
+    """Returns the table as HTML."""
     head = "".join(
       self._cell('th scope="col"', column, text) for column, text in enumerate(self.header)
     )
@@ -98,15 +98,15 @@ class Table(NamedTuple):
 
 
 def settings_table(texts: Mapping[str, str]) -> Table:
-  """Returns a table of settings, given as flags take them."""
+  """Returns a table of settings, given as texts of their flags."""
   return Table(["", ""], [[name, text or "(empty)"] for name, text in texts.items()], 2)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
   """Writes rows of any values as CSV; None becomes an empty cell.
 
-  A text that a spreadsheet would interpret as a formula gets an apostrophe in front, which marks it
-  as text; numbers stay numbers.
+  Text that a spreadsheet would interpret as a formula gets a leading apostrophe, which marks it as
+  text; numbers stay numbers.
 
   Raises:
     UserError: the file can't be written.
@@ -121,4 +121,4 @@ def _as_text(cell: Any) -> Any:
   if not isinstance(cell, str) or _NUMBER.fullmatch(cell):
     return cell
   mark = "'" if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else ""
-  return mark + cell.replace("\r", " ")  # Python's writer doesn't quote it.
+  return mark + cell.replace("\r", " ")  # Python's writer doesn't quote \r.
