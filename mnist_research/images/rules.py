@@ -19,7 +19,7 @@ _SIDE = 0.3
 _UNBROKEN = 0.85
 # The number of pixels from which the slope is estimated.
 _ENOUGH_PIXELS = 4000
-# The largest remnant of a removed line, in line widths.
+# The largest remnant of a removed line, in widths of most lines: of a thick frame little remains.
 _CRUMB = 4
 # The number of parallel lines that make a pattern.
 _PATTERN = 3
@@ -93,12 +93,15 @@ def without_rules(mask: np.ndarray, weaker: np.ndarray) -> np.ndarray:
   if not _has_long_ink(weaker):
     return mask
   level, upright = _lines(weaker), _lines(weaker.T).turned
-  result, width = mask, 0
+  result, widths = mask, np.zeros(0, int)
   for found, turned in ((level, False), (upright, True)):
     lines = found.longer(_PARALLEL)
     if _are_rules(lines, max(mask.shape)):
-      result, width = _erased(result, lines, turned=turned), max(width, lines.width)
-  return _without_crumbs(result, width) if width else _without_frame(mask, level, upright)
+      result = _erased(result, lines, turned=turned)
+      widths = np.concatenate([widths, lines.widths])
+  if not widths.size:
+    return _without_frame(mask, level, upright)
+  return _without_crumbs(result, float(np.median(widths)))
 
 
 def _has_long_ink(mask: np.ndarray) -> bool:
@@ -130,7 +133,7 @@ def _without_frame(mask: np.ndarray, level: _Lines, upright: _Lines) -> np.ndarr
   return result if result[inside].any() else mask
 
 
-def _without_crumbs(mask: np.ndarray, width: int) -> np.ndarray:
+def _without_crumbs(mask: np.ndarray, width: float) -> np.ndarray:
   """Drops remnants of removed lines: components hardly larger than the line width."""
   labels, _ = ndimage.label(mask, np.ones((3, 3), int))
   sides = [max(y.stop - y.start, x.stop - x.start) for y, x in ndimage.find_objects(labels)]
