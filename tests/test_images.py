@@ -118,6 +118,26 @@ def test_colors_are_weighted_by_luminance():
   np.testing.assert_allclose(_read(_encode(image)), [[0.299, 0.587, 0.114]], atol=0.003)
 
 
+@pytest.mark.parametrize(
+  ("paper", "pen"),
+  [((0, 110, 0), (216, 0, 0)), ((255, 255, 255), (255, 255, 0)), ((90, 90, 90), (0, 60, 255))],
+)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_ink_that_differs_mostly_in_color_is_read(kind, paper, pen):
+  ink = _five(200)[..., None]
+  noise = np.random.default_rng(0).normal(0, 2, ink.shape)
+  pixels = np.array(paper) + ink * np.subtract(pen, paper) + noise
+  colored = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+  image = _image(_read(_encode(colored, kind)))
+  assert _difference(image, _image(_on_paper(_five(200)))) < 0.15
+
+
+def test_gray_values_of_colored_noise_are_weighted_by_luminance():
+  pixels = np.random.default_rng(0).integers(100, 150, (60, 60, 3)).astype(np.uint8)
+  picture = _read(_encode(Image.fromarray(pixels)))
+  np.testing.assert_allclose(picture, pixels @ [0.299, 0.587, 0.114] / 255, atol=0.005)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk_white_is_white(kind):
   image = Image.new("CMYK", (16, 8), (0, 0, 0, 0))
@@ -645,6 +665,21 @@ def test_digits_in_table_cells_are_read_by_row():
   assert [digit.row for digit in digits] == [0] * 4 + [1] * 4 + [2] * 4
   for digit, drawn in zip(digits, kinds * 3, strict=True):
     assert _difference(digit.image, _image(_on_paper(drawn))) < 0.35
+
+
+@pytest.mark.parametrize("frame", [2, 9])
+def test_thick_frame_of_a_table_hides_no_digit(frame):
+  ink = np.zeros((380, 380))
+  for place in range(10, 380, 40):
+    ink[10:372, place : place + 2] = ink[place : place + 2, 10:372] = 1
+  for edge in (np.s_[10 : 10 + frame], np.s_[372 - frame : 372]):
+    ink[edge, 10:372] = ink[10:372, edge] = 1
+  for row, column in ((1, 2), (1, 6), (5, 4)):
+    top, left = 10 + 40 * row, 10 + 40 * column
+    ink[top + 7 : top + 37, left + 7 : left + 37] = _five(30)
+  digits = images.find_digits(_on_paper(ink))
+  assert [digit.row for digit in digits] == [0, 0, 1]
+  assert all(18 <= digit.box.height <= 24 for digit in digits)
 
 
 @pytest.mark.parametrize("margin", [5, 12, 55])
