@@ -99,7 +99,7 @@ def describe(settings: Config, result: dict[str, Any] | None, step: int) -> str:
     trained = (
       f"correct on {share} of the {split} examples of {user_data.short_name(result['dataset'])}"
     )
-  return f"Read by a network ({settings.model.model}, {trained})."
+  return f"Read by a model ({settings.model.model}, {trained})."
 
 
 def _describe_privacy(address: Address) -> str:

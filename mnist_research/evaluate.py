@@ -87,8 +87,8 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     config_flags.from_flags_over(config, flag_values).with_pinned_data() for config in trained
   ]
   settings = member_settings[0]
-  networks = [(workdir.path, config) for workdir, config in zip(workdirs, trained, strict=True)]
-  _check_held_out(settings, networks, flag_values)
+  runs = [(workdir.path, config) for workdir, config in zip(workdirs, trained, strict=True)]
+  _check_held_out(settings, runs, flag_values)
   _check_rejects(trained, flag_values.outliers)
   app.load_tensorflow()
   from absl import logging
@@ -99,7 +99,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   source = datasets.prepare(settings)
   # The run may have used a fallback instead of its dataset.
   settings = settings.replace(dataset=source.name)
-  _check_held_out(settings, networks, flag_values)
+  _check_held_out(settings, runs, flag_values)
   members = [
     _load_member(workdir, member, source, flag_values)
     for workdir, member in zip(workdirs, member_settings, strict=True)

@@ -126,7 +126,7 @@ def _remaining_part(found: "list[Run]", flag_values: flags.FlagValues, output: P
   if flag_values.pictures:
     images = _test_images(found[0], flag_values)
   path = remaining.write_page(wrong, images, output)
-  text = f"{len(wrong.indices):,} test examples that {wrong.networks} networks together get wrong"
+  text = f"{len(wrong.indices):,} test examples that {wrong.models} models together get wrong"
   return [html.section("What remains wrong", html.link(path.name, f"{text}, and suspect labels"))]
 
 

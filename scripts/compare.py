@@ -110,9 +110,9 @@ WORKS = {
     ["--model=cnn", "--batch=256"],
     [
       Peer("Keras fit, tuned, bfloat16", "keras_fit", [*TUNED, *BFLOAT16]),
-      Peer("PyTorch, compiled network, bfloat16", "torch_loop", ["--step=model", *BFLOAT16]),
+      Peer("PyTorch, compiled model, bfloat16", "torch_loop", ["--step=model", *BFLOAT16]),
       Peer("PyTorch, eager, bfloat16", "torch_loop", BFLOAT16),
-      Peer("PyTorch, compiled network, float32", "torch_loop", ["--step=model"]),
+      Peer("PyTorch, compiled model, float32", "torch_loop", ["--step=model"]),
       # Its default compiles with XLA, which is slow for convolutions on a CPU.
       Peer("Keras fit, float32", "keras_fit"),
     ],
@@ -121,7 +121,7 @@ WORKS = {
     FAST,
     [],
     [
-      Peer("PyTorch, compiled network, bfloat16", "torch_fast"),
+      Peer("PyTorch, compiled model, bfloat16", "torch_fast"),
       Peer("PyTorch, eager, bfloat16", "torch_fast", ["--step=eager"]),
     ],
   ),

@@ -52,7 +52,7 @@ _REBOUND = "rebound.example"
 )
 def test_page_states_how_the_network_was_evaluated(result, words):
   said = demo.describe(Config(), result, step=1200)
-  assert said == f"Read by a network (dense, {words})."
+  assert said == f"Read by a model (dense, {words})."
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Tests of the joint errors of several networks, and of suspect labels, computed by hand."""
+"""Tests of the joint errors of several models, and of suspect labels, computed by hand."""
 
 import csv
 import zlib
@@ -32,14 +32,14 @@ def test_label_is_suspect_if_all_networks_agree_on_another(found):
   assert wrong.indices.tolist() == [3, 1]
   assert wrong.votes.tolist() == [2, 1]
   assert wrong.suspect.tolist() == [True, False]
-  assert wrong.networks == 2
+  assert wrong.models == 2
 
 
 def test_page_and_csv_list_remaining_errors(found, tmp_path):
   wrong = remaining.find(found)
   images = np.full((5, 4, 4, 1), 200, np.uint8)
   page = remaining.write_page(wrong, images, tmp_path / "report").read_text()
-  assert "The mean of 2 networks" in page
+  assert "The mean of 2 models" in page
   assert "is wrong for 2 of 5 test examples, 40.00%" in page
   assert "yes read as no" in page
   with (tmp_path / "report" / "remaining.csv").open() as file:
@@ -63,12 +63,12 @@ def test_suspects_are_compared_with_known_label_errors(found, tmp_path, monkeypa
   wrong = remaining.find(found)
   images = np.zeros((5, 28, 28, 1), np.uint8)
   images[:, 0, 0, 0] = range(5)
-  # The suspect 3, the other mistake 1, and 4, which both networks get right.
+  # The suspect 3, the other mistake 1, and 4, which both models get right.
   known = {100 + place: zlib.crc32(images[place].tobytes()) for place in (1, 3, 4)}
   monkeypatch.setattr(known_errors, "_KNOWN", known)
   page = remaining.write_page(wrong, images, tmp_path / "report").read_text()
   assert "for 3 labels of MNIST, most annotators" in page.replace("&#x27;", "'")
-  assert "The networks get 2 of these wrong; 1 of them are suspect here." in page
+  assert "The models get 2 of these wrong; 1 of them are suspect here." in page
   assert "suspect, known error" in page
   with (tmp_path / "report" / "remaining.csv").open() as file:
     assert [row["known error"] for row in csv.DictReader(file)] == ["known error"] * 2

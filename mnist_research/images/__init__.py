@@ -1,7 +1,7 @@
 """Users' pictures of digits: read from files and preprocessed the way MNIST was.
 
-`read` decodes a file to gray values; `find_digits` turns them into images that a network trained
-on MNIST expects. For networks trained on other images, `crop_and_scale` is the only preprocessing.
+`read` decodes a file to gray values; `find_digits` turns them into images that a model trained on
+MNIST expects. For models trained on other images, `crop_and_scale` is the only preprocessing.
 
 The preprocessing follows the description by LeCun, Cortes and Burges
 (http://yann.lecun.com/exdb/mnist): the digit is fitted into 20 x 20 pixels at its aspect ratio,

@@ -9,9 +9,9 @@ from scipy import ndimage
 # Two components belong to one digit if they overlap by more than this fraction of the narrower
 # one's width.
 _OVERLAP_SHARE = 1 / 3
-# Parts next to a digit, as fractions of the tallest digit's height. Smaller than the first in both
-# directions: a mark, such as a period. Shorter than the second and closer than the third: a piece
-# of the digit, such as the bar of a 5.
+# Limits for parts next to a digit, as fractions of the tallest digit's height. A part smaller than
+# the first in both directions is a mark, such as a period. A part shorter than the second and
+# closer than the third is a piece of the digit, such as the bar of a 5.
 _MARK_SHARE = 1 / 4
 _PIECE_SHARE = 1 / 2
 _PIECE_GAP_SHARE = 1 / 4
@@ -67,7 +67,8 @@ def group_rows(boxes: Sequence[Box]) -> list[list[list[int]]]:
   """Groups the boxes of connected ink into digits, and the digits into rows.
 
   Returns:
-    Rows from top to bottom; in each, digits from left to right; of each, the indices of its boxes.
+    Rows from top to bottom, each with its digits from left to right; a digit is a list of the
+    indices of its boxes.
   """
   digits = _merge_above(boxes)
   hulls = [_hull_of(boxes, digit) for digit in digits]
@@ -90,8 +91,8 @@ def _hull_of(boxes: Sequence[Box], indices: Sequence[int]) -> Box:
 
 
 def _merge_above(boxes: Sequence[Box]) -> list[list[int]]:
-  """Groups stacked boxes that are close together: parts of one digit."""
-  # Groups that end to the left of the current box, so they are complete.
+  """Groups stacked boxes that are close together, which are parts of one digit."""
+  # Groups that end to the left of the current box, and so are complete.
   finished: list[list[int]] = []
   groups: list[tuple[Box, list[int]]] = []
   for index in sorted(range(len(boxes)), key=lambda i: boxes[i].left):
@@ -109,9 +110,9 @@ def _merge_above(boxes: Sequence[Box]) -> list[list[int]]:
 
 
 def _is_one_digit(one: Box, other: Box) -> bool:
-  """Whether two boxes are parts of one digit, not digits from two rows.
+  """Whether two boxes are parts of one digit, rather than digits in two rows.
 
-  Digits from two rows are far apart, or too tall together for their width.
+  Digits in two rows are far apart, or together too tall for their width.
   """
   if -_gap(one, other) <= _OVERLAP_SHARE * min(one.width, other.width):
     return False

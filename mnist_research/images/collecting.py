@@ -17,7 +17,7 @@ from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
 
 STANDARD_INPUT = "-"
-# The most pictures, and the most pixel values (32 MB), in memory at once.
+# The maximum number of pictures and of pixel values (32 MB) in memory at once.
 _BATCH = 64
 _BATCH_PIXELS = 8_000_000
 
@@ -26,9 +26,9 @@ class Picture(NamedTuple):
   """A picture that isn't blank.
 
   Attributes:
-    file: its name, as the user gave it.
+    file: its name, as given by the user.
     pixels: float32 in [0, 1]: gray values [height, width], or colors [height, width, 3].
-    prepared: the network's inputs: at least one digit, in reading order.
+    prepared: the model's inputs: at least one digit, in reading order.
   """
 
   file: str
@@ -37,7 +37,7 @@ class Picture(NamedTuple):
 
 
 def in_batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
-  """Yields lists of pictures, limited in number and memory: large pictures come in short lists."""
+  """Yields lists of pictures, limited in number and memory, so large pictures make short lists."""
   batch: list[Picture] = []
   pixels = 0
   for picture in pictures:
@@ -51,7 +51,7 @@ def in_batches(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
 
 
 def as_picture(name: str, image: np.ndarray) -> Picture:
-  """Returns a dataset image, uint8 [height, width, 1 or 3], as a picture; it needs no preparation.
+  """Returns a dataset image, uint8 [height, width, 1 or 3], as a picture that needs no preparation.
 
   Args:
     name: the name of the picture.
@@ -65,7 +65,7 @@ def as_picture(name: str, image: np.ndarray) -> Picture:
 def list_files(names: Sequence[str]) -> tuple[list[str], list[str]]:
   """Replaces each folder with the pictures in it, sorted by name.
 
-  Skips subfolders and names that begin with a dot.
+  Skips subfolders and names that start with a dot.
 
   Args:
     names: paths of files and folders; `-` for standard input.
@@ -96,15 +96,15 @@ def read_files(
   image_shape: tuple[int, int, int] = MNIST_SHAPE,
   several_digits: bool = False,
 ) -> Iterator[Picture]:
-  """Reads pictures and prepares them for a network, one at a time.
+  """Reads pictures and prepares them for a model, one at a time.
 
-  For a network with MNIST's image shape, finds and prepares the digits; for any other, crops and
+  For a model with MNIST's image shape, finds and prepares the digits; for any other, crops and
   scales the picture.
 
   Args:
     files: paths, or `-` for standard input.
     problems: a list to which a message is appended for each file that is skipped.
-    image_shape: height, width and channels of the network's input.
+    image_shape: the height, width and channels of the model's input.
     several_digits: whether a picture may show more than one digit.
 
   Yields:

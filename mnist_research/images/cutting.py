@@ -1,7 +1,7 @@
 """Proposes cuts through ink that may be several touching digits.
 
-A cut is a path from top to bottom through little ink. Only a network can decide how many digits
-there are: it reads the parts and the whole.
+A cut is a path from top to bottom through little ink. Only a model can decide how many digits there
+are, by reading the parts and the whole.
 """
 
 import itertools
@@ -14,11 +14,11 @@ from mnist_research.images import mnist_style
 from mnist_research.images.boxes import Box
 from mnist_research.images.prepared import Prepared
 
-# Ink narrower than this fraction of its height isn't cut: only two 1s would fit in it.
+# Ink narrower than this fraction of its height isn't cut, because only two 1s would fit in it.
 _NARROWEST = 0.75
 # The height in pixels to which ink is scaled before searching for cuts.
 _HEIGHT = 48
-# Where cuts pass at half height, as fractions of the width, and the most that are proposed.
+# Where cuts pass at half height, as fractions of the width, and the maximum number of proposals.
 _PLACES = np.linspace(0.2, 0.8, 13)
 _MOST = 8
 # Cuts closer together than this, in pixels, count as one.
@@ -34,7 +34,7 @@ _STROKE = 0.33
 _LOWEST_PART = 0.4
 # Runs of ink or paper along a cut shorter than this fraction of its height are ignored.
 _SHORTEST = 0.05
-# The prior against a cut, in log odds: in any case, for a cut through ink over its whole height,
+# The prior against a cut, in log odds: for any cut, for a cut through ink over its whole height,
 # and for each stroke crossed after the first.
 _DOUBT = 0.5
 _DOUBT_OF_INK = 4.0
@@ -43,7 +43,7 @@ _DOUBT_OF_STROKES = 2.0
 # their height, and the doubt in log odds per missing width of one height.
 _WIDTH_OF_DIGITS = 0.55
 _DOUBT_OF_NARROW = 16.0
-# A count of digits is considered up to this doubt and this count.
+# The maximum doubt and the maximum number of digits to consider.
 _MOST_DOUBT = 6.0
 _MOST_DIGITS = 4
 
@@ -53,7 +53,7 @@ class Cut(NamedTuple):
 
   Attributes:
     parts: at least two parts, from left to right. Several cuts may share parts.
-    doubt: by how much the log odds of the parts must exceed those of the whole.
+    doubt: the amount by which the log odds of the parts must exceed those of the whole.
   """
 
   parts: tuple[Prepared, ...]

@@ -37,7 +37,7 @@ def find_digits(picture: np.ndarray) -> list[Prepared]:
 
 
 def tallest(digits: Sequence[Prepared]) -> Prepared:
-  """Returns the tallest digit: in a picture of a single digit, the others are stray marks."""
+  """Returns the tallest digit; in a picture of a single digit, the rest are stray marks."""
   return max(digits, key=lambda digit: digit.box.height)
 
 

@@ -14,22 +14,23 @@ from mnist_research.images.rules import without_rules
 # the picture still has 20 pixels, a one-pixel line in a picture of 4,000 pixels keeps a ninth of
 # its contrast, and a camera's 640 x 480 frame takes a quarter of the time.
 _WORKING_SIDE = 480
-# The longest side at which the light is estimated: strokes are a few pixels wide, and noise
+# The longest side at which the light is estimated, where strokes are a few pixels wide and noise
 # averages out.
 _LIGHT_SIDE = 64
-# A window that is mostly paper and that no stroke fills, as a fraction of the longest side.
+# The side of a window that is mostly paper and that no stroke fills, as a fraction of the longest
+# side.
 _LIGHT_WINDOW = 0.4
 # Above this noise level a picture is treated as a photograph. Drawings have no noise, and often
 # strokes so thick that they fill most of a window.
 _PHOTO_NOISE = 1 / 3000
 # The standard deviation of the denoising filter, as a fraction of the longest side.
 _SMOOTHING_SHARE = 1 / 400
-# Below this contrast (black to white is 1) a photograph has only paper and shadows, no ink.
+# With less contrast (black to white is 1), a photograph has only paper and shadows, and no ink.
 _MIN_CONTRAST = 0.06
 # The same for a drawing, which has neither noise nor shadows.
 _MIN_DRAWN_CONTRAST = 0.03
-# How many standard deviations of the noise a pixel must exceed to be ink: noise alone does so in 3
-# of 100,000 pixels.
+# How many standard deviations of the noise a pixel must exceed to be ink. Noise does so in 3 of
+# 100,000 pixels.
 _NOISE_DEVIATIONS = 4.0
 # The fraction of the ink level above which a pixel is ink: low enough for light pressure, high
 # enough to exclude ruled lines. Lower for photographs, where the light is estimated better.
@@ -38,7 +39,7 @@ _PHOTO_INK_SHARE = 0.33
 # The same fraction for lines printed on the paper.
 _PALE_SHARE = 0.15
 # The palest writing beside an object at the edge of the picture, as a fraction of its darkness.
-# Paler, it is the texture of the paper.
+# Anything paler is the texture of the paper.
 _PALEST_SHARE = 1 / 6
 # The smallest digit, as a fraction of the picture's side and in pixels.
 _MIN_DIGIT_SHARE = 1 / 40
@@ -64,7 +65,7 @@ class Ink(NamedTuple):
 
 
 class _Segmented(NamedTuple):
-  """Which pixels are ink, bool [h, w], and the ink level."""
+  """The ink pixels, bool [h, w], and the ink level."""
 
   mask: np.ndarray
   level: float
@@ -104,11 +105,11 @@ def _segmented(flat: np.ndarray, noise: float, share: float, least: float) -> _S
 
 
 def reduce(picture: np.ndarray, side: int) -> tuple[np.ndarray, int]:
-  """Averages blocks of pixels so that no side is longer than `side`.
+  """Downscales a picture by an integer factor, so that no side is longer than `side`.
 
   Args:
     picture: float [height, width], or [height, width, 3].
-    side: the longest side allowed, in pixels.
+    side: the longest allowed side, in pixels.
 
   Returns:
     The reduced picture, float32 [h, w] or [h, w, 3], and the reduction factor.
@@ -160,7 +161,7 @@ def _light_window(small: np.ndarray) -> int:
 
 
 def _ink_sign(rest: np.ndarray) -> np.float32:
-  """Returns -1 for dark ink, 1 for light ink, from the skew of the differences from the paper."""
+  """Returns -1 for dark ink and 1 for light ink, from the skew of the residuals."""
   return np.float32(1 if (rest * rest * rest).sum() > 0 else -1)
 
 
@@ -172,8 +173,8 @@ def _enlarged(small: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _paper_plane(small: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
   """Fits a plane to the paper of `small`.
 
-  Border and interior have equal weight: around a tightly cropped thick digit only the border is
-  paper, and with a table edge in the picture only the interior is.
+  Border and interior have equal weight, because around a tightly cropped thick digit only the
+  border is paper, and with a table edge in the picture only the interior is.
 
   Returns:
     The plane at the resolution of `small`, and at the given shape.
@@ -185,7 +186,7 @@ def _paper_plane(small: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray,
   shares = np.where(border, 1 / border.sum(), 1 / max(1, (~border).sum())).ravel()
   values = small.ravel().astype(np.float64)
   weights = shares
-  # Least absolute deviations by iteratively reweighted least squares: as robust as a median.
+  # Least absolute deviations, by iteratively reweighted least squares, are as robust as a median.
   for _ in range(10):
     weighted = grid.T * weights
     plane = np.linalg.pinv(weighted @ grid) @ (weighted @ values)
@@ -222,11 +223,11 @@ def _ink_level(
   Args:
     flat: float [h, w], the difference of each pixel from its paper.
     noise: the standard deviation of the noise in `flat`.
-    share: a pixel above this fraction of the ink level is ink.
+    share: the fraction of the ink level above which a pixel is ink.
     least: the lowest ink level.
 
   Returns:
-    The level, 0 if there is no ink; the threshold of ink; the threshold of paler lines.
+    The level, which is 0 if there is no ink; the threshold for ink; the threshold for paler lines.
   """
   # Paper is the majority in most pictures, but not in tightly cropped ones. Every second pixel is
   # enough; sorting dominates the time.

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from mnist_research.images.boxes import find_boxes
 
-# Height, width and channels of MNIST's images, and of the images made from users' pictures.
+# The height, width and channels of MNIST's images, and of images made from users' pictures.
 MNIST_SHAPE = (28, 28, 1)
 
 # The image, the box that the digit fills, and the pixel of its center of mass. Rounded, that pixel
@@ -17,16 +17,17 @@ _CENTER = 14
 
 # Canvas pixels per pixel of the 20 x 20 box; strokes are thickened on the canvas.
 _OVERSAMPLING = 5
-# In pixels of the 20 x 20 box: half of MNIST's digits have wider strokes. Networks take digits with
-# thinner ones, round zeros above all, for no digits more often.
+# In pixels of the 20 x 20 box; half of MNIST's digits have wider strokes. Models more often reject
+# digits with thinner strokes, especially round zeros.
 _MIN_STROKE = 2.5
 
 
 def already_mnist(picture: np.ndarray) -> np.ndarray | None:
   """Returns a picture, or its negative, as uint8 [28, 28] if it is in MNIST's style, else None.
 
-  The style: 28 x 28 pixels, mostly black, some white; the box of the others has a longer side of
-  20, and their center of mass is MNIST's. All but 18 of MNIST's 70,000 images pass.
+  The style is 28 x 28 pixels, mostly black and some white; the box of the pixels that aren't black
+  has a longer side of 20, and their center of mass is MNIST's. All but 18 of MNIST's 70,000 images
+  pass.
   """
   if picture.shape != (_FRAME, _FRAME):
     return None

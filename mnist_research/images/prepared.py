@@ -1,4 +1,4 @@
-"""A digit, prepared as input for a network."""
+"""A digit, prepared as input for a model."""
 
 from typing import NamedTuple
 

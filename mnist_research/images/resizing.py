@@ -1,4 +1,4 @@
-"""Crops and scales pictures for networks that were trained on other images than MNIST's."""
+"""Crops and scales pictures for models trained on images unlike MNIST's."""
 
 import numpy as np
 from PIL import Image

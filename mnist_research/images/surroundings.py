@@ -9,14 +9,14 @@ from mnist_research.images.boxes import Box, find_boxes
 
 # The fraction of its box that a table edge or a shadow in the corner of the picture fills.
 _SOLID_SHARE = 0.35
-# A component that touches the picture's edge and lies along it with this fraction of its longer
-# side, or is longer than this fraction of the picture's shorter side, may be an object.
+# A component that touches the picture's edge may be an object if this fraction of its longer side
+# lies along the edge, or if it is longer than this fraction of the picture's shorter side.
 _ALONG_SHARE = 0.5
 _LONG_SHARE = 1 / 3
 # The least side of the largest digit beside such an object, as a fraction of the picture's longer
-# side: less is dirt beside a digit that touches the edge.
+# side. Anything smaller is dirt beside a digit that touches the edge.
 _LEAST_SHARE = 1 / 25
-# The largest part of the picture that objects cover: tightly cropped digits cover more.
+# The largest part of the picture that objects cover; tightly cropped digits cover more.
 _LARGEST_SHARE = 1 / 4
 # How far the blurred border of an object reaches, as a fraction of the picture's longer side.
 _BLUR_SHARE = 1 / 60
@@ -30,10 +30,10 @@ def in_corners(labels: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
 
   Args:
     labels: int32 [h, w], i + 1 for the component of box i.
-    boxes: of the components.
+    boxes: the boxes of the components.
 
   Returns:
-    bool [boxes].
+    Whether each box is one, bool [boxes].
   """
   result = np.zeros(len(boxes), bool)
   corners = labels[[0, 0, -1, -1], [0, -1, 0, -1]]
@@ -47,7 +47,7 @@ def in_corners(labels: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
 def at_edges(mask: np.ndarray) -> np.ndarray:
   """Returns the parts of ink that may be objects at the picture's edges, and their blurred borders.
 
-  A tightly cropped digit looks like one of them: see `is_writing`.
+  A tightly cropped digit looks like one of them; see `is_writing`.
 
   Args:
     mask: bool [h, w], true for ink.
@@ -73,8 +73,8 @@ def is_writing(boxes: Sequence[Box], aside: np.ndarray) -> bool:
   """Whether ink is writing in a picture that isn't cropped tightly.
 
   Args:
-    boxes: of the components of ink, without possible objects at the edges. Those that touch an edge
-      may be remnants of such an object.
+    boxes: the boxes of the ink's components, without possible objects at the edges. Those that
+      touch an edge may be remnants of such an object.
     aside: the possible objects, bool [h, w].
   """
   height, width = aside.shape

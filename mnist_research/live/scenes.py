@@ -1,4 +1,4 @@
-"""Reads the digits that a scene shows: one steady answer while the scene doesn't change."""
+"""Reads the digits in a scene, and gives one steady answer while the scene doesn't change."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from mnist_research.live.voting import Vote
 if TYPE_CHECKING:  # It loads OpenCV.
   from mnist_research.live.video import Frame
 
-# A digit of a number is at least this fraction of the tallest one's height; smaller ones are marks.
+# The least height of a digit, as a fraction of the tallest one's; anything smaller is a mark.
 _LEAST_HEIGHT = 0.4
 
 
@@ -21,12 +21,12 @@ def read_scene(
   """Reads the number in each frame, and yields the answer on which the latest frames agree.
 
   Args:
-    recognizer: a trained network of MNIST's image shape.
-    frames: in the order of time.
+    recognizer: a trained model for MNIST's image shape.
+    frames: the frames, in temporal order.
 
   Yields:
-    Each frame with the readings of the answer that then holds, row by row, from left to right;
-    none if there is no digit. Their boxes are those of the latest frame that gave this answer.
+    Each frame with the readings of the current answer, row by row, from left to right; none if
+    there is no digit. Their boxes are those in the latest frame that gave this answer.
   """
   latest: list[Reading] = []
   vote: Vote[str] = Vote("")
@@ -39,7 +39,7 @@ def read_scene(
 
 
 def digits_of(read: list[Reading]) -> list[Reading]:
-  """Returns the readings of a picture without non-digits and without marks beside the digits."""
+  """Returns the readings of a picture, without non-digits and marks beside the digits."""
   digits = [each for each in read if each.is_digit]
   tallest = max((each.box.height for each in digits), default=0)
   return [each for each in digits if each.box.height >= _LEAST_HEIGHT * tallest]

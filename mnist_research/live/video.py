@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-# OpenCV and its window toolkit print messages about sources and fonts to stderr. They read these
-# variables when they are loaded.
+# Read by OpenCV and its window toolkit while they load; otherwise they print messages about sources
+# and fonts to stderr.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")
@@ -29,7 +29,7 @@ except ImportError as error:
 
 _TITLE = "mnist_research"
 _KEYS_TO_CLOSE = (ord("q"), 27)
-# Blue, green, red, as OpenCV orders them.
+# Blue, green, red, in OpenCV's order.
 _COLOR = (0, 176, 255)
 
 
@@ -37,7 +37,7 @@ class Video(NamedTuple):
   """A source of frames.
 
   Attributes:
-    source: its name, as the user gave it.
+    source: its name, as given by the user.
     is_live: whether it is a camera, which delivers frames in real time.
     capture: OpenCV's capture object.
   """
@@ -132,7 +132,7 @@ def show(
     frame: the frame; outlines and text are drawn onto its pixels.
     outlines: left, top, right, bottom of each rectangle to draw, in pixels.
     text: the text to write in the upper left corner.
-    pause: the least time to show the frame, in milliseconds.
+    pause: the minimum time to show the frame, in milliseconds.
 
   Returns:
     Whether the window is still open.

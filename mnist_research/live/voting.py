@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 Answer = TypeVar("Answer")
 
-# How long an answer counts, in seconds, and the least number of answers that are kept.
+# How long an answer counts, in seconds, and the minimum number of answers to keep.
 _SECONDS = 0.35
 _LEAST = 3
 # The fraction of the votes that another answer needs to replace the current one.
@@ -20,7 +20,7 @@ class Vote(Generic[Answer]):
   """
 
   def __init__(self, first: Answer):
-    """Starts with an answer, which holds until frames vote for another one."""
+    """Starts with an answer, which holds until frames vote for another."""
     self.answer = first
     self._votes: deque[tuple[float, Answer]] = deque()
 
@@ -29,7 +29,7 @@ class Vote(Generic[Answer]):
 
     Args:
       seconds: the time of the frame.
-      answer: the answer for this frame alone.
+      answer: the answer for only this frame.
     """
     self._votes.append((seconds, answer))
     while len(self._votes) > _LEAST and self._votes[0][0] < seconds - _SECONDS:

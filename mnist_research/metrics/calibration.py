@@ -74,7 +74,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
   """Returns the temperature T for which softmax(logits / T) has the least cross-entropy.
 
   Temperature scaling (section 4.2 of the paper) changes no prediction, only its probability. Fit it
-  on validation examples: training examples would make the network look better, and test examples
+  on validation examples: training examples would make the model look better, and test examples
   are reserved for the final score.
 
   Args:
@@ -82,7 +82,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     labels: integers [N].
 
   Returns:
-    T, from 0.01 to 100; above 1 if the network is overconfident.
+    T, from 0.01 to 100; above 1 if the model is overconfident.
 
   Raises:
     ValueError: the lengths differ, or there are no examples.

@@ -25,22 +25,22 @@ class Recipe(NamedTuple):
 
   Attributes:
     config: the settings that name the model.
-    network: its class.
+    model_class: its class.
     settings: its arguments, except `num_classes` and `seed`.
   """
 
   config: ModelConfig
-  network: type[tf.keras.Model]
+  model_class: type[tf.keras.Model]
   settings: dict[str, Any]
 
   @property
   def xla_pays(self) -> bool:
     """Whether its steps are faster with XLA on one device."""
-    return bool(getattr(self.network, "xla_pays", False))
+    return bool(getattr(self.model_class, "xla_pays", False))
 
   def half_precision_pays(self, batch_size: int) -> bool:
     """Whether 16 bits pay off on a device that multiplies them faster."""
-    pays = getattr(self.network, "half_precision_pays", None)
+    pays = getattr(self.model_class, "half_precision_pays", None)
     if pays is None:
       return False
     with extensions.attribute_errors("model", self.config.model):
@@ -48,7 +48,7 @@ class Recipe(NamedTuple):
 
   def multiplications(self, image_shape: tuple[int, ...], num_classes: int) -> int:
     """Returns approximately how many multiplications the model does per image."""
-    count = getattr(self.network, "multiplications", None)
+    count = getattr(self.model_class, "multiplications", None)
     if count is not None:
       with extensions.attribute_errors("model", self.config.model):
         return int(count(image_shape, num_classes, **self.settings))
@@ -64,14 +64,14 @@ class Recipe(NamedTuple):
     Raises:
       UserError: a custom model can't be created, or doesn't return logits.
     """
-    takes_seed = "seed" in _parameters(self.network)
+    takes_seed = "seed" in _parameters(self.model_class)
     given = {"seed": seed} if takes_seed else {}
     with (
       extensions.attribute_errors("model", self.config.model),
       _seeded(layer_seed(seed, 0)),
       precision_lib.default_policy(precision),
     ):
-      model = self.network(num_classes=num_classes, **given, **self.settings)
+      model = self.model_class(num_classes=num_classes, **given, **self.settings)
       logits = model(tf.zeros([1, *image_shape], tf.uint8))
       shape = getattr(logits, "shape", None)
       if shape is None or tuple(shape) != (1, num_classes):
@@ -90,16 +90,18 @@ def create_recipe(config: ModelConfig) -> Recipe:
     UserError: the model doesn't exist, or its settings can't be parsed.
   """
   settings = parse_keywords("model_settings", config.model_settings)
-  network = extensions.load("model", MODELS.get(config.model, config.model))
-  if not (isinstance(network, type) and issubclass(network, tf.keras.Model)):
+  model_class = extensions.load("model", MODELS.get(config.model, config.model))
+  if not (isinstance(model_class, type) and issubclass(model_class, tf.keras.Model)):
     raise UserError(f"--model={config.model}: it must be a subclass of tf.keras.Model")
   if config.model not in MODELS:
-    return Recipe(config, network, settings)
+    return Recipe(config, model_class, settings)
   for name in settings:
     if name in _FLAGS:
       raise UserError(f"--model_settings={config.model_settings}: use --{name}, which is a flag")
-  taken = _FLAGS & _parameters(network)
-  return Recipe(config, network, {**{name: getattr(config, name) for name in taken}, **settings})
+  taken = _FLAGS & _parameters(model_class)
+  return Recipe(
+    config, model_class, {**{name: getattr(config, name) for name in taken}, **settings}
+  )
 
 
 def create_model(
@@ -147,6 +149,6 @@ def _layer_multiplications(layer: tf.keras.layers.Layer) -> int:
   return size
 
 
-def _parameters(network: Any) -> set[str]:
+def _parameters(model_class: Any) -> set[str]:
   """Returns the names of the arguments that a model class takes."""
-  return {*inspect.signature(network.__init__).parameters}
+  return {*inspect.signature(model_class.__init__).parameters}

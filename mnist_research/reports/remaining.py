@@ -36,7 +36,7 @@ class Remaining(NamedTuple):
     labels: int32 [N], the labels of all test examples.
     probabilities: float64 [N, C], the mean of the models' probabilities.
     label_names: the C names of the classes.
-    networks: the number of models.
+    models: the number of models.
   """
 
   indices: np.ndarray
@@ -45,7 +45,7 @@ class Remaining(NamedTuple):
   labels: np.ndarray
   probabilities: np.ndarray
   label_names: tuple[str, ...]
-  networks: int
+  models: int
 
 
 def find(runs: Sequence[Run]) -> Remaining | None:
@@ -106,14 +106,14 @@ def write_page(remaining: Remaining, images: np.ndarray | str, output: Path) -> 
   write_csv(output / "remaining.csv", [*header[:-1], "suspect", "known error"], rows)
   wrong, suspects = len(rows), int(remaining.suspect.sum())
   lead = (
-    f"The mean of {remaining.networks} networks' probabilities is wrong for {wrong:,} of {count:,} "
+    f"The mean of {remaining.models} models' probabilities is wrong for {wrong:,} of {count:,} "
     f"test examples, {100 * wrong / count:.2f}%"
   )
   parts = [
     html.section(
       "Suspect labels",
       html.paragraph(
-        f"{suspects:,} of these labels are suspect: every network predicts the same other class, "
+        f"{suspects:,} of these labels are suspect: every model predicts the same other class, "
         f"with a mean probability of {_SUSPECT:.0%} or more. Some labels are wrong; other digits "
         "only look like another class. Check them before you rely on the last hundredths of a "
         "percent; no label is corrected."
@@ -129,7 +129,7 @@ def write_page(remaining: Remaining, images: np.ndarray | str, output: Path) -> 
   if rows:
     cells = [
       [
-        str(r[0]), r[1], r[2], f"{r[3]:.1%}", f"{r[4]:.2g}", f"{r[5]} of {remaining.networks}",
+        str(r[0]), r[1], r[2], f"{r[3]:.1%}", f"{r[4]:.2g}", f"{r[5]} of {remaining.models}",
         ", ".join(filter(None, r[6:])),
       ]
       for r in rows[:_LISTED]
@@ -164,7 +164,7 @@ def _known_part(remaining: Remaining, known: Mapping[int, int]) -> list[str]:
   suspect = [int(index) for index in remaining.indices[remaining.suspect] if int(index) in known]
   text = (
     f"As a check: for {len(known)} labels of MNIST, most annotators of Northcutt et al. 2021 "
-    f"(arXiv:2103.14749) disagreed with the label. The networks get {len(wrong)} of these wrong; "
+    f"(arXiv:2103.14749) disagreed with the label. The models get {len(wrong)} of these wrong; "
     f"{len(suspect)} of them are suspect here."
   )
   return [html.paragraph(text)]

@@ -1,1 +1,1 @@
-"""How a command runs: flags, exit codes, signals, progress, files; nothing about networks."""
+"""How a command runs: flags, exit codes, signals, progress, files; nothing about models."""

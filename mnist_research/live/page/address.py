@@ -2,7 +2,7 @@
 
 At 127.0.0.1 any user of this machine may open the page. At any other address a network can reach
 it, so it requires a random token, which is part of the link that the command prints. Opening the
-link stores the token in a cookie; every other request without it is refused.
+link stores the token in a cookie. Any other request without the token is rejected.
 """
 
 import dataclasses

@@ -28,9 +28,9 @@ def create(recognizer: Recognizer, description: str, limits: Limits) -> Starlett
   """Creates the application, which must be served behind a `Guard`.
 
   Args:
-    recognizer: the network.
-    description: one line of text about the network.
-    limits: the limits that the page tells the user.
+    recognizer: the model.
+    description: one line of text about the model.
+    limits: the limits to show to the user.
   """
   page = _page(recognizer.label_names, description, limits).encode()
   routes = [Route("/", _file(page, "text/html"), methods=["GET"])]
@@ -47,7 +47,7 @@ def create(recognizer: Recognizer, description: str, limits: Limits) -> Starlett
 
 
 class _Reading:
-  """The route that reads pictures, one at a time: a large one takes a gigabyte of memory."""
+  """The route that reads pictures, one at a time because a large one takes a gigabyte of memory."""
 
   def __init__(self, recognizer: Recognizer):
     self._recognizer = recognizer

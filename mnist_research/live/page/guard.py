@@ -55,10 +55,10 @@ class Limits:
   """Limits on requests.
 
   Attributes:
-    body: the most bytes in one request's body. A photograph of 50 megapixels, the largest that is
-      read, has about 20 megabytes.
-    in_flight: the most bytes in the bodies of all pending requests together.
-    requests: the most pending requests.
+    body: the maximum number of bytes in a request's body. A photograph of 50 megapixels, the
+      largest that can be read, has about 20 megabytes.
+    in_flight: the maximum total number of bytes in the bodies of all pending requests.
+    requests: the maximum number of pending requests.
     seconds: how long a body may take to arrive.
   """
 
@@ -175,7 +175,7 @@ class _Share:
   """The share of one request in the load.
 
   Attributes:
-    num_bytes: how many bytes of its body have arrived.
+    num_bytes: the number of bytes of its body that have arrived.
   """
 
   def __init__(self, load: _Load):

@@ -55,7 +55,7 @@ class _Server(uvicorn.Server):
     self.received: int | None = None
 
   def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-    """Handles a signal. Uvicorn's own handler raises it again, which would count as a second."""
+    """Handles a signal; Uvicorn's handler would raise it again, as if a second one had arrived."""
     del frame
     self.received = sig
     self.should_exit = True
