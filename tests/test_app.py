@@ -81,7 +81,7 @@ def test_examples_in_help_fit_80_columns(module):
 @pytest.mark.parametrize(
   ("text", "hint"),
   [
-    ("learnin_rate", "; did you mean learning_rate?"),
+    ("learningrate", "; did you mean learning_rate?"),
     ("lr", "; did you mean learning_rate?"),
     ("units", "; did you mean hidden_units?"),
     # Several contain it, and the only similar one is similar by chance.

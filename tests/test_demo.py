@@ -356,7 +356,7 @@ def test_answer_is_announced_with_accessible_names(page):
   expect(bars.get_by_role("listitem")).to_have_count(10)
 
 
-def test_phone_layout_puts_answer_below_canvas(page):
+def test_phone_shows_sheet_answer_and_reason_together(page):
   page.set_viewport_size({"width": 390, "height": 844})
   _draw(page, _THREE)
   _expect_label(page, "3")
@@ -365,6 +365,13 @@ def test_phone_layout_puts_answer_below_canvas(page):
   label = _answer(page).locator("output").bounding_box()
   assert label["y"] > sheet["y"] + sheet["height"]
   assert label["y"] + label["height"] < 844
+  # A question mark, and why: the scribble fills the sheet.
+  page.get_by_role("button", name="Clear").click()
+  _draw(page, [[(0.2 + 0.6 * (row % 2), 0.2 + 0.03 * row) for row in range(20)]])
+  expect(_note(page)).to_contain_text("This doesn't look like a digit")
+  note = _note(page).bounding_box()
+  assert note["y"] + note["height"] < 844
+  expect(_answer(page).locator(".best")).to_have_count(0)
 
 
 def test_page_follows_dark_color_scheme(page):
@@ -412,6 +419,9 @@ def test_why_button_shows_evidence_next_to_the_input(page):
   assert button.get_attribute("aria-pressed") == "true"
   boxes = [_answer(page).locator(f"{name} .seen").bounding_box() for name in (".why", ".saw")]
   assert boxes[0]["y"] == boxes[1]["y"]
+  # Next to the answer, so that the bars stay in view.
+  assert boxes[0]["y"] < _answer(page).locator("output").bounding_box()["y"] + 100
+  assert _answer(page).locator(".bars li").last.bounding_box()["y"] < 720
   button.click()
   expect(why).to_have_count(0)
 

@@ -280,7 +280,7 @@ def test_directory_is_named(tmp_path):
 def test_non_picture_is_named(tmp_path, data):
   path = tmp_path / "letter.txt"
   path.write_bytes(data)
-  assert _error(path).startswith(f"{path} is not a picture; give a file of PNG, JPEG")
+  assert _error(path).startswith(f"{path} is not a picture; give a PNG, JPEG")
 
 
 def test_other_pillow_formats_are_rejected(tmp_path):

@@ -83,7 +83,18 @@ def test_seven_is_read_with_its_position(served):
     # 0.8 times 0.95 is 0.76.
     (0.8, [0.05, 0.95], "unsure", "Not sure: the probability of a 1 is 76.0%."),
     (0.5, [0.5, 0.5], "unsure", "Not sure: the probability of a 0 is 25.0%."),
-    (0.03, [0.0, 1.0], "refused", "This doesn't look like a digit."),
+    (
+      0.03,
+      [0.0, 1.0],
+      "refused",
+      "This doesn't look like a digit: the probability that it is one is 3.0%.",
+    ),
+    (
+      1e-5,
+      [0.0, 1.0],
+      "refused",
+      "This doesn't look like a digit: the probability that it is one is less",
+    ),
   ],
 )
 def test_state_reflects_confidence(score, shares, state, note):

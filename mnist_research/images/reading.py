@@ -63,7 +63,8 @@ def read(source: str | os.PathLike[str] | BinaryIO, *, colors: bool = False) -> 
   except Image.DecompressionBombError:
     raise UserError(_too_large(name)) from None
   except Image.UnidentifiedImageError:
-    raise UserError(f"{name} is not a picture; give a file of {', '.join(FORMATS)}") from None
+    formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+    raise UserError(f"{name} is not a picture; give a {formats} file") from None
   except Exception as error:
     # Only system errors have an errno. On corrupt data the decoders raise almost anything: OSError
     # without an errno, SyntaxError, struct.error, IndexError...

@@ -92,8 +92,11 @@ def _note(read: Sequence[Reading], label_names: Sequence[str], seconds: float) -
     return "No digit yet."
   state = _state(read)
   if state == "refused":
-    several = len(read) > 1
-    return "These don't look like digits." if several else "This doesn't look like a digit."
+    if len(read) > 1:
+      return "These don't look like digits."
+    share = read[0].digit_certainty
+    shown = "less than 0.1%" if share < 0.0005 else f"{share:.1%}"
+    return f"This doesn't look like a digit: the probability that it is one is {shown}."
   worst = min(read, key=lambda reading: reading.certainty)
   if state == "unsure" and len(read) > 1:
     return "Not sure: at least one of them may not be a digit, or is hard to read."

@@ -49,7 +49,10 @@ export class Answer {
     this.#see(".saw .seen", digit?.image, "The network's input");
     this.#find(".why").hidden = !digit?.evidence;
     this.#see(".why .seen", digit?.evidence, "The ink for and against the answer");
-    this.#root.querySelectorAll(".bars li").forEach((bar, index) => this.#bar(bar, digit, index));
+    this.#root.querySelectorAll(".bars li").forEach((bar, index) => {
+      this.#bar(bar, digit, index);
+      if (isRefused) bar.classList.remove("best");
+    });
     const line = this.#find(".note");
     line.role = state === "problem" ? "alert" : null;
     line.textContent = note;
