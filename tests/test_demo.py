@@ -427,6 +427,7 @@ def test_why_button_shows_evidence_next_to_the_input(page):
 
 
 def test_projector_mode_enlarges_the_answer(page):
+  page.set_viewport_size({"width": 1920, "height": 1080})
   _draw(page, _THREE)
   _expect_label(page, "3")
   bar, label = _answer(page).locator(".bars i").first, _answer(page).locator("output")
@@ -434,6 +435,11 @@ def test_projector_mode_enlarges_the_answer(page):
   page.get_by_role("button", name="Projector").click()
   assert bar.bounding_box()["height"] > 2 * before[0]
   assert label.bounding_box()["height"] > 1.4 * before[1]
+  for width, height in ((1920, 1080), (1280, 720)):
+    page.set_viewport_size({"width": width, "height": height})
+    for last in (_note(page), page.get_by_role("button", name="Clear")):
+      box = last.bounding_box()
+      assert box["y"] + box["height"] <= height
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
