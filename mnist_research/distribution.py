@@ -65,9 +65,7 @@ def _join(config: Config, workers: Workers) -> tf.distribute.Strategy:
   if not on_cpu:
     gpus = tf.config.list_physical_devices("GPU")
     tf.config.set_visible_devices(gpus[: len(devices)], "GPU")
-  logging.info(
-    "worker %d of %s; waiting for the others", workers.index, ", ".join(workers.addresses)
-  )
+  logging.info("worker %d of %s; waiting for the rest", workers.index, ", ".join(workers.addresses))
   wait_for_others(workers)
   resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
     tf.train.ClusterSpec({"worker": list(workers.addresses)}),

@@ -41,8 +41,8 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     "there are several DIRs", flag_values,
   )  # fmt: skip
   flags.DEFINE_string(
-    "reference", "", "config with which to compare the others: its settings as in the table, or "
-    "the workdir of one of its runs; empty: the first row, with p-values adjusted for all pairs",
+    "reference", "", "config to compare with: its settings as in the table, or the workdir of one "
+    "of its runs; empty: the first row, with p-values adjusted for all pairs",
     flag_values=flag_values,
   )  # fmt: skip
 

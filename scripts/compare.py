@@ -250,7 +250,7 @@ def run_benchmark(arguments: flags.FlagValues, *given: str) -> dict[str, Any]:
 
 
 def measure_command(arguments: flags.FlagValues, arrays: dict[str, Path]) -> list[Row]:
-  """Runs the whole training, the tutorials' script and a bare import, each alone on the machine."""
+  """Runs the training command, the tutorials' script and a bare import, one at a time."""
   rounds = []
   for number in range(arguments.rounds):
     rounds.append(measure_round(arguments, arrays))

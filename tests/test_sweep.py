@@ -113,7 +113,7 @@ def test_killed_sweep_resumes_without_repeating_trials(prepared, tmp_path):
   report = workdir / "sweep-report"
   assert record["report"] == str(report / "report.html")
   text = (report / "report.html").read_text()
-  assert "compares validation accuracies alone" in text
+  assert "compares only validation accuracies" in text
   assert imread(report / "heat_map.png").shape[2] >= 3
   assert (report / "table.md").read_text().count("\n") == 2 + 4
 

@@ -21,7 +21,7 @@ from mnist_research.training import steps
 _NOTES = [
   "Timed: the test images, from memory to their logits in memory.",
   "Not timed: reading the data, compilation, the metrics.",
-  "Limit: the matrix products and convolutions alone, each by the faster of XLA and TensorFlow.",
+  "Limit: only the matrix products and convolutions, each by the faster of XLA and TensorFlow.",
 ]
 
 

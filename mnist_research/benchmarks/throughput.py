@@ -23,7 +23,7 @@ from mnist_research.benchmarks.training import Training, bytes_of
 _NOTES = [
   "Timed: ordering, gathering and augmenting examples, every step, returning the losses.",
   "Not timed: reading the data, compilation, evaluation, checkpoints, summaries.",
-  "Limit: its matrix products and convolutions alone, each by the faster of XLA and TensorFlow.",
+  "Limit: only its matrix products and convolutions, each by the faster of XLA and TensorFlow.",
 ]
 
 

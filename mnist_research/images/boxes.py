@@ -9,9 +9,10 @@ from scipy import ndimage
 # Two components belong to one digit if they overlap by more than this fraction of the narrower
 # one's width.
 _OVERLAP_SHARE = 1 / 3
-# Limits for parts next to a digit. A part smaller than the first fraction of the tallest digit's
-# height in both directions is a mark, such as a period. A part shorter than the second, and closer
-# to a digit than the third fraction of that digit's height, is a piece of it, such as the bar of a 5.
+# Limits for parts next to a digit. A part smaller in both directions than the first fraction of the
+# tallest digit's height is a mark, such as a period. A part that is shorter than the second
+# fraction and closer to a digit than the third fraction of its height is a piece of it, such as a
+# 5's bar.
 _MARK_SHARE = 1 / 4
 _PIECE_SHARE = 1 / 2
 _PIECE_GAP_SHARE = 1 / 4

@@ -17,25 +17,25 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 # The resolution of the largest cameras. Reading such a picture takes half a gigabyte in color, and
 # a gigabyte with transparency.
 _MAX_PIXELS = 50_000_000
-# The most that is read from a pipe: 16 bits and four channels, uncompressed.
+# The maximum to read from a pipe: 16 bits and four channels, uncompressed.
 _MAX_BYTES = 8 * _MAX_PIXELS
-# Pillow's modes with 32 bits per gray value: files disagree on which value is white.
+# Pillow's modes with 32 bits per gray value, where files disagree on which value is white.
 _WIDE_MODES = ("I", "F")
-# A color whose values differ more than gray values by this factor is used in their place: red on
+# A color channel replaces the gray values if its values differ more by this factor, because red on
 # green of the same lightness would be invisible. Noise reaches 2, yellow on white 8.8, red 1.4.
 _COLOR_FACTOR = 2.5
-# The pixels along a side from which that is decided.
+# The number of pixels along a side of the sample that decides it.
 _SAMPLED_SIDE = 256
-# Opaque content with a larger standard deviation of gray values is a drawing with its own paper.
+# Opaque content with a larger standard deviation of gray values is a drawing that includes paper.
 _OWN_PAPER_SPREAD = 0.1
 
 
 def read(source: str | os.PathLike[str] | BinaryIO, *, colors: bool = False) -> np.ndarray:
   """Reads a picture: PNG, JPEG, BMP, GIF, TIFF or WebP, the first frame if there are several.
 
-  Applies the EXIF orientation. Where ink and paper differ in color but hardly in lightness, the
-  gray values are those of one color. A transparent drawing gets black or white paper, whichever has
-  more contrast; in color, white. (From CIELAB, only the lightness is used.)
+  Applies the EXIF orientation. If ink and paper differ in color but hardly in lightness, the gray
+  values are those of one color channel. A transparent drawing gets black or white paper, whichever
+  has more contrast; in color, white. (Of CIELAB, only the lightness is used.)
 
   Args:
     source: the path of a file or a pipe, or a binary stream.
@@ -108,10 +108,10 @@ def _too_large(name: str) -> str:
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-  """Discards what the process writes to standard error.
+  """Discards the process's output on stderr.
 
-  libtiff reports corrupt data there, and Pillow can't prevent it. Output of other threads during
-  these milliseconds is lost too.
+  libtiff reports corrupt data there, and Pillow can't prevent that. Output of other threads during
+  these milliseconds is also lost.
   """
   with open(os.devnull, "wb") as nowhere, stderr_to(nowhere):
     yield
@@ -141,7 +141,7 @@ def _to_gray(name: str, image: Image.Image) -> np.ndarray:
 
 
 def _clearest(image: Image.Image) -> Image.Image:
-  """Returns the gray values of an RGB picture, or one of its colors if ink shows only in that."""
+  """Returns the gray values of an RGB picture, or a color channel if only that shows the ink."""
   width, height = (min(size, _SAMPLED_SIDE) for size in image.size)
   sample = image.resize((width, height), Image.Resampling.NEAREST)
   spreads = np.asarray(sample, np.float32).std((0, 1))
@@ -169,8 +169,8 @@ def _scaled(image: Image.Image) -> np.ndarray:
 def _on_paper(gray: np.ndarray, opacity: np.ndarray) -> np.ndarray:
   """Puts a transparent picture on black or white paper, whichever makes the drawing visible.
 
-  Mostly opaque content with several gray levels has its own paper, which is continued; anything
-  else is only strokes, which get the contrasting paper.
+  Mostly opaque content with several gray levels includes paper, which is continued; anything else
+  is only strokes, which get the contrasting paper.
   """
   total = float(opacity.sum())
   if total == 0:

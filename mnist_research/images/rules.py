@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-# The slopes that are tried, in rows per column. A line whose slope is half a step off misses by one
-# pixel at its ends in a picture of 480 pixels.
+# The slopes to try, in rows per column. With a slope half a step off, a line is one pixel off at
+# its ends in a picture of 480 pixels.
 _SLOPES = np.arange(-16, 17) / 100
-# Lengths as fractions of the picture's width: the shortest straight piece; the largest gap in a
-# line; a line from border to border; one of several parallel lines; one side of a frame.
+# Lengths as fractions of the picture's width: of the shortest straight piece, of the largest gap in
+# a line, of a line from border to border, of one of several parallel lines, of a side of a frame.
 _PIECE = 0.12
 _GAP = 0.06
 _WHOLE = 0.93
@@ -19,17 +19,17 @@ _SIDE = 0.3
 _UNBROKEN = 0.85
 # The number of pixels from which the slope is estimated.
 _ENOUGH_PIXELS = 4000
-# The largest remnant of a removed line, in widths of most lines: of a thick frame little remains.
+# The largest remnant of a removed line, in widths of most lines; little remains of a thick frame.
 _CRUMB = 4
 # The number of parallel lines that make a pattern.
 _PATTERN = 3
-# The widest line, as a fraction of its length and in pixels: strokes of digits are wider.
+# The widest line, as a fraction of its length and in pixels; strokes of digits are wider.
 _WIDEST_SHARE = 0.04
 _WIDEST_PIXELS = 2
 # How far a line may bend, as a fraction of its length.
 _BEND = 0.03
-# The least length of parallel lines, as a fraction of the picture's longer side and in pixels:
-# digits in a small picture have parallel strokes too.
+# The least length of parallel lines, as a fraction of the picture's longer side and in pixels,
+# because digits in a small picture also have parallel strokes.
 _PATTERN_SHARE = 0.4
 _PATTERN_PIXELS = 40
 
@@ -53,17 +53,17 @@ class _Lines(NamedTuple):
 
   @property
   def width(self) -> int:
-    """The width of the widest line, in pixels."""
+    """Returns the width of the widest line, in pixels."""
     return int(self.widths.max(initial=0))
 
   @property
   def pixels(self) -> np.ndarray:
-    """bool [h, w], true on all lines."""
+    """Returns the pixels of all lines, bool [h, w]."""
     return self.names > 0
 
   @property
   def turned(self) -> "_Lines":
-    """The same lines in the transposed picture."""
+    """Returns the same lines in the transposed picture."""
     return self._replace(names=self.names.T)
 
   def longer(self, share: float) -> "_Lines":
@@ -78,14 +78,14 @@ class _Lines(NamedTuple):
 def without_rules(mask: np.ndarray, weaker: np.ndarray) -> np.ndarray:
   """Removes the lines of ruled or grid paper, tables and frames from ink.
 
-  A rule is thin, straight and almost horizontal or vertical. It goes from border to border, is one
-  of several parallel lines, or is one side of a frame around other ink. Strokes that cross it are
+  A rule is thin, straight and almost horizontal or vertical. It extends from border to border, is
+  one of several parallel lines, or is a side of a frame around other ink. Strokes that cross it are
   kept.
 
   Args:
     mask: bool [h, w], true for ink.
-    weaker: bool [h, w], true for paler pixels too: rules are often paler than ink, and unbroken
-      only here.
+    weaker: bool [h, w], also true for paler pixels, because rules are often paler than ink, and
+      unbroken only here.
 
   Returns:
     The remaining ink, bool [h, w].
@@ -122,7 +122,7 @@ def _are_rules(lines: _Lines, longer: int) -> bool:
 
 
 def _without_frame(mask: np.ndarray, level: _Lines, upright: _Lines) -> np.ndarray:
-  """Removes a frame: four sides around other ink."""
+  """Removes a frame, four sides around other ink."""
   if len(level.lengths) < 2 or len(upright.lengths) < 2:
     return mask
   rows = np.flatnonzero(level.pixels.any(1))
@@ -134,7 +134,7 @@ def _without_frame(mask: np.ndarray, level: _Lines, upright: _Lines) -> np.ndarr
 
 
 def _without_crumbs(mask: np.ndarray, width: float) -> np.ndarray:
-  """Drops remnants of removed lines: components hardly larger than the line width."""
+  """Drops remnants of removed lines, which are hardly larger than the line width."""
   labels, _ = ndimage.label(mask, np.ones((3, 3), int))
   sides = [max(y.stop - y.start, x.stop - x.start) for y, x in ndimage.find_objects(labels)]
   return np.array([False, *(side > _CRUMB * width for side in sides)])[labels]
@@ -155,13 +155,13 @@ def _lines(mask: np.ndarray) -> _Lines:
   at_edge = _edge_labels(labels[level, columns], rows, height)
   for label, (y, x) in enumerate(ndimage.find_objects(labels), start=1):
     length = x.stop - x.start
-    # A line cut off by a corner of the picture is shorter, and only the other lines confirm it.
+    # A line cut off by a corner of the picture is shorter, and only other lines confirm it.
     is_cut = label in at_edge and (x.start <= 2 or x.stop >= width - 2)
     is_long = length >= _SIDE * width
     if not (is_cut or is_long):
       continue
     own = (labels[y, x] == label) & straight[y, x]
-    # The median: where strokes cross, the line appears wider.
+    # The median, because the line appears wider where strokes cross it.
     thickness = own.sum(0)
     line_width = int(np.quantile(thickness, 0.5))
     is_thin = line_width <= max(
@@ -194,7 +194,7 @@ def _joined(straight: np.ndarray) -> np.ndarray:
   width = straight.shape[1]
   pieces = _without_short(joined, round(_PIECE * width))
   gap = round(_GAP * width)
-  # At the border, half a gap is closed: the line continues beyond it.
+  # At the border, half a gap is closed, because the line continues beyond it.
   behind = max(0, gap - gap // 2 - 1)
   gaps = np.pad(~pieces, ((0, 0), (behind, behind)), constant_values=True)
   return ~_without_short(gaps, gap)[:, behind : behind + width]

@@ -54,14 +54,14 @@ td:not(.number), tbody th { min-width: 5rem; }
 tr.strong { font-weight: 650; }
 figure { margin: 1.2rem 0; }
 figure > div { position: relative; width: fit-content; max-width: 100%; }
-/* The pictures have a margin of their own: so their titles stand under the headings. */
+/* The pictures have a margin; this aligns their titles with the headings. */
 img, svg { display: block; max-width: calc(100% + 1.1rem); height: auto; margin-left: -1.1rem; }
 figure > div > img, figure > div > svg { max-width: 100%; margin-left: 0; }
 figure:has(> div) { margin-left: -1.1rem; margin-right: -1.1rem; overflow-x: auto; }
 figure:has(svg) { margin-left: -0.87rem; }
 svg * { stroke-linejoin: round; }
 svg text { font-family: inherit !important; }
-/* On a phone a chart scrolls; smaller, it would be unreadable. */
+/* On a phone a chart scrolls, because it would be unreadable if scaled down. */
 @media screen and (max-width: 40rem) { figure > div { max-width: none; }
   figure > div > img, figure > div > svg { max-width: none; width: 38rem !important; } }
 figure i { position: absolute; width: 11px; height: 11px; margin: -5.5px; border-radius: 50%;
@@ -80,7 +80,7 @@ code { font: 0.86em/1.5 ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu
 @page { size: A4; margin: 15mm; }
 @media print { body { padding: 0; max-width: none; font-size: 10pt; } h2 { break-after: avoid; }
   figure, tr { break-inside: avoid; } .wide { overflow: visible; } th, td { padding-right: 0.7rem; }
-  /* Paper can't scroll, and cuts what stands in its margin. */
+  /* Paper can't scroll, and cuts off what is in its margin. */
   figure, figure:has(svg), figure:has(> div) { margin-left: 0; margin-right: 0; overflow: visible; }
   img, svg { max-width: 100%; margin-left: 0; } tbody th { min-width: 8rem; }
   thead button::after { content: none !important; } }

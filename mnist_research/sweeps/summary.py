@@ -19,7 +19,7 @@ from mnist_research.runtime.files import write_atomically
 from mnist_research.sweeps.space import Range, Space, SweepPlan, Values
 from mnist_research.sweeps.study import Record
 
-_CHOICE = "The sweep compares validation accuracies alone. Its trials never score the test split."
+_CHOICE = "The sweep compares only validation accuracies. Its trials never score the test split."
 
 
 class Summary(NamedTuple):

@@ -14,7 +14,7 @@ from mnist_research.inference import occlusion, readings
 from mnist_research.inference.readings import Reading
 from mnist_research.inference.recognizer import Recognizer
 
-# Below this probability the page says "Not sure". The shipped network is that uncertain about 1.5%
+# Below this probability the page says "Not sure". The shipped model is that uncertain about 1.5%
 # of MNIST's test digits, and rejects a quarter of those.
 _SURE = 0.8
 
@@ -23,7 +23,7 @@ def read_picture(recognizer: Recognizer, file: bytes, *, why: bool = False) -> d
   """Reads the picture in a file.
 
   Args:
-    recognizer: the network.
+    recognizer: the model.
     file: the content of the file.
     why: whether to show which ink supports the answer.
 
@@ -34,7 +34,7 @@ def read_picture(recognizer: Recognizer, file: bytes, *, why: bool = False) -> d
       width, height: the size of the picture in pixels.
       number: all digits as text, one line per row, with a question mark for each non-digit.
       digits: from left to right, each with `label_name`; `probability`; `probabilities` (of each
-        class and of being a digit, so the sum may be less than 1); `image` (the network's input, a
+        class and of being a digit, so the sum may be less than 1); `image` (the model's input, a
         data URL); `box` (x, y, width, height of its outline, which may extend beyond the picture);
         with `why`, the tallest also has `evidence` (its ink, blue where it supports the answer and
         red where it contradicts it, a data URL).

@@ -1,7 +1,7 @@
 // The answer panel: the digit, the network's input, a bar for each probability, a note.
 const template = document.querySelector("#answer");
 
-// Never shows 0% or 100%: a network is never certain.
+// Never shows 0% or 100%, because a model is never certain.
 function percent(share) {
   if (share >= 0.9995) return ">99.9%";
   if (share < 0.0005) return "<0.1%";

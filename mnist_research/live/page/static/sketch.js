@@ -2,7 +2,7 @@
 const DELAY = 60; // Milliseconds between readings: encoding the sheet takes longer than a pen move.
 const STEP = 20; // How far an arrow key moves the pen, in pixels of the sheet.
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-// Chalk on a blackboard in dark mode; the network reads both.
+// Chalk on a blackboard in dark mode; the model reads both.
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 const paper = () => (DARK.matches ? "#1d242c" : "white");
 const ink = () => (DARK.matches ? "#f2f4f7" : "#1f2933");
