@@ -126,14 +126,16 @@ def _find(dataset: str, directory: Path, contents: dict[str, _Content]) -> dict[
   wrong: dict[str, tuple[Path, _Content | None]] = {}
   files = directory.iterdir() if directory.is_dir() else ()
   for path in sorted(path for path in files if path.is_file()):
-    meant = _canonical_name(path)
-    if meant not in contents and _unpacked_size(path) not in {c.size for c in contents.values()}:
+    canonical = _canonical_name(path)
+    if canonical not in contents and _unpacked_size(path) not in {
+      c.size for c in contents.values()
+    }:
       continue
     content = _content(path, limit=max(content.size for content in contents.values()))
     if content in by_content:
       found.setdefault(by_content[content], path)
-    elif meant in contents:
-      wrong[meant] = (path, content)
+    elif canonical in contents:
+      wrong[canonical] = (path, content)
   absent = [name for name in contents if name not in found]
   missing = sorted(f"{name}.gz" for name in absent if name not in wrong)
   if missing:

@@ -27,7 +27,7 @@ _COLOR_FACTOR = 2.5
 # The number of pixels along a side of the sample that decides it.
 _SAMPLED_SIDE = 256
 # Opaque content with a larger standard deviation of gray values is a drawing that includes paper.
-_OWN_PAPER_SPREAD = 0.1
+_INCLUDED_PAPER_SPREAD = 0.1
 
 
 def read(source: str | os.PathLike[str] | BinaryIO, *, colors: bool = False) -> np.ndarray:
@@ -177,6 +177,6 @@ def _on_paper(gray: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     return np.zeros_like(gray)
   mean = float((gray * opacity).sum()) / total
   spread = (float(((gray - mean) ** 2 * opacity).sum()) / total) ** 0.5
-  has_paper = total > gray.size / 2 and spread > _OWN_PAPER_SPREAD
+  has_paper = total > gray.size / 2 and spread > _INCLUDED_PAPER_SPREAD
   paper = float((mean >= 0.5) == has_paper)
   return gray * opacity + np.float32(paper) * (1 - opacity)

@@ -20,7 +20,7 @@ _UNBROKEN = 0.85
 # The number of pixels from which the slope is estimated.
 _ENOUGH_PIXELS = 4000
 # The largest remnant of a removed line, in widths of most lines; little remains of a thick frame.
-_CRUMB = 4
+_LARGEST_REMNANT = 4
 # The number of parallel lines that make a pattern.
 _PATTERN = 3
 # The widest line, as a fraction of its length and in pixels; strokes of digits are wider.
@@ -101,7 +101,7 @@ def without_rules(mask: np.ndarray, weaker: np.ndarray) -> np.ndarray:
       widths = np.concatenate([widths, lines.widths])
   if not widths.size:
     return _without_frame(mask, level, upright)
-  return _without_crumbs(result, float(np.median(widths)))
+  return _without_remnants(result, float(np.median(widths)))
 
 
 def _has_long_ink(mask: np.ndarray) -> bool:
@@ -133,11 +133,11 @@ def _without_frame(mask: np.ndarray, level: _Lines, upright: _Lines) -> np.ndarr
   return result if result[inside].any() else mask
 
 
-def _without_crumbs(mask: np.ndarray, width: float) -> np.ndarray:
+def _without_remnants(mask: np.ndarray, width: float) -> np.ndarray:
   """Drops remnants of removed lines, which are hardly larger than the line width."""
   labels, _ = ndimage.label(mask, np.ones((3, 3), int))
   sides = [max(y.stop - y.start, x.stop - x.start) for y, x in ndimage.find_objects(labels)]
-  return np.array([False, *(side > _CRUMB * width for side in sides)])[labels]
+  return np.array([False, *(side > _LARGEST_REMNANT * width for side in sides)])[labels]
 
 
 def _lines(mask: np.ndarray) -> _Lines:

@@ -15,10 +15,10 @@ _MARGIN = 0.15
 # The longest side of a picture in a figure, at twice the displayed resolution.
 _SHOWN_SIDE = 480
 # The cap on log odds, because models are overconfident.
-_SUREST = 8.0
+_LOG_ODDS_CAP = 8.0
 # The least log odds of the parts of a cut, because parts of a non-digit may slightly resemble
 # digits.
-_UNSURE = 0.0
+_LEAST_LOG_ODDS = 0.0
 
 
 class Reading(NamedTuple):
@@ -99,7 +99,7 @@ def read_each(
   Returns:
     The readings of each picture, in order.
   """
-  answers = iter(_read_apart(recognizer, [each for prepared in pictures for each in prepared]))
+  answers = iter(_read_with_cuts(recognizer, [each for prepared in pictures for each in prepared]))
   result = []
   for prepared in pictures:
     read_in_one = [reading for _ in prepared for reading in next(answers)]
@@ -107,12 +107,14 @@ def read_each(
   return result
 
 
-def _read_apart(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[list[Reading]]:
+def _read_with_cuts(
+  recognizer: Recognizer, prepared: Sequence[images.Prepared]
+) -> list[list[Reading]]:
   """Reads each digit as one, or as several touching digits if those are more certain."""
   wholes = _read_all(recognizer, prepared)
   result = [[whole] for whole in wholes]
   # Readings at the cap are final, because no cut can exceed it.
-  open_to_doubt = [place for place, whole in enumerate(wholes) if _log_odds(whole) < _SUREST]
+  open_to_doubt = [place for place, whole in enumerate(wholes) if _log_odds(whole) < _LOG_ODDS_CAP]
   cuts = [(place, cut) for place in open_to_doubt for cut in images.propose_cuts(prepared[place])]
   if not cuts:
     return result
@@ -122,7 +124,7 @@ def _read_apart(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> 
   best = dict.fromkeys(open_to_doubt, 0.0)
   for place, cut in cuts:
     readings_of_cut = [read_parts[id(part)] for part in cut.parts]
-    to_exceed = max(_log_odds(wholes[place]), _UNSURE) + cut.doubt
+    to_exceed = max(_log_odds(wholes[place]), _LEAST_LOG_ODDS) + cut.doubt
     gain = min(map(_log_odds, readings_of_cut)) - to_exceed
     if gain > best[place]:
       best[place], result[place] = gain, readings_of_cut
@@ -131,7 +133,7 @@ def _read_apart(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> 
 
 def _log_odds(reading: Reading) -> float:
   certainty = np.clip(reading.certainty, 1e-12, 1 - 1e-12)
-  return min(_SUREST, float(np.log(certainty / (1 - certainty))))
+  return min(_LOG_ODDS_CAP, float(np.log(certainty / (1 - certainty))))
 
 
 def _read_all(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[Reading]:

@@ -14,7 +14,7 @@ from mnist_research.metrics.evaluation import evaluate
 from mnist_research.metrics.outliers import ACCEPTED
 
 
-class Spoiled(NamedTuple):
+class CorruptedScores(NamedTuple):
   """The scores under a kind of corruption.
 
   Attributes:
@@ -30,7 +30,7 @@ class Spoiled(NamedTuple):
 
 def read_corrupted(
   members: Sequence[Recognizer], split: Split, kinds: Iterable[str], *, prepared: bool
-) -> Iterator[tuple[str, Spoiled]]:
+) -> Iterator[tuple[str, CorruptedScores]]:
   """Corrupts the images of a split in several ways, and scores models on them.
 
   Args:
@@ -50,7 +50,7 @@ def read_corrupted(
     result = evaluate(answers.log_probabilities, split.labels)
     yield (
       kind,
-      Spoiled(
+      CorruptedScores(
         1 - result.accuracy,
         reliability(result.probabilities, split.labels).expected_calibration_error,
         None if answers.class_scores is None else float((answers.class_scores < ACCEPTED).mean()),
@@ -69,9 +69,11 @@ def _prepared(image: np.ndarray) -> np.ndarray:
   return images.tallest(digits).image[:, :, None]
 
 
-def as_record(found: Mapping[str, Spoiled]) -> dict[str, Any]:
+def as_record(found: Mapping[str, CorruptedScores]) -> dict[str, Any]:
   """Returns the results of `read_corrupted`, and their means over the kinds, for JSON."""
-  columns = {name: [getattr(each, name) for each in found.values()] for name in Spoiled._fields}
+  columns = {
+    name: [getattr(each, name) for each in found.values()] for name in CorruptedScores._fields
+  }
   known = {name: column for name, column in columns.items() if None not in column}
   means = {name: float(np.mean(column)) for name, column in known.items()}
   by_kind = {

@@ -75,7 +75,7 @@ class Inspector:
 
     self._submit(write)
 
-  def network(self, *, step: int) -> None:
+  def model(self, *, step: int) -> None:
     """Writes histograms of the weights, and of gradients and activations on the fixed examples."""
     weights = {name: v.numpy() for name, v in variables_by_name(self._model).items() if v.trainable}
     gradients = self._gradients(self._examples.images, self._examples.labels)

@@ -132,10 +132,10 @@ class Recorder:
     """Logs the score on the test split."""
     self._progress.line("  ".join(["test", *_figures(test.metrics)]))
 
-  def network(self, step: int) -> None:
+  def model(self, step: int) -> None:
     """Records the inspector's view of the model, if there is an inspector."""
     if self._inspector:
-      self._inspector.network(step=step)
+      self._inspector.model(step=step)
 
   def examples(self, split: splits.Split) -> None:
     """Draws the first training examples, in the background."""
@@ -255,7 +255,7 @@ class NullRecorder:
   def train(self, step: int, metrics: Mapping[str, float]) -> None:
     """Does nothing."""
 
-  def network(self, step: int) -> None:
+  def model(self, step: int) -> None:
     """Does nothing."""
 
   def evaluation(self, split: str, step: int, evaluation: Evaluation, labels: np.ndarray) -> None:

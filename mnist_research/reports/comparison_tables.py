@@ -13,7 +13,7 @@ def comparison_table(compared: Comparison) -> Table:
   """Returns the table of the configs, from best to worst."""
   rows = compared.rows
   # Configs are named by their folders, or else by the settings that distinguish them.
-  named = () if rows[0].group.folder else rows[0].group.telling
+  named = () if rows[0].group.folder else rows[0].group.distinguishing
   settings = [name for name in rows[0].group.settings if name not in named]
   validated, scored = any(row.validation for row in rows), any(row.test for row in rows)
   judged = [row.test if compared.judged == "test" else row.validation for row in rows]

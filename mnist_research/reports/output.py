@@ -42,7 +42,7 @@ def drawn(figure: figures.Figure, path: Path, description: str) -> str:
     UserError: the file can't be written.
   """
   _save(figure, path)
-  return html.picture(path, description, _told(figure))
+  return html.picture(path, description, _tooltips(figure))
 
 
 def charted(figure: figures.Figure, path: Path, description: str) -> str:
@@ -51,7 +51,7 @@ def charted(figure: figures.Figure, path: Path, description: str) -> str:
   Takes the arguments of `drawn`, and raises the same errors.
   """
   _save(figure, path)
-  return html.chart(figures.to_svg(figure, path.stem, description), _told(figure))
+  return html.chart(figures.to_svg(figure, path.stem, description), _tooltips(figure))
 
 
 def _save(figure: figures.Figure, path: Path) -> None:
@@ -59,7 +59,7 @@ def _save(figure: figures.Figure, path: Path) -> None:
     figures.save(figure, path)
 
 
-def _told(figure: figures.Figure) -> list[tuple[float, float, str]]:
+def _tooltips(figure: figures.Figure) -> list[tuple[float, float, str]]:
   if not isinstance(figure, figures.Picture):
     return []
   return [(round(x, 4), round(y, 4), text) for x, y, text in figure.tooltips()]

@@ -87,13 +87,13 @@ class Group(NamedTuple):
     settings: the settings that differ between the groups, as in config.cfg.
     runs: a run for each seed, in ascending order.
     folder: the common name of its directories, if it is unique among the groups; otherwise empty.
-    telling: a minimal set of settings that distinguishes all groups.
+    distinguishing: a minimal set of settings that distinguishes all groups.
   """
 
   settings: Mapping[str, str]
   runs: Sequence[Run]
   folder: str = ""
-  telling: Sequence[str] = ()
+  distinguishing: Sequence[str] = ()
 
   @property
   def name(self) -> str:
@@ -106,7 +106,7 @@ class Group(NamedTuple):
   @property
   def label(self) -> str:
     """A short name of the group: its folder, or the settings that distinguish it."""
-    return self.folder or self._named(self.telling) or self.name
+    return self.folder or self._named(self.distinguishing) or self.name
 
   def _named(self, settings: Iterable[str]) -> str:
     return ", ".join(f"{name}={self.settings[name] or 'none'}" for name in settings)
@@ -226,9 +226,9 @@ def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:
   differing = [
     name for name in (settings[0] if settings else ()) if len({s[name] for s in settings}) > 1
   ]
-  folders, telling = _folders(held), _telling(settings, differing)
+  folders, distinguishing = _folders(held), _distinguishing(settings, differing)
   groups = [
-    Group({name: values[name] for name in differing}, tuple(seeds.values()), folder, telling)
+    Group({name: values[name] for name in differing}, tuple(seeds.values()), folder, distinguishing)
     for values, seeds, folder in zip(settings, held, folders, strict=True)
   ]
   return groups, left_out
@@ -255,7 +255,7 @@ def _common_name(names: Sequence[str]) -> str:
   return common.pop() if len(common) == 1 else ""
 
 
-def _telling(settings: Sequence[Mapping[str, str]], differing: Sequence[str]) -> list[str]:
+def _distinguishing(settings: Sequence[Mapping[str, str]], differing: Sequence[str]) -> list[str]:
   """Returns a minimal set of the `differing` settings that distinguishes all groups, in order."""
   chosen: list[str] = []
 

@@ -123,7 +123,7 @@ class Session:
 
   def validate(self, block: Block) -> Scoring | None:
     """Scores the validation examples; returns None if there are none, or if another worker does."""
-    self.recorder.network(block.end)
+    self.recorder.model(block.end)
     if not (self.plan.workers.is_chief and self.validation.num_examples):
       self.recorder.line(None)
       return None

@@ -122,13 +122,13 @@ def create_model(name: str, hidden: list[int]) -> nn.Module:
     sizes = [784, *hidden]
     pairs = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *pairs, nn.Linear(sizes[-1], 10))
-  network = nn.Sequential(
+  model = nn.Sequential(
     nn.Conv2d(1, 24, 5), nn.MaxPool2d(2), nn.ReLU(),
     nn.Conv2d(24, 32, 3), nn.MaxPool2d(2), nn.ReLU(),
     nn.Flatten(), nn.Linear(32 * 5 * 5, 256), nn.ReLU(), nn.Linear(256, 10),
   )  # fmt: skip
   # This layout is the fastest for oneDNN.
-  return network.to(memory_format=torch.channels_last)
+  return model.to(memory_format=torch.channels_last)
 
 
 if __name__ == "__main__":

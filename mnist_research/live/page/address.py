@@ -63,12 +63,12 @@ class Address:
     # Lax: links from other sites open the page; other cross-site requests don't carry the cookie.
     return f"{self._cookie_name}={self.token}; Path=/; HttpOnly; SameSite=Lax"
 
-  def is_asked_with_token(self, query: bytes) -> bool:
+  def has_token(self, query: bytes) -> bool:
     """Whether a query string has the token."""
     values = [value for name, value in parse_qsl(query.decode("latin-1")) if name == _PARAMETER]
     return self._is_among(values)
 
-  def is_known_to(self, cookies: Sequence[str]) -> bool:
+  def is_authorized(self, cookies: Sequence[str]) -> bool:
     """Whether a client with these `Cookie` headers has the token or doesn't need one."""
     if self.token is None:
       return True

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from mnist_research.inference.recognizer import Recognizer
 from mnist_research.live.page.answer import read_picture
 from mnist_research.live.page.guard import Limits
-from mnist_research.live.page.refusals import Refused, answer_defect, answer_refusal
+from mnist_research.live.page.refusals import Refused, answer_error, answer_refusal
 from mnist_research.runtime.errors import UserError
 
 _STATIC = Path(__file__).parent / "static"
@@ -39,7 +39,7 @@ def create(recognizer: Recognizer, description: str, limits: Limits) -> Starlett
       endpoint = _file(path.read_bytes(), media_type)
       routes.append(Route(f"/{path.name}", endpoint, methods=["GET"]))
   routes.append(Route("/read", _Reading(recognizer).answer, methods=["POST"]))
-  handlers = {HTTPException: answer_refusal, Exception: answer_defect}
+  handlers = {HTTPException: answer_refusal, Exception: answer_error}
   app = Starlette(routes=routes, exception_handlers=handlers)
   # Paths must match exactly.
   app.router.redirect_slashes = False

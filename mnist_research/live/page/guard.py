@@ -120,7 +120,7 @@ class Guard:
   def _is_opening(self, scope: Scope) -> bool:
     """Whether the request opens the link with the token."""
     opens = scope["method"] in _WITHOUT_BODY and scope["path"] == "/"
-    return opens and self._address.is_asked_with_token(scope["query_string"])
+    return opens and self._address.has_token(scope["query_string"])
 
   def _opened(self) -> RedirectResponse:
     """Returns a redirect to the page's URL without the token, which it stores in a cookie."""
@@ -129,7 +129,7 @@ class Guard:
 
   def _check_token(self, scope: Scope) -> None:
     """Refuses a client without the token, if there is a token."""
-    if not self._address.is_known_to(_values(scope, b"cookie")):
+    if not self._address.is_authorized(_values(scope, b"cookie")):
       sentence = "Open the page with the complete link that its command printed."
       raise Refused(HTTPStatus.FORBIDDEN, sentence)
 

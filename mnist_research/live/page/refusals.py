@@ -36,7 +36,7 @@ async def answer_refusal(request: Request, error: Exception) -> JSONResponse:
   return refusal_response(HTTPException(error.status_code, f"{phrase}.", error.headers))
 
 
-async def answer_defect(request: Request, error: Exception) -> JSONResponse:
+async def answer_error(request: Request, error: Exception) -> JSONResponse:
   """Handles all other exceptions for Starlette, which then raises them for the log on stderr."""
   del request, error
   status = http.HTTPStatus.INTERNAL_SERVER_ERROR
