@@ -35,11 +35,6 @@ def _five(size, *, pen=0.08, gap=0.0):
   return np.asarray(picture.resize((size, size), Image.Resampling.BOX), np.float32) / 255
 
 
-def _cropped(ink):
-  rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-  return np.pad(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], ((0, 0), (3, 3)))
-
-
 def _seven(size, *, pen=0.08):
   scale = 4
   picture = Image.new("L", (size * scale, size * scale), 0)
@@ -617,26 +612,6 @@ def test_stacked_digits_are_two_rows():
   page = np.concatenate([_five(200)[30:170, 50:150], _seven(200)[30:170, 50:150]])
   digits = images.find_digits(_on_paper(np.pad(page, 40)))
   assert [digit.row for digit in digits] == [0, 1]
-
-
-@pytest.mark.parametrize("gap", [8, 10])
-def test_close_rows_of_wide_digits_are_not_one(gap):
-  wide = np.asarray(Image.fromarray(_cropped(_five(200))).resize((60, 46)))
-  row = np.pad(np.concatenate([wide] * 3, 1), ((0, gap), (0, 0)))
-  digits = images.find_digits(_on_paper(np.pad(np.concatenate([row] * 3), 40)))
-  assert [digit.row for digit in digits] == [0] * 3 + [1] * 3 + [2] * 3
-
-
-def test_small_digit_is_not_a_piece_of_a_medium_one():
-  ink = np.zeros((200, 400))
-  for left, height in ((30, 100), (180, 58), (180 + 42 + 20, 45)):
-    digit = np.asarray(Image.fromarray(_cropped(_five(200))).resize((round(0.7 * height), height)))
-    ink[150 - height : 150, left : left + digit.shape[1]] = digit
-  assert [each.box.height > 80 for each in images.find_digits(_on_paper(ink))] == [
-    True,
-    False,
-    False,
-  ]
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.5, 0.65])

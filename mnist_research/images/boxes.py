@@ -9,18 +9,14 @@ from scipy import ndimage
 # Two components belong to one digit if they overlap by more than this fraction of the narrower
 # one's width.
 _OVERLAP_SHARE = 1 / 3
-# Limits for parts next to a digit. A part smaller in both directions than the first fraction of the
-# tallest digit's height is a mark, such as a period. A part that is shorter than the second
-# fraction and closer to a digit than the third fraction of its height is a piece of it, such as a
-# 5's bar.
+# Limits for parts next to a digit, as fractions of the tallest digit's height. A part smaller than
+# the first in both directions is a mark, such as a period. A part shorter than the second and
+# closer than the third is a piece of the digit, such as the bar of a 5.
 _MARK_SHARE = 1 / 4
 _PIECE_SHARE = 1 / 2
 _PIECE_GAP_SHARE = 1 / 4
 # The largest gap in a stroke, as a fraction of the total height.
 _BREAK_SHARE = 1 / 4
-# The largest gap between two stacked parts of similar height, as a fraction of the taller one's:
-# rows of a table are hardly farther apart.
-_STACKED_GAP_SHARE = 0.15
 # Two stacked parts are two digits if their height exceeds their width by more than this factor.
 _TOWER = 1.9
 # Neighbors in a row overlap vertically by more than this fraction of the shorter one's height.
@@ -82,7 +78,7 @@ def group_rows(boxes: Sequence[Box]) -> list[list[list[int]]]:
     if hulls[part].side < _MARK_SHARE * tallest:
       continue
     nearest = min(whole, key=lambda i: _distance(hulls[i], hulls[part]))
-    if _distance(hulls[nearest], hulls[part]) < _PIECE_GAP_SHARE * hulls[nearest].height:
+    if _distance(hulls[nearest], hulls[part]) < _PIECE_GAP_SHARE * tallest:
       digits[nearest].extend(digits[part])
     else:
       whole.append(part)
@@ -125,7 +121,7 @@ def _is_one_digit(one: Box, other: Box) -> bool:
   gap = max(0, _gap_down(one, other))
   if gap <= _BREAK_SHARE * both.height and low < _PIECE_SHARE * high:
     return True
-  return gap < _STACKED_GAP_SHARE * high and both.height <= _TOWER * both.width
+  return gap < _PIECE_GAP_SHARE * high and both.height <= _TOWER * both.width
 
 
 def _rows(boxes: Sequence[Box]) -> list[list[int]]:
