@@ -104,7 +104,7 @@ def test_committed_list_is_sorted_and_well_formed():
     assert re.fullmatch(r"[\w.-]+/[\w.-]+", row["repository_on_github"])
     assert re.fullmatch("[0-9a-f]{40}", row["commit"])
     assert re.fullmatch("[0-9a-f]{64}", row["sha256"])
-    assert row["split"] in ("tuning", "test", "blind")
+    assert row["split"] in ("tuning", "test", "seen", "blind")
     shape = {"single": r"\d", "number": r"\d{2,}"}.get(row["kind"], r"\d+(/\d+)+")
     assert re.fullmatch(shape, row["label"]), row
     assert row["kind"] in ("single", "number", "page", "table")
