@@ -288,8 +288,13 @@ def test_page_supports_dark_color_scheme(compared):
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
 
 
-def test_paper_shows_whole_pictures(tmp_path, compared):
-  comparison_file = compared[0] / "report.html"
+def test_paper_shows_whole_pictures_and_tables(tmp_path):
+  for name, changes in (
+    ("relu", {}), ("nesterov", {"optimizer": "nesterov", "learning_rate": 0.1}),
+    ("tanh", {"activation": "tanh", "hidden_units": (256,)}),
+  ):  # fmt: skip
+    finished_runs.write(tmp_path / "runs" / name, accuracy=0.5, validation=0.5, **changes)
+  comparison_file, _ = _compare(tmp_path)
   finished_runs.write(tmp_path / "one" / "run", accuracy=0.5)
   _report(tmp_path / "one")
   paper = {"width": 680, "height": 1000}  # A4 without its margins, at 96 pixels per inch.
@@ -298,10 +303,10 @@ def test_paper_shows_whole_pictures(tmp_path, compared):
     page.emulate_media(media="print")
     for path in (comparison_file, tmp_path / "one" / "report" / "report.html"):
       page.goto(path.as_uri())
-      pictures = page.locator("figure svg, figure img").all()
-      assert len(pictures) >= 2
-      for picture in pictures:
-        box = picture.bounding_box()
+      shown = page.locator("figure svg, figure img, table:visible").all()
+      assert len(shown) >= 3
+      for each in shown:
+        box = each.bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= paper["width"]
 

@@ -1,8 +1,13 @@
 """Tests of the selection of the best step on validation, and of early stopping."""
 
-import pytest
+import logging as python_logging
+import types
 
-from mnist_research.training import selection
+import pytest
+from absl import logging
+
+from mnist_research.config import Config
+from mnist_research.training import results, selection
 from mnist_research.training.selection import Scoring
 
 _METRICS = [
@@ -38,3 +43,23 @@ def test_result_names_the_selected_step():
   assert selection.selected(_METRICS, "last") == last
   assert selection.selected(_METRICS, "best") == best
   assert selection.selected(_METRICS[:1], "best") == {}
+
+
+@pytest.mark.parametrize(
+  ("accuracies", "select", "told"),
+  [
+    # As after 30 epochs that do worse than 10.
+    ([0.98, 0.9858, 0.97], "last", ["0.9858 after epoch 2"]),
+    ([0.97, 0.98], "last", []),
+    ([0.98, 0.97], "best", []),
+  ],
+)
+def test_run_says_that_an_earlier_epoch_was_better(caplog, monkeypatch, accuracies, select, told):
+  monkeypatch.setattr(logging.get_absl_logger(), "level", python_logging.INFO)
+  plan = types.SimpleNamespace(config=Config(select=select, batch_size=10), num_examples=1000)
+  scored = [Scoring(100 * epoch, accuracy) for epoch, accuracy in enumerate(accuracies, start=1)]
+  with caplog.at_level(python_logging.INFO, logger="absl"):
+    results._log_better_epoch(plan, scored)
+  lines = [record.getMessage() for record in caplog.records]
+  assert lines == [f"highest validation accuracy: {each}; --select=best keeps it" for each in told]
+  assert all(len(line) <= 80 for line in lines)

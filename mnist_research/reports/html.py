@@ -39,9 +39,10 @@ p { margin: 0.6rem 0; max-width: 46rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 0.8rem 0; font-size: 0.9rem; line-height: 1.35;
   font-variant-numeric: tabular-nums; }
-th, td { padding: 0.38rem 1.4rem 0.38rem 0; text-align: left; vertical-align: top;
+th, td { padding: 0.38rem 1.05rem 0.38rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--rule); }
-th:last-child, td:last-child { padding-right: 0; }
+table:has(th:nth-child(11)) :is(th, td) { padding-right: 0.65rem; }
+th:last-child, td:last-child { padding-right: 0 !important; }
 thead th { border-bottom: 1.5px solid var(--ink); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: inherit; overflow-wrap: anywhere; }
 thead button { all: unset; cursor: pointer; }
@@ -79,10 +80,13 @@ code { font: 0.86em/1.5 ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu
   monospace; overflow-wrap: anywhere; }
 @page { size: A4; margin: 15mm; }
 @media print { body { padding: 0; max-width: none; font-size: 10pt; } h2 { break-after: avoid; }
-  figure, tr { break-inside: avoid; } .wide { overflow: visible; } th, td { padding-right: 0.7rem; }
+  figure, tr { break-inside: avoid; } .wide { overflow: visible; } th, td { padding-right: 0.5rem; }
+  table:has(th:nth-child(9)) { font-size: 7pt; }
+  table:has(th:nth-child(9)) :is(th, td) { padding-right: 0.35rem; }
   /* Paper can't scroll, and cuts off what is in its margin. */
   figure, figure:has(svg), figure:has(> div) { margin-left: 0; margin-right: 0; overflow: visible; }
-  img, svg { max-width: 100%; margin-left: 0; } tbody th { min-width: 8rem; }
+  img, svg { max-width: 100%; margin-left: 0; } td:not(.number), tbody th { min-width: 3rem; }
+  th.number { white-space: normal; }
   thead button::after { content: none !important; } }
 """
 

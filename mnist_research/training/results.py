@@ -87,7 +87,7 @@ def _log_better_epoch(plan: Plan, scored: Sequence[selection.Scoring]) -> None:
   best = max(scored, key=lambda scoring: scoring.accuracy)
   if best.accuracy > scored[-1].accuracy:
     logging.info(
-      "highest validation accuracy: %.4f after epoch %g; --select=best keeps that model",
+      "highest validation accuracy: %.4f after epoch %g; --select=best keeps it",
       best.accuracy, round(best.step * config.optimization.batch_size / plan.num_examples, 2),
     )  # fmt: skip
 
