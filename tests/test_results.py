@@ -78,6 +78,12 @@ def test_readme_matches_the_records():
     row = by_config[config]
     assert len(row[1].split(", ")) == int(seeds), config
     assert (row[2], row[5]) == (accuracy, parameters), config
+  quoted = re.findall(
+    r"(`\w+\.cfg`)[^`]*?([\d.]+% ±\s[\d.]+%)", readme.partition("On Fashion-MNIST")[2]
+  )
+  assert [config for config, _ in quoted] == ["`fashion_dense.cfg`", "`fashion_small.cfg`"]
+  for config, accuracy in quoted:
+    assert " ".join(accuracy.split()) == by_config[config][2], config
 
 
 def test_table_is_written_between_its_markers():
