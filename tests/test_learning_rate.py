@@ -50,7 +50,7 @@ def test_command_proposes_a_rate_and_draws_losses(prepared, tmp_path):
   record = finished.record
   assert 50 < record["range_steps"] <= 350
   assert LOWEST < record["proposed_learning_rate"] < HIGHEST / 10
-  assert f"Begin with --learning_rate={record['proposed_learning_rate']:g}." in finished.stderr
+  assert f"Start with --learning_rate={record['proposed_learning_rate']:g}." in finished.stderr
   picture = tmp_path / "rates" / "figures" / "learning_rate.png"
   assert record["picture"] == str(picture)
   assert picture.read_bytes().startswith(b"\x89PNG")
