@@ -2,47 +2,23 @@
 
 import contextlib
 import io
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import logging
 
+from mnist_research import run_files
 from mnist_research.config import Config
 from mnist_research.config import flags as config_flags
-from mnist_research.config.setting import INTEGER_LIMIT
+from mnist_research.run_files import Predictions
 from mnist_research.runtime import arrays, extensions, files, machine, records
 from mnist_research.runtime.errors import UserError, writing
 from mnist_research.runtime.files import write_atomically
-from mnist_research.runtime.flagfiles import shortened
 
 # The trained model that ships with the package; scripts/ship_model.py writes it.
 SHIPPED = Path(__file__).parent / "shipped"
-
-# How corrupted images reach a model: unchanged, or prepared like users' pictures.
-CORRUPTION_MODES = ("raw", "prepared")
-SPLITS = ("train", "validation", "test")
-# Optional entries of a result.
-_RESULT_NUMBERS = {
-  "test_accuracy": 1.0, "test_loss": 1e39, "validation_accuracy": 1.0, "validation_loss": 1e39,
-  "best_step": INTEGER_LIMIT, "train_examples": 1e12, "parameters": 1e15, "train_seconds": 1e12,
-}  # fmt: skip
-
-
-class Predictions(NamedTuple):
-  """The predictions for the test examples, in their order.
-
-  Attributes:
-    labels: int32 [N], the true classes.
-    probabilities: float32 [N, classes].
-    label_names: the name of each class.
-  """
-
-  labels: np.ndarray
-  probabilities: np.ndarray
-  label_names: tuple[str, ...]
 
 
 class Workdir:
@@ -183,7 +159,7 @@ class Workdir:
       return None
     try:
       result = records.unsealed(records.read(self._result), must_have=self._is_sealed())
-      _check_result(result)
+      run_files.check_result(result)
     except (OSError, ValueError) as error:
       raise UserError(
         f"{self._result} is corrupt; delete it, and the same train command rewrites it ({error})"
@@ -200,7 +176,7 @@ class Workdir:
       return None
     try:
       found = records.unsealed(records.read(self._corruptions), must_have=True)
-      _check_corruptions(found)
+      run_files.check_corruptions(found)
     except (OSError, ValueError) as error:
       raise UserError(f"{self._corruptions} is corrupt; delete it ({error})") from error
     found.pop(records.SHA256)
@@ -266,7 +242,7 @@ class Workdir:
       found = arrays.read(self._predictions, Predictions._fields)
       names = tuple(map(str, np.atleast_1d(found["label_names"]).tolist()))
       predictions = Predictions(found["labels"], found["probabilities"], names)
-      _check_predictions(predictions)
+      run_files.check_predictions(predictions)
     except (OSError, ValueError, TypeError) as error:
       raise UserError(
         f"{self._predictions} is corrupt: {error}; delete it for a report without it, or "
@@ -292,7 +268,7 @@ class Workdir:
     number, must_have = 1, self._is_sealed()
     try:
       for line in records.lines(self._metrics):
-        yield _checked_record(records.from_line(line, must_have=must_have))
+        yield run_files.checked_metrics(records.from_line(line, must_have=must_have))
         number += 1
     except (OSError, ValueError) as error:
       raise UserError(
@@ -319,66 +295,6 @@ class Workdir:
     """
     kept = (r for r in self.metrics() if r["step"] <= step and r["split"] != "test")
     write_atomically(self._metrics, "".join(map(records.to_line, kept)))
-
-
-def _check_result(result: Mapping[str, Any]) -> None:
-  """Raises ValueError if a result contains something that no run writes."""
-  if not records.is_integer(result.get("step"), most=INTEGER_LIMIT):
-    raise ValueError(f"its step is {shortened(repr(result.get('step')))}")
-  for name, most in _RESULT_NUMBERS.items():
-    if name in result and not records.is_number(result[name], least=0, most=most):
-      raise ValueError(f"its {name} is {shortened(repr(result[name]))}")
-  for name in ("dataset", "predictions_sha256"):
-    if not isinstance(result.get(name, ""), str):
-      raise ValueError(f"its {name} is {shortened(repr(result[name]))}")
-
-
-def _check_corruptions(found: Mapping[str, Any]) -> None:
-  """Raises ValueError if a record of corruptions isn't from `evaluate`."""
-  if not records.is_integer(found.get("step"), most=INTEGER_LIMIT):
-    raise ValueError(f"its step is {shortened(repr(found.get('step')))}")
-  if not isinstance(found.get("dataset"), str):
-    raise ValueError(f"its dataset is {shortened(repr(found.get('dataset')))}")
-  for mode in CORRUPTION_MODES:
-    if mode not in found:
-      continue
-    try:
-      shares = [found[mode][name] for name in ("error", "calibration_error")]
-      for name in ("error_per_kind", "calibration_error_per_kind"):
-        shares += found[mode][name].values()
-    except (KeyError, TypeError, AttributeError):
-      raise ValueError(f"its {mode} isn't that of evaluate") from None
-    if not all(records.is_number(share, least=0, most=1) for share in shares):
-      raise ValueError(f"its {mode} has invalid shares")
-
-
-def _checked_record(record: dict[str, Any]) -> dict[str, Any]:
-  """Returns a line of metrics; raises ValueError if it isn't one."""
-  step, split = record.get("step"), record.get("split")
-  if not records.is_integer(step, most=INTEGER_LIMIT) or split not in SPLITS:
-    raise ValueError(f"its step is {shortened(repr(step))}, its split {shortened(repr(split))}")
-  for name, value in record.items():
-    is_no_number = isinstance(value, float) and not math.isfinite(value)
-    if name != "split" and not records.is_number(value) and not is_no_number:
-      raise ValueError(f"its {shortened(name)} is {shortened(repr(value))}")
-  if split == "validation" and "accuracy" not in record:
-    raise ValueError("it has no accuracy")
-  return record
-
-
-def _check_predictions(predictions: Predictions) -> None:
-  """Raises ValueError if the shapes of the arrays don't match."""
-  labels, probabilities, names = predictions
-  if (
-    labels.dtype != np.int32
-    or probabilities.dtype != np.float32
-    or labels.ndim != 1
-    or probabilities.shape != (len(labels), len(names))
-    or not np.isin(labels, range(len(names))).all()
-    or not np.isfinite(probabilities).all()
-    or not labels.size
-  ):
-    raise ValueError("its arrays don't match")
 
 
 def trained_workdir(path: str) -> Workdir:

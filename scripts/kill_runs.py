@@ -31,8 +31,8 @@ from system_calls import Call, Watched, watch
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from mnist_research.config import flags as config_flags
+from mnist_research.run_files import SPLITS
 from mnist_research.runtime import app
-from mnist_research.workdir import SPLITS
 
 # Values that depend on the clock.
 CLOCK = {"examples_per_second", "train_seconds", "sha256", "crc32"}

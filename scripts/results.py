@@ -26,6 +26,7 @@ from mnist_research.config import Config
 from mnist_research.config import flags as config_flags
 from mnist_research.metrics import calibration
 from mnist_research.reports import comparison, runs
+from mnist_research.reports.comparison_tables import interval_text
 from mnist_research.runtime import app, user_data
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import write_atomically
@@ -166,7 +167,7 @@ def _row(name: str, group: Sequence[Record]) -> str:
     f"`{name}`",
     ", ".join(str(record["seed"]) for record in group),
     f"{summary.mean:.2%}{deviation}",
-    _interval(summary.interval),
+    interval_text(summary.interval),
     _mean_error(group),
     f"{group[0]['parameters']:,.0f}",
     f"{group[0]['train_examples']:,.0f}",
@@ -183,16 +184,12 @@ def _line(cells: Sequence[str]) -> str:
   return f"| {' | '.join(cells)} |"
 
 
-def _interval(interval: tuple[float, float] | None) -> str:
-  return "" if interval is None else f"{100 * interval[0]:.2f} to {interval[1]:.2%}"
-
-
 def _mean_error(group: Sequence[Record]) -> str:
-  """Returns the mean calibration error; empty if a run has no record of it."""
+  """Returns the mean calibration error; a dash if a run has no record of it."""
   errors = [
     record["test_calibration_error"] for record in group if "test_calibration_error" in record
   ]
-  return f"{statistics.fmean(errors):.2%}" if len(errors) == len(group) else ""
+  return f"{statistics.fmean(errors):.2%}" if len(errors) == len(group) else "-"
 
 
 def _machine(record: Record) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from mnist_research.config import Config
-from mnist_research.workdir import Predictions, Workdir
+from mnist_research.run_files import Predictions
+from mnist_research.workdir import Workdir
 
 NAMES = tuple(str(digit) for digit in range(10))
 # Test examples 0 to 3: correct, correct, wrong with 90%, wrong with 60%.

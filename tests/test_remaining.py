@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mnist_research.reports import known_errors, remaining, runs
-from mnist_research.workdir import Predictions
+from mnist_research.run_files import Predictions
 
 _LABELS = np.array([0, 0, 1, 1, 1], np.int32)
 _FIRST = np.array([[0.9, 0.1], [0.3, 0.7], [0.2, 0.8], [0.96, 0.04], [0.4, 0.6]], np.float32)

@@ -54,7 +54,7 @@ def test_each_dataset_has_a_table_mnist_first():
     "### mnist", "| `dense.cfg`", "### fashion_mnist", "| `a.cfg`"
   ]  # fmt: skip
   # A single run has no interval, and this record no calibration error.
-  assert " | 90.00% |  |  | 118,282 | " in lines[-1]
+  assert " | 90.00% | - | - | 118,282 | " in lines[-1]
 
 
 def test_newer_run_replaces_that_of_its_config_and_seed():

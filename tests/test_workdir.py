@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from mnist_research.config import Config
+from mnist_research.run_files import Predictions
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.files import write_atomically
-from mnist_research.workdir import Predictions, Workdir
+from mnist_research.workdir import Workdir
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _HOLDER = """

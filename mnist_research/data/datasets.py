@@ -287,10 +287,7 @@ def _download_and_prepare(source: Source, config: Config) -> None:
   if not progress.shows_bars():
     tfds.disable_progress_bar()
   logging.info("preparing %s in %s", source.short_name, data_dir)
-  # TFDS announces the same, in two more lines.
-  for announcement in ("_log_download_bytes", "_log_download_done"):
-    setattr(builder, announcement, lambda: None)
-  # A builder may print to stdout, which is reserved for programs.
+  # TFDS and builders print to stdout, which is reserved for programs.
   announcements = sys.stderr if logging.level_info() else io.StringIO()
   with (
     _locked_directory(data_dir),

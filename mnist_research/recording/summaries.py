@@ -23,8 +23,8 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from mnist_research.recording.event_files import EventFile
+from mnist_research.run_files import SPLITS
 from mnist_research.runtime.errors import UserError
-from mnist_research.workdir import SPLITS
 
 HISTOGRAM_BINS = 30
 PR_THRESHOLDS = 201  # 0, 0.005, ..., 1

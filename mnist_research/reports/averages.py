@@ -19,8 +19,8 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from mnist_research import figures
 from mnist_research.recording.event_files import EventFile
 from mnist_research.reports.runs import Group, Run
+from mnist_research.run_files import SPLITS
 from mnist_research.runtime.errors import UserError, writing
-from mnist_research.workdir import SPLITS
 
 DIRECTORY = "tensorboard"
 _METRICS = ("loss", "accuracy")

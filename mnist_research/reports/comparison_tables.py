@@ -30,7 +30,7 @@ def comparison_table(compared: Comparison) -> Table:
       row.group.label,
       *([_mean(row.test)] if scored else []),
       *([_mean(row.validation)] if validated else []),
-      _interval(summary.interval if summary else None),
+      interval_text(summary.interval if summary else None),
       *([_difference(row)] if several else []),
       *([_p_value(row)] if tested else []),
       str(len(row.group.runs)),
@@ -51,7 +51,8 @@ def _mean(summary: Summary | None) -> str:
   return f"{100 * summary.mean:.2f}{deviation}%"
 
 
-def _interval(interval: tuple[float, float] | None) -> str:
+def interval_text(interval: tuple[float, float] | None) -> str:
+  """Returns an interval of accuracies in percent; a dash if there is none."""
   return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}%" if interval else "-"
 
 

@@ -16,9 +16,9 @@ from mnist_research.reports.html import Tile
 from mnist_research.reports.output import charted, drawn, make_directory, write_page
 from mnist_research.reports.runs import Run
 from mnist_research.reports.tables import Table, settings_table, write_csv
+from mnist_research.run_files import CORRUPTION_MODES, Predictions
 from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
-from mnist_research.workdir import CORRUPTION_MODES, Predictions
 
 _SHOWN_MISTAKES = 40
 

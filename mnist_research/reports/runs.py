@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from mnist_research import protocol
 from mnist_research.config import Config
+from mnist_research.run_files import SPLITS
 from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
-from mnist_research.workdir import SPLITS, Workdir
+from mnist_research.workdir import Workdir
 
 # The page of a report; a directory that contains it isn't listed as foreign.
 REPORT_NAME = "report.html"

@@ -12,12 +12,13 @@ from mnist_research.config import Config
 from mnist_research.data import splits
 from mnist_research.metrics.evaluation import evaluate_logits
 from mnist_research.recording.recorder import Recorder
+from mnist_research.run_files import Predictions
 from mnist_research.runtime.errors import UserError
 from mnist_research.training import selection, steps
 from mnist_research.training.checkpoints import load_trained
 from mnist_research.training.plan import Plan
 from mnist_research.training.state import TrainState
-from mnist_research.workdir import Predictions, Workdir
+from mnist_research.workdir import Workdir
 
 
 def conclude(
