@@ -417,9 +417,8 @@ def test_size_and_position_do_not_matter():
   for size, place in [(40, (0, 0)), (90, (7, 100)), (250, (200, 40)), (1500, (500, 900))]:
     canvas = np.zeros((size + place[0] + 30, size + place[1] + 50), np.float32)
     canvas[place[0] : place[0] + size, place[1] : place[1] + size] = _five(size)
-    # The fewer pixels a stroke has, the more its thickening is rounded.
-    tolerance = {40: 0.2, 90: 0.12}.get(size, 0.1)
-    assert _difference(_image(_on_paper(canvas)), expected) < tolerance, size
+    # Thin strokes are thickened in steps, so a stroke may end up a little wider or narrower.
+    assert _difference(_image(_on_paper(canvas)), expected) < 0.13, size
 
 
 def test_contrast_does_not_matter():
