@@ -1,4 +1,7 @@
-"""The settings by subject: each class is a group of flags, and each field is a flag."""
+"""The settings by subject: each class is a group of flags, and each field is a flag.
+
+Long because it shows every setting of a run in one place.
+"""
 
 import dataclasses
 import math

@@ -6,6 +6,8 @@ not equal.
 
 A model chosen by its errors under some kinds can't be judged by the same kinds. `VALIDATION_KINDS`
 are ten other kinds for choosing, which the paper considered and rejected.
+
+Long because 25 short kinds share the geometry at its end.
 """
 
 from collections.abc import Callable

@@ -1,32 +1,27 @@
-"""Prepares TFDS datasets on this machine: by download, from files, or by a user's code.
+"""Finds datasets by their names, and prepares those that aren't on this machine yet.
 
-`user_files.py` turns a user's folder or file of examples into a TFDS dataset.
-
-`splits.py` reads datasets into memory.
+`user_files.py` turns a user's folder or file of examples into a TFDS dataset, `preparation.py`
+lets TFDS write a dataset's files, and `splits.py` reads them into memory.
 """
 
 import contextlib
 import importlib
 import inspect
-import io
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
-import requests
 import tensorflow_datasets as tfds
 from absl import logging
 from google.protobuf import json_format
 
 from mnist_research.config import Config
-from mnist_research.data import downloads, original_files, user_files
-from mnist_research.runtime import extensions, progress, user_data
+from mnist_research.data import downloads, original_files, preparation, user_files
+from mnist_research.runtime import extensions, user_data
 from mnist_research.runtime.errors import UserError
-from mnist_research.runtime.files import locked
 
 # Errors of TFDS for names and files from which it can't make a builder.
 _BUILDER_ERRORS = (
@@ -192,7 +187,7 @@ def _prepare(config: Config, name: str) -> Source:
   _check_features(name, builder)
   if not builder.is_prepared():
     with _attribute_errors(name):
-      _download_and_prepare(Source(name, builder), config)
+      preparation.download_and_prepare(name, builder, config)
     # If another process prepared it while this one waited, `builder` doesn't know that.
     builder = _create_builder(name, config.data.data_dir)
   missing = {"train", "test"} - set(builder.info.splits)
@@ -279,78 +274,6 @@ def _check_features(name: str, builder: tfds.core.DatasetBuilder) -> None:
     f"--dataset={name}: {problem}; choose one with images of one size, uint8 (height, width, 1 or "
     "3), with a ClassLabel `label`"
   )
-
-
-def _download_and_prepare(source: Source, config: Config) -> None:
-  builder = source.builder
-  data_dir = Path(builder.data_dir).parent
-  if not progress.shows_bars():
-    tfds.disable_progress_bar()
-  logging.info("preparing %s in %s", source.short_name, data_dir)
-  # TFDS and builders print to stdout, which is reserved for programs.
-  announcements = sys.stderr if logging.level_info() else io.StringIO()
-  with (
-    _locked_directory(data_dir),
-    contextlib.redirect_stdout(announcements),
-    progress.waiting(f"preparing {source.short_name}"),
-  ):
-    if builder.is_prepared():  # Another process prepared it while this one waited.
-      return
-    with _original_files(source, config, data_dir) as directory:
-      _call_tfds(source, data_dir / "downloads", directory)
-
-
-@contextlib.contextmanager
-def _locked_directory(data_dir: Path) -> Iterator[None]:
-  """Creates the directory of a dataset and locks it for this process."""
-  with contextlib.ExitStack() as held:
-    try:
-      data_dir.mkdir(parents=True, exist_ok=True)
-      held.enter_context(locked(data_dir / ".preparing", wait=True))
-    except OSError as error:
-      raise UserError(
-        f"{data_dir} can't be written: {error.strerror}; name another directory for datasets with "
-        "--data_dir or TFDS_DATA_DIR"
-      ) from error
-    yield
-
-
-@contextlib.contextmanager
-def _original_files(source: Source, config: Config, data_dir: Path) -> Iterator[Path | None]:
-  """Yields the directory where TFDS finds the original files; None if TFDS downloads them."""
-  url_infos = source.builder.url_infos or {}
-  # Each dataset has a directory, because datasets use the same names for different files.
-  fetched = data_dir / "downloads" / "fetched"
-  if config.data.manual_dir:
-    staging = data_dir / "downloads" / "originals"
-    with original_files.for_tfds(
-      source.builder, Path(config.data.manual_dir), staging
-    ) as directory:
-      yield directory
-  # Other datasets may not need every file that TFDS registers.
-  elif config.data.mirror or {info.filename for info in url_infos.values()} == original_files.NAMES:
-    downloads.fetch(source.name, url_infos, config.data.mirror, fetched)
-    yield fetched
-  else:
-    downloads.check_hosts(source.name, url_infos)
-    yield None
-
-
-def _call_tfds(source: Source, download_dir: Path, originals_dir: Path | None) -> None:
-  config = tfds.download.DownloadConfig(
-    manual_dir=originals_dir, try_download_gcs=False, register_checksums=False
-  )
-  try:
-    source.builder.download_and_prepare(download_dir=str(download_dir), download_config=config)
-  except tfds.download.download_manager.NonMatchingChecksumError as error:
-    raise UserError(
-      f"--dataset={source.name}: a file of {originals_dir or 'the download'} has a wrong checksum: "
-      f"{error}"
-    ) from error
-  except (requests.exceptions.RequestException, tfds.download.DownloadError) as error:
-    raise downloads.UnreachableError(
-      downloads.remedies(source.name, f"its download failed: {error}")
-    ) from error
 
 
 def check_fits(source: Source, label_names: Sequence[str], image_shape: ImageShape) -> None:

@@ -3,6 +3,8 @@
 A folder holds `train/` and `test/`, each with a folder of pictures for each class, or only the
 class folders. An .npz file holds arrays named as in Keras's mnist.npz, or `images` and `labels`.
 Without a test split, one example in six of each class is held out.
+
+Long because both formats share the checks of classes, labels and splits.
 """
 
 import hashlib
