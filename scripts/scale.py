@@ -1,9 +1,10 @@
-"""Draws the cost of training as a quantity grows: examples, steps per block, batch size, width.
+"""Draws the cost of training as a quantity grows: examples, block, batch, width, replicas.
 
   python scripts/scale.py --data_dir=DIR [--output=docs/images/scale.png] [--rounds=5]
 
 DIR is where TFDS has prepared MNIST (by default ~/tensorflow_datasets). The model is that of
-`configs/dense.cfg`, with one quantity changed at a time. The points of a curve take turns; the
+`configs/dense.cfg`, with one quantity changed at a time, and of larger networks for the replicas,
+which share the processor unless there are several GPUs. The points of a curve take turns; the
 figure shows the median, lowest and highest of each. Examples beyond MNIST's 60,000 are repeats. The
 last line on stdout is one JSON object with the points.
 """
@@ -21,8 +22,9 @@ from mnist_research import figures
 from mnist_research.benchmarks import training as training_lib
 from mnist_research.benchmarks.limit import compile_limit, limit_turns
 from mnist_research.benchmarks.products import network_products
-from mnist_research.benchmarks.timing import spread, take_turns
+from mnist_research.benchmarks.timing import ratios, spread, take_turns
 from mnist_research.benchmarks.training import Bench
+from mnist_research.config import Config
 from mnist_research.config import flags as config_flags
 from mnist_research.data import splits
 from mnist_research.runtime import app, command_line
@@ -32,8 +34,22 @@ EXAMPLES = (15_000, 30_000, 60_000, 120_000, 240_000)
 BLOCK_STEPS = (1, 5, 25, 125, 625)
 BATCHES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 WIDTHS = (32, 64, 128, 256, 512, 1024, 2048)
+REPLICAS = (1, 2, 4)
+# Networks whose step takes long enough for replicas to matter: a config and other settings.
+SHARED = {
+  "cnn.cfg": ("cnn", {}),
+  "2500-2000-1500-1000-500": (
+    "dense",
+    {
+      "hidden_units": (2500, 2000, 1500, 1000, 500),
+      "batch_size": 512,
+      "precision": "bfloat16",
+    },
+  ),
+}
 # Examples per turn, unless a turn is an epoch.
 TURN_EXAMPLES = 20_000
+REPLICA_EXAMPLES = 10_000
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -49,16 +65,19 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   app.refuse_arguments(arguments)
   # Each point has a new function for its steps, and TensorFlow would warn of repeated tracing.
   tf.get_logger().setLevel("ERROR")
-  bench = training_lib.read(
-    config_flags.from_flags_over(
-      config_flags.from_flagfile(ROOT / "configs" / "dense.cfg"), flag_values
-    )
-  )
+  rounds = flag_values.rounds
+  # First, because a process can create its devices only once.
+  replicas = measure_replicas(flag_values, rounds)
+  bench = training_lib.read(config_of("dense", flag_values))
   charts = []
   for measure in (measure_examples, measure_blocks, measure_batches, measure_widths):
-    charts.append(measure(bench, flag_values.rounds))
+    charts.append(measure(bench, rounds))
     print(f"measured: {charts[-1].x_label}", file=sys.stderr, flush=True)
-  summary = "784-128-128-10, batches of 32, blocks of 625 steps; one quantity varies at a time"
+  charts.append(replicas)
+  summary = (
+    "784-128-128-10, batches of 32, blocks of 625 steps; one quantity varies at a time. "
+    "Replicas: the networks named"
+  )
   figures.save(
     figures.scale_curves(charts, title="What training costs", summary=summary), flag_values.output
   )
@@ -122,6 +141,33 @@ def measure_widths(bench: Bench, rounds: int) -> figures.Chart:
   ]
   lines = [line("training", trained), line("its products alone", possible)]
   return figures.Chart("Model GFLOP/s", "units of each hidden layer", WIDTHS, lines)
+
+
+def measure_replicas(flag_values: flags.FlagValues, rounds: int) -> figures.Chart:
+  """Measures examples per second relative to one replica, by the number of replicas."""
+  gpus = len(tf.config.list_physical_devices("GPU"))
+  counts = [count for count in REPLICAS if count <= (gpus or count)]
+  lines = []
+  for name, (config_name, changes) in SHARED.items():
+    config = config_of(config_name, flag_values).replace(**changes)
+    # The largest number first: it creates the devices.
+    benches = {n: training_lib.read(config.replace(device_count=n)) for n in reversed(counts)}
+    turns = take_turns(
+      {
+        n: training_turns(benches[n], rounds, REPLICA_EXAMPLES // config.optimization.batch_size)
+        for n in counts
+      },
+      rounds,
+    )
+    lines.append(line(name, [ratios(turns[n], turns[1]) for n in counts]))
+  print("measured: replicas", file=sys.stderr, flush=True)
+  return figures.Chart("Throughput, relative to one replica", "replicas", counts, lines)
+
+
+def config_of(name: str, flag_values: flags.FlagValues) -> Config:
+  """Returns the settings in `configs`, with the flags that the command line changes."""
+  config = config_flags.from_flagfile(ROOT / "configs" / f"{name}.cfg")
+  return config_flags.from_flags_over(config, flag_values)
 
 
 def training_turns(bench: Bench, rounds: int, turn_steps: int) -> Iterator[float]:

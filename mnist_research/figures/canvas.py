@@ -148,9 +148,13 @@ def percent(fraction: float) -> str:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-  """Returns 1, 2 and 5 times the powers of ten; only the powers if there are many."""
+  """Returns round values from `low` to `high`: fewer per power of ten if there are many powers."""
   exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-  steps = (1, 2, 5) if high < 2000 * low else (1,)
+  steps: tuple[float, ...] = (1, 2, 5)
+  if high >= 2000 * low:
+    steps = (1,)
+  elif high < 10 * low:
+    steps = (1, 1.5, 2, 3, 5, 7)
   ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
   return [tick for tick in ticks if low <= tick <= high]
 
