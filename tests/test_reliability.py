@@ -24,7 +24,7 @@ from mnist_research.training.loop import train
 _KILLED = (
   "--dataset=synthetic_digits/2000_500",
   "--validation_examples=500",
-  "--steps=1500",
+  "--steps=600",
   "--steps_per_loop=20",
   "--checkpoint_every=50",
   "--evaluate_every=70",
@@ -43,7 +43,7 @@ def test_kills_change_no_bits(prepared, tmp_path, at):
   if at == "system_calls" and not system_calls.is_available():
     pytest.skip("this system has no seccomp filters that ask a program")
   if at == "system_calls":
-    flags.append("--steps=200")  # Each call is watched: 1500 steps have thousands.
+    flags.append("--steps=200")  # Each call is watched: 600 steps have thousands.
   script = commands.REPOSITORY / "scripts" / "kill_runs.py"
   process = subprocess.run(
     [sys.executable, script, f"--at={at}", "--kills=3", f"--workdir={tmp_path}", "--", *flags],
