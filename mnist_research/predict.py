@@ -99,7 +99,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   count = 0
   for picture, read in readings.read_pictures(recognizer, pictures):
     if len(read) > 1 and not several:
-      problems.append(images.refuse_several(picture.file, len(read)))
+      problems.append(images.several_digits_message(picture.file, len(read)))
       continue
     answer = readings.number(read, names) if several else read[0].record(names)
     app.print_json({"file": picture.file, **answer, "step": recognizer.trained.step})

@@ -156,7 +156,7 @@ def read_test_scorings(directory: Path) -> list[TestScoring] | None:
 def _parsed(path: Path, number: int, line: bytes) -> TestScoring:
   """Returns the content of a line; one without a checksum is from an earlier version."""
   try:
-    found = TestScoring(**records.from_line(line, must_have=False))
+    found = TestScoring(**records.from_line(line, required=False))
     texts, counts = (found.time, found.command, found.dataset), (found.step, found.members)
     if not all(isinstance(text, str) for text in texts) or not all(map(records.is_integer, counts)):
       raise TypeError

@@ -82,7 +82,7 @@ class Workdir:
     if not self._config.exists():
       return None
     try:
-      records.check_text(records.read(self._config), must_have=self._is_sealed())
+      records.check_text(records.read(self._config), required=self._is_sealed())
     except (OSError, ValueError) as error:
       raise UserError(
         f"{self._config} can't be read as settings: {error}; restore it, or start over "
@@ -158,7 +158,7 @@ class Workdir:
     if not self._result.exists():
       return None
     try:
-      result = records.unsealed(records.read(self._result), must_have=self._is_sealed())
+      result = records.unsealed(records.read(self._result), required=self._is_sealed())
       run_files.check_result(result)
     except (OSError, ValueError) as error:
       raise UserError(
@@ -175,7 +175,7 @@ class Workdir:
     if not self._corruptions.exists():
       return None
     try:
-      found = records.unsealed(records.read(self._corruptions), must_have=True)
+      found = records.unsealed(records.read(self._corruptions), required=True)
       run_files.check_corruptions(found)
     except (OSError, ValueError) as error:
       raise UserError(f"{self._corruptions} is corrupt; delete it ({error})") from error
@@ -208,7 +208,7 @@ class Workdir:
       UserError: it is missing or corrupt.
     """
     try:
-      environment = records.unsealed(records.read(self._environment), must_have=False)
+      environment = records.unsealed(records.read(self._environment), required=False)
     except (OSError, ValueError) as error:
       raise UserError(
         f"{self._environment} can't be read: {error}; restore it, or train again"
@@ -265,10 +265,10 @@ class Workdir:
     """
     if not self._metrics.exists():
       return
-    number, must_have = 1, self._is_sealed()
+    number, required = 1, self._is_sealed()
     try:
       for line in records.lines(self._metrics):
-        yield run_files.checked_metrics(records.from_line(line, must_have=must_have))
+        yield run_files.checked_metrics(records.from_line(line, required=required))
         number += 1
     except (OSError, ValueError) as error:
       raise UserError(

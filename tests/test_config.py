@@ -575,8 +575,8 @@ def test_equivalent_types_are_accepted(name, given, value):
     ("batch_size", True, "an integer"),
     ("learning_rate", "fast", "a number"),
     ("hidden_units", ["a"], "a sequence of integers"),
-    ("augment", [3], "a sequence of texts"),
-    ("workdir", 3, "a text"),
+    ("augment", [3], "a sequence of strings"),
+    ("workdir", 3, "a string"),
     ("deterministic", "maybe", "true or false"),
   ],
 )

@@ -28,7 +28,7 @@ def _augmented(images: np.ndarray, *kinds: str, start: int = 0, seed: int = 0, s
 def _drawn(count: int, place: int, seed: int = 0) -> np.ndarray:
   positions = tf.range(count, dtype=tf.int64)
   name = randomness.CUSTOM_AUGMENTATION + place
-  return randomness.uniform(positions, 3, seed=seed, name=name).numpy()
+  return randomness.uniform(positions, 3, seed=seed, stream=name).numpy()
 
 
 def test_floats_are_rounded_and_clipped():

@@ -12,7 +12,7 @@ _GAMMA = 0x9E3779B97F4A7C15
 
 def _uniform(positions, count: int = 1, *, seed: int = 0, name: int = 1) -> np.ndarray:
   positions = tf.constant(np.asarray(positions, np.int64))
-  return randomness.uniform(positions, count, seed=seed, name=name).numpy()
+  return randomness.uniform(positions, count, seed=seed, stream=name).numpy()
 
 
 def test_mixing_matches_splitmix64():
@@ -55,7 +55,7 @@ def test_number_depends_only_on_position():
 
 def _bits(positions, count: int = 1, *, seed: int = 0, name: int = 1) -> np.ndarray:
   positions = tf.constant(np.asarray(positions, np.int64))
-  return randomness.bits(positions, count, seed=seed, name=name).numpy()
+  return randomness.bits(positions, count, seed=seed, stream=name).numpy()
 
 
 def _mixed(value: int, added: int = 0) -> int:

@@ -66,8 +66,8 @@ class Config:
         raise TypeError(f"there is no setting {name!r}{hint}")
     for subject, kind in SUBJECTS.items():
       names = [field.name for field in dataclasses.fields(kind)]
-      own = {name: settings[name] for name in names if name in settings}
-      object.__setattr__(self, subject, kind(**own))
+      arguments = {name: settings[name] for name in names if name in settings}
+      object.__setattr__(self, subject, kind(**arguments))
     self._check_together()
 
   def _check_together(self) -> None:
@@ -118,7 +118,7 @@ class Config:
     """Returns these settings with a content digest for each dataset that is a path.
 
     Raises:
-      UserError: nothing exists there, or it can't be read.
+      UserError: a path doesn't exist or can't be read.
     """
     names = (("dataset", self.data.dataset), ("outliers", self.data.outliers))
     pinned = {flag: user_data.pinned(flag, name) for flag, name in names if user_data.is_path(name)}
@@ -168,12 +168,12 @@ class Config:
     """
     changes: dict[str, Any] = {}
     for flag, text in self.references():
-      kept = extensions.copied(flag, text, directory)
+      copy = extensions.copied(flag, text, directory)
       if flag == "augment":
         kinds = changes.get(flag, self.augmentation.augment)
-        changes[flag] = tuple(kept if kind == text else kind for kind in kinds)
+        changes[flag] = tuple(copy if kind == text else kind for kind in kinds)
       else:
-        changes[flag] = kept
+        changes[flag] = copy
     return self.replace(**changes) if changes else self
 
   def to_texts(self) -> dict[str, str]:

@@ -21,7 +21,7 @@ TRAINING_ONLY = dict.fromkeys(
   FIELDS, "belongs to training: this command takes it from the workdir"
 )  # fmt: skip
 # The section of --help that lists a setting.
-_PARTS = {
+_SECTIONS = {
   field.name: subject.capitalize() + help_text.SETTINGS
   for subject, kind in SUBJECTS.items()
   for field in dataclasses.fields(kind)
@@ -73,7 +73,7 @@ def _define(name: str, flag_values: flags.FlagValues) -> None:
   field, kind = FIELDS[name], KINDS[name]
   default: Any = field.default
   help_text, choices = field.metadata["help"], list(field.metadata["choices"])
-  options: Any = {"flag_values": flag_values, "module_name": _PARTS[name]}
+  options: Any = {"flag_values": flag_values, "module_name": _SECTIONS[name]}
   if kind == tuple[str, ...]:
     flags.DEFINE_list(name, list(default), help_text, **options)
   elif kind == tuple[int, ...]:
@@ -160,6 +160,6 @@ def _assigned(arguments: Iterable[Argument]) -> flags.FlagValues:
   for argument in arguments:
     if not command_line.assign(flag_values, argument):
       name = argument.text.partition("=")[0]
-      hint = did_you_mean(name, [f"--{each}" for each in FIELDS])
+      hint = did_you_mean(name, [f"--{field}" for field in FIELDS])
       raise argument.error(f"{shortened(name)} is not a setting{hint}")
   return flag_values

@@ -81,7 +81,7 @@ def to_numbers(text: str) -> tuple[int, ...]:
   """Returns the integers in a text such as `128,64`; the text may be empty.
 
   Raises:
-    ValueError: the text is something else.
+    ValueError: the text isn't a list of integers.
   """
   return tuple(int(part) for part in text.split(",")) if text.strip() else ()
 
@@ -104,22 +104,22 @@ def coerced(field: dataclasses.Field, kind: Any, value: Any) -> Any:
     value = _coerced(kind, value)
     return os.path.expanduser(value) if field.metadata["is_path"] else value
   except (TypeError, ValueError):
-    wanted = {str: "a text", bool: "true or false", int: "an integer", float: "a number"}
-    described = wanted.get(kind) or "a sequence of " + (
-      "integers" if typing.get_args(kind)[0] is int else "texts"
+    descriptions = {str: "a string", bool: "true or false", int: "an integer", float: "a number"}
+    expected = descriptions.get(kind) or "a sequence of " + (
+      "integers" if typing.get_args(kind)[0] is int else "strings"
     )
-    raise UserError(f"--{field.name}={value!r}: must be {described}") from None
+    raise UserError(f"--{field.name}={value!r}: must be {expected}") from None
 
 
 def _coerced(kind: Any, value: Any) -> Any:
   if typing.get_origin(kind) is tuple:
-    (entry, _) = typing.get_args(kind)
+    (entry_kind, _) = typing.get_args(kind)
     if isinstance(value, str):
       value = [part.strip() for part in value.split(",") if part.strip()]
-      value = map(int, value) if entry is int else value
+      value = map(int, value) if entry_kind is int else value
     elif isinstance(value, numbers.Number):
       value = (value,)
-    return tuple(_coerced(entry, each) for each in value)
+    return tuple(_coerced(entry_kind, entry) for entry in value)
   if kind is str:
     return os.fspath(value)
   if kind is bool:
@@ -144,11 +144,11 @@ def check(field: dataclasses.Field, value: Any) -> None:
       f"--{field.name}: {len(value):,} entries; at most {_MOST_ENTRIES:,} are allowed"
     )
   flag = f"--{field.name}={to_text(value)}"
-  for each in value if isinstance(value, tuple) else (value,):
-    if isinstance(each, str):
-      _check_text(field, flag, each)
+  for entry in value if isinstance(value, tuple) else (value,):
+    if isinstance(entry, str):
+      _check_text(field, flag, entry)
     else:
-      _check_number(field.metadata, flag, each)
+      _check_number(field.metadata, flag, entry)
 
 
 def _check_dataset(flag: str, text: str) -> None:
@@ -174,9 +174,9 @@ def _check_text(field: dataclasses.Field, flag: str, text: str) -> None:
     return
   if "keras" in open_to and _CLASS_NAME.fullmatch(text):
     return
-  own = ["or your own: path/to/file.py:name"] if "references" in open_to else []
+  custom = ["or your own: path/to/file.py:name"] if "references" in open_to else []
   raise UserError(
-    f"{flag}: choose one of {', '.join([*choices, *own])}{did_you_mean(text, choices)}"
+    f"{flag}: choose one of {', '.join([*choices, *custom])}{did_you_mean(text, choices)}"
   )
 
 
@@ -206,7 +206,7 @@ def parse_keywords(flag: str, text: str) -> dict[str, Any]:
     text: the flag's value; empty for no arguments.
 
   Raises:
-    UserError: the text is something else.
+    UserError: the text has another form.
   """
   values: dict[str, Any] = {}
   for part in _split_at_commas(text):

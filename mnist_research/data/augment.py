@@ -48,7 +48,7 @@ def augment_images(
       moved = _transform(images, matrices)
     images = tf.cast(tf.round(moved), tf.uint8)
   if "flip" in kinds:
-    is_flipped = randomness.uniform(positions, 1, seed=seed, name=randomness.FLIP) < 0.5
+    is_flipped = randomness.uniform(positions, 1, seed=seed, stream=randomness.FLIP) < 0.5
     images = tf.where(is_flipped[:, :, None, None], images[:, :, ::-1], images)
   images = distortions.distort(images, positions, config, seed)
   if "erasing" in kinds:
@@ -66,7 +66,7 @@ def _affine_matrices(positions: tf.Tensor, config: AugmentationConfig, seed: int
 
   The coordinates (x, y) start at the image's center.
   """
-  draws = 2 * randomness.uniform(positions, 6, seed=seed, name=randomness.AFFINE) - 1
+  draws = 2 * randomness.uniform(positions, 6, seed=seed, stream=randomness.AFFINE) - 1
 
   def drawn(kind: str, index: int, limit: float) -> tf.Tensor:
     return draws[:, index] * (limit if kind in config.augment else 0.0)
@@ -135,7 +135,7 @@ def _displacements(
   bases = [_smoothing_basis(side) for side in size]
   rows, columns = (basis.shape[1] for basis in bases)
   count = rows * columns * 2
-  draws = 2 * randomness.uniform(positions, count, seed=seed, name=randomness.ELASTIC) - 1
+  draws = 2 * randomness.uniform(positions, count, seed=seed, stream=randomness.ELASTIC) - 1
   field = tf.reshape(draws, [-1, rows, columns, 2])
   smooth = tf.einsum("pi,nijc,qj->npqc", bases[0], field, bases[1], optimize="optimal")
   # The standard deviation of the uniform distribution from -1 to 1 is 1 / sqrt(3).
@@ -170,15 +170,18 @@ def _sample(images: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
     float32, with the shape of `images`.
   """
   height, width = _size(images)
-  across, up = width + 2, height + 2
+  framed_width, framed_height = width + 2, height + 2
   x, y = (
     tf.clip_by_value(values + 1, 0.0, side - 1.0)
-    for values, side in zip(tf.unstack(points, axis=-1), (across, up), strict=True)
+    for values, side in zip(tf.unstack(points, axis=-1), (framed_width, framed_height), strict=True)
   )
-  left, above = tf.minimum(tf.floor(x), across - 2.0), tf.minimum(tf.floor(y), up - 2.0)
+  left, above = (
+    tf.minimum(tf.floor(x), framed_width - 2.0),
+    tf.minimum(tf.floor(y), framed_height - 2.0),
+  )
   right, down = (x - left)[..., None], (y - above)[..., None]
-  first = tf.range(tf.shape(images)[0])[:, None, None] * (across * up)
-  index = first + tf.cast(above, tf.int32) * across + tf.cast(left, tf.int32)
+  first = tf.range(tf.shape(images)[0])[:, None, None] * (framed_width * framed_height)
+  index = first + tf.cast(above, tf.int32) * framed_width + tf.cast(left, tf.int32)
   # Every point outside the image maps to this frame of zeros.
   framed = tf.pad(tf.cast(images, tf.float32), [[0, 0], [1, 1], [1, 1], [0, 0]])
   pixels = tf.reshape(framed, [-1, images.shape[-1]])
@@ -187,7 +190,7 @@ def _sample(images: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
     return tf.gather(pixels, index + step)
 
   top = at(0) * (1 - right) + at(1) * right
-  bottom = at(across) * (1 - right) + at(across + 1) * right
+  bottom = at(framed_width) * (1 - right) + at(framed_width + 1) * right
   return top * (1 - down) + bottom * down
 
 
@@ -199,7 +202,7 @@ def _erase(
   The sizes are as published: 2% to 40% of the image, with aspect ratios from 0.3 to 1 / 0.3.
   """
   chance, area, aspect, left, top = tf.unstack(
-    randomness.uniform(positions, 5, seed=seed, name=randomness.ERASING), axis=1
+    randomness.uniform(positions, 5, seed=seed, stream=randomness.ERASING), axis=1
   )
   height, width = _size(images)
   area = (0.02 + 0.38 * area) * (height * width)
@@ -236,7 +239,7 @@ def mix_examples(
   Returns:
     The mixed images and targets.
   """
-  draws = randomness.uniform(positions[:, 0], 4, seed=seed, name=randomness.MIXING)
+  draws = randomness.uniform(positions[:, 0], 4, seed=seed, stream=randomness.MIXING)
   choice, share, left, top = tf.unstack(draws, axis=1)
   others, other_targets = tf.roll(images, 1, axis=1), tf.roll(targets, 1, axis=1)
   share = _symmetric_beta(share, config.mixing_alpha)

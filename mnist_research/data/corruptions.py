@@ -157,10 +157,10 @@ def _zigzag(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
   sideways = np.stack([-direction[:, 1], direction[:, 0]], axis=1)[:, None]
   corners = line + 3 * np.where(np.arange(7) % 2, 1, -1)[:, None] * sideways
   zigzag = images
-  for one, other in zip(
+  for start, end in zip(
     np.moveaxis(corners, 1, 0)[:-1], np.moveaxis(corners, 1, 0)[1:], strict=True
   ):
-    zigzag = np.maximum(zigzag, np.clip(1.3 - _to_segment(images.shape, one, other)[0], 0, 1))
+    zigzag = np.maximum(zigzag, np.clip(1.3 - _to_segment(images.shape, start, end)[0], 0, 1))
   return zigzag
 
 

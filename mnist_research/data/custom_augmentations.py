@@ -38,11 +38,11 @@ def apply(
     uint8 [N, height, width, channels]; floats are rounded, and values are clipped to [0, 255].
 
   Raises:
-    UserError: a function is missing, fails, or returns something else.
+    UserError: a function is missing, fails, or doesn't return such images.
   """
   settings = parse_keywords("augment_settings", config.augment_settings)
-  for place, reference in enumerate(references(config)):
-    draw = _create_draw(positions, seed, randomness.CUSTOM_AUGMENTATION + place)
+  for index, reference in enumerate(references(config)):
+    draw = _create_draw(positions, seed, randomness.CUSTOM_AUGMENTATION + index)
     images = _changed(images, reference, draw, settings)
   return images
 
@@ -54,7 +54,7 @@ def _create_draw(positions: tf.Tensor, seed: int, stream: int) -> Callable[[int]
   def draw(count: int) -> tf.Tensor:
     nonlocal taken
     first, taken = taken, taken + count
-    return randomness.uniform(positions, taken, seed=seed, name=stream)[:, first:]
+    return randomness.uniform(positions, taken, seed=seed, stream=stream)[:, first:]
 
   return draw
 

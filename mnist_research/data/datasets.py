@@ -23,14 +23,14 @@ from mnist_research.data import downloads, original_files, preparation, user_fil
 from mnist_research.runtime import extensions, user_data
 from mnist_research.runtime.errors import UserError
 
-# Errors of TFDS for names and files from which it can't make a builder.
+# The errors that TFDS raises if it can't make a builder from a name or a file.
 _BUILDER_ERRORS = (
   ValueError, KeyError, TypeError, AttributeError, ImportError, AssertionError, RecursionError,
   OSError, json_format.ParseError,
 )  # fmt: skip
 
 # The datasets that this package generates, each in a subpackage.
-_DRAWN = ("synthetic_digits", "non_digits")
+_GENERATED = ("synthetic_digits", "non_digits")
 
 # Height, width, channels.
 ImageShape = tuple[int, int, int]
@@ -132,7 +132,9 @@ def prepared(config: Config) -> Source | None:
     UserError: the dataset is unknown.
   """
   name = config.data.dataset
-  if user_data.is_path(name) and not user_files.is_prepared(name, _own_root(config.data.data_dir)):
+  if user_data.is_path(name) and not user_files.is_prepared(
+    name, _user_data_root(config.data.data_dir)
+  ):
     return None
   builder = _create_builder(config.data.dataset, config.data.data_dir)
   return Source(config.data.dataset, builder) if builder.is_prepared() else None
@@ -205,10 +207,10 @@ def _attribute_errors(name: str) -> contextlib.AbstractContextManager[None]:
 
 def _create_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
   if extensions.is_builder(name):
-    return _create_own_builder(name, data_dir)
+    return _create_custom_builder(name, data_dir)
   if user_data.is_path(name):
-    return user_files.create_builder("dataset", name, _own_root(data_dir))
-  if name.split("/")[0] in _DRAWN:
+    return user_files.create_builder("dataset", name, _user_data_root(data_dir))
+  if name.split("/")[0] in _GENERATED:
     importlib.import_module(f"mnist_research.data.{name.split('/')[0]}")  # Registers it with TFDS.
   try:
     return tfds.builder(name, data_dir=data_dir or None)
@@ -223,12 +225,12 @@ def _create_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     raise UserError(f"--dataset={name}: {reason}{remedy}") from error
 
 
-def _own_root(data_dir: str) -> Path:
-  """The directory of datasets that come from a user's code and files, named by content."""
+def _user_data_root(data_dir: str) -> Path:
+  """Returns the directory for datasets from users' code and files, each under its digest."""
   return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser() / "own"
 
 
-def _create_own_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+def _create_custom_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
   """Returns a builder of a user's class.
 
   Prepared data is stored by the content of the class's file, in `<data_dir>/own/<digest>`, so
@@ -250,7 +252,7 @@ def _create_own_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     builder_class.pkg_dir_path = Path(inspect.getfile(builder_class)).parent
   digest = extensions.read_source("dataset", name).digest[:12]
   with extensions.attribute_errors("dataset", name):
-    return builder_class(data_dir=_own_root(data_dir) / digest)
+    return builder_class(data_dir=_user_data_root(data_dir) / digest)
 
 
 def _check_features(name: str, builder: tfds.core.DatasetBuilder) -> None:

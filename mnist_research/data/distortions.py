@@ -33,16 +33,18 @@ def distort(
   Returns:
     uint8 [N, height, width, channels].
   """
-  for place, (kind, change) in enumerate(KINDS.items()):
+  for index, (kind, change) in enumerate(KINDS.items()):
     if kind in config.augment:
       draws = randomness.uniform(
-        positions, 1 + _DRAWS, seed=seed, name=randomness.DISTORTIONS + 2 * place
+        positions, 1 + _DRAWS, seed=seed, stream=randomness.DISTORTIONS + 2 * index
       )
       # Computes only the chosen images, because most stay unchanged.
       chosen = tf.where(draws[:, 0] < config.distortion_probability)
-      some = tf.gather_nd(images, chosen)
-      noise = _Noise(tf.gather_nd(positions, chosen), seed, randomness.DISTORTIONS + 2 * place + 1)
-      changed = change(tf.cast(some, tf.float32) / 255, tf.gather_nd(draws, chosen)[:, 1:], noise)
+      chosen_images = tf.gather_nd(images, chosen)
+      noise = _Noise(tf.gather_nd(positions, chosen), seed, randomness.DISTORTIONS + 2 * index + 1)
+      changed = change(
+        tf.cast(chosen_images, tf.float32) / 255, tf.gather_nd(draws, chosen)[:, 1:], noise
+      )
       changed = tf.cast(tf.round(tf.clip_by_value(changed, 0, 1) * 255), tf.uint8)
       images = tf.tensor_scatter_nd_update(images, chosen, changed)
   return images
@@ -51,13 +53,13 @@ def distort(
 class _Noise:
   """A source of random numbers for a kind, by the position of each image."""
 
-  def __init__(self, positions: tf.Tensor, seed: int, name: int):
-    self._positions, self._seed, self._name = positions, seed, name
+  def __init__(self, positions: tf.Tensor, seed: int, stream: int):
+    self._positions, self._seed, self._stream = positions, seed, stream
 
   def __call__(self, *shape: int) -> tf.Tensor:
     """Returns numbers in [0, 1), float32 [N, *shape]."""
     count = math.prod(shape)
-    bits = randomness.bits(self._positions, count, seed=self._seed, name=self._name)
+    bits = randomness.bits(self._positions, count, seed=self._seed, stream=self._stream)
     # 24 bits, which a float32 holds exactly. Signed integers convert faster.
     high = tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.int32)
     return tf.reshape(tf.cast(high, tf.float32) / 2.0**24, [-1, *shape])
@@ -134,8 +136,8 @@ def _bands(images: tf.Tensor, draws: tf.Tensor, noise: _Noise) -> tf.Tensor:
   angle = tf.where(_column(draws, 1) < 0.5, tf.round(angle / (math.pi / 2)) * (math.pi / 2), angle)
   along = (y / height - 0.5) * tf.sin(angle) + (x / width - 0.5) * tf.cos(angle)
   waves = 0.5 + 2.0 * _column(draws, 2)
-  height_of_wave = tf.cos(2 * math.pi * (waves * along + _column(draws, 3)))
-  inside = height_of_wave > 1.4 * _column(draws, 4) - 0.7
+  wave = tf.cos(2 * math.pi * (waves * along + _column(draws, 3)))
+  inside = wave > 1.4 * _column(draws, 4) - 0.7
   return tf.where(inside, 1 - images, images)
 
 

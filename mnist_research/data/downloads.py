@@ -19,7 +19,7 @@ REACH_SECONDS = 5
 # forever.
 STALL_SECONDS = 30
 _ATTEMPTS = 3
-_PIECE = 1 << 16
+_CHUNK_BYTES = 1 << 16
 _SILENT = "doesn't answer"
 
 
@@ -43,13 +43,13 @@ def fetch(name: str, url_infos: dict[str, Any], mirror: str, directory: Path) ->
     UserError: a file doesn't match TFDS's checksum.
   """
   directory.mkdir(parents=True, exist_ok=True)
-  lacking = {
+  missing = {
     url: info
     for url, info in addresses(url_infos, mirror).items()
     if not _is_intact(directory / info.filename, info)
   }
-  check_hosts(name, lacking)
-  for url, info in lacking.items():
+  check_hosts(name, missing)
+  for url, info in missing.items():
     with _failures_reported(name):
       _fetch_file(url, info, directory / info.filename)
     if not _is_intact(directory / info.filename, info):
@@ -75,7 +75,7 @@ def _is_intact(path: Path, info: Any) -> bool:
 
 
 def _fetch_file(url: str, info: Any, path: Path) -> None:
-  """Downloads a file in at most three attempts; stops if it is too long."""
+  """Downloads a file in at most three attempts; stops if it is longer than expected."""
   for attempt in range(_ATTEMPTS):
     try:
       with (
@@ -84,10 +84,10 @@ def _fetch_file(url: str, info: Any, path: Path) -> None:
         partial.open("wb") as file,
       ):
         response.raise_for_status()
-        for piece in response.iter_content(_PIECE):
-          file.write(piece)
+        for chunk in response.iter_content(_CHUNK_BYTES):
+          file.write(chunk)
           if file.tell() > info.size:
-            break  # It is longer than expected, so it is a different file.
+            break  # It is a different file.
       return
     except requests.exceptions.RequestException as error:
       refused = error.response is not None and error.response.status_code < 500
@@ -110,15 +110,15 @@ def check_hosts(name: str, urls: Collection[str]) -> None:
     UnreachableError: a host doesn't answer, or isn't trusted.
   """
   for host, url in {urlsplit(url).netloc: url for url in urls}.items():
-    if problem := _problem_of(url):
+    if problem := _host_problem(url):
       raise UnreachableError(remedies(name, f"{host} {problem}"))
 
 
-def _problem_of(url: str) -> str:
+def _host_problem(url: str) -> str:
   """Returns the problem with a URL's host; empty if it answers within `REACH_SECONDS`."""
   problems: list[str] = []
 
-  def ask() -> None:
+  def send_request() -> None:
     problem = ""
     try:
       requests.head(url, timeout=REACH_SECONDS, allow_redirects=True)
@@ -132,7 +132,7 @@ def _problem_of(url: str) -> str:
     problems.append(problem)
 
   # In a thread, because the timeouts of requests don't cover name resolution.
-  thread = threading.Thread(target=ask, daemon=True)
+  thread = threading.Thread(target=send_request, daemon=True)
   thread.start()
   thread.join(2 * REACH_SECONDS)
   return problems[0] if problems else _SILENT

@@ -159,8 +159,10 @@ def _create_gather(
       block_images, block_labels = augment.mix_examples(
         block_images, targets, positions, augmentation, seed
       )
-    own = [slice(examples.start - first, examples.stop - first) for examples in slices]
-    return tuple((block_images[:, examples], block_labels[:, examples]) for examples in own)
+    local_slices = [slice(examples.start - first, examples.stop - first) for examples in slices]
+    return tuple(
+      (block_images[:, examples], block_labels[:, examples]) for examples in local_slices
+    )
 
   return gather
 
@@ -170,11 +172,13 @@ def _with_attributed_errors(dataset: tf.data.Dataset, config: Config) -> Iterato
   try:
     yield from dataset
   except tf.errors.OpError as error:
-    own = custom_augmentations.references(config.augmentation)
-    if not own:
+    references = custom_augmentations.references(config.augmentation)
+    if not references:
       raise
     message = (error.message.splitlines() or [""])[0][:500]
-    raise UserError(f"--augment={','.join(own)}: {type(error).__name__}: {message}") from error
+    raise UserError(
+      f"--augment={','.join(references)}: {type(error).__name__}: {message}"
+    ) from error
 
 
 def _distribute(parts: Sequence[Any], strategy: tf.distribute.Strategy) -> Batches:

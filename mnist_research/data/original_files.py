@@ -86,11 +86,11 @@ def for_tfds(builder: Any, directory: Path, staging: Path) -> Iterator[Path]:
       raise _missing(builder.name, directory, missing)
     yield directory
     return
-  found = _find(builder.name, directory, contents)
+  paths = _find(builder.name, directory, contents)
   shutil.rmtree(staging, ignore_errors=True)  # Left by a process that was killed.
   staging.mkdir(parents=True)
   try:
-    for name, path in found.items():
+    for name, path in paths.items():
       with _unpacked(path) as file, (staging / name).open("wb") as copy:
         shutil.copyfileobj(file, copy)
     with _expecting(builder, contents):
@@ -122,7 +122,7 @@ def _unpacked_info(info: Any, contents: dict[str, _Content]) -> Any:
 def _find(dataset: str, directory: Path, contents: dict[str, _Content]) -> dict[str, Path]:
   """Returns the file with each content, by the content's name."""
   by_content = {content: name for name, content in contents.items()}
-  found: dict[str, Path] = {}
+  paths: dict[str, Path] = {}
   wrong: dict[str, tuple[Path, _Content | None]] = {}
   files = directory.iterdir() if directory.is_dir() else ()
   for path in sorted(path for path in files if path.is_file()):
@@ -133,16 +133,16 @@ def _find(dataset: str, directory: Path, contents: dict[str, _Content]) -> dict[
       continue
     content = _content(path, limit=max(content.size for content in contents.values()))
     if content in by_content:
-      found.setdefault(by_content[content], path)
+      paths.setdefault(by_content[content], path)
     elif canonical in contents:
       wrong[canonical] = (path, content)
-  absent = [name for name in contents if name not in found]
+  absent = [name for name in contents if name not in paths]
   missing = sorted(f"{name}.gz" for name in absent if name not in wrong)
   if missing:
     raise _missing(dataset, directory, missing)
   if absent:
     raise _wrong(dataset, absent[0], directory, *wrong[absent[0]])
-  return found
+  return paths
 
 
 def _canonical_name(path: Path) -> str:
@@ -204,8 +204,8 @@ def _wrong(
     problem = "can't be unpacked, or is too long"
   else:
     others = [other for other, files in _CONTENTS.items() if content in files.values()]
-    found = f"is of --dataset={others[0]}" if others else f"has the checksum {content.sha256}"
-    problem = f"{found} once unpacked, not {expected.sha256}"
+    actual = f"is of --dataset={others[0]}" if others else f"has the checksum {content.sha256}"
+    problem = f"{actual} once unpacked, not {expected.sha256}"
   return UserError(
     f"--manual_dir={directory}: {path.name} isn't the {name} of --dataset={dataset}: its content "
     f"{problem}; get the original file again, or remove --manual_dir"

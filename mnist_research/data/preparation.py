@@ -18,12 +18,12 @@ from mnist_research.runtime.files import locked
 
 
 def download_and_prepare(name: str, builder: tfds.core.DatasetBuilder, config: Config) -> None:
-  """Prepares a dataset under the data directory of its builder; one process does, others wait.
+  """Prepares a dataset in the data directory of its builder; other processes wait meanwhile.
 
   Args:
     name: the dataset's name in `--dataset`.
     builder: its builder.
-    config: says where the original files are.
+    config: the settings, which say where the original files are.
 
   Raises:
     UserError: the directory can't be written, or the original files are missing or wrong.
@@ -34,10 +34,10 @@ def download_and_prepare(name: str, builder: tfds.core.DatasetBuilder, config: C
     tfds.disable_progress_bar()
   logging.info("preparing %s in %s", user_data.short_name(name), data_dir)
   # TFDS and builders print to stdout, which is reserved for programs.
-  announcements = sys.stderr if logging.level_info() else io.StringIO()
+  prints = sys.stderr if logging.level_info() else io.StringIO()
   with (
     _locked_directory(data_dir),
-    contextlib.redirect_stdout(announcements),
+    contextlib.redirect_stdout(prints),
     progress.waiting(f"preparing {user_data.short_name(name)}"),
   ):
     if builder.is_prepared():  # Another process prepared it while this one waited.
@@ -49,10 +49,10 @@ def download_and_prepare(name: str, builder: tfds.core.DatasetBuilder, config: C
 @contextlib.contextmanager
 def _locked_directory(data_dir: Path) -> Iterator[None]:
   """Creates the directory of a dataset and locks it for this process."""
-  with contextlib.ExitStack() as held:
+  with contextlib.ExitStack() as stack:
     try:
       data_dir.mkdir(parents=True, exist_ok=True)
-      held.enter_context(locked(data_dir / ".preparing", wait=True))
+      stack.enter_context(locked(data_dir / ".preparing", wait=True))
     except OSError as error:
       raise UserError(
         f"{data_dir} can't be written: {error.strerror}; name another directory for datasets with "

@@ -24,13 +24,13 @@ def mix(bits: tf.Tensor) -> tf.Tensor:
   return xor(bits, shift(bits, _uint64(31)))
 
 
-def key(seed: int, name: int) -> int:
-  """Returns a 64-bit number, each bit of which depends on every bit of the seed and the name.
+def key(seed: int, stream: int) -> int:
+  """Returns a 64-bit number, each bit of which depends on every bit of the seed and the stream.
 
   The seed is mixed before positions are added. Otherwise seed s at position p would equal seed 0 at
   p + s, and neighboring seeds would give the same stream, shifted.
   """
-  return _mix_integer(_mix_integer(seed % 2**64) + name * 0xD1B54A32D192ED03 + _GOLDEN_GAMMA)
+  return _mix_integer(_mix_integer(seed % 2**64) + stream * 0xD1B54A32D192ED03 + _GOLDEN_GAMMA)
 
 
 def _mix_integer(bits: int) -> int:
@@ -47,7 +47,7 @@ def epoch_keys(epochs: tf.Tensor, *, seed: int) -> tf.Tensor:
   return mix(tf.cast(epochs, tf.uint64) + _uint64(start))
 
 
-def uniform(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Tensor:
+def uniform(positions: tf.Tensor, count: int, *, seed: int, stream: int) -> tf.Tensor:
   """Returns `count` random numbers for each position of the run's stream of examples.
 
   They don't depend on the example's batch, block or replica.
@@ -56,12 +56,12 @@ def uniform(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Ten
     positions: int64 [N], from 0.
     count: how many numbers per position.
     seed: the run's seed.
-    name: distinguishes the uses of random numbers.
+    stream: the number of the stream, one for each use of random numbers.
 
   Returns:
     float32 [N, count], in [0, 1).
   """
-  start = _starts(positions, seed=seed, name=name)
+  start = _starts(positions, seed=seed, stream=stream)
   steps = tf.range(1, count + 1, dtype=tf.int64)
   counters = start[:, None] + tf.cast(steps, tf.uint64) * _uint64(_GOLDEN_GAMMA)
   # 24 bits, which a float32 holds exactly.
@@ -69,7 +69,7 @@ def uniform(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Ten
   return tf.cast(tf.cast(high, tf.int32), tf.float32) / 2.0**24
 
 
-def bits(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Tensor:
+def bits(positions: tf.Tensor, count: int, *, seed: int, stream: int) -> tf.Tensor:
   """Returns `count` random integers for each position of the run's stream of examples.
 
   They take a third of the time of `uniform`, which matters for the many units of layers. Like
@@ -79,21 +79,21 @@ def bits(positions: tf.Tensor, count: int, *, seed: int, name: int) -> tf.Tensor
     positions: int64 [N], from 0.
     count: how many numbers per position.
     seed: the run's seed.
-    name: distinguishes the uses of random numbers.
+    stream: the number of the stream, one for each use of random numbers.
 
   Returns:
     uint32 [N, count], over the full range.
   """
-  start = _starts(positions, seed=seed, name=name)
+  start = _starts(positions, seed=seed, stream=stream)
   columns = _mix32(tf.range(1, count + 1) * tf.constant(_GOLDEN_GAMMA >> 33, tf.int32))
   # Uses both words of the start; with only one, two of 65,000 positions would share their numbers.
   high = tf.cast(tf.bitwise.right_shift(start, _uint64(32)), tf.uint32)
   return _mix32(_low(start)[:, None] + columns, added=high[:, None])
 
 
-def _starts(positions: tf.Tensor, *, seed: int, name: int) -> tf.Tensor:
+def _starts(positions: tf.Tensor, *, seed: int, stream: int) -> tf.Tensor:
   """Returns the start of each position's numbers, uint64 [N]."""
-  return mix(tf.cast(positions, tf.uint64) * _uint64(_GOLDEN_GAMMA) + _uint64(key(seed, name)))
+  return mix(tf.cast(positions, tf.uint64) * _uint64(_GOLDEN_GAMMA) + _uint64(key(seed, stream)))
 
 
 def _mix32(bits: tf.Tensor, *, added: tf.Tensor | None = None) -> tf.Tensor:

@@ -58,17 +58,17 @@ def num_train_examples(source: Source, config: Config) -> int:
     UserError: there are too few examples for validation or for a batch.
   """
   available = source.num_examples("train")
-  left = available - config.data.validation_examples
-  if left < 1:
+  count = available - config.data.validation_examples
+  if count < 1:
     raise UserError(
       f"--validation_examples={config.data.validation_examples} leaves none of the {available} "
       f"examples of {source.name} to train on; hold out fewer, such as {available // 10}"
     )
-  if config.optimization.batch_size > left:
+  if config.optimization.batch_size > count:
     raise UserError(
-      f"--batch_size={config.optimization.batch_size} is more than the {left} training examples"
+      f"--batch_size={config.optimization.batch_size} is more than the {count} training examples"
     )
-  return left
+  return count
 
 
 def read_train(source: Source, config: Config) -> tuple[Split, Split]:
@@ -130,18 +130,18 @@ def read(source: Source, split: str) -> Split:
   Raises:
     UserError: the prepared files are corrupt, or an example has no label.
   """
-  kept = Path(source.builder.data_dir) / f"arrays-{split}.npz"
-  examples = _load_arrays(kept, source.num_examples(split), source.image_shape)
+  cache = Path(source.builder.data_dir) / f"arrays-{split}.npz"
+  examples = _read_cache(cache, source.num_examples(split), source.image_shape)
   if examples is None:
     examples = _decode(source, split)
     # In a read-only directory, reading works without the cache, only slower.
     with contextlib.suppress(OSError):
-      _keep_arrays(kept, examples)
+      _write_cache(cache, examples)
   return examples
 
 
-def _load_arrays(path: Path, num_examples: int, image_shape: ImageShape) -> Split | None:
-  """Returns the arrays that `_keep_arrays` wrote, or None if they are missing or corrupt."""
+def _read_cache(path: Path, num_examples: int, image_shape: ImageShape) -> Split | None:
+  """Returns the arrays that `_write_cache` wrote, or None if they are missing or corrupt."""
   try:
     split = Split(**arrays.read(path, ("images", "labels")))
   except (OSError, ValueError):
@@ -150,7 +150,7 @@ def _load_arrays(path: Path, num_examples: int, image_shape: ImageShape) -> Spli
   return split if fits else None
 
 
-def _keep_arrays(path: Path, split: Split) -> None:
+def _write_cache(path: Path, split: Split) -> None:
   with atomic(path, shared=True) as partial, partial.open("wb") as file:
     np.savez(file, images=split.images, labels=split.labels)
 

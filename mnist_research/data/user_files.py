@@ -79,7 +79,7 @@ class UserFiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # typ
     shape = self._examples.splits["train"].images.shape[1:]
     return tfds.core.DatasetInfo(
       builder=self,
-      description="Examples of a user's own.",
+      description="A user's examples.",
       features=tfds.features.FeaturesDict(
         {
           "image": tfds.features.Image(shape=shape),
@@ -118,17 +118,17 @@ def create_builder(flag: str, text: str, root: Path) -> tfds.core.DatasetBuilder
   assert digest is not None
   if is_prepared(text, root):
     return tfds.builder_from_directory(_prepared_directory(text, root))
-  found = user_data.content_digest(flag, path)
-  if found != digest:
+  current = user_data.content_digest(flag, path)
+  if current != digest:
     raise UserError(
-      f"--{flag}={text}: the files have changed (their digest is now {found}); restore them, or "
+      f"--{flag}={text}: the files have changed (their digest is now {current}); restore them, or "
       f"give --{flag}={path} for the new ones"
     )
   return UserFiles(read(flag, path), data_dir=root / digest)
 
 
 def is_prepared(text: str, root: Path) -> bool:
-  """Whether the content that a path with a digest refers to is prepared in `root`."""
+  """Whether the content of a path with a digest is already prepared in `root`."""
   return (_prepared_directory(text, root) / "dataset_info.json").is_file()
 
 
@@ -152,11 +152,11 @@ def read(flag: str, path: Path) -> Examples:
   except UserError as error:
     raise UserError(f"--{flag}={path}: {error}") from error
   if examples.splits["train"].images.shape[1:] == images.MNIST_SHAPE:
-    _warn_of_dark_ink(path, examples.splits["train"].images)
+    _warn_about_dark_ink(path, examples.splits["train"].images)
   return examples
 
 
-def _warn_of_dark_ink(path: Path, pictures: np.ndarray) -> None:
+def _warn_about_dark_ink(path: Path, pictures: np.ndarray) -> None:
   if np.median(pictures) > 127:
     logging.warning(
       "%s: its pictures are dark on light, but predict and the page prepare pictures as light on "
@@ -185,9 +185,11 @@ def _read_folder(path: Path) -> Examples:
   names, train_files = _files_by_class(path / "train")
   test_names, test_files = _files_by_class(path / "test")
   if test_names != names:
-    odd = sorted(set(names) ^ set(test_names))[0]
-    has, lacks = ("train", "test") if odd in names else ("test", "train")
-    raise UserError(f"{has} has a class {odd}, and {lacks} doesn't; both need the same folders")
+    unmatched = sorted(set(names) ^ set(test_names))[0]
+    has, lacks = ("train", "test") if unmatched in names else ("test", "train")
+    raise UserError(
+      f"{has} has a class {unmatched}, and {lacks} doesn't; both need the same folders"
+    )
   # Loaded together, because one picture in color makes them all RGB.
   pictures, labels = _load(path, train_files + test_files)
   count = len(train_files)
@@ -266,7 +268,7 @@ def _read_npz(path: Path) -> Examples:
     with np.load(path) as file:
       if isinstance(file, np.ndarray):
         raise UserError("it contains a single array; np.savez writes several, images and labels")
-      arrays = {name: file[name] for name in _names_of(file.files)}
+      arrays = {name: file[name] for name in _array_names(file.files)}
       names = np.atleast_1d(file[_LABEL_NAMES]).tolist() if _LABEL_NAMES in file.files else None
   except _NPZ_ERRORS as error:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -274,30 +276,32 @@ def _read_npz(path: Path) -> Examples:
   parts = list(arrays.items())
   pictures = [_as_images(*part) for part in parts[::2]]
   labels = [_as_labels(*part) for part in parts[1::2]]
-  for (images_name, _), (labels_name, _), each, own in zip(
+  for (images_name, _), (labels_name, _), split_images, split_labels in zip(
     parts[::2], parts[1::2], pictures, labels, strict=True
   ):
-    if len(each) != len(own):
-      raise UserError(f"{images_name} has {len(each)} examples, and {labels_name} {len(own)}")
-    if not len(each):
+    if len(split_images) != len(split_labels):
+      raise UserError(
+        f"{images_name} has {len(split_images)} examples, and {labels_name} {len(split_labels)}"
+      )
+    if not len(split_images):
       raise UserError(f"{images_name} has no examples")
-  count = min(max(int(own.max()) for own in labels) + 1, _MOST_CLASSES)
+  count = min(max(int(split_labels.max()) for split_labels in labels) + 1, _MOST_CLASSES)
   names = [str(index) for index in range(count)] if names is None else list(map(str, names))
-  for (labels_name, _), own in zip(parts[1::2], labels, strict=True):
-    _check_labels(labels_name, own, len(names))
+  for (labels_name, _), split_labels in zip(parts[1::2], labels, strict=True):
+    _check_labels(labels_name, split_labels, len(names))
   if len(parts) == 2:
     return _cut_test_split(names, pictures[0], labels[0])
   splits = {name: Labeled(*arrays) for name, *arrays in zip(_SPLITS, pictures, labels, strict=True)}
   return Examples(splits, names)
 
 
-def _names_of(found: Sequence[str]) -> tuple[str, ...]:
+def _array_names(available: Sequence[str]) -> tuple[str, ...]:
   for names in _ARRAYS:
-    if set(names) <= set(found):
+    if set(names) <= set(available):
       return names
   raise UserError(
-    f"it contains {', '.join(sorted(found)) or 'nothing'}, but needs x_train, y_train, x_test and "
-    "y_test, or images and labels"
+    f"it contains {', '.join(sorted(available)) or 'nothing'}, but needs x_train, y_train, x_test "
+    "and y_test, or images and labels"
   )
 
 

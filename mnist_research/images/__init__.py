@@ -15,7 +15,7 @@ from mnist_research.images.collecting import (
   in_batches,
   list_files,
   read_files,
-  refuse_several,
+  several_digits_message,
 )
 from mnist_research.images.cutting import Cut, propose_cuts
 from mnist_research.images.digits import find_digits, tallest
@@ -41,6 +41,6 @@ __all__ = [
   "read",
   "read_files",
   "reduce",
-  "refuse_several",
+  "several_digits_message",
   "tallest",
 ]

@@ -73,17 +73,17 @@ def group_rows(boxes: Sequence[Box]) -> list[list[list[int]]]:
   digits = _merge_above(boxes)
   hulls = [_hull_of(boxes, digit) for digit in digits]
   tallest = max((box.height for box in hulls), default=0)
-  whole = [i for i, box in enumerate(hulls) if box.height >= _PIECE_SHARE * tallest]
-  for part in sorted(set(range(len(digits))) - set(whole)):
+  full_size = [i for i, box in enumerate(hulls) if box.height >= _PIECE_SHARE * tallest]
+  for part in sorted(set(range(len(digits))) - set(full_size)):
     if hulls[part].side < _MARK_SHARE * tallest:
       continue
-    nearest = min(whole, key=lambda i: _distance(hulls[i], hulls[part]))
+    nearest = min(full_size, key=lambda i: _distance(hulls[i], hulls[part]))
     if _distance(hulls[nearest], hulls[part]) < _PIECE_GAP_SHARE * tallest:
       digits[nearest].extend(digits[part])
     else:
-      whole.append(part)
-  rows = _rows([_hull_of(boxes, digits[i]) for i in whole])
-  return [[digits[whole[place]] for place in row] for row in rows]
+      full_size.append(part)
+  rows = _rows([_hull_of(boxes, digits[i]) for i in full_size])
+  return [[digits[full_size[position]] for position in row] for row in rows]
 
 
 def _hull_of(boxes: Sequence[Box], indices: Sequence[int]) -> Box:
@@ -96,16 +96,16 @@ def _merge_above(boxes: Sequence[Box]) -> list[list[int]]:
   finished: list[list[int]] = []
   groups: list[tuple[Box, list[int]]] = []
   for index in sorted(range(len(boxes)), key=lambda i: boxes[i].left):
-    whole, members = boxes[index], [index]
+    merged, members = boxes[index], [index]
     others = []
     for other, other_members in groups:
       if other.right <= boxes[index].left:
         finished.append(other_members)
-      elif _is_one_digit(other, whole):
-        whole, members = hull([other, whole]), other_members + members
+      elif _is_one_digit(other, merged):
+        merged, members = hull([other, merged]), other_members + members
       else:
         others.append((other, other_members))
-    groups = [*others, (whole, members)]
+    groups = [*others, (merged, members)]
   return finished + [members for _, members in groups]
 
 
@@ -126,14 +126,14 @@ def _is_one_digit(one: Box, other: Box) -> bool:
 
 def _rows(boxes: Sequence[Box]) -> list[list[int]]:
   """Groups the boxes of digits into rows, each a chain of neighbors at about the same height."""
-  row = list(range(len(boxes)))
-  order = sorted(row, key=lambda i: boxes[i].left)
-  for place, index in enumerate(order):
-    beside = [other for other in order[place + 1 :] if _is_beside(boxes[index], boxes[other])]
+  row_of = list(range(len(boxes)))
+  order = sorted(row_of, key=lambda i: boxes[i].left)
+  for position, index in enumerate(order):
+    beside = [other for other in order[position + 1 :] if _is_beside(boxes[index], boxes[other])]
     if beside:
       nearest = min(beside, key=lambda other: _gap(boxes[index], boxes[other]))
-      row = [row[index] if each == row[nearest] else each for each in row]
-  rows = [[i for i in order if row[i] == name] for name in set(row)]
+      row_of = [row_of[index] if row == row_of[nearest] else row for row in row_of]
+  rows = [[i for i in order if row_of[i] == number] for number in set(row_of)]
   middles = [boxes[i].top + boxes[i].bottom for i in range(len(boxes))]
   return sorted(rows, key=lambda members: np.mean([middles[i] for i in members]))
 

@@ -58,8 +58,10 @@ def as_picture(name: str, image: np.ndarray) -> Picture:
     image: the image.
   """
   height, width, channels = image.shape
-  seen = image[..., 0] if channels == 1 else image
-  return Picture(name, seen.astype(np.float32) / 255, [Prepared(seen, Box(0, 0, width, height))])
+  values = image[..., 0] if channels == 1 else image
+  return Picture(
+    name, values.astype(np.float32) / 255, [Prepared(values, Box(0, 0, width, height))]
+  )
 
 
 def list_files(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -129,11 +131,11 @@ def _digits(file: str, gray: np.ndarray, *, several: bool) -> list[Prepared]:
   if not digits:
     raise UserError(f"{file} is blank; give a picture of a digit")
   if len(digits) > 1 and not several:
-    raise UserError(refuse_several(file, len(digits), digits[-1].row + 1))
+    raise UserError(several_digits_message(file, len(digits), digits[-1].row + 1))
   return digits
 
 
-def refuse_several(file: str, count: int, rows: int = 1) -> str:
+def several_digits_message(file: str, count: int, rows: int = 1) -> str:
   """Returns the error message for a picture of several digits where one is expected."""
   if rows == 1:
     return f"{file} shows {count} digits; --digits reads them as a number"

@@ -83,17 +83,17 @@ def propose_cuts(digit: Prepared) -> list[Cut]:
   pieces: dict[tuple[int, int], Prepared | None] = {}
   cuts = []
   for count in range(2, _MOST_DIGITS + 1):
-    narrow = _DOUBT_OF_NARROW * max(0.0, _WIDTH_OF_DIGITS * count - width / height)
-    if narrow > _MOST_DOUBT:
+    narrow_doubt = _DOUBT_OF_NARROW * max(0.0, _WIDTH_OF_DIGITS * count - width / height)
+    if narrow_doubt > _MOST_DOUBT:
       break
     for chosen in itertools.combinations(range(len(seams)), count - 1):
-      stretches = list(itertools.pairwise([0, *(index + 1 for index in chosen), len(edges) - 1]))
-      for first, last in stretches:
+      spans = list(itertools.pairwise([0, *(index + 1 for index in chosen), len(edges) - 1]))
+      for first, last in spans:
         if (first, last) not in pieces:
           pieces[first, last] = _part(digit, edges[first], edges[last])
-      parts = [part for stretch in stretches if (part := pieces[stretch])]
+      parts = [part for span in spans if (part := pieces[span])]
       if len(parts) == count:
-        cuts.append(Cut(tuple(parts), narrow + sum(doubts[index] for index in chosen)))
+        cuts.append(Cut(tuple(parts), narrow_doubt + sum(doubts[index] for index in chosen)))
   return cuts
 
 
@@ -111,30 +111,30 @@ def _stretched(seam: np.ndarray, height: int, width: int) -> np.ndarray:
   return np.clip(np.rint((seam[rows] + 0.5) * scale), 0, width - 1).astype(int)
 
 
-def _part(whole: Prepared, begin: np.ndarray, end: np.ndarray) -> Prepared | None:
+def _part(digit: Prepared, begin: np.ndarray, end: np.ndarray) -> Prepared | None:
   """Returns the part of a digit between two seams, or None if it is too short.
 
   Args:
-    whole: the digit.
+    digit: the digit.
     begin: the first column of each row, int [h].
     end: the column after the last of each row, int [h].
   """
-  assert whole.ink is not None
-  columns = np.arange(whole.ink.shape[1])
-  ink = np.where((columns >= begin[:, None]) & (columns < end[:, None]), whole.ink, 0)
+  assert digit.ink is not None
+  columns = np.arange(digit.ink.shape[1])
+  ink = np.where((columns >= begin[:, None]) & (columns < end[:, None]), digit.ink, 0)
   strokes = ink > _STROKE
   rows, columns = np.flatnonzero(strokes.any(1)), np.flatnonzero(strokes.any(0))
   if not rows.size or rows[-1] + 1 - rows[0] < _LOWEST_PART * len(ink):
     return None
   top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-  scale = whole.box.height / len(ink)
+  scale = digit.box.height / len(ink)
   box = Box(
-    whole.box.left + round(left * scale),
-    whole.box.top + round(top * scale),
-    min(whole.box.right, whole.box.left + round(right * scale)),
-    min(whole.box.bottom, whole.box.top + round(bottom * scale)),
+    digit.box.left + round(left * scale),
+    digit.box.top + round(top * scale),
+    min(digit.box.right, digit.box.left + round(right * scale)),
+    min(digit.box.bottom, digit.box.top + round(bottom * scale)),
   )
-  return Prepared(mnist_style.draw(ink[top:bottom, left:right]), box, whole.row)
+  return Prepared(mnist_style.draw(ink[top:bottom, left:right]), box, digit.row)
 
 
 def _doubt(ink: np.ndarray, seam: np.ndarray) -> float:
@@ -146,12 +146,12 @@ def _doubt(ink: np.ndarray, seam: np.ndarray) -> float:
 def _count_strokes(along: np.ndarray) -> int:
   """Counts the strokes that a cut crosses, given the ink along it, float [h]."""
   edges = np.flatnonzero(np.diff(np.concatenate([[False], along > _STROKE, [False]])))
-  least = _SHORTEST * len(along)
+  shortest = _SHORTEST * len(along)
   count, last = 0, -np.inf
   for start, end in zip(edges[::2], edges[1::2], strict=True):
-    if end - start < least / 2:
+    if end - start < shortest / 2:
       continue
-    count += start - last > least
+    count += start - last > shortest
     last = end
   return count
 
@@ -163,18 +163,18 @@ def _seams(ink: np.ndarray) -> list[np.ndarray]:
   middle = _HEIGHT // 2
   behind = _HEIGHT - 1 - middle
   through = down[middle] + up[behind] - costs[middle]
-  found: list[tuple[float, np.ndarray]] = []
-  for place in _PLACES:
+  candidates: list[tuple[float, np.ndarray]] = []
+  for position in _PLACES:
     # The cheapest column near the place.
-    first, last = (round((place + side * 0.025) * ink.shape[1]) for side in (-1, 1))
+    first, last = (round((position + side * 0.025) * ink.shape[1]) for side in (-1, 1))
     column = first + int(through[first : max(last, first + 1)].argmin())
     above = _follow(from_top, middle, column)[::-1]
     seam = np.concatenate([above, _follow(from_bottom, behind, column)[1:]])
     inside = float(ink[np.arange(_HEIGHT), seam].mean())
-    is_new = all(np.abs(seam - other).mean() >= _DISTANCE for _, other in found)
+    is_new = all(np.abs(seam - other).mean() >= _DISTANCE for _, other in candidates)
     if inside <= _MOST_INK and is_new:
-      found.append((inside, seam))
-  return [seam for _, seam in sorted(found, key=lambda each: each[0])[:_MOST]]
+      candidates.append((inside, seam))
+  return [seam for _, seam in sorted(candidates, key=lambda pair: pair[0])[:_MOST]]
 
 
 def _paths(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

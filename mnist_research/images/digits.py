@@ -45,10 +45,10 @@ def _prepared(ink: Ink, components: Sequence[int], shape: tuple[int, ...], row: 
   """Prepares the digit that consists of the given components of the ink."""
   left, top, right, bottom = hull([ink.boxes[index] for index in components])
   window = np.s_[top:bottom, left:right]
-  own = np.isin(ink.labels[window], np.add(components, 1))
+  is_digit = np.isin(ink.labels[window], np.add(components, 1))
   # Includes the paler edges of the strokes, which are below the threshold.
-  own = ndimage.binary_dilation(own, np.ones((3, 3), bool))
-  values = np.where(own, ink.values[window], 0)
+  is_digit = ndimage.binary_dilation(is_digit, np.ones((3, 3), bool))
+  values = np.where(is_digit, ink.values[window], 0)
   image = mnist_style.draw(values)
   height, width = shape
   factor = ink.factor

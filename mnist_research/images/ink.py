@@ -1,5 +1,6 @@
 """Segments ink from paper: even out the light, denoise, threshold, label connected components."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,22 +85,23 @@ def find_ink(picture: np.ndarray) -> Ink:
   is_photo = _noise(copy) > _PHOTO_NOISE
   flat, noise = _smooth(_even_photo(copy) if is_photo else _even_drawing(copy))
   shares = (_PHOTO_INK_SHARE, _MIN_CONTRAST) if is_photo else (_INK_SHARE, _MIN_DRAWN_CONTRAST)
-  found = _segmented(flat, noise, *shares)
-  labels, boxes = _components(found.mask)
-  if (aside := surroundings.at_edges(found.mask)).any():
+  segmented = _segmented(flat, noise, *shares)
+  components = _components(segmented.mask)
+  labels, boxes = _without_specks(*components)
+  if (objects := surroundings.at_edges(*components)).any():
     # A dark object hides paler strokes.
-    inner = _segmented(np.where(aside, 0, flat), noise, *shares)
-    inner_labels, inner_boxes = _components(inner.mask)
-    is_paper = inner.level < _PALEST_SHARE * found.level
-    if not is_paper and surroundings.is_writing(inner_boxes, aside):
-      found, labels, boxes = inner, inner_labels, inner_boxes
-  return Ink(np.clip(flat / max(found.level, shares[1]), 0, 1), labels, boxes, factor)
+    inner = _segmented(np.where(objects, 0, flat), noise, *shares)
+    inner_labels, inner_boxes = _without_specks(*_components(inner.mask))
+    is_paper = inner.level < _PALEST_SHARE * segmented.level
+    if not is_paper and surroundings.is_writing(inner_boxes, objects):
+      segmented, labels, boxes = inner, inner_labels, inner_boxes
+  return Ink(np.clip(flat / max(segmented.level, shares[1]), 0, 1), labels, boxes, factor)
 
 
-def _segmented(flat: np.ndarray, noise: float, share: float, least: float) -> _Segmented:
+def _segmented(flat: np.ndarray, noise: float, share: float, min_level: float) -> _Segmented:
   """Separates ink from paper; the arguments are those of `_ink_level`."""
-  level, threshold, pale = _ink_level(flat, noise, share, least)
-  if level < least:
+  level, threshold, pale = _ink_level(flat, noise, share, min_level)
+  if level < min_level:
     return _Segmented(np.zeros(flat.shape, bool), level)
   return _Segmented(without_rules(flat > threshold, flat > pale), level)
 
@@ -135,8 +137,8 @@ def _even_photo(picture: np.ndarray) -> np.ndarray:
   # Light changes slowly, so every second row and column is enough.
   medians = np.median(windows[::2, ::2, ::2, ::2], axis=(2, 3))
   light = ndimage.gaussian_filter(_enlarged(medians, small.shape), 2.0, mode="nearest")
-  rest = picture - _enlarged(light, picture.shape)
-  return _ink_sign(rest) * rest
+  residuals = picture - _enlarged(light, picture.shape)
+  return _ink_sign(residuals) * residuals
 
 
 def _even_drawing(picture: np.ndarray) -> np.ndarray:
@@ -148,10 +150,10 @@ def _even_drawing(picture: np.ndarray) -> np.ndarray:
   """
   small, _ = reduce(picture, _LIGHT_SIDE)
   small_plane, plane = _paper_plane(small, picture.shape)
-  rest = small - small_plane
+  residuals = small - small_plane
   sign = _ink_sign(picture - plane)
   window = _light_window(small)
-  light = ndimage.grey_opening(sign * rest, [min(window, size) for size in small.shape])
+  light = ndimage.grey_opening(sign * residuals, [min(window, size) for size in small.shape])
   light = ndimage.gaussian_filter(light, 2.0, mode="nearest")
   return sign * (picture - plane) - _enlarged(light, picture.shape)
 
@@ -160,9 +162,9 @@ def _light_window(small: np.ndarray) -> int:
   return max(1, round(_LIGHT_WINDOW * max(small.shape)))
 
 
-def _ink_sign(rest: np.ndarray) -> np.float32:
+def _ink_sign(residuals: np.ndarray) -> np.float32:
   """Returns -1 for dark ink and 1 for light ink, from the skew of the residuals."""
-  return np.float32(1 if (rest * rest * rest).sum() > 0 else -1)
+  return np.float32(1 if (residuals * residuals * residuals).sum() > 0 else -1)
 
 
 def _enlarged(small: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -216,7 +218,7 @@ def _smooth(picture: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _ink_level(
-  flat: np.ndarray, noise: float, share: float, least: float
+  flat: np.ndarray, noise: float, share: float, min_level: float
 ) -> tuple[float, float, float]:
   """Returns the ink level, and the thresholds for ink and for paler lines on the paper.
 
@@ -224,7 +226,7 @@ def _ink_level(
     flat: float [h, w], the difference of each pixel from its paper.
     noise: the standard deviation of the noise in `flat`.
     share: the fraction of the ink level above which a pixel is ink.
-    least: the lowest ink level.
+    min_level: the lowest ink level.
 
   Returns:
     The level, which is 0 if there is no ink; the threshold for ink; the threshold for paler lines.
@@ -232,7 +234,7 @@ def _ink_level(
   # Paper is the majority in most pictures, but not in tightly cropped ones. Every second pixel is
   # enough; sorting dominates the time.
   paper = float(np.quantile(flat[::2, ::2], 0.25))
-  floor = paper + max((_NOISE_DEVIATIONS + 0.67) * noise, least / 2)
+  floor = paper + max((_NOISE_DEVIATIONS + 0.67) * noise, min_level / 2)
   candidates = flat[flat > floor]
   if not candidates.size:
     return 0.0, floor, floor
@@ -263,20 +265,24 @@ def _otsu(values: np.ndarray) -> float:
 
 
 def _components(mask: np.ndarray) -> tuple[np.ndarray, list[Box]]:
-  """Labels the connected components of ink and drops specks.
+  """Labels the connected components of ink.
 
   Returns:
     Labels, int32 [h, w], i + 1 for the component of box i; and the boxes.
   """
   labels, _ = ndimage.label(mask, np.ones((3, 3), int))
-  boxes = find_boxes(labels)
+  return labels, find_boxes(labels)
+
+
+def _without_specks(labels: np.ndarray, boxes: Sequence[Box]) -> tuple[np.ndarray, list[Box]]:
+  """Drops specks and what lies in the picture's corners, and renumbers the other components."""
   sides = np.array([box.side for box in boxes], int)
-  least = max(_MIN_DIGIT_PIXELS, _MIN_DIGIT_SHARE * max(mask.shape))
-  if not boxes or sides.max() < least:
+  min_side = max(_MIN_DIGIT_PIXELS, _MIN_DIGIT_SHARE * max(labels.shape))
+  if not boxes or sides.max() < min_side:
     return np.zeros_like(labels), []
   inner = ~surroundings.in_corners(labels, boxes)
   if not inner.any():
     inner[:] = True
-  kept = inner & (sides >= _SPECK_SHARE * sides[inner].max())
-  renumbered = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)
-  return renumbered[labels], [box for box, keep in zip(boxes, kept, strict=True) if keep]
+  is_kept = inner & (sides >= _SPECK_SHARE * sides[inner].max())
+  renumbered = np.concatenate([[0], np.where(is_kept, np.cumsum(is_kept), 0)]).astype(np.int32)
+  return renumbered[labels], [box for box, keeps in zip(boxes, is_kept, strict=True) if keeps]

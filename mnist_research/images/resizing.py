@@ -23,8 +23,8 @@ def crop_and_scale(picture: np.ndarray, image_shape: tuple[int, int, int]) -> Pr
   # Pillow resizes float images one channel at a time.
   size = image_shape[1], image_shape[0]
   scaled = np.stack([
-    np.asarray(Image.fromarray(np.ascontiguousarray(each)).resize(size, Image.Resampling.BICUBIC))
-    for each in np.moveaxis(channels, -1, 0)
+    np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize(size, Image.Resampling.BICUBIC))
+    for plane in np.moveaxis(channels, -1, 0)
   ], axis=-1)  # fmt: skip
   image = np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
   return Prepared(image if window.ndim == 3 else image[..., 0], box)

@@ -38,14 +38,14 @@ class _Lines(NamedTuple):
   """Straight lines in one direction.
 
   Attributes:
-    names: int32 [h, w], i + 2 on line i, 1 on shorter lines cut off by a corner of the picture.
+    labels: int32 [h, w], i + 2 on line i, 1 on shorter lines cut off by a corner of the picture.
     lengths: the length of each line in pixels, int [lines].
     widths: the width of each line in pixels, int [lines].
     are_cut: whether a corner of the picture cuts off the line, bool [lines].
     across: the size of the picture in the lines' direction, in pixels.
   """
 
-  names: np.ndarray
+  labels: np.ndarray
   lengths: np.ndarray
   widths: np.ndarray
   are_cut: np.ndarray
@@ -59,19 +59,23 @@ class _Lines(NamedTuple):
   @property
   def pixels(self) -> np.ndarray:
     """Returns the pixels of all lines, bool [h, w]."""
-    return self.names > 0
+    return self.labels > 0
 
   @property
-  def turned(self) -> "_Lines":
+  def transposed(self) -> "_Lines":
     """Returns the same lines in the transposed picture."""
-    return self._replace(names=self.names.T)
+    return self._replace(labels=self.labels.T)
 
   def longer(self, share: float) -> "_Lines":
     """Returns the lines of at least this fraction of the picture's size, and all cut-off ones."""
-    kept = self.lengths >= share * self.across
-    new_names = np.concatenate([[0, 1], np.where(kept, np.cumsum(kept) + 1, self.are_cut)])
+    is_long = self.lengths >= share * self.across
+    new_labels = np.concatenate([[0, 1], np.where(is_long, np.cumsum(is_long) + 1, self.are_cut)])
     return _Lines(
-      new_names[self.names], self.lengths[kept], self.widths[kept], self.are_cut[kept], self.across
+      new_labels[self.labels],
+      self.lengths[is_long],
+      self.widths[is_long],
+      self.are_cut[is_long],
+      self.across,
     )
 
 
@@ -92,15 +96,15 @@ def without_rules(mask: np.ndarray, weaker: np.ndarray) -> np.ndarray:
   """
   if not _has_long_ink(weaker):
     return mask
-  level, upright = _lines(weaker), _lines(weaker.T).turned
+  horizontal, vertical = _lines(weaker), _lines(weaker.T).transposed
   result, widths = mask, np.zeros(0, int)
-  for found, turned in ((level, False), (upright, True)):
-    lines = found.longer(_PARALLEL)
+  for candidates, transposed in ((horizontal, False), (vertical, True)):
+    lines = candidates.longer(_PARALLEL)
     if _are_rules(lines, max(mask.shape)):
-      result = _erased(result, lines, turned=turned)
+      result = _erased(result, lines, transposed=transposed)
       widths = np.concatenate([widths, lines.widths])
   if not widths.size:
-    return _without_frame(mask, level, upright)
+    return _without_frame(mask, horizontal, vertical)
   return _without_remnants(result, float(np.median(widths)))
 
 
@@ -114,22 +118,22 @@ def _has_long_ink(mask: np.ndarray) -> bool:
   )
 
 
-def _are_rules(lines: _Lines, longer: int) -> bool:
+def _are_rules(lines: _Lines, longer_side: int) -> bool:
   if any(lines.lengths >= _WHOLE * lines.across):
     return True
-  least = max(_PATTERN_PIXELS, _PATTERN_SHARE * longer)
-  return bool(np.count_nonzero(lines.lengths >= least) >= _PATTERN)
+  min_length = max(_PATTERN_PIXELS, _PATTERN_SHARE * longer_side)
+  return bool(np.count_nonzero(lines.lengths >= min_length) >= _PATTERN)
 
 
-def _without_frame(mask: np.ndarray, level: _Lines, upright: _Lines) -> np.ndarray:
-  """Removes a frame, four sides around other ink."""
-  if len(level.lengths) < 2 or len(upright.lengths) < 2:
+def _without_frame(mask: np.ndarray, horizontal: _Lines, vertical: _Lines) -> np.ndarray:
+  """Removes a frame, if its four sides surround other ink."""
+  if len(horizontal.lengths) < 2 or len(vertical.lengths) < 2:
     return mask
-  rows = np.flatnonzero(level.pixels.any(1))
-  columns = np.flatnonzero(upright.pixels.any(0))
-  margin = 1 + max(level.width, upright.width)
+  rows = np.flatnonzero(horizontal.pixels.any(1))
+  columns = np.flatnonzero(vertical.pixels.any(0))
+  margin = 1 + max(horizontal.width, vertical.width)
   inside = np.s_[rows[0] + margin : rows[-1] - margin, columns[0] + margin : columns[-1] - margin]
-  result = _erased(_erased(mask, level, turned=False), upright, turned=True)
+  result = _erased(_erased(mask, horizontal, transposed=False), vertical, transposed=True)
   return result if result[inside].any() else mask
 
 
@@ -150,7 +154,7 @@ def _lines(mask: np.ndarray) -> _Lines:
   straight[level, columns] = True
   joined = _joined(straight)
   labels, _ = ndimage.label(joined, np.ones((3, 3), int))
-  names = np.zeros(straight.shape, np.int32)
+  line_labels = np.zeros(straight.shape, np.int32)
   lengths, widths, are_cut = [], [], []
   at_edge = _edge_labels(labels[level, columns], rows, height)
   for label, (y, x) in enumerate(ndimage.find_objects(labels), start=1):
@@ -160,9 +164,9 @@ def _lines(mask: np.ndarray) -> _Lines:
     is_long = length >= _SIDE * width
     if not (is_cut or is_long):
       continue
-    own = (labels[y, x] == label) & straight[y, x]
+    on_line = (labels[y, x] == label) & straight[y, x]
     # The median, because the line appears wider where strokes cross it.
-    thickness = own.sum(0)
+    thickness = on_line.sum(0)
     line_width = int(np.quantile(thickness, 0.5))
     is_thin = line_width <= max(
       2 * _WIDEST_PIXELS if is_cut else _WIDEST_PIXELS, _WIDEST_SHARE * length
@@ -177,11 +181,11 @@ def _lines(mask: np.ndarray) -> _Lines:
       widths.append(line_width)
       are_cut.append(is_cut)
     # Where the line is wider, a stroke runs along it.
-    names[y, x][own & (thickness <= line_width + 1)] = len(lengths) + 1 if is_long else 1
-  found = np.zeros(mask.shape, np.int32)
-  found[rows, columns] = names[level, columns]
+    line_labels[y, x][on_line & (thickness <= line_width + 1)] = len(lengths) + 1 if is_long else 1
+  unleveled = np.zeros(mask.shape, np.int32)
+  unleveled[rows, columns] = line_labels[level, columns]
   return _Lines(
-    found, np.array(lengths, int), np.array(widths, int), np.array(are_cut, bool), width
+    unleveled, np.array(lengths, int), np.array(widths, int), np.array(are_cut, bool), width
   )
 
 
@@ -213,8 +217,8 @@ def _leveled(
   # A sample of the pixels is enough. It is random because a regular one could alias with a pattern.
   some_rows, some_offsets = rows, offsets
   if len(rows) > _ENOUGH_PIXELS:
-    seen = np.random.default_rng(0).integers(len(rows), size=_ENOUGH_PIXELS)
-    some_rows, some_offsets = rows[seen], offsets[seen]
+    sample = np.random.default_rng(0).integers(len(rows), size=_ENOUGH_PIXELS)
+    some_rows, some_offsets = rows[sample], offsets[sample]
   best, best_score = 0.0, -1
   for slope in _SLOPES:
     counts = np.bincount(np.rint(some_rows - slope * some_offsets).astype(np.int64) + reach)
@@ -224,25 +228,27 @@ def _leveled(
   return np.rint(rows - best * offsets).astype(np.int64) + reach
 
 
-def _without_short(mask: np.ndarray, least: int) -> np.ndarray:
-  """Drops horizontal runs of fewer than `least` pixels."""
+def _without_short(mask: np.ndarray, min_length: int) -> np.ndarray:
+  """Drops horizontal runs of fewer than `min_length` pixels."""
   height, width = mask.shape
   padded = np.zeros((height, width + 1), bool)
   padded[:, :width] = mask
   flat = np.concatenate([[False], padded.ravel()])
   edges = np.flatnonzero(flat[1:] != flat[:-1])
   starts, ends = edges[::2], edges[1::2]
-  kept = ends - starts >= least
+  is_long = ends - starts >= min_length
   steps = np.zeros(padded.size, np.int8)
-  steps[starts[kept]] = 1
-  steps[ends[kept]] = -1
+  steps[starts[is_long]] = 1
+  steps[ends[is_long]] = -1
   return np.cumsum(steps, dtype=np.int8).view(bool).reshape(padded.shape)[:, :width]
 
 
-def _erased(mask: np.ndarray, lines: _Lines, *, turned: bool) -> np.ndarray:
+def _erased(mask: np.ndarray, lines: _Lines, *, transposed: bool) -> np.ndarray:
   """Removes lines from ink and keeps the strokes that cross them."""
-  beside = ndimage.binary_dilation(lines.pixels, np.ones((3, 1) if not turned else (1, 3), bool))
-  rest = mask & ~beside
-  across = (lines.width + 5, 3) if not turned else (3, lines.width + 5)
-  crossing = ndimage.binary_closing(np.pad(rest, 12), np.ones(across, bool))[12:-12, 12:-12]
-  return rest | (crossing & beside & mask)
+  near_lines = ndimage.binary_dilation(
+    lines.pixels, np.ones((3, 1) if not transposed else (1, 3), bool)
+  )
+  remaining = mask & ~near_lines
+  across = (lines.width + 5, 3) if not transposed else (3, lines.width + 5)
+  crossing = ndimage.binary_closing(np.pad(remaining, 12), np.ones(across, bool))[12:-12, 12:-12]
+  return remaining | (crossing & near_lines & mask)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from mnist_research.images.boxes import Box, find_boxes
+from mnist_research.images.boxes import Box
 
 # The fraction of its box that a table edge or a shadow in the corner of the picture fills.
 _SOLID_SHARE = 0.35
@@ -33,55 +33,55 @@ def in_corners(labels: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
     boxes: the boxes of the components.
 
   Returns:
-    Whether each box is one, bool [boxes].
+    Whether each component is one, bool [boxes].
   """
   result = np.zeros(len(boxes), bool)
   corners = labels[[0, 0, -1, -1], [0, -1, 0, -1]]
   for label in np.unique(corners[corners > 0]):
     left, top, right, bottom = boxes[label - 1]
-    solid = (labels[top:bottom, left:right] == label).mean() >= _SOLID_SHARE
-    result[label - 1] = solid or np.count_nonzero(corners == label) >= 3
+    is_solid = (labels[top:bottom, left:right] == label).mean() >= _SOLID_SHARE
+    result[label - 1] = is_solid or np.count_nonzero(corners == label) >= 3
   return result
 
 
-def at_edges(mask: np.ndarray) -> np.ndarray:
-  """Returns the parts of ink that may be objects at the picture's edges, and their blurred borders.
+def at_edges(labels: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
+  """Returns the components that may be objects at the picture's edges, and their blurred borders.
 
   A tightly cropped digit looks like one of them; see `is_writing`.
 
   Args:
-    mask: bool [h, w], true for ink.
+    labels: int32 [h, w], i + 1 for the component of box i.
+    boxes: the boxes of the components.
 
   Returns:
     bool [h, w].
   """
-  labels, count = ndimage.label(mask, np.ones((3, 3), int))
   edges = labels[0], labels[-1], labels[:, 0], labels[:, -1]
-  contacts = np.max([np.bincount(edge, minlength=count + 1) for edge in edges], axis=0)[1:]
-  sides = np.array([box.side for box in find_boxes(labels)], int)
-  lying = contacts >= _ALONG_SHARE * sides
-  long = sides >= _LONG_SHARE * min(mask.shape)
-  is_object = (contacts > 0) & (lying | long)
+  contacts = np.max([np.bincount(edge, minlength=len(boxes) + 1) for edge in edges], axis=0)[1:]
+  sides = np.array([box.side for box in boxes], int)
+  lies_along = contacts >= _ALONG_SHARE * sides
+  is_long = sides >= _LONG_SHARE * min(labels.shape)
+  is_object = (contacts > 0) & (lies_along | is_long)
   if not is_object.any():
-    return np.zeros_like(mask)
-  reach = 1 + round(_BLUR_SHARE * max(mask.shape))
+    return np.zeros(labels.shape, bool)
+  reach = 1 + round(_BLUR_SHARE * max(labels.shape))
   marked = np.concatenate([[False], is_object])[labels]
   return ndimage.binary_dilation(marked, np.ones((3, 3), bool), reach)
 
 
-def is_writing(boxes: Sequence[Box], aside: np.ndarray) -> bool:
+def is_writing(boxes: Sequence[Box], objects: np.ndarray) -> bool:
   """Whether ink is writing in a picture that isn't cropped tightly.
 
   Args:
     boxes: the boxes of the ink's components, without possible objects at the edges. Those that
       touch an edge may be remnants of such an object.
-    aside: the possible objects, bool [h, w].
+    objects: the possible objects, bool [h, w].
   """
-  height, width = aside.shape
+  height, width = objects.shape
   is_small = all(box.side < _LONG_SHARE * min(height, width) for box in boxes)
   has_digit = any(
     box.side > _LEAST_SHARE * max(height, width)
     for box in boxes
     if min(box.left, box.top) > 0 and box.right < width and box.bottom < height
   )
-  return is_small and has_digit and bool(aside.mean() < _LARGEST_SHARE)
+  return is_small and has_digit and bool(objects.mean() < _LARGEST_SHARE)

@@ -31,7 +31,7 @@ class StepRandomness:
     An example's numbers don't depend on the number of replicas, and are the same in a resumed run.
     """
     count = math.prod(inputs.shape[1:])
-    drawn = randomness.bits(self.positions, count, seed=self.seed, name=name)
+    drawn = randomness.bits(self.positions, count, seed=self.seed, stream=name)
     return tf.reshape(drawn, tf.shape(inputs))
 
 

@@ -53,9 +53,9 @@ def _rounded(value: Any) -> Any:
   if isinstance(value, float):
     return float(f"{value:.6g}")
   if isinstance(value, Mapping):
-    return {key: _rounded(each) for key, each in value.items()}
+    return {key: _rounded(entry) for key, entry in value.items()}
   if isinstance(value, list | tuple):
-    return [_rounded(each) for each in value]
+    return [_rounded(entry) for entry in value]
   return value
 
 
@@ -175,10 +175,10 @@ def call(
     elif requested == "version":
       print(__version__, flush=True)
     else:
-      rest = command_line.parse(flag_values, arguments, foreign)
+      positional = command_line.parse(flag_values, arguments, foreign)
       if begin is not None:
         begin(flag_values)
-      main(flag_values, rest)
+      main(flag_values, positional)
 
   return exit_code(body)
 

@@ -78,32 +78,34 @@ class ChildProcess:
       self._process = self._start()
     process = self._process
     assert process.stdin is not None and process.stdout is not None
-    begin = self._log.stat().st_size
-    late = threading.Event()
+    log_start = self._log.stat().st_size
+    timed_out = threading.Event()
 
     def kill() -> None:
-      late.set()
+      timed_out.set()
       process.kill()
 
     timer = threading.Timer(seconds, kill)
     timer.start()
     try:
-      with contextlib.suppress(BrokenPipeError):  # It has crashed; its exit code says how.
+      with contextlib.suppress(BrokenPipeError):  # It has crashed; its exit code says why.
         process.stdin.write(json.dumps([function, *arguments]) + "\n")
         process.stdin.flush()
-      answer = process.stdout.readline()
+      reply = process.stdout.readline()
     finally:
       timer.cancel()
-    if answer.endswith("\n"):
-      return Outcome(**json.loads(answer), log=self._read_log(begin))
+    if reply.endswith("\n"):
+      return Outcome(**json.loads(reply), log=self._read_log(log_start))
     self._process = None
     process.communicate()
-    how = (
-      f"it took more than {seconds:.0f} s" if late.is_set() else _exit_reason(process.returncode)
+    reason = (
+      f"it took more than {seconds:.0f} s"
+      if timed_out.is_set()
+      else _exit_reason(process.returncode)
     )
-    log = self._read_log(begin)
-    words = "" if late.is_set() else crash_message(log)
-    return Outcome(None, f"{how}{': ' if words else ''}{words}", log)
+    log = self._read_log(log_start)
+    message = "" if timed_out.is_set() else crash_message(log)
+    return Outcome(None, f"{reason}{': ' if message else ''}{message}", log)
 
   def _start(self) -> subprocess.Popen:
     with self._log.open("ab") as log:
@@ -116,8 +118,8 @@ class ChildProcess:
         text=True,
       )
 
-  def _read_log(self, begin: int) -> str:
-    return self._log.read_bytes()[begin:].decode(errors="replace")
+  def _read_log(self, start: int) -> str:
+    return self._log.read_bytes()[start:].decode(errors="replace")
 
 
 def crash_message(log: str) -> str:
@@ -134,7 +136,7 @@ def _exit_reason(returncode: int) -> str:
   return f"the process exited with code {returncode}"
 
 
-def _answer(function: str, *arguments: Any) -> dict[str, Any]:
+def _reply(function: str, *arguments: Any) -> dict[str, Any]:
   module, _, name = function.partition(":")
   try:
     return {"value": getattr(importlib.import_module(module), name)(*arguments), "failure": ""}
@@ -146,11 +148,11 @@ def _answer(function: str, *arguments: Any) -> dict[str, Any]:
 
 
 def _serve() -> None:
-  """Answers each line of stdin with one on stdout, which is reserved for answers."""
-  with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+  """Replies to each line of stdin with a line on stdout, which is reserved for replies."""
+  with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
     os.dup2(2, 1)
     for request in sys.stdin:
-      print(json.dumps(_answer(*json.loads(request))), file=answers, flush=True)
+      print(json.dumps(_reply(*json.loads(request))), file=replies, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from mnist_research.runtime.flagfiles import Argument, shortened
 
 # The section of --help for flags that every command has.
 GENERAL = "general"
-_ANSWERED = ("help", "version")
+_INFORMATION = ("help", "version")
 _HELP, _VERSION = ("--help", "-help", "-h"), ("--version", "-version")
 
 
@@ -88,27 +88,27 @@ def parse(
     UserError: a flag is unknown, or its value is invalid.
   """
   from_files: list[Argument] = []
-  own: list[Argument] = []
-  rest: list[str] = []
+  from_command_line: list[Argument] = []
+  positional: list[str] = []
   pending = iter(arguments)
   for text in pending:
     if text == "--":
-      rest += pending
+      positional += pending
     elif not text.startswith("-") or text == "-":
       _refuse_flagfile(text)
-      rest.append(text)
+      positional.append(text)
     elif _name(text) == "flagfile" and "flagfile" not in flag_values:
       file = _value(text, pending)
       from_files += flagfiles.read(Path(os.path.expanduser(file)))
     elif "=" not in text and _takes_value(flag_values, _name(text)):
-      own.append(Argument(f"--{_name(text)}={_value(text, pending)}"))
+      from_command_line.append(Argument(f"--{_name(text)}={_value(text, pending)}"))
     else:
-      own.append(Argument(text))
-  for argument in (*from_files, *own):
+      from_command_line.append(Argument(text))
+  for argument in (*from_files, *from_command_line):
     if not assign(flag_values, argument):
       raise argument.error(_unknown(flag_values, _name(argument.text), foreign or {}))
   flag_values.mark_as_parsed()
-  return rest
+  return positional
 
 
 def assign(flag_values: flags.FlagValues, argument: Argument) -> bool:
@@ -149,8 +149,8 @@ def _name(text: str) -> str:
 
 def _value(text: str, pending: Iterator[str]) -> str:
   """Returns the text after a flag's `=`, or the next argument if there is no `=`."""
-  _, equals, behind = text.partition("=")
-  value = behind if equals else next(pending, None)
+  _, equals, after = text.partition("=")
+  value = after if equals else next(pending, None)
   if value is None or (_name(text) == "flagfile" and not value):
     raise UserError(f"--{_name(text)} needs a value: write --{_name(text)}=VALUE")
   return value
@@ -169,11 +169,11 @@ def _remedy(flag: flags.Flag, value: str) -> str:
 
 
 def _unknown(flag_values: flags.FlagValues, name: str, foreign: Mapping[str, str]) -> str:
-  for each in (name, name.removeprefix("no")):
-    if each in foreign:
-      return f"--{each} {foreign[each]}"
-  known = [*flag_values, "flagfile", *_ANSWERED]
-  hint = did_you_mean(f"--{name}", [f"--{each}" for each in known]) or ";"
+  for candidate in (name, name.removeprefix("no")):
+    if candidate in foreign:
+      return f"--{candidate} {foreign[candidate]}"
+  known = [*flag_values, "flagfile", *_INFORMATION]
+  hint = did_you_mean(f"--{name}", [f"--{candidate}" for candidate in known]) or ";"
   return f"unknown flag --{shortened(name)}{hint} see --help"
 
 

@@ -15,8 +15,8 @@ _PARAMETER = re.compile(r"(?i)((?:password|passwd|pwd|secret|token)=)[^&;\s]+")
 class UserError(Exception):
   """An error that the user can fix: a flag, a file, a full disk.
 
-  The message is one line that names the thing and the remedy. A command prints it after `error:`
-  and exits with 2.
+  The message is one line that says what is wrong and how to fix it. A command prints it after
+  `error:` and exits with 2.
   """
 
 
@@ -42,11 +42,11 @@ def without_passwords(text: str) -> str:
 def did_you_mean(text: str, known: Iterable[str]) -> str:
   """Returns a suggestion of the known text closest to `text`; empty if none is close.
 
-  Close is also a text with these initials, such as `learning_rate` for `lr`, or the only one that
-  contains these words, such as `hidden_units` for `units`.
+  A text with these initials is also close, such as `learning_rate` for `lr`, and so is the only one
+  that contains these words, such as `hidden_units` for `units`.
   """
   bare = text.lstrip("-")
-  # Without the dashes, in which all flags agree.
+  # Without the dashes, which all flags share.
   names = {each.lstrip("-"): each for each in known}
   near = difflib.get_close_matches(bare, list(names), n=1)
   if not near and len(bare) > 1:

@@ -91,7 +91,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
   """Holds an operating-system lock, which is released when the process exits, even if killed.
 
   Args:
-    path: the file to lock; it is created if missing, and kept.
+    path: the file to lock; it is created if missing, and never removed.
     wait: whether to wait until another process releases it.
 
   Raises:

@@ -22,14 +22,18 @@ def write(description: str, flag_values: flags.FlagValues) -> str:
     flag_values: the flags that it accepts.
   """
   width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((_WIDEST, 0)).columns))
-  parts = flag_values.flags_by_module_dict()
-  own = [flag for part, each in parts.items() if _is_own(part) for flag in each]
-  settings = {part: each for part, each in parts.items() if part.endswith(SETTINGS)}
+  sections = flag_values.flags_by_module_dict()
+  specific = [
+    flag for section, group in sections.items() if _is_specific(section) for flag in group
+  ]
+  settings = {section: group for section, group in sections.items() if section.endswith(SETTINGS)}
   blocks = [*_paragraphs(description, width)]
-  if own:
-    blocks.append(_part("Flags of this command", own, width))
-  blocks += [_part(part.removesuffix(SETTINGS), each, width) for part, each in settings.items()]
-  blocks.append(_part("Every command", parts.get(command_line.GENERAL, []), width))
+  if specific:
+    blocks.append(_section("Flags of this command", specific, width))
+  blocks += [
+    _section(section.removesuffix(SETTINGS), group, width) for section, group in settings.items()
+  ]
+  blocks.append(_section("Every command", sections.get(command_line.GENERAL, []), width))
   blocks[-1] += "\n" + "\n".join(
     [
       _entry("--flagfile=FILE", flagfiles.RULES, width),
@@ -40,8 +44,8 @@ def write(description: str, flag_values: flags.FlagValues) -> str:
   return "\n\n".join(blocks) + "\n"
 
 
-def _is_own(part: str) -> bool:
-  return not part.endswith(SETTINGS) and part != command_line.GENERAL
+def _is_specific(section: str) -> bool:
+  return not section.endswith(SETTINGS) and section != command_line.GENERAL
 
 
 def _paragraphs(description: str, width: int) -> Iterator[str]:
@@ -56,7 +60,7 @@ def _paragraphs(description: str, width: int) -> Iterator[str]:
       yield textwrap.fill(paragraph.replace("`", ""), width)
 
 
-def _part(title: str, group: Iterable[flags.Flag], width: int) -> str:
+def _section(title: str, group: Iterable[flags.Flag], width: int) -> str:
   return "\n".join([f"{title}:", *(_entry(_usage(flag), _text(flag), width) for flag in group)])
 
 

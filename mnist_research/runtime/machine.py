@@ -30,14 +30,14 @@ def describe(devices: list[str]) -> dict[str, Any]:
 
 
 def _cores() -> int | None:
-  """The cores that this process may use; the number of threads changes the order of sums."""
+  """Returns the number of usable cores, because the number of threads changes the order of sums."""
   if hasattr(os, "sched_getaffinity"):  # Linux.
     return len(os.sched_getaffinity(0))
   return os.cpu_count()
 
 
 def _processor() -> str:
-  """The name of the processor, as Linux reports it."""
+  """Returns the name of the processor, as Linux reports it."""
   try:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
   except OSError:
@@ -47,9 +47,9 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-  """The commit of the package's checkout, with `+changes` if a tracked file differs from it.
+  """Returns the commit of the package's checkout, with `+changes` if a tracked file differs.
 
-  None if the package isn't in a checkout.
+  Returns None if the package isn't in a checkout.
   """
   commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
   return f"{commit}+changes" if commit and status else commit

@@ -61,7 +61,7 @@ def without_noise() -> Iterator[None]:
 
 def _filter(reader: int, alive: int) -> None:
   """Copies lines from `reader` to stderr, without noise, until `alive` is closed."""
-  rest = b""
+  incomplete = b""
   while True:
     ready, _, _ = select.select([reader, alive], [], [])
     if reader not in ready:
@@ -69,10 +69,10 @@ def _filter(reader: int, alive: int) -> None:
     received = os.read(reader, 65536)
     if not received:
       break
-    *lines, rest = (rest + received).split(b"\n")
+    *lines, incomplete = (incomplete + received).split(b"\n")
     os.write(2, b"".join(line + b"\n" for line in lines if not _is_noise(line)))
-  if rest and not _is_noise(rest):
-    os.write(2, rest)
+  if incomplete and not _is_noise(incomplete):
+    os.write(2, incomplete)
 
 
 def _is_noise(line: bytes) -> bool:

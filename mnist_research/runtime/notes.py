@@ -7,7 +7,7 @@ from pathlib import Path
 from mnist_research.runtime.errors import without_passwords
 
 
-class _OwnNotes(python_logging.Filter):
+class _NoteFilter(python_logging.Filter):
   """Passes this package's messages, and warnings of other packages.
 
   From TFDS and matplotlib only errors pass, because TFDS warns about every dataset that isn't
@@ -50,6 +50,6 @@ def set_up_log(verbosity: int = 0) -> None:
 
   handler = NoteHandler(sys.stderr)
   handler.setFormatter(_PlainFormatter())
-  handler.addFilter(_OwnNotes())
+  handler.addFilter(_NoteFilter())
   python_logging.getLogger().addHandler(handler)
   logging.set_verbosity(verbosity)

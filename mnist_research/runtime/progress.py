@@ -42,8 +42,8 @@ class _Bar(tqdm):
     for count in range(len(self.fields), -1, -1):
       # Not with tqdm's `postfix`, which adds a comma.
       bar_format = _BAR + "".join(f"  {field}" for field in self.fields[:count])
-      beside = self.format_meter(**shown | {"bar_format": bar_format.replace("{bar}", "")})
-      if len(beside) + _BAR_CELLS <= columns:
+      without_bar = self.format_meter(**shown | {"bar_format": bar_format.replace("{bar}", "")})
+      if len(without_bar) + _BAR_CELLS <= columns:
         break
     return self.format_meter(**shown | {"bar_format": bar_format})
 
@@ -105,20 +105,20 @@ class Progress:
 @contextlib.contextmanager
 def waiting(task: str) -> Iterator[None]:
   """Logs every ten seconds how long `task` has taken so far; for tasks of unknown length."""
-  ended = threading.Event()
-  began = time.monotonic()
+  done = threading.Event()
+  start = time.monotonic()
 
-  def tell() -> None:
-    while not ended.wait(_SECONDS_BETWEEN_LINES):
-      logging.info("%s: %.0f s so far", task, time.monotonic() - began)
+  def log() -> None:
+    while not done.wait(_SECONDS_BETWEEN_LINES):
+      logging.info("%s: %.0f s so far", task, time.monotonic() - start)
 
-  thread = threading.Thread(target=tell, daemon=True)
+  thread = threading.Thread(target=log, daemon=True)
   if not shows_bars():
     thread.start()
   try:
     yield
   finally:
-    ended.set()
+    done.set()
     if thread.is_alive():
       thread.join()
 

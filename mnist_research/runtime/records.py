@@ -35,11 +35,11 @@ def digest_of_file(path: Path) -> str:
     OSError, ValueError: it can't be read, or isn't an ordinary file.
   """
   _check_ordinary(path)
-  found = hashlib.sha256()
+  sha256 = hashlib.sha256()
   with path.open("rb") as file:
     while part := file.read(_MOST_BYTES):
-      found.update(part)
-  return found.hexdigest()
+      sha256.update(part)
+  return sha256.hexdigest()
 
 
 def read(path: Path) -> bytes:
@@ -60,7 +60,7 @@ def parse(content: bytes) -> dict[str, Any]:
   """Returns the JSON object in `content`.
 
   Raises:
-    ValueError: it contains something else.
+    ValueError: it isn't a JSON object.
   """
   try:
     record = json.loads(content)
@@ -95,18 +95,18 @@ def to_text(record: Mapping[str, Any]) -> str:
   return json.dumps(record, indent=1) + "\n"
 
 
-def unsealed(content: bytes, *, must_have: bool) -> dict[str, Any]:
+def unsealed(content: bytes, *, required: bool) -> dict[str, Any]:
   """Returns the record in a file, and checks its digest.
 
   Args:
     content: the content of the file.
-    must_have: whether a missing digest is an error; earlier versions wrote none.
+    required: whether a missing digest is an error; earlier versions wrote none.
 
   Raises:
     ValueError: it is corrupt.
   """
   record = parse(content)
-  if (must_have or SHA256 in record) and sealed(record)[SHA256] != record.get(SHA256):
+  if (required or SHA256 in record) and sealed(record)[SHA256] != record.get(SHA256):
     raise ValueError(_DIFFERS)
   return record
 
@@ -120,17 +120,17 @@ def to_line(record: Mapping[str, Any]) -> str:
   return f'{text[:-1]}, "{CRC32}": "{zlib.crc32(text[:-1].encode()):08x}"}}\n'
 
 
-def from_line(line: bytes, *, must_have: bool) -> dict[str, Any]:
+def from_line(line: bytes, *, required: bool) -> dict[str, Any]:
   """Returns the record in a line without its checksum, after checking it.
 
   Raises:
     ValueError: it is corrupt.
   """
-  found = _LINE.fullmatch(line.rstrip(b"\r\n"))
-  if found and zlib.crc32(found[1]) != int(found[2], 16):
+  match = _LINE.fullmatch(line.rstrip(b"\r\n"))
+  if match and zlib.crc32(match[1]) != int(match[2], 16):
     raise ValueError("it differs from its checksum")
   record = parse(line)
-  if (must_have or CRC32 in record) and not found:
+  if (required or CRC32 in record) and not match:
     raise ValueError("its checksum is missing")
   record.pop(CRC32, None)
   return record
@@ -160,17 +160,17 @@ def with_digest(text: str) -> str:
   return f"{text}# {SHA256}: {digest(text.encode())}\n"
 
 
-def check_text(content: bytes, *, must_have: bool) -> None:
+def check_text(content: bytes, *, required: bool) -> None:
   """Compares a text with the digest in its last line.
 
   Raises:
     ValueError: they differ, or a required digest is missing.
   """
   content = content.replace(b"\r\n", b"\n")
-  found = _TEXT.fullmatch(content)
-  if found and digest(found[1]) != found[2].decode():
+  match = _TEXT.fullmatch(content)
+  if match and digest(match[1]) != match[2].decode():
     raise ValueError(_DIFFERS)
-  if must_have and not found:
+  if required and not match:
     raise ValueError("its digest, the last line, is missing")
 
 

@@ -178,7 +178,7 @@ def _set_generators(state: TrainState, first: tf.Tensor, *, seed: int) -> None:
   """
   generators = [v for v in state.model.variables if is_generator(v)]
   for index, generator in enumerate(generators):
-    bits = randomness.bits(first[None], 2, seed=seed, name=randomness.KERAS_GENERATORS + index)
+    bits = randomness.bits(first[None], 2, seed=seed, stream=randomness.KERAS_GENERATORS + index)
     # Keras interprets the two values as a 31-bit seed and a counter.
     generator.assign(tf.cast(tf.bitwise.right_shift(bits[0], 1), generator.dtype))
 

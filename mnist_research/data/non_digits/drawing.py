@@ -26,7 +26,7 @@ _SEED = 20_261_127
 _SPLITS = ("train", "test")
 
 # Pixels per side of the paper, the resolution at which `mnist_style` processes ink.
-_PAPER = 112
+_PAPER_SIZE = 112
 _MARGIN = 16
 # The least width of strokes in the images, in pixels. Users' pictures get wider strokes, but
 # changing the width here would change the dataset.
@@ -84,30 +84,30 @@ def _word(rng: np.random.Generator) -> np.ndarray:
   """Draws two or three letters that touch, or almost touch."""
   count = int(rng.integers(2, 4))
   glyphs = [_cropped(_glyph(_LETTERS, rng)) for _ in range(count)]
-  return _framed(_beside(glyphs, rng), rng)
+  return _framed(_side_by_side(glyphs, rng), rng)
 
 
 def _pair(rng: np.random.Generator) -> np.ndarray:
   """Draws two digits in one box: side by side, stacked, or crossed."""
-  way = rng.integers(3)
+  layout = rng.integers(3)
   # Not a 1 across another digit, which could leave that digit readable.
-  among = range(10) if way < 2 else (0, 2, 3, 4, 5, 6, 7, 8, 9)
+  among = range(10) if layout < 2 else (0, 2, 3, 4, 5, 6, 7, 8, 9)
   first, second = (_digit(rng, among) for _ in range(2))
-  if way == 0:
-    return _framed(_beside([_cropped(first), _cropped(second)], rng), rng)
-  if way == 1:
-    return _framed(_beside([_cropped(first).T, _cropped(second).T], rng).T, rng)
+  if layout == 0:
+    return _framed(_side_by_side([_cropped(first), _cropped(second)], rng), rng)
+  if layout == 1:
+    return _framed(_side_by_side([_cropped(first).T, _cropped(second).T], rng).T, rng)
   return _framed(np.maximum(first, np.roll(second, rng.integers(8, 24), axis=1)), rng)
 
 
 def _strokes(rng: np.random.Generator) -> np.ndarray:
   """Combines random parts of the strokes of two to four digits."""
-  ink = np.zeros((_PAPER, _PAPER))
+  ink = np.zeros((_PAPER_SIZE, _PAPER_SIZE))
   for _ in range(rng.integers(2, 5)):
     points = digits.pen_paths(rng.integers(10, size=1), rng)[0]
     length = int(len(points) * rng.uniform(0.3, 0.7))
     start = rng.integers(len(points) - length)
-    part = _turned(points[start : start + length], rng.uniform(0, 2 * np.pi))
+    part = _rotated(points[start : start + length], rng.uniform(0, 2 * np.pi))
     part = (part - part.mean(axis=0)) * rng.uniform(0.5, 1.1) + rng.uniform(0.3, 0.7, 2)
     ink = np.maximum(ink, _pen(part, rng))
   return _framed(ink, rng)
@@ -118,17 +118,17 @@ def _scribble(rng: np.random.Generator) -> np.ndarray:
   count = int(rng.integers(5, 16))
   if rng.random() < 0.3:  # Back and forth, like crossed-out writing.
     points = np.stack([np.arange(count) % 2, np.linspace(0, 1, count)], axis=1)
-    points = _turned(points + rng.normal(0, 0.1, points.shape), rng.uniform(0, 2 * np.pi))
+    points = _rotated(points + rng.normal(0, 0.1, points.shape), rng.uniform(0, 2 * np.pi))
     return _framed(_pen(_curve(points, rng.choice([0, 6])), rng), rng)
   return _framed(_pen(_curve(rng.random((count, 2)), rng.choice([0, 16])), rng), rng)
 
 
 def _shape(rng: np.random.Generator) -> np.ndarray:
   """Draws a polygon or a star, filled or not, a filled ellipse, or crossing lines."""
-  way = rng.integers(4)
-  if way == 0:
+  choice = rng.integers(4)
+  if choice == 0:
     return _framed(_crossing(rng), rng)
-  if way == 1:
+  if choice == 1:
     ellipse = np.stack([np.cos(_CIRCLE), np.sin(_CIRCLE)], axis=1)
     return _framed(_filled(ellipse * rng.uniform(0.4, 1, 2)), rng)
   is_star = rng.random() < 0.4
@@ -138,16 +138,16 @@ def _shape(rng: np.random.Generator) -> np.ndarray:
   radii = np.where(np.arange(corners) % 2, rng.uniform(0.3, 0.6), 1) if is_star else 1
   outline = np.stack([np.cos(2 * np.pi * angles), np.sin(2 * np.pi * angles)]) * radii
   outline = outline.T * rng.uniform(0.5, 1, 2)
-  if way == 2:
+  if choice == 2:
     return _framed(_filled(outline), rng)
   return _framed(_pen(_curve(np.concatenate([outline, outline[:1]]), 0), rng), rng)
 
 
 def _crossing(rng: np.random.Generator) -> np.ndarray:
   """Draws crossing lines, as in a plus, a cross or an asterisk."""
-  ink = np.zeros((_PAPER, _PAPER))
+  ink = np.zeros((_PAPER_SIZE, _PAPER_SIZE))
   for angle in _CROSSINGS[rng.integers(len(_CROSSINGS))]:
-    line = _turned(np.linspace([-0.5, 0], [0.5, 0], 40), angle + rng.normal(0, 0.1))
+    line = _rotated(np.linspace([-0.5, 0], [0.5, 0], 40), angle + rng.normal(0, 0.1))
     ink = np.maximum(ink, _pen(line, rng))
   return ink
 
@@ -164,7 +164,7 @@ def _piece(rng: np.random.Generator) -> np.ndarray:
 
 def _blot(rng: np.random.Generator) -> np.ndarray:
   """Draws a blot as in photographs: the largest part of a smooth random field above a threshold."""
-  field = _field(_PAPER, rng)
+  field = _field(_PAPER_SIZE, rng)
   mask = field > np.quantile(field, rng.uniform(0.5, 0.9))
   labels, _ = ndimage.label(mask)
   return _framed(labels == np.bincount(labels[mask]).argmax(), rng)
@@ -234,7 +234,7 @@ def _cropped(ink: np.ndarray) -> np.ndarray:
   return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _beside(parts: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+def _side_by_side(parts: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
   """Places parts side by side, close enough to touch."""
   height = max(part.shape[0] for part in parts)
   columns = []
@@ -249,10 +249,10 @@ def _glyph(characters: str, rng: np.random.Generator) -> np.ndarray:
   """Draws a character from a font, distorted like handwriting."""
   character = characters[rng.integers(len(characters))]
   font = _font(_FONTS[rng.integers(len(_FONTS))])
-  image = Image.new("L", (2 * _PAPER, 2 * _PAPER))
+  image = Image.new("L", (2 * _PAPER_SIZE, 2 * _PAPER_SIZE))
   drawing = ImageDraw.Draw(image)
   stroke = int(rng.integers(3))
-  drawing.text((_PAPER, _PAPER), character, 255, font, anchor="mm", stroke_width=stroke)
+  drawing.text((_PAPER_SIZE, _PAPER_SIZE), character, 255, font, anchor="mm", stroke_width=stroke)
   ink = np.asarray(image.reduce(2), np.float32) / 255
   shifts = ndimage.gaussian_filter(rng.standard_normal((2, *ink.shape)), (0, 14, 14))
   shifts *= rng.uniform(0, 5) / shifts.std()
@@ -274,10 +274,10 @@ def _digit(rng: np.random.Generator, among: Sequence[int] = range(10)) -> np.nda
 def _pen(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   """Draws a line along pen positions, float [N, 2] as (x, y), as large as the paper allows."""
   low, high = points.min(axis=0), points.max(axis=0)
-  scale = (_PAPER - 2 * _MARGIN) / max(high - low)
-  places = (points - (low + high) / 2) * scale + _PAPER / 2
+  scale = (_PAPER_SIZE - 2 * _MARGIN) / max(high - low)
+  places = (points - (low + high) / 2) * scale + _PAPER_SIZE / 2
   radius = rng.uniform(2.5, 9)
-  image = Image.new("L", (_PAPER, _PAPER))
+  image = Image.new("L", (_PAPER_SIZE, _PAPER_SIZE))
   drawing = ImageDraw.Draw(image)
   for x, y in places:
     drawing.ellipse((x - radius, y - radius, x + radius, y + radius), 255)
@@ -298,13 +298,13 @@ def _curve(corners: np.ndarray, smoothing: float) -> np.ndarray:
 
 
 def _filled(outline: np.ndarray) -> np.ndarray:
-  image = Image.new("L", (_PAPER, _PAPER))
-  places = outline * (_PAPER / 2 - _MARGIN) + _PAPER / 2
+  image = Image.new("L", (_PAPER_SIZE, _PAPER_SIZE))
+  places = outline * (_PAPER_SIZE / 2 - _MARGIN) + _PAPER_SIZE / 2
   ImageDraw.Draw(image).polygon([tuple(place) for place in places], 255)
   return np.asarray(image, np.float32) / 255
 
 
-def _turned(points: np.ndarray, angle: float) -> np.ndarray:
+def _rotated(points: np.ndarray, angle: float) -> np.ndarray:
   cos, sin = np.cos(angle), np.sin(angle)
   return points @ np.array([[cos, sin], [-sin, cos]])
 
