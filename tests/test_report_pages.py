@@ -212,6 +212,9 @@ def test_table_is_written_as_markdown_and_csv(compared):
   assert [row["activation"] for row in rows] == ["gelu", "relu"]
   assert float(rows[1]["test_accuracy_mean"]) == pytest.approx(0.52)
   assert float(rows[1]["test_accuracy_std"]) == pytest.approx(0.02)
+  assert float(rows[1]["test_loss_mean"]) == pytest.approx(0.7)
+  assert float(rows[1]["test_loss_std"]) == pytest.approx(0, abs=1e-9)
+  assert float(rows[1]["validation_loss_mean"]) == 1
   assert float(rows[1]["difference"]) == pytest.approx(-0.25)
   with (directory / "runs.csv").open() as file:
     runs_ = list(csv.DictReader(file))

@@ -1,12 +1,16 @@
 """The tables of a comparison: one for people, with notes, and two for programs."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_research.config import FIELDS
-from mnist_research.reports.comparison import Comparison, Row, Summary
+from mnist_research.reports.comparison import Comparison, Row, Summary, summarize
+from mnist_research.reports.runs import Group
 from mnist_research.reports.tables import Table, write_csv
+
+_METRICS = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss")
 
 
 def comparison_table(compared: Comparison) -> Table:
@@ -110,6 +114,15 @@ def _tests_note(compared: Comparison) -> str:
   )
 
 
+def _mean_and_std(group: Group, metric: str) -> tuple[float | None, float | None]:
+  """Returns the mean and standard deviation of a metric over the seeds, None for a missing one."""
+  values = list(group.values(metric).values())
+  if not values:
+    return None, None
+  summary = summarize(values)
+  return summary.mean, summary.deviation
+
+
 def write_csvs(compared: Comparison, output: Path) -> None:
   """Writes `configs.csv`, with a line per config, and `runs.csv`, with a line per run.
 
@@ -121,16 +134,16 @@ def write_csvs(compared: Comparison, output: Path) -> None:
   write_csv(
     output / "configs.csv",
     [
-      *settings, "seeds", "validation_accuracy_mean", "validation_accuracy_std",
-      "test_accuracy_mean", "test_accuracy_std", "test_accuracy_low", "test_accuracy_high",
+      *settings, "seeds",
+      *(f"{metric}_{statistic}" for metric in _METRICS for statistic in ("mean", "std")),
+      "test_accuracy_low", "test_accuracy_high",
       "parameters", "train_seconds_median", "difference", "p_value", "p_value_holm",
     ],
     [
       [
         *row.group.settings.values(), len(row.group.runs),
-        *((row.validation.mean, row.validation.deviation) if row.validation else (None, None)),
-        *((row.test.mean, row.test.deviation, *(row.test.interval or (None, None))) if row.test
-          else (None,) * 4),
+        *itertools.chain.from_iterable(_mean_and_std(row.group, metric) for metric in _METRICS),
+        *((row.test and row.test.interval) or (None, None)),
         row.parameters, row.train_seconds,
         *((row.against_reference.difference, row.against_reference.p_value)
           if row.against_reference else (None, None)),
