@@ -1,8 +1,14 @@
-"""Runs commands as a user types them, each in a separate process, and reads their workdirs."""
+"""Runs commands as a user types them, and reads their workdirs.
+
+`run` starts a process, which takes seconds to load TensorFlow. `call` runs a command in the process
+of the test: for what doesn't depend on how a process starts and ends, or on its log.
+"""
 
 import contextlib
-import functools
+import gc
 import hashlib
+import importlib
+import io
 import json
 import os
 import shutil
@@ -19,6 +25,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+
+from mnist_research.runtime import app
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -125,6 +133,18 @@ def run(*arguments: str | Path, module: str = "train", **options: Any) -> Finish
   return finish(start(*arguments, module=module, **options))
 
 
+def call(*arguments: str | Path, module: str = "train") -> Finished:
+  """Runs a command in this process; stderr has its error line, and `caplog` its log."""
+  command = importlib.import_module(f"mnist_research.{module}")
+  with (
+    contextlib.redirect_stdout(io.StringIO()) as stdout,
+    contextlib.redirect_stderr(io.StringIO()) as stderr,
+  ):
+    returncode = app.call(command.main, command.define_flags, [*map(str, arguments)])
+  gc.unfreeze()  # `train` freezes all objects.
+  return Finished(returncode, stdout.getvalue(), stderr.getvalue())
+
+
 def run_python(
   program: str,
   *,
@@ -184,14 +204,6 @@ class Trained(NamedTuple):
   finished: Finished
 
 
-@functools.cache
-def trained(data_dir: str, directory: Path) -> Trained:
-  """Trains the small run in `directory`, once per pytest process."""
-  workdir = directory / "trained"
-  command = start(*SMALL, "--epochs=6", f"--data_dir={data_dir}", f"--workdir={workdir}")
-  return Trained(workdir, finish(command))
-
-
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
   """Returns the lines of metrics.jsonl."""
   return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
@@ -222,6 +234,16 @@ def checkpoint_arrays(workdir: Path) -> dict[str, np.ndarray]:
     return {
       name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE"): reader.get_tensor(name) for name in names
     }
+
+
+def averaged_logits(workdir: Path, images: np.ndarray) -> np.ndarray:
+  """Computes the logits of the small run's averages in NumPy; images are [N, 784] from 0 to 1."""
+  arrays = checkpoint_arrays(workdir)
+
+  def layer(name: str, x: np.ndarray) -> np.ndarray:
+    return x @ arrays[f"averages/{name}.Skernel"] + arrays[f"averages/{name}.Sbias"]
+
+  return layer("logits", np.maximum(layer("hidden_0.Sdense", images), 0))
 
 
 class Events:

@@ -13,10 +13,13 @@ import pytest
 # Set before TensorFlow is imported: its messages about the machine would bury a test's output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import commands
 import tensorflow as tf
 
 from mnist_research.config import Config
 from mnist_research.data import datasets
+from mnist_research.inference.recognizer import Recognizer, load_recognizer
+from mnist_research.workdir import SHIPPED, Workdir
 
 # Several devices on any machine: the most replicas that any test uses.
 _LOGICAL_CPUS = 4
@@ -53,6 +56,14 @@ def default_signals() -> Iterator[None]:
     signal.signal(number, signal.SIG_IGN)
 
 
+@pytest.fixture
+def user_reference(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+  """Returns references to definitions in a user's file, which contains the module's `USER_CODE`."""
+  file = tmp_path / "mine.py"
+  file.write_text(f"{request.module.USER_CODE}# {tmp_path}")  # Equal files share one module.
+  return lambda name: f"{file}:{name}"
+
+
 @pytest.fixture(scope="session")
 def read_mnist(mnist_dir) -> Callable[[str], np.ndarray]:
   """Reads an original file, named without `.gz`, as a uint8 array of its shape."""
@@ -83,6 +94,23 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
   data_dir = str(_shared_directory(tmp_path_factory, "prepared"))
   datasets.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=data_dir))
   return data_dir
+
+
+@pytest.fixture(scope="session")
+def trained(prepared: str, tmp_path_factory: pytest.TempPathFactory) -> commands.Trained:
+  """The small run, trained once per pytest process."""
+  workdir = tmp_path_factory.mktemp("trained") / "run"
+  finished = commands.run(
+    *commands.SMALL, "--epochs=6", f"--data_dir={prepared}", f"--workdir={workdir}"
+  )
+  return commands.Trained(workdir, finished)
+
+
+@pytest.fixture(scope="session")
+def recognizer() -> Recognizer:
+  """The shipped network."""
+  workdir = Workdir(SHIPPED)
+  return load_recognizer(workdir, workdir.trained_config())
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,6 @@ _COMMANDS = (
 _BROKEN_PIPE = 141
 
 
-@pytest.fixture(scope="module")
-def trained(prepared, tmp_path_factory):
-  return commands.trained(prepared, tmp_path_factory.getbasetemp())
-
-
 @pytest.fixture
 def closed_pipe():
   """The write end of a pipe whose reader has closed."""
@@ -43,7 +38,7 @@ def _run_main(body, *, stdout=subprocess.PIPE, path=commands.REPOSITORY):
   return commands.run_python(program, stdout=stdout, path=path)
 
 
-_OWN = {
+_FLAGS = {
   "train": "[no]batch_norm", "evaluate": "split=", "predict": "index=", "demo": "port=",
   "camera": "source=", "export": "format=", "benchmark": "baseline=", "report": "output=",
   "sweep": "jobs=", "doctor": "device=",
@@ -58,7 +53,7 @@ def test_help_goes_to_stdout_and_exits_0(module, flag):
   assert finished.stderr == ""
   lines = finished.stdout.splitlines()
   assert f"  python -m mnist_research.{module}" in finished.stdout
-  for name in (_OWN[module], "flagfile=FILE", "verbosity=N"):
+  for name in (_FLAGS[module], "flagfile=FILE", "verbosity=N"):
     assert any(line.startswith(f"  --{name}") for line in lines)
   assert "--learning_rate=N" in finished.stdout or module not in ("train", "sweep", "benchmark")
   for absent in ("logtostderr", "pdb", "helpxml", "undefok"):
@@ -190,7 +185,7 @@ def test_full_disk_on_stdout_is_an_error():
      "error: disk: No space left on device; fix this and rerun\n"),
   ],
 )  # fmt: skip
-def test_exit_codes(body, returncode, stderr):
+def test_exit_code_depends_on_the_exception(body, returncode, stderr):
   finished = _run_main(body)
   assert (finished.returncode, finished.stdout, finished.stderr) == (returncode, "", stderr)
 

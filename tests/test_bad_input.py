@@ -27,11 +27,6 @@ _FILES = {
 }
 
 
-@pytest.fixture(scope="module")
-def trained(prepared, tmp_path_factory):
-  return commands.trained(prepared, tmp_path_factory.getbasetemp())
-
-
 @pytest.fixture
 def unfinished(trained, tmp_path):
   """A copy of the run, in its state before the last epoch."""
@@ -41,9 +36,15 @@ def unfinished(trained, tmp_path):
   return workdir
 
 
-def _error(*arguments, module="train", **options):
-  """Runs a command that must refuse; returns its error line."""
-  finished = commands.run(*arguments, module=module, **options)
+@pytest.fixture
+def no_network(monkeypatch):
+  for name, value in commands.NO_NETWORK.items():
+    monkeypatch.setenv(name, value)
+
+
+def _error(*arguments, run=commands.call, **options):
+  """Runs a command that must fail; returns its error line, which is all that it prints."""
+  finished = run(*arguments, **options)
   assert finished.stderr == finished.error + "\n"
   return finished.error
 
@@ -87,8 +88,9 @@ def _error(*arguments, module="train", **options):
   ],
   ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
-def test_bad_flag_is_named(arguments, named, tmp_path):
-  assert named in _error(*arguments, cwd=tmp_path)
+def test_bad_flag_is_named(arguments, named, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  assert named in _error(*arguments)
   assert not any(tmp_path.iterdir())
 
 
@@ -127,14 +129,16 @@ def unreadable(tmp_path):
 
 def test_unreadable_flagfile_is_named(unreadable):
   file, prefix = unreadable
-  line = _error(f"--flagfile={file}", prefix=prefix)
+  line = _error(f"--flagfile={file}", run=commands.run, prefix=prefix)
   assert str(file) in line
   assert "Permission denied" in line
 
 
 def test_unreadable_picture_is_named(unreadable, trained):
   file, prefix = unreadable
-  line = _error(f"--workdir={trained.workdir}", file, module="predict", prefix=prefix)
+  line = _error(
+    f"--workdir={trained.workdir}", file, run=commands.run, module="predict", prefix=prefix
+  )
   assert line.startswith(f"error: {file} can't be read: Permission denied")
 
 
@@ -148,9 +152,10 @@ def test_unreadable_picture_is_named(unreadable, trained):
   ],
   ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_missing_run_is_named(module, flags, named, tmp_path):
+def test_missing_run_is_named(module, flags, named, tmp_path, monkeypatch):
   index = ["--index=0"] if module == "predict" else []
-  assert named in _error(*flags, *index, module=module, cwd=tmp_path)
+  monkeypatch.chdir(tmp_path)
+  assert named in _error(*flags, *index, module=module)
   assert not any(tmp_path.iterdir())
 
 
@@ -159,7 +164,7 @@ def test_missing_run_is_named(module, flags, named, tmp_path):
 def test_training_flag_is_rejected_by_other_commands(trained, module, flag):
   before = commands.contents(trained.workdir)
   index = ["--index=0"] if module == "predict" else []
-  line = _error(f"--workdir={trained.workdir}", flag, *index, module=module)
+  line = _error(f"--workdir={trained.workdir}", flag, *index, run=commands.run, module=module)
   assert f"{flag.partition('=')[0]} belongs to training" in line
   assert commands.contents(trained.workdir) == before
 
@@ -205,16 +210,16 @@ def test_resuming_with_other_settings_changes_nothing(unfinished, prepared):
   assert commands.contents(unfinished) == before
 
 
-def test_all_checkpoints_corrupt_is_reported(unfinished):
+def test_all_checkpoints_corrupt_is_reported(unfinished, caplog):
   newest = max((unfinished / "checkpoints").iterdir())
   for checkpoint in (unfinished / "checkpoints").iterdir():
     (checkpoint / "manifest.json").write_text("{")
   before = commands.contents(unfinished)
-  finished = commands.run(f"--workdir={unfinished}", module="evaluate")
-  assert f"{newest} is corrupt: manifest.json can't be read; restore it" in finished.error
-  finished = commands.run(f"--workdir={unfinished}", "--step=latest_whole", module="evaluate")
-  assert f"every checkpoint under {unfinished / 'checkpoints'} is corrupt" in finished.error
-  assert finished.stderr.count("is corrupt and skipped") == 2
+  line = _error(f"--workdir={unfinished}", module="evaluate")
+  assert f"{newest} is corrupt: manifest.json can't be read; restore it" in line
+  line = _error(f"--workdir={unfinished}", "--step=latest_whole", module="evaluate")
+  assert f"every checkpoint under {unfinished / 'checkpoints'} is corrupt" in line
+  assert caplog.text.count("is corrupt and skipped") == 2
   assert commands.contents(unfinished) == before
 
 
@@ -250,13 +255,14 @@ def test_file_in_place_of_workdir_is_unchanged(prepared, tmp_path):
   assert file.read_text() == "mine"
 
 
-def _train_mnist(data_dir, workdir, *flags, **options):
-  return commands.run(
+def _mnist_flags(data_dir, workdir, *flags):
+  return (
     "--dataset=mnist", "--steps=5", "--validation_examples=0", f"--data_dir={data_dir}",
-    f"--workdir={workdir}", *flags, environment=commands.NO_NETWORK, **options,
+    f"--workdir={workdir}", *flags,
   )  # fmt: skip
 
 
+@pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize(
   ("dataset", "problem"),
   [("no_such_dataset", "TFDS has no such"), ("stanford_dogs", "its images are (None, None, 3)")],
@@ -264,10 +270,7 @@ def _train_mnist(data_dir, workdir, *flags, **options):
 def test_unusable_dataset_is_named_without_network(tmp_path, dataset, problem):
   workdir = tmp_path / "run"
   began = time.monotonic()
-  line = _error(
-    f"--dataset={dataset}", f"--data_dir={tmp_path / 'data'}", f"--workdir={workdir}",
-    environment=commands.NO_NETWORK,
-  )  # fmt: skip
+  line = _error(f"--dataset={dataset}", f"--data_dir={tmp_path / 'data'}", f"--workdir={workdir}")
   assert line.startswith(f"error: --dataset={dataset}: {problem}")
   assert time.monotonic() - began < 30
   assert not (workdir / "config.cfg").exists()
@@ -288,9 +291,10 @@ def test_settings_that_do_not_fit_the_data_are_named(prepared, tmp_path, changes
   assert not (tmp_path / "run" / "config.cfg").exists()
 
 
+@pytest.mark.usefixtures("no_network")
 def test_no_network_error_lists_three_remedies_without_retries(tmp_path):
   began = time.monotonic()
-  line = _train_mnist(tmp_path / "data", tmp_path / "run").error
+  line = commands.run(*_mnist_flags(tmp_path / "data", tmp_path / "run")).error
   # The download's own retries would take minutes.
   assert time.monotonic() - began < 60
   assert "--dataset=mnist is not prepared here" in line
@@ -298,9 +302,11 @@ def test_no_network_error_lists_three_remedies_without_retries(tmp_path):
     assert remedy in line
 
 
+@pytest.mark.usefixtures("no_network")
 def test_fallback_warns_loudly_and_is_named_in_result(prepared, tmp_path):
-  flags = (prepared, tmp_path / "run", "--fallback_dataset=synthetic_digits/2000_500")
-  finished = _train_mnist(*flags)
+  fallback = "--fallback_dataset=synthetic_digits/2000_500"
+  flags = _mnist_flags(prepared, tmp_path / "run", fallback)
+  finished = commands.run(*flags)
   assert finished.record["dataset"] == "synthetic_digits/2000_500"
   assert "warning: mnist isn't available" in finished.stderr
   assert "!!! TRAINING ON SYNTHETIC_DIGITS/2000_500 INSTEAD OF MNIST." in finished.stderr
@@ -314,33 +320,26 @@ def test_fallback_warns_loudly_and_is_named_in_result(prepared, tmp_path):
   assert "--fallback_dataset=" in config
 
   before = commands.contents(tmp_path / "run")
-  assert _train_mnist(*flags).stdout == finished.stdout
+  assert commands.call(*flags).stdout == finished.stdout
   assert commands.contents(tmp_path / "run") == before
 
 
-def _write_idx(directory, names):
+def _write_idx(directory, shapes):
   """Writes files in MNIST's format with other content."""
   directory.mkdir()
-  for name in names:
-    shape = _FILES[name]
+  for name, shape in shapes.items():
     header = np.array([0x800 + len(shape), *shape], ">u4").tobytes()
     with gzip.open(directory / name, "wb", compresslevel=1) as file:
       file.write(header + bytes(int(np.prod(shape))))
 
 
-def test_missing_manual_files_are_named(tmp_path):
-  manual = tmp_path / "manual"
-  _write_idx(manual, ["train-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte.gz"])
-  line = _train_mnist(tmp_path / "data", tmp_path / "run", f"--manual_dir={manual}").error
-  assert f"--manual_dir={manual}" in line
-  assert "t10k-images-idx3-ubyte.gz, train-images-idx3-ubyte.gz there" in line
-
-
+@pytest.mark.usefixtures("no_network")
 def test_manual_files_with_wrong_content_are_rejected(tmp_path):
   manual, data_dir = tmp_path / "manual", tmp_path / "data"
   _write_idx(manual, _FILES)
   before = commands.contents(manual)
-  line = _train_mnist(data_dir, tmp_path / "run", f"--manual_dir={manual}").error
+  flags = _mnist_flags(data_dir, tmp_path / "run", f"--manual_dir={manual}")
+  line = commands.call(*flags).error
   assert f"--manual_dir={manual}" in line
   assert "checksum" in line
   assert any(name in line for name in _FILES)
@@ -348,13 +347,15 @@ def test_manual_files_with_wrong_content_are_rejected(tmp_path):
   assert not list(data_dir.rglob("*.tfrecord*"))
 
 
+@pytest.mark.usefixtures("no_network")
 def test_truncated_manual_file_is_rejected(mnist_dir, tmp_path):
   manual, data_dir = tmp_path / "manual", tmp_path / "data"
   shutil.copytree(mnist_dir, manual)
   truncated = manual / "train-images-idx3-ubyte.gz"
   truncated.chmod(0o644)
   os.truncate(truncated, 1_000_000)
-  line = _train_mnist(data_dir, tmp_path / "run", f"--manual_dir={manual}").error
+  flags = _mnist_flags(data_dir, tmp_path / "run", f"--manual_dir={manual}")
+  line = commands.call(*flags).error
   assert f"--manual_dir={manual}" in line
   assert truncated.name in line
   assert not list(data_dir.rglob("*.tfrecord*"))
@@ -373,7 +374,7 @@ def corrupted(prepared, tmp_path):
 
 
 def test_corrupt_prepared_data_is_named(corrupted, tmp_path):
-  line = commands.run(
+  line = commands.call(
     *commands.SMALL, f"--data_dir={corrupted}", f"--workdir={tmp_path / 'run'}", "--steps=5"
   ).error
   assert str(corrupted / "synthetic_digits" / "2000_500") in line

@@ -35,13 +35,13 @@ def _dot(y: int, x: int, count: int = 30) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS | VALIDATION_KINDS)
 def test_corruption_is_deterministic(kind, digits):
-  spoiled = corrupt(digits, kind)
-  assert (spoiled.dtype, spoiled.shape) == (np.uint8, digits.shape)
-  assert (spoiled != digits).any(axis=(1, 2, 3)).all()
-  np.testing.assert_array_equal(spoiled, corrupt(digits, kind))
+  corrupted = corrupt(digits, kind)
+  assert (corrupted.dtype, corrupted.shape) == (np.uint8, digits.shape)
+  assert (corrupted != digits).any(axis=(1, 2, 3)).all()
+  np.testing.assert_array_equal(corrupted, corrupt(digits, kind))
   colors = corrupt(np.repeat(digits, 3, axis=-1), kind)
   for channel in range(3):
-    np.testing.assert_array_equal(colors[..., channel], spoiled[..., 0])
+    np.testing.assert_array_equal(colors[..., channel], corrupted[..., 0])
 
 
 @pytest.mark.parametrize("kind", KINDS | VALIDATION_KINDS)
@@ -52,8 +52,8 @@ def test_images_of_any_size_can_be_corrupted(kind):
 
 
 def test_images_in_different_chunks_are_corrupted_differently():
-  spoiled = corrupt(_dot(14, 14, count=1500), "impulse_noise")
-  assert len(np.unique(spoiled.reshape(1500, -1), axis=0)) == 1500
+  corrupted = corrupt(_dot(14, 14, count=1500), "impulse_noise")
+  assert len(np.unique(corrupted.reshape(1500, -1), axis=0)) == 1500
 
 
 def test_deterministic_kinds_match_hand_computation(digits):
@@ -76,10 +76,10 @@ def test_geometric_kinds_move_ink_as_expected():
   assert places(corrupt(_dot(14, 14), "translate")) == {(10, 10), (10, 18), (18, 10), (18, 18)}
 
   def centers(kind, y, x):
-    spoiled = corrupt(_dot(y, x), kind)[..., 0].astype(float)
-    mass = spoiled.sum(axis=(1, 2))
+    corrupted = corrupt(_dot(y, x), kind)[..., 0].astype(float)
+    mass = corrupted.sum(axis=(1, 2))
     grid = np.arange(28)
-    y, x = (spoiled.sum(axis=axis) @ grid / mass for axis in (2, 1))
+    y, x = (corrupted.sum(axis=axis) @ grid / mass for axis in (2, 1))
     return {(round(float(b), 1), round(float(a), 1)) for b, a in zip(y, x, strict=True)}
 
   # 10 rows above the center, 4 columns to a side.
@@ -105,11 +105,11 @@ def test_noise_has_expected_strength():
 
 
 def test_blur_preserves_brightness(digits):
-  whole = digits.astype(float).mean()
+  mean = digits.astype(float).mean()
   for kind in ("motion_blur", "glass_blur"):
-    spoiled = corrupt(digits, kind).astype(float)
-    assert spoiled.mean() == pytest.approx(whole, rel=0.05)
-    assert spoiled.std() < digits.std()
+    corrupted = corrupt(digits, kind).astype(float)
+    assert corrupted.mean() == pytest.approx(mean, rel=0.05)
+    assert corrupted.std() < digits.std()
   # A white dot smeared over 7 pixels: a seventh at its own place, more if the line is slanted.
   center = corrupt(_dot(14, 14), "motion_blur")[:, 14, 14, 0]
   assert center.min() == round(255 / 7) and center.max() < 2 * 255 / 7
@@ -166,22 +166,20 @@ def test_validation_kinds_match_hand_computation(digits):
 
 
 @pytest.fixture(scope="module")
-def scored(prepared, tmp_path_factory):
+def scored(trained, prepared, tmp_path_factory):
   """A workdir after `evaluate --corruptions`, raw and prepared, and both outputs."""
-  trained = commands.trained(prepared, tmp_path_factory.getbasetemp()).workdir
   workdir = tmp_path_factory.mktemp("corruptions") / "run"
-  shutil.copytree(trained, workdir)
+  shutil.copytree(trained.workdir, workdir)
   arguments = [f"--workdir={workdir}", f"--data_dir={prepared}", f"--dataset={_SMALL}"]
-  said = {
-    mode: commands.run(*arguments, f"--corruptions={mode}", module="evaluate")
-    for mode in ("raw", "prepared")
+  return workdir, {
+    "raw": commands.run(*arguments, "--corruptions=raw", module="evaluate"),
+    "prepared": commands.call(*arguments, "--corruptions=prepared", module="evaluate"),
   }
-  return workdir, said
 
 
 def test_evaluate_reports_error_per_kind_and_mean(scored, prepared):
-  workdir, said = scored
-  found = said["raw"].record["corruptions"]["raw"]
+  workdir, outputs = scored
+  found = outputs["raw"].record["corruptions"]["raw"]
   run = Workdir(workdir)
   recognizer = load_recognizer(run, run.trained_config().replace(data_dir=prepared))
   split = splits.read(datasets.prepare(Config(dataset=_SMALL, data_dir=prepared)), "test")
@@ -193,33 +191,33 @@ def test_evaluate_reports_error_per_kind_and_mean(scored, prepared):
   for name in ("error", "calibration_error"):
     assert found[name] == pytest.approx(np.mean(list(found[f"{name}_per_kind"].values())), rel=1e-4)
   assert "refused" not in found
-  assert "mean error under corruptions" in said["raw"].stderr
+  assert "mean error under corruptions" in outputs["raw"].stderr
 
 
 def test_validation_split_uses_validation_kinds(scored, prepared):
   workdir, _ = scored
   before = (workdir / "corruptions.json").read_bytes()
   arguments = [f"--workdir={workdir}", f"--data_dir={prepared}", "--split=validation"]
-  found = commands.run(*arguments, "--corruptions=raw", module="evaluate").record["corruptions"]
+  found = commands.call(*arguments, "--corruptions=raw", module="evaluate").record["corruptions"]
   assert list(found["raw"]["error_per_kind"]) == list(VALIDATION_KINDS)
   assert (workdir / "corruptions.json").read_bytes() == before
 
 
 def test_preparation_removes_brightness_corruption(scored):
-  _, said = scored
-  raw, prepared = (said[mode].record["corruptions"][mode] for mode in ("raw", "prepared"))
+  _, outputs = scored
+  raw, prepared = (outputs[mode].record["corruptions"][mode] for mode in ("raw", "prepared"))
   assert prepared["error_per_kind"]["brightness"] < raw["error_per_kind"]["brightness"] / 2
   assert prepared["error"] < raw["error"]
 
 
 def test_report_shows_corruption_errors(scored, prepared, tmp_path):
-  workdir, said = scored
+  workdir, outputs = scored
   kept = json.loads((workdir / "corruptions.json").read_text())
   assert set(kept) == {"dataset", "step", "raw", "prepared", "sha256"}
-  commands.run(str(workdir), f"--output={tmp_path}", f"--data_dir={prepared}", module="report")
+  commands.call(workdir, f"--output={tmp_path}", f"--data_dir={prepared}", module="report")
   page = (tmp_path / "report.html").read_text()
   for mode in ("raw", "prepared"):
-    share = said[mode].record["corruptions"][mode]["error_per_kind"]["fog"]
+    share = outputs[mode].record["corruptions"][mode]["error_per_kind"]["fog"]
     assert f"error, {mode}" in page and f">{share:.2%}<" in page
 
 

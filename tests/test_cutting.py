@@ -29,11 +29,11 @@ def _touching(first, second):
   canvas = np.zeros((228, 420), np.uint8)
   canvas[30:198, 30:198] = first
   for left in range(220, 0, -1):
-    beside = np.zeros_like(canvas)
-    beside[30:198, left : left + 168] = second
-    if np.count_nonzero((canvas > 128) & (beside > 128)) > 20:
+    moved = np.zeros_like(canvas)
+    moved[30:198, left : left + 168] = second
+    if np.count_nonzero((canvas > 128) & (moved > 128)) > 20:
       break
-  return (0.9 - 0.8 * np.maximum(canvas, beside) / 255).astype(np.float32)
+  return (0.9 - 0.8 * np.maximum(canvas, moved) / 255).astype(np.float32)
 
 
 def test_bridge_is_cut_and_parts_keep_their_positions():
@@ -124,5 +124,5 @@ def test_touching_digits_are_rejected_without_digits_flag(tmp_path):
   two, three = (block[np.flatnonzero(labels == label)[0], ..., 0] for label in (2, 3))
   file = tmp_path / "23.png"
   Image.fromarray(np.rint(255 * _touching(two, three)).astype(np.uint8)).save(file)
-  finished = commands.run(file, module="predict")
+  finished = commands.call(file, module="predict")
   assert finished.error == f"error: {file} shows 2 digits; --digits reads them as a number"

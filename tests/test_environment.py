@@ -12,11 +12,6 @@ import pytest
 from mnist_research.runtime import environment
 
 
-@pytest.fixture(scope="module")
-def trained(prepared, tmp_path_factory):
-  return commands.trained(prepared, tmp_path_factory.getbasetemp())
-
-
 def test_environment_and_keras_json_do_not_change_a_run(trained, prepared, tmp_path):
   settings = {
     "floatx": "float16", "epsilon": 0.1, "backend": "jax", "image_data_format": "channels_first"
@@ -186,7 +181,7 @@ def test_tfds_data_dir_variable_is_used(prepared, tmp_path):
     "from mnist_research.data import datasets\n"
     "print(datasets.find(Config(dataset='synthetic_digits/2000_500')))\n"
   )
-  said = commands.run_python(program).stdout
-  assert f"PosixPath('{prepared}/synthetic_digits/2000_500/" in said
-  assert "is_prepared=True" in said
+  stdout = commands.run_python(program).stdout
+  assert f"PosixPath('{prepared}/synthetic_digits/2000_500/" in stdout
+  assert "is_prepared=True" in stdout
   assert not list(tmp_path.iterdir())

@@ -15,11 +15,6 @@ from mnist_research.training.loop import train
 from mnist_research.workdir import Workdir
 
 
-@pytest.fixture(scope="module")
-def trained(prepared, tmp_path_factory):
-  return commands.trained(prepared, tmp_path_factory.getbasetemp())
-
-
 def _export(workdir, file_format, output, *flags, **options):
   return commands.run(
     f"--workdir={workdir}", f"--format={file_format}", f"--output={output}", *flags,
@@ -64,7 +59,10 @@ def test_bfloat16_network_is_exported_in_float32(prepared, tmp_path):
     hidden_units=(32,), precision="bfloat16", workdir=str(tmp_path / "trained"),
   )  # fmt: skip
   train(config)
-  size = _export(config.run.workdir, "onnx", tmp_path / "digits.onnx").record["bytes"]
+  size = commands.call(
+    f"--workdir={config.run.workdir}", "--format=onnx", f"--output={tmp_path / 'digits.onnx'}",
+    module="export",
+  ).record["bytes"]  # fmt: skip
   assert size > 4 * (784 * 32 + 32 * 10)
   settings = config.replace(precision="float32")
   expected = load_recognizer(Workdir(config.run.workdir), settings)
@@ -82,7 +80,10 @@ def test_existing_output_is_not_overwritten(trained, tmp_path, kind, file_format
   content = output if kind == "file" else output / "thesis.txt"
   content.parent.mkdir(exist_ok=True)
   content.write_text("mine")
-  error = _export(trained.workdir, file_format, output).error
+  error = commands.call(
+    f"--workdir={trained.workdir}", f"--format={file_format}", f"--output={output}",
+    module="export",
+  ).error  # fmt: skip
   assert error == f"error: --output={output} already exists: remove it, or choose another --output"
   assert content.read_text() == "mine"
 

@@ -1,4 +1,4 @@
-"""Tests of a dataset's original files: recognized by content, and refused by name."""
+"""Tests of a dataset's original files: recognized by content, and rejected by name."""
 
 import bz2
 import gzip
@@ -83,6 +83,12 @@ def test_missing_files_are_named(tmp_path):
     _prepare(tmp_path / "manual", tmp_path / "data")
   with pytest.raises(UserError, match=r"needs .*t10k-labels-idx1-ubyte\.gz.* there, or no"):
     _prepare(tmp_path / "nowhere", tmp_path / "data")
+  manual = _write_stand_ins(tmp_path / "partial")
+  for name in _NAMES[::2]:
+    (manual / f"{name}.gz").unlink()
+  missing = r"needs t10k-images-idx3-ubyte\.gz, train-images-idx3-ubyte\.gz there"
+  with pytest.raises(UserError, match=missing):
+    _prepare(manual, tmp_path / "data")
 
 
 @pytest.mark.parametrize(

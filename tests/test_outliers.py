@@ -40,20 +40,20 @@ def test_rejection_threshold_is_a_quantile_of_inlier_scores():
 
 
 @pytest.fixture(scope="module")
-def trained(prepared, tmp_path_factory):
+def workdir(prepared, tmp_path_factory):
   """The workdir of a small network that rejects non-digits."""
   workdir = tmp_path_factory.mktemp("outliers") / "run"
-  commands.run(
+  assert commands.run(
     *commands.SMALL, f"--data_dir={prepared}", f"--workdir={workdir}", f"--outliers={_OUTLIERS}",
     "--hidden_units=128", "--epochs=6", "--augment=shift",
-  )  # fmt: skip
+  ).record  # fmt: skip
   return workdir
 
 
 @pytest.fixture(scope="module")
-def recognizer(trained, prepared):
-  workdir = Workdir(trained)
-  return load_recognizer(workdir, workdir.trained_config().replace(data_dir=prepared))
+def recognizer(workdir, prepared):
+  config = Workdir(workdir).trained_config().replace(data_dir=prepared)
+  return load_recognizer(Workdir(workdir), config)
 
 
 @pytest.fixture(scope="module")
@@ -71,26 +71,25 @@ def _scores(recognizer, images):
   return special.expit(special.logsumexp(recognizer.score(images).astype(np.float64), axis=1))
 
 
-def test_evaluate_reports_rejection_rates(trained, prepared, recognizer, digits, outliers):
-  arguments = [f"--workdir={trained}", f"--data_dir={prepared}"]
-  record = commands.run(*arguments, f"--outliers={_OUTLIERS}", module="evaluate").record
-  inside, outside = (_scores(recognizer, split.images) for split in (digits, outliers))
-  assert record["refused"] == pytest.approx((inside < 0.5).mean())
-  told = record["outliers"]
-  assert told["dataset"] == _OUTLIERS
-  assert told["num_examples"] == 110
-  assert told["refused"] == pytest.approx((outside < 0.5).mean(), rel=1e-5)
-  assert told["auroc"] == pytest.approx(
-    np.mean((inside[:, None] > outside) + 0.5 * (inside[:, None] == outside)), rel=1e-5
-  )
-  assert np.mean(list(told["refused_per_class"].values())) == pytest.approx(
-    told["refused"], rel=1e-5
-  )
+def test_evaluate_reports_rejection_rates(workdir, prepared, recognizer, digits, outliers):
+  arguments = [f"--workdir={workdir}", f"--data_dir={prepared}"]
+  record = commands.call(*arguments, f"--outliers={_OUTLIERS}", module="evaluate").record
+  digit_scores, outlier_scores = (_scores(recognizer, each.images) for each in (digits, outliers))
+  assert record["refused"] == pytest.approx((digit_scores < 0.5).mean())
+  rejection = record["outliers"]
+  assert rejection["dataset"] == _OUTLIERS
+  assert rejection["num_examples"] == 110
+  assert rejection["refused"] == pytest.approx((outlier_scores < 0.5).mean(), rel=1e-5)
+  pairs = digit_scores[:, None], outlier_scores
+  expected = np.mean(np.greater(*pairs) + 0.5 * np.equal(*pairs))
+  assert rejection["auroc"] == pytest.approx(expected, rel=1e-5)
+  per_class = list(rejection["refused_per_class"].values())
+  assert np.mean(per_class) == pytest.approx(rejection["refused"], rel=1e-5)
   # It has learned the task.
-  assert record["refused"] < 0.2 < 0.7 < told["refused"]
-  alone = commands.run(*arguments, module="evaluate").record
+  assert record["refused"] < 0.2 < 0.7 < rejection["refused"]
+  without = commands.call(*arguments, module="evaluate").record
   del record["outliers"]
-  assert alone == record
+  assert without == record
 
 
 def test_ensemble_rejects_by_mean_score(recognizer, digits):
@@ -102,12 +101,11 @@ def test_ensemble_rejects_by_mean_score(recognizer, digits):
   )
 
 
-def test_network_without_outliers_rejects_nothing(prepared, tmp_path_factory):
-  workdir = commands.trained(prepared, tmp_path_factory.getbasetemp()).workdir
-  arguments = [f"--workdir={workdir}", f"--data_dir={prepared}"]
-  assert "refused" not in commands.run(*arguments, module="evaluate").record
-  assert "is_digit" not in commands.run(*arguments, "--index=0", module="predict").record
-  finished = commands.run(*arguments, f"--outliers={_OUTLIERS}", module="evaluate")
+def test_network_without_outliers_rejects_nothing(trained, prepared):
+  arguments = [f"--workdir={trained.workdir}", f"--data_dir={prepared}"]
+  assert "refused" not in commands.call(*arguments, module="evaluate").record
+  assert "is_digit" not in commands.call(*arguments, "--index=0", module="predict").record
+  finished = commands.call(*arguments, f"--outliers={_OUTLIERS}", module="evaluate")
   assert finished.error == (
     f"error: --outliers={_OUTLIERS}: the model was trained without --outliers and rejects nothing"
   )
@@ -127,23 +125,23 @@ def _save(image, path):
   return path
 
 
-def test_predict_says_if_it_is_not_a_digit(trained, recognizer, rejected, digits, tmp_path):
+def test_predict_says_if_it_is_not_a_digit(workdir, recognizer, rejected, digits, tmp_path):
   digit = digits.images[_scores(recognizer, digits.images).argmax()]
   files = [str(_save(digit, tmp_path / "0.png")), str(_save(rejected, tmp_path / "1.png"))]
-  arguments = [f"--workdir={trained}", *files]
-  records = commands.run(*arguments, module="predict").records
+  arguments = [f"--workdir={workdir}", *files]
+  records = commands.call(*arguments, module="predict").records
   assert [record["is_digit"] for record in records] == [True, False]
   assert records[0]["digit_score"] > 0.5 > records[1]["digit_score"]
-  accepted = commands.run(*arguments, "--accept_all", module="predict").records
+  accepted = commands.call(*arguments, "--accept_all", module="predict").records
   for record in records:
     del record["digit_score"], record["is_digit"]
   assert accepted == records
 
 
 def test_rejected_digit_is_a_question_mark_in_a_number(recognizer, rejected, digits):
-  seen = [readings.images.Prepared(image[..., 0], readings.images.Box(0, 0, 9, 9))
+  pair = [readings.images.Prepared(image[..., 0], readings.images.Box(0, 0, 9, 9))
           for image in (digits.images[0], rejected)]  # fmt: skip
-  read = readings.read(recognizer, seen)
+  read = readings.read(recognizer, pair)
   number = readings.number(read, recognizer.label_names)
   assert number["number"] == f"{recognizer.label_names[read[0].label]}?"
   assert [each["is_digit"] for each in number["digits"]] == [True, False]
@@ -151,10 +149,10 @@ def test_rejected_digit_is_a_question_mark_in_a_number(recognizer, rejected, dig
 
 
 @pytest.mark.parametrize("file_format", ["saved_model", "tflite", "onnx"])
-def test_export_includes_the_score(file_format, trained, prepared, recognizer, outliers, tmp_path):
+def test_export_includes_the_score(file_format, workdir, prepared, recognizer, outliers, tmp_path):
   output = tmp_path / "exported"
-  commands.run(
-    f"--workdir={trained}", f"--data_dir={prepared}", f"--format={file_format}",
+  commands.call(
+    f"--workdir={workdir}", f"--data_dir={prepared}", f"--format={file_format}",
     f"--output={output}", module="export",
   )  # fmt: skip
   images = outliers.images[:20]

@@ -17,22 +17,17 @@ from mnist_research.workdir import SHIPPED
 
 
 @pytest.fixture(scope="module")
-def trained(prepared, tmp_path_factory):
-  return commands.trained(prepared, tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="module")
-def test_split(prepared):
+def split(prepared):
   source = datasets.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=prepared))
   return splits.read(source, "test")
 
 
 @pytest.fixture(scope="module")
-def indices(test_split):
+def indices(split):
   """Three test examples exactly in MNIST's style: some generated ones have faint edges."""
 
   def stays(index):
-    image = test_split.images[index, ..., 0]
+    image = split.images[index, ..., 0]
     digits = images.find_digits(image.astype(np.float32) / 255)
     return len(digits) == 1 and np.array_equal(digits[0].image, image)
 
@@ -40,10 +35,10 @@ def indices(test_split):
 
 
 @pytest.fixture(scope="module")
-def pictures(test_split, indices, tmp_path_factory):
+def pictures(split, indices, tmp_path_factory):
   """Those examples as PNGs, and the first as a large scan of dark ink on light paper."""
   directory = tmp_path_factory.mktemp("pictures")
-  drawings = [Image.fromarray(test_split.images[index, ..., 0]) for index in indices]
+  drawings = [Image.fromarray(split.images[index, ..., 0]) for index in indices]
   scan = ImageOps.invert(drawings[0]).resize((280, 280), Image.Resampling.BICUBIC)
   drawings.append(ImageOps.expand(scan, 100, fill=255))
   files = [directory / f"picture {number}.png" for number in range(len(drawings))]
@@ -57,7 +52,7 @@ def predicted(trained, pictures):
   return commands.run(f"--workdir={trained.workdir}", *pictures, module="predict").records
 
 
-def _assert_whole(record):
+def _assert_consistent(record):
   """Asserts the properties of every prediction."""
   probabilities = record["probabilities"]
   assert len(probabilities) == 10
@@ -72,19 +67,15 @@ def test_each_picture_gets_one_line(predicted, pictures):
   assert [record["file"] for record in predicted] == [str(file) for file in pictures]
   for record in predicted:
     assert list(record) == ["file", "label", "label_name", "probability", "probabilities", "step"]
-    _assert_whole(record)
+    _assert_consistent(record)
 
 
-def test_probabilities_match_averaged_weights_in_numpy(predicted, trained, test_split, indices):
-  weights = commands.checkpoint_arrays(trained.workdir)
-
-  def layer(name, x):
-    return x @ weights[f"averages/{name}.Skernel"] + weights[f"averages/{name}.Sbias"]
-
-  for record, index in zip(predicted, indices, strict=False):
-    hidden = np.maximum(layer("hidden_0.Sdense", test_split.images[index].reshape(-1) / 255.0), 0)
-    expected = np.exp(layer("logits", hidden))
-    assert record["probabilities"] == pytest.approx(expected / expected.sum(), abs=1e-5)
+def test_probabilities_match_averaged_weights_in_numpy(predicted, trained, split, indices):
+  images = split.images[indices].reshape(len(indices), -1) / 255.0
+  expected = np.exp(commands.averaged_logits(trained.workdir, images))
+  expected /= expected.sum(axis=1, keepdims=True)
+  for record, probabilities in zip(predicted, expected, strict=False):
+    assert record["probabilities"] == pytest.approx(probabilities, abs=1e-5)
 
 
 def test_scanned_example_gets_its_label(predicted):
@@ -93,19 +84,19 @@ def test_scanned_example_gets_its_label(predicted):
 
 def test_index_matches_the_picture_of_the_example(predicted, trained, indices):
   before = commands.contents(trained.workdir)
-  record = commands.run(
+  record = commands.call(
     f"--workdir={trained.workdir}", f"--index={indices[1]}", module="predict"
   ).record
   assert record["file"] == f"synthetic_digits/2000_500/test[{indices[1]}]"
   # A batch of one and a batch of several sum in different orders.
   assert record["probabilities"] == pytest.approx(predicted[1]["probabilities"], rel=1e-4)
   assert record["label"] == predicted[1]["label"]
-  _assert_whole(record)
+  _assert_consistent(record)
   assert commands.contents(trained.workdir) == before
 
 
 def test_index_past_the_end_is_rejected(trained):
-  error = commands.run(f"--workdir={trained.workdir}", "--index=500", module="predict").error
+  error = commands.call(f"--workdir={trained.workdir}", "--index=500", module="predict").error
   assert error == "error: --index=500: the test split has 500 examples, from 0"
 
 
@@ -155,7 +146,7 @@ _NOT_ONE_DIGIT = {
 def test_file_without_one_digit_is_rejected_by_name(trained, tmp_path, make, problem):
   file = tmp_path / "3.png"
   make(file)
-  finished = commands.run(f"--workdir={trained.workdir}", file, module="predict")
+  finished = commands.call(f"--workdir={trained.workdir}", file, module="predict")
   assert str(file) in finished.error
   assert problem in finished.error
   assert len(finished.stderr.splitlines()) == 1
@@ -179,7 +170,7 @@ def test_good_pictures_are_predicted_despite_bad_ones(trained, predicted, pictur
 
 @pytest.mark.parametrize("arguments", [(), ("--index=3", "3.png")], ids=["neither", "both"])
 def test_pictures_or_index_but_not_both(trained, arguments):
-  error = commands.run(f"--workdir={trained.workdir}", *arguments, module="predict").error
+  error = commands.call(f"--workdir={trained.workdir}", *arguments, module="predict").error
   assert "either pictures or --index" in error
 
 
@@ -199,8 +190,8 @@ def test_folder_and_standard_input_are_read(trained, predicted, pictures, tmp_pa
   assert records == [{**answer, "file": name} for answer, name in zip(answers, files, strict=True)]
 
 
-def test_number_is_read_left_to_right_with_boxes(trained, predicted, test_split, indices, tmp_path):
-  digits = [test_split.images[index, ..., 0] for index in indices]
+def test_number_is_read_left_to_right_with_boxes(trained, predicted, split, indices, tmp_path):
+  digits = [split.images[index, ..., 0] for index in indices]
   # MNIST's 28 x 28 pixels, enlarged ten times, on a dark background.
   ground = np.zeros((400, 1000), np.uint8)
   corners = [(40, 60), (360, 100), (700, 20)]
@@ -209,7 +200,7 @@ def test_number_is_read_left_to_right_with_boxes(trained, predicted, test_split,
     ground[top : top + 280, left : left + 280] = large
   file, figure = tmp_path / "number.png", tmp_path / "figure.png"
   Image.fromarray(ground).save(file)
-  record = commands.run(
+  record = commands.call(
     f"--workdir={trained.workdir}", "--digits", f"--figure={figure}", file, module="predict"
   ).record
   assert list(record) == ["file", "number", "rows", "digits", "step"]
@@ -219,7 +210,7 @@ def test_number_is_read_left_to_right_with_boxes(trained, predicted, test_split,
   for answer, digit, (left, top) in zip(record["digits"], digits, corners, strict=True):
     box = answer.pop("box")
     assert answer.pop("row") == 0
-    _assert_whole(answer)
+    _assert_consistent(answer)
     rows, columns = np.nonzero(digit > 127)
     expected = [left + 10 * columns.min(), top + 10 * rows.min(), 10 * np.ptp(columns) + 10]
     expected.append(10 * np.ptp(rows) + 10)
@@ -238,19 +229,22 @@ _UNUSABLE_FIGURES = {
 
 
 @pytest.mark.parametrize(("name", "problem"), _UNUSABLE_FIGURES.values(), ids=_UNUSABLE_FIGURES)
-def test_unusable_figure_path_is_rejected(trained, tmp_path, name, problem):
+def test_unusable_figure_path_is_rejected(trained, tmp_path, monkeypatch, name, problem):
   (tmp_path / "folder.png").mkdir()
   _two_digits(tmp_path / "3.png")
   before = commands.contents(tmp_path)
-  finished = commands.run(
-    f"--workdir={trained.workdir}", f"--figure={name}", "3.png", module="predict", cwd=tmp_path
+  monkeypatch.chdir(tmp_path)
+  finished = commands.call(
+    f"--workdir={trained.workdir}", f"--figure={name}", "3.png", module="predict"
   )
   assert problem in finished.error
   assert commands.contents(tmp_path) == before
 
 
 def test_digits_flag_rejects_a_test_example(trained):
-  finished = commands.run(f"--workdir={trained.workdir}", "--index=3", "--digits", module="predict")
+  finished = commands.call(
+    f"--workdir={trained.workdir}", "--index=3", "--digits", module="predict"
+  )
   assert "--digits can't be combined with --index" in finished.error
 
 

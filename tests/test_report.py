@@ -10,11 +10,6 @@ import pytest
 from matplotlib.image import imread
 
 
-@pytest.fixture(scope="module")
-def trained(prepared, tmp_path_factory):
-  return commands.trained(prepared, tmp_path_factory.getbasetemp())
-
-
 def _report(*arguments, **options):
   return commands.run(*arguments, module="report", **options)
 
@@ -38,7 +33,7 @@ def test_page_of_a_run_shows_its_mistakes(trained, tmp_path):
 
 def test_missing_dataset_omits_only_the_pictures(trained, tmp_path):
   workdir = shutil.copytree(trained.workdir, tmp_path / "run")
-  finished = _report(workdir, f"--data_dir={tmp_path / 'empty'}")
+  finished = commands.call(workdir, f"--data_dir={tmp_path / 'empty'}", module="report")
   assert finished.record["report"] == str(workdir / "report" / "report.html")
   text = (workdir / "report" / "report.html").read_text()
   assert "synthetic_digits/2000_500 is not prepared here; --data_dir says where it is" in text
