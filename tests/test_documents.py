@@ -131,7 +131,6 @@ _NOT_RUN = {
 def _run(line: str, data_dir: str, cwd: Path) -> commands.Finished:
   """Runs a documented command of the package with less data."""
   name, arguments = _parsed(line)
-  options = {"module": name, "cwd": cwd}
   if name in ("train", "sweep", "benchmark", "doctor") and "--help" not in arguments:
     arguments += [*_LESS, f"--data_dir={data_dir}"]
   if name in ("evaluate", "predict"):
@@ -146,10 +145,9 @@ def _run(line: str, data_dir: str, cwd: Path) -> commands.Finished:
     arguments += ["--trials=2"]
   if "--benchmark=time_to_accuracy" in arguments:
     arguments += ["--num_seeds=2"]
-  if "-" in arguments:
-    with (cwd / "photo.jpg").open("rb") as picture:
-      return commands.run(*arguments, stdin=picture, **options)
-  return commands.run(*arguments, **options)
+  with (cwd / "photo.jpg").open("rb") as picture:
+    process = commands.start(*arguments, module=name, cwd=cwd, stdin=picture)
+    return commands.finish(process, timeout=900)
 
 
 def _write_inputs(directory: Path) -> None:
