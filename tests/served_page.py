@@ -122,7 +122,7 @@ def running(*arguments: str, **options: Any) -> Iterator[Served]:
   assert "Traceback" not in finished.stderr
 
 
-def read_answer(stream: Any) -> Response:
+def read_response(stream: Any) -> Response:
   """Reads a response from a socket."""
   response = http.client.HTTPResponse(stream)
   response.begin()

@@ -1,20 +1,13 @@
 """Tests of the frames of scripts/answer_times.py: each shows its scene and can be read."""
 
-import importlib.util
 import itertools
 
-import commands
+import answer_times
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from mnist_research import images
-
-_SPEC = importlib.util.spec_from_file_location(
-  "answer_times", commands.REPOSITORY / "scripts" / "answer_times.py"
-)
-answer_times = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(answer_times)
 
 
 @pytest.mark.parametrize("scene", answer_times.SCENES)

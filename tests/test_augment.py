@@ -190,11 +190,11 @@ def test_mixup_blends_images_and_targets_alike():
 
 def test_cutmix_targets_match_pixel_shares():
   images, mixed, targets = _mixed("cutmix")
-  own = (mixed == images).all(axis=-1)
+  unmixed = (mixed == images).all(axis=-1)
   other = (mixed == np.roll(images, 1, axis=1)).all(axis=-1)
-  assert (own | other).all()
+  assert (unmixed | other).all()
   # One pixel in 256 is the same in both images.
-  np.testing.assert_allclose(own[:, 1].mean(axis=(1, 2)), targets[:, 1, 1], atol=0.03)
+  np.testing.assert_allclose(unmixed[:, 1].mean(axis=(1, 2)), targets[:, 1, 1], atol=0.03)
   np.testing.assert_allclose(targets.sum(axis=-1), 1, atol=1e-6)
 
 
@@ -293,10 +293,10 @@ def test_cutmix_window_has_requested_area_and_aspect_ratio():
 def test_oblong_image_rotates_about_its_center():
   images = np.zeros((1, 9, 15, 1), np.uint8)
   images[0, 4, 4:11] = 200
-  turned = augment._transform(tf.constant(images), _matrix([[0, -1], [1, 0]])).numpy()[0, ..., 0]
+  rotated = augment._transform(tf.constant(images), _matrix([[0, -1], [1, 0]])).numpy()[0, ..., 0]
   expected = np.zeros((9, 15))
   expected[1:8, 7] = 200
-  np.testing.assert_allclose(turned, expected, atol=0.01)
+  np.testing.assert_allclose(rotated, expected, atol=0.01)
   points = augment._source_points(_matrix([[0, -1], [1, 0]]), (9, 15))
   by_points = augment._sample(tf.constant(images), points).numpy()[0, ..., 0]
   np.testing.assert_allclose(by_points, expected, atol=0.01)
@@ -326,12 +326,12 @@ def test_half_the_images_are_flipped_horizontally():
 @pytest.mark.parametrize("kind", sorted(set(AUGMENTATIONS) - {"mixup", "cutmix"}))
 def test_augmentation_depends_only_on_seed_and_position(kind):
   images = np.repeat(_images(1), 6, axis=0)
-  whole = _augmented(images, kind, seed=5, distortion_probability=1)
+  batch = _augmented(images, kind, seed=5, distortion_probability=1)
   np.testing.assert_array_equal(
-    _augmented(images[:2], kind, seed=5, start=4, distortion_probability=1), whole[4:]
+    _augmented(images[:2], kind, seed=5, start=4, distortion_probability=1), batch[4:]
   )
-  assert len({image.tobytes() for image in whole}) > 1  # Erasing skips half.
-  assert (_augmented(images, kind, seed=6, distortion_probability=1) != whole).any()
+  assert len({image.tobytes() for image in batch}) > 1  # Erasing skips half.
+  assert (_augmented(images, kind, seed=6, distortion_probability=1) != batch).any()
 
 
 def test_augmentation_varies_by_example_and_epoch():

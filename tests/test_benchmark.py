@@ -58,8 +58,8 @@ def test_turn_is_one_epoch_in_blocks_of_a_real_run(bench):
   assert _lengths(bench.plan.blocks(total_steps=25)) == [8, 8, 9]
   assert bench.with_config(steps=7).turn_steps == 7
   assert bench.with_config(steps=7).plan.steps_per_block == 7
-  often = bench.with_config(evaluate_every=4)
-  assert _lengths(often.plan.blocks(total_steps=10)) == [4, 4, 2]
+  frequent = bench.with_config(evaluate_every=4)
+  assert _lengths(frequent.plan.blocks(total_steps=10)) == [4, 4, 2]
   assert bench.replica_batch == 50
   assert bench.described().record == {
     "dataset": "synthetic_digits/2000_500",
@@ -135,12 +135,12 @@ def test_limit_times_the_matrix_products_of_a_step(layer, shape):
     # Its gradient with respect to the outputs equals the outputs.
     loss = tf.reduce_sum(outputs**2) / 2
   of_inputs, of_kernel = tape.gradient(loss, [inputs, kernel])
-  for own, true in [
+  for actual, expected in [
     (limit._forward(product, inputs, kernel), outputs),
     (limit._input_gradient(product, outputs, kernel, inputs), of_inputs),
     (limit._kernel_gradient(product, outputs, inputs), of_kernel),
   ]:
-    np.testing.assert_allclose(own, true, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -163,7 +163,7 @@ def _products():
   return network_products(create_model(Config(), 10))
 
 
-def test_throughput_in_examples_and_operations():
+def test_throughput_counts_examples_and_operations():
   report = throughput.report_training([100.0, 400.0, 200.0], [0.32, 0.08, 0.16], _products())
   assert report.record == {
     "examples_per_second": 200.0,
@@ -222,7 +222,7 @@ def test_verdict_requires_every_round(theirs, verdict):
   assert report.verdict.endswith(f"times as fast as keras_fit: {verdict}.")
 
 
-def test_input_and_evaluation_share_of_limit():
+def test_input_and_evaluation_report_share_of_limit():
   report = pipeline.report([100.0, 300.0], [200.0, 400.0], example_bytes=784)
   assert report.record["bytes_per_second"] == 200 * 28 * 28
   assert report.record["limit_share"] == (0.5 + 0.75) / 2
@@ -231,7 +231,7 @@ def test_input_and_evaluation_share_of_limit():
   assert report.record["limit_share"] == (0.25 + 0.5) / 2
 
 
-def test_accuracy_over_seeds():
+def test_accuracy_is_summarized_over_seeds():
   runs = [SeedRun(2.0, 0.97, 0.9, 1.0), SeedRun(1.0, 0.98, 0.8, 0.25), SeedRun(4.0, 0.99, 0.7, 1.0)]
   report = time_to_accuracy.report(runs)
   assert report.record == pytest.approx(
@@ -266,7 +266,7 @@ def _run_of_stages(*seconds):
   }  # fmt: skip
 
 
-def test_startup_stages():
+def test_startup_times_each_stage():
   runs = [_run_of_stages(1, 2, 1, 1, 1, 1, 1), _run_of_stages(1, 4, 1, 1, 1, 1, 1)]
   record = startup.report(runs).record
   assert record["tensorflow_seconds"] == 3
@@ -276,7 +276,7 @@ def test_startup_stages():
   assert record["dataset"] == "mnist"
 
 
-def test_memory_above_import():
+def test_memory_is_reported_relative_to_the_import():
   record = memory.report(_run_of_stages(*[1] * 8)).record
   assert record == {
     "dataset": "mnist", "import_bytes": 200, "peak_bytes": 800, "peak_over_import_bytes": 600,
@@ -339,7 +339,7 @@ def test_keras_fit_rejects_unsupported_settings(prepared, changes, named):
 # ---- Whole benchmarks ----
 
 
-def test_input_and_evaluation_benchmarks(bench):
+def test_input_and_evaluation_are_measured(bench):
   fast = bench.with_config(augment=("shift", "rotation"))
   record = pipeline.measure(fast, rounds=2).record
   assert record["examples_per_second"] > 0

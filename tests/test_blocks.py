@@ -77,8 +77,8 @@ def test_blocks_between_evaluations_differ_by_at_most_one_step(total, block, eva
 def test_every_interval_ends_a_block_marked_with_it(total, block, evaluate, checkpoint):
   blocks = _cut(0, total, block, evaluate, checkpoint)
   for interval, reason in ((evaluate, "evaluate"), (checkpoint, "checkpoint")):
-    wanted = {*range(interval, total + 1, interval), total}
-    assert {each.end for each in blocks if getattr(each, reason)} == wanted
+    expected = {*range(interval, total + 1, interval), total}
+    assert {each.end for each in blocks if getattr(each, reason)} == expected
 
 
 @given(**_RUNS)
@@ -100,7 +100,7 @@ def test_resumed_run_has_the_same_blocks(total, **lengths):
     ({"batch_size": 100_000, "hidden_units": (1000,), "steps_per_loop": 17}, 17),
   ],
 )
-def test_automatic_block_length(settings, steps):
+def test_automatic_block_length_depends_on_work_per_step(settings, steps):
   config = Config(**settings)
   work = create_recipe(config.model).multiplications(IMAGE_SHAPE, 10)
   assert steps_per_block(config, work) == steps

@@ -13,7 +13,7 @@ def _rows(*confidences):
   return np.array([[confidence, 1 - confidence] for confidence in confidences])
 
 
-def test_bins_and_error_of_four_predictions():
+def test_bins_and_error_match_hand_computation():
   # Bins of 5: 0.7 and 0.8 fall in (0.6, 0.8], 0.9 and 1.0 in (0.8, 1].
   found = reliability(_rows(0.7, 0.8, 0.9, 1.0), np.array([0, 1, 0, 0]), bins=5)
   np.testing.assert_array_equal(found.counts, [0, 0, 0, 2, 2])
@@ -40,7 +40,7 @@ def test_calibrated_probabilities_have_zero_error():
   assert found.expected_calibration_error == pytest.approx(0.0, abs=1e-12)
 
 
-def test_temperature_of_four_examples():
+def test_temperature_matches_hand_computation():
   # All have logits (2, 0), and three of four are correct. The best probability is 3/4, for
   # which the logits must differ by ln 3: 2 / T = ln 3.
   logits = np.array([[2.0, 0.0]] * 4, np.float32)
@@ -60,8 +60,8 @@ def test_temperature_removes_calibration_error():
   cumulative = np.exp(logits).cumsum(axis=1)
   draws = generator.random(4000)[:, None] * cumulative[:, -1:]
   labels = (draws > cumulative).sum(axis=1)  # Drawn from softmax(logits).
-  too_sure = 3 * logits
-  assert fit_temperature(too_sure, labels) == pytest.approx(3, rel=0.05)
+  overconfident = 3 * logits
+  assert fit_temperature(overconfident, labels) == pytest.approx(3, rel=0.05)
 
 
 def test_temperature_stays_within_its_bounds():

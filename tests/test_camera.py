@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from mnist_research.data.synthetic_digits import drawing
-from mnist_research.inference.recognizer import load_recognizer
 from mnist_research.runtime.errors import UserError
-from mnist_research.workdir import SHIPPED, Workdir
 
 # OpenCV needs system libraries, which may be missing.
 cv2 = pytest.importorskip("cv2", exc_type=ImportError)
@@ -24,10 +22,8 @@ _NO_DISPLAY = {"DISPLAY": ":4711", "WAYLAND_DISPLAY": ""}
 
 
 @pytest.fixture(scope="module")
-def digits():
+def digits(recognizer):
   """An image of each digit that the network classifies correctly with high confidence."""
-  workdir = Workdir(SHIPPED)
-  recognizer = load_recognizer(workdir, workdir.trained_config())
   images, labels = next(drawing.draw_examples("test", 500))
   probabilities = recognizer.probabilities(images)[np.arange(len(labels)), labels]
   return [images[np.argmax(probabilities * (labels == digit)), ..., 0] for digit in range(10)]
@@ -92,9 +88,9 @@ def test_unopenable_source_is_rejected(source, tmp_path):
 def test_file_without_frames_is_rejected(tmp_path):
   file = tmp_path / "3.png"
   file.write_bytes(bytes(100))
-  with pytest.raises(UserError) as refusal:
+  with pytest.raises(UserError) as raised:
     list(video.read_frames(video.open_video(str(file))))
-  assert str(refusal.value) == f"--source={file} delivers no frames; check the camera or the file"
+  assert str(raised.value) == f"--source={file} delivers no frames; check the camera or the file"
 
 
 def test_no_display_without_a_named_one(monkeypatch):

@@ -45,7 +45,7 @@ def test_table_has_a_row_per_environment():
 
 @pytest.fixture
 def fake_uv(tmp_path):
-  """A uv that finds only this interpreter, makes an environment of it, and tells its calls."""
+  """A uv that finds only this interpreter, makes an environment of it, and records its calls."""
   program = tmp_path / "uv"
   program.write_text(
     f"#!{sys.executable}\n"

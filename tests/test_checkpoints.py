@@ -193,9 +193,9 @@ def test_file_in_place_of_directory_is_reported(tmp_path):
 
 
 def _flip(path: Path, place: int, mask: int = 1) -> None:
-  whole = bytearray(path.read_bytes())
-  whole[place] ^= mask
-  path.write_bytes(whole)
+  content = bytearray(path.read_bytes())
+  content[place] ^= mask
+  path.write_bytes(content)
 
 
 def _truncate(path: Path) -> None:
@@ -327,11 +327,11 @@ def test_flipped_bit_in_any_manifest_byte_is_detected(two_checkpoints, tmp_path)
   checkpoint = shutil.copytree(two_checkpoints / "00000007", tmp_path / "00000007")
   assert manifests.verified(checkpoint)["train_seconds"] == 1.75
   path = checkpoint / "manifest.json"
-  whole = path.read_bytes()
+  content = path.read_bytes()
   for name in ("step", "train_seconds", "label_names", "sha256", "manifest_sha256"):
-    assert f'"{name}": '.encode() in whole
-  for place in range(len(whole)):
-    path.write_bytes(whole)
+    assert f'"{name}": '.encode() in content
+  for place in range(len(content)):
+    path.write_bytes(content)
     _flip(path, place, 1 << place % 8)
     with pytest.raises(ValueError, match=r"manifest\.json|utf-8"):
       manifests.verified(checkpoint)

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import zipfile
 
+import collect_non_digits as collect
 import commands
 import numpy as np
 import pytest
@@ -12,12 +13,6 @@ from PIL import Image, ImageDraw
 from mnist_research import images
 from mnist_research.data import user_files
 from mnist_research.runtime.errors import UserError
-
-_SPEC = importlib.util.spec_from_file_location(
-  "collect_non_digits", commands.REPOSITORY / "scripts" / "collect_non_digits.py"
-)
-collect = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(collect)
 
 
 def _drawing(width):

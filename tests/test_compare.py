@@ -9,6 +9,7 @@ import commands
 import compare
 import numpy as np
 import pytest
+import replicas
 from comparison import programs
 from comparison.rows import ratio_row
 
@@ -95,7 +96,7 @@ def test_every_named_peer_and_config_exists():
         assert (commands.REPOSITORY / flag.removeprefix("--flagfile=")).is_file()
 
 
-def test_ratio_of_seconds():
+def test_ratio_of_seconds_is_computed_per_round():
   rounds = [{"seconds": 2.0, "tutorial_seconds": 8.0}, {"seconds": 3.0, "tutorial_seconds": 4.0}]
   row = ratio_row("command", rounds, "seconds", "tutorial_seconds", "the tutorial")
   assert row.record["ratios"] == [0.25, 0.75]
@@ -116,13 +117,10 @@ def _turns_of(script, *flags):
 
 @pytest.fixture(scope="module")
 def arrays(tmp_path_factory):
-  """Digits that a network can learn: one picture each, with noise."""
-  generator = np.random.default_rng(0)
-  labels = generator.integers(0, 10, 640).astype(np.int32)
-  pictures = generator.integers(0, 200, (10, 28, 28, 1))
-  noise = generator.integers(0, 56, (640, 28, 28, 1))
+  """A file of digits that a network can learn."""
   path = tmp_path_factory.mktemp("arrays") / "train.npz"
-  np.savez(path, images=(pictures[labels] + noise).astype(np.uint8), labels=labels)
+  digits = replicas.digits(640)
+  np.savez(path, images=digits.images, labels=digits.labels)
   return path
 
 

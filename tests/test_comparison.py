@@ -26,7 +26,7 @@ def _group(name, accuracies, **figures):
   return Group({"activation": name}, runs)
 
 
-def test_summary_of_three_values():
+def test_summary_matches_hand_computation():
   summary = comparison.summarize([0.97, 0.98, 0.99])
   assert summary.num_seeds == 3
   assert summary.mean == pytest.approx(0.98)
@@ -40,7 +40,7 @@ def test_single_value_has_no_deviation_or_interval():
   assert comparison.summarize([0.5]) == (1, 0.5, None, None)
 
 
-def test_paired_test_of_three_seeds():
+def test_paired_test_matches_hand_computation():
   # Differences 1, 2, 3: mean 2, deviation 1, t = 2 sqrt(3), two degrees of freedom, for which the
   # two-sided p of t is 1 - t / sqrt(t^2 + 2).
   tested = comparison.paired_test({0: 11, 1: 22, 2: 33, 9: 5}, {0: 10, 1: 20, 2: 30, 7: 5})
@@ -75,7 +75,7 @@ def test_inapplicable_test_states_its_reason(first, second, reason):
   assert tested.reason == reason
 
 
-def test_holm_adjustment():
+def test_holm_adjustment_matches_hand_computation():
   # 0.01 x 3; 0.02 x 2 = 0.04; 0.03 x 1 must not fall below its predecessor.
   assert comparison.holm([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
   assert comparison.holm([0.6, 0.7]) == [1.0, 1.0]

@@ -568,7 +568,7 @@ def test_equivalent_types_are_accepted(name, given, value):
 
 
 @pytest.mark.parametrize(
-  ("name", "given", "wanted"),
+  ("name", "given", "expected"),
   [
     ("seed", None, "an integer"),
     ("batch_size", 32.5, "an integer"),
@@ -580,6 +580,6 @@ def test_equivalent_types_are_accepted(name, given, value):
     ("deterministic", "maybe", "true or false"),
   ],
 )
-def test_wrong_type_is_rejected_by_name(name, given, wanted):
-  with pytest.raises(UserError, match=re.escape(f"--{name}={given!r}: must be {wanted}")):
+def test_wrong_type_is_rejected_by_name(name, given, expected):
+  with pytest.raises(UserError, match=re.escape(f"--{name}={given!r}: must be {expected}")):
     Config(**{name: given})

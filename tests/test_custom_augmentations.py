@@ -11,7 +11,7 @@ from mnist_research.data import augment, input_pipeline, randomness
 from mnist_research.data.splits import Split
 from mnist_research.runtime.errors import UserError
 
-_OWN = Path(__file__).parent / "own" / "my_augmentations.py"
+_USER_FILE = Path(__file__).parent / "user_code" / "my_augmentations.py"
 
 
 def _images(count: int = 6, shape: tuple[int, ...] = (20, 24, 3)) -> np.ndarray:
@@ -19,7 +19,7 @@ def _images(count: int = 6, shape: tuple[int, ...] = (20, 24, 3)) -> np.ndarray:
 
 
 def _augmented(images: np.ndarray, *kinds: str, start: int = 0, seed: int = 0, settings: str = ""):
-  named = [kind if kind in ("shift", "erasing") else f"{_OWN}:{kind}" for kind in kinds]
+  named = [kind if kind in ("shift", "erasing") else f"{_USER_FILE}:{kind}" for kind in kinds]
   config = Config(augment=tuple(named), augment_settings=settings)
   positions = tf.range(start, start + len(images), dtype=tf.int64)
   return augment.augment_images(tf.constant(images), positions, config.augmentation, seed).numpy()
@@ -58,10 +58,10 @@ def test_user_and_built_in_augmentations_run_in_list_order():
 
 def test_augmentation_depends_only_on_seed_and_position():
   images = np.repeat(_images(1), 6, axis=0)
-  whole = _augmented(images, "brighten", seed=5)
-  np.testing.assert_array_equal(_augmented(images[:2], "brighten", start=4, seed=5), whole[4:])
-  assert len({image.tobytes() for image in whole}) == 6
-  assert (_augmented(images, "brighten", seed=6) != whole).any()
+  expected = _augmented(images, "brighten", seed=5)
+  np.testing.assert_array_equal(_augmented(images[:2], "brighten", start=4, seed=5), expected[4:])
+  assert len({image.tobytes() for image in expected}) == 6
+  assert (_augmented(images, "brighten", seed=6) != expected).any()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_failure_is_reported(kind, settings, problem):
 
 
 def _blocks(*kinds: str, steps_per_block: int, first_steps: list[int]):
-  config = Config(augment=tuple(f"{_OWN}:{kind}" for kind in kinds), batch_size=4)
+  config = Config(augment=tuple(f"{_USER_FILE}:{kind}" for kind in kinds), batch_size=4)
   return input_pipeline.train_blocks(
     Split(_images(12), np.zeros(12, np.int32)), config, first_steps=first_steps,
     steps_per_block=steps_per_block, strategy=tf.distribute.OneDeviceStrategy("CPU:0"),
@@ -89,10 +89,10 @@ def _blocks(*kinds: str, steps_per_block: int, first_steps: list[int]):
 
 def test_pipeline_does_not_depend_on_block_boundaries():
   kinds = ("brighten", "invert")
-  ((whole, _),) = _blocks(*kinds, steps_per_block=4, first_steps=[0])
+  ((expected, _),) = _blocks(*kinds, steps_per_block=4, first_steps=[0])
   parts = [images for images, _ in _blocks(*kinds, steps_per_block=2, first_steps=[0, 2])]
-  assert whole.shape == (4, 4, 20, 24, 3)
-  np.testing.assert_array_equal(np.concatenate(parts), whole)
+  assert expected.shape == (4, 4, 20, 24, 3)
+  np.testing.assert_array_equal(np.concatenate(parts), expected)
 
 
 @pytest.mark.parametrize(

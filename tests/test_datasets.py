@@ -1,4 +1,4 @@
-"""Tests of datasets: preparation, discovery, refusal."""
+"""Tests of datasets: preparation, discovery, errors."""
 
 import gzip
 import logging
@@ -118,12 +118,12 @@ def test_network_must_match_classes_and_image_shape(prepared):
     datasets.check_fits(source, [""] * 10, (32, 32, 3))
 
 
-# ---- A user's own builders ----
+# ---- Users' builders ----
 
-_OWN = Path(__file__).parent / "own" / "my_data.py"
+_USER_FILE = Path(__file__).parent / "user_code" / "my_data.py"
 
 
-def _own(name: str, data_dir: Path, file: Path = _OWN) -> datasets.Source:
+def _user_source(name: str, data_dir: Path, file: Path = _USER_FILE) -> datasets.Source:
   return datasets.prepare(Config(dataset=f"{file}:{name}", data_dir=str(data_dir)))
 
 
@@ -135,8 +135,8 @@ def _own(name: str, data_dir: Path, file: Path = _OWN) -> datasets.Source:
   ],
 )
 def test_user_builder_is_prepared_and_read(tmp_path, name, shape, classes):
-  source = _own(name, tmp_path)
-  assert (source.name, source.short_name) == (f"{_OWN}:{name}", name)
+  source = _user_source(name, tmp_path)
+  assert (source.name, source.short_name) == (f"{_USER_FILE}:{name}", name)
   assert (source.image_shape, source.num_classes) == (shape, len(classes))
   assert source.label_names == classes
   for _ in range(2):  # Decoded first, then from the cached arrays.
@@ -147,7 +147,7 @@ def test_user_builder_is_prepared_and_read(tmp_path, name, shape, classes):
 
 
 def test_builder_in_a_module_is_found(tmp_path, monkeypatch):
-  shutil.copy(_OWN, tmp_path / "data_of_mine.py")
+  shutil.copy(_USER_FILE, tmp_path / "data_of_mine.py")
   monkeypatch.syspath_prepend(str(tmp_path))
   source = datasets.prepare(
     Config(dataset="data_of_mine:GreyBars", data_dir=str(tmp_path / "data"))
@@ -157,12 +157,12 @@ def test_builder_in_a_module_is_found(tmp_path, monkeypatch):
 
 def test_builders_of_the_same_name_do_not_share_data(tmp_path):
   other = tmp_path / "other.py"
-  other.write_text(_OWN.read_text().replace("(20, 24, 1)", "(22, 24, 1)"))
-  first, second = _own("GreyBars", tmp_path), _own("GreyBars", tmp_path, other)
+  other.write_text(_USER_FILE.read_text().replace("(20, 24, 1)", "(22, 24, 1)"))
+  first, second = _user_source("GreyBars", tmp_path), _user_source("GreyBars", tmp_path, other)
   assert [splits.read(source, "test").images.shape[1] for source in (first, second)] == [20, 22]
   # A copy of the file finds the data that the original prepared.
-  copy = shutil.copy(_OWN, tmp_path / "copy.py")
-  assert _own("GreyBars", tmp_path, Path(copy)).builder.data_dir == first.builder.data_dir
+  copy = shutil.copy(_USER_FILE, tmp_path / "copy.py")
+  assert _user_source("GreyBars", tmp_path, Path(copy)).builder.data_dir == first.builder.data_dir
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_builders_of_the_same_name_do_not_share_data(tmp_path):
 )
 def test_bad_builder_is_reported(tmp_path, name, problem):
   with pytest.raises(UserError, match=f"--dataset=.*my_data.py:{name}.* {problem}"):
-    _own(name, tmp_path)
+    _user_source(name, tmp_path)
 
 
 # ---- Several processes ----

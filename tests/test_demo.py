@@ -51,8 +51,8 @@ _REBOUND = "rebound.example"
   ],
 )
 def test_page_states_how_the_network_was_evaluated(result, words):
-  said = demo.describe(Config(), result, step=1200)
-  assert said == f"Read by a model (dense, {words})."
+  description = demo.describe(Config(), result, step=1200)
+  assert description == f"Read by a model (dense, {words})."
 
 
 @pytest.fixture(scope="module")
@@ -479,13 +479,13 @@ def test_axe_detects_a_seeded_violation(page):
 
 def test_content_security_policy_blocks_external_resources(page):
   """`browser.opened` asserts this for everything that the page loads."""
-  refused = page.evaluate(
+  blocked = page.evaluate(
     """() => new Promise((resolve) => {
       document.addEventListener("securitypolicyviolation", (e) => resolve(e.blockedURI));
       new Image().src = "http://192.0.2.1/font.png";
     })"""
   )
-  assert refused == "http://192.0.2.1/font.png"
+  assert blocked == "http://192.0.2.1/font.png"
 
 
 class _Foreign(http.server.BaseHTTPRequestHandler):
@@ -511,19 +511,19 @@ def foreign_port():
 
 @pytest.fixture(params=["127.0.0.1", "localhost", _REBOUND])
 def elsewhere(request, chromium, foreign_port):
-  """A page of another origin, and the responses that the browser got while it was open."""
+  """A page of another origin, and the responses that the browser receives."""
   with chromium.new_context() as context:
     page = context.new_page()
     page.goto(f"http://{request.param}:{foreign_port}")
-    answers = []
-    page.on("response", lambda answer: answers.append(answer))
-    yield page, answers
+    responses = []
+    page.on("response", responses.append)
+    yield page, responses
 
 
 @pytest.mark.parametrize("mode", ["cors", "no-cors", "same-origin"])
 @pytest.mark.parametrize("media_type", ["image/png", "text/plain"])
 def test_other_origin_cannot_post_a_picture(elsewhere, url, mode, media_type):
-  page, answers = elsewhere
+  page, responses = elsewhere
   got = page.evaluate(
     """async ([url, mode, type]) => {
       const body = new Blob(["picture"], { type });
@@ -537,12 +537,12 @@ def test_other_origin_cannot_post_a_picture(elsewhere, url, mode, media_type):
     [f"{url}/read", mode, media_type],
   )
   assert got == "TypeError"
-  assert all(answer.status == 403 for answer in answers)
+  assert all(response.status == 403 for response in responses)
 
 
 @pytest.mark.parametrize("mode", ["cors", "no-cors"])
 def test_other_origin_cannot_read_anything(elsewhere, url, mode):
-  page, answers = elsewhere
+  page, responses = elsewhere
   got = page.evaluate(
     """async ([url, mode]) => {
       try {
@@ -554,7 +554,7 @@ def test_other_origin_cannot_read_anything(elsewhere, url, mode):
     [url, mode],
   )
   assert got == "TypeError"
-  assert all(answer.status == 403 for answer in answers)
+  assert all(response.status == 403 for response in responses)
 
 
 @pytest.mark.parametrize(
@@ -562,7 +562,7 @@ def test_other_origin_cannot_read_anything(elsewhere, url, mode):
   [("img", "src", "/"), ("script", "src", "/page.js"), ("link", "href", "/page.css")],
 )
 def test_other_origin_cannot_embed_anything(elsewhere, url, tag, attribute, path):
-  page, answers = elsewhere
+  page, responses = elsewhere
   event = page.evaluate(
     """([tag, attribute, url]) => new Promise((resolve) => {
       const element = document.createElement(tag);
@@ -574,7 +574,7 @@ def test_other_origin_cannot_embed_anything(elsewhere, url, tag, attribute, path
     [tag, attribute, url + path],
   )
   assert event == "error"
-  assert all(answer.status == 403 for answer in answers)
+  assert all(response.status == 403 for response in responses)
 
 
 @pytest.mark.parametrize("tag", ["iframe", "object", "embed"])
@@ -598,8 +598,8 @@ def test_dns_rebinding_gets_nothing(chromium, url):
   """DNS rebinding: the browser attributes the page to the attacker's host."""
   with chromium.new_context() as context:
     page = context.new_page()
-    answer = page.goto(url.replace("127.0.0.1", _REBOUND))
-    assert answer.status == 421
+    response = page.goto(url.replace("127.0.0.1", _REBOUND))
+    assert response.status == 421
     status = page.evaluate("fetch('/read', { method: 'POST', body: 'x' }).then((r) => r.status)")
     assert status == 421
 

@@ -19,8 +19,8 @@ from mnist_research.workers import Workers, parse_tf_config
 _DEPLOY = commands.REPOSITORY / "deploy"
 # Replacements of programs that only a cluster has, or that would train.
 _PYTHON = """#!/bin/sh
-echo "$TF_CONFIG" >"$TOLD/$(echo "$TF_CONFIG" | tr -dc 0-9a-z)"
-echo "$@" >>"$TOLD/arguments"
+echo "$TF_CONFIG" >"$OUTPUT/$(echo "$TF_CONFIG" | tr -dc 0-9a-z)"
+echo "$@" >>"$OUTPUT/arguments"
 """
 _SCONTROL = """#!/bin/sh
 [ "$*" = "show hostnames node[3,7]" ] && printf 'node3\\nnode7\\n'
@@ -33,20 +33,20 @@ for rank in 0 1; do SLURM_PROCID=$rank "$@"; done
 
 @pytest.fixture
 def programs(tmp_path):
-  """An environment in which scripts find those programs first; their output is in `told`."""
+  """An environment in which scripts find those programs first; their output is in `output`."""
   (tmp_path / "bin").mkdir()
-  (tmp_path / "told").mkdir()
+  (tmp_path / "output").mkdir()
   for name, text in (("python", _PYTHON), ("scontrol", _SCONTROL), ("srun", _SRUN)):
     program = tmp_path / "bin" / name
     program.write_text(text)
     program.chmod(0o755)
   path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-  return {"PATH": path, "TOLD": str(tmp_path / "told")}
+  return {"PATH": path, "OUTPUT": str(tmp_path / "output")}
 
 
-def _workers(told: str) -> list[Workers]:
+def _workers(directory: str) -> list[Workers]:
   """The workers that each process sees, in order, as parsed by the package."""
-  files = [path for path in Path(told).iterdir() if path.name != "arguments"]
+  files = [path for path in Path(directory).iterdir() if path.name != "arguments"]
   return sorted((parse_tf_config(path.read_text()) for path in files), key=lambda w: w.index)
 
 
@@ -72,8 +72,8 @@ def test_kubernetes_tf_config_names_every_worker(manifest, programs):
   domain = job["spec"]["template"]["spec"]["subdomain"]
   (port,) = (each["port"] for each in service["spec"]["ports"])
   addresses = tuple(f"{job['metadata']['name']}-{i}.{domain}:{port}" for i in range(count))
-  assert _workers(programs["TOLD"]) == [Workers(addresses, index) for index in range(count)]
-  arguments = (Path(programs["TOLD"]) / "arguments").read_text().splitlines()
+  assert _workers(programs["OUTPUT"]) == [Workers(addresses, index) for index in range(count)]
+  arguments = (Path(programs["OUTPUT"]) / "arguments").read_text().splitlines()
   assert arguments == [f"-m mnist_research.train {' '.join(container['args'])}"] * count
 
 
@@ -150,7 +150,7 @@ def test_workers_have_no_privileges(manifest):
   assert user["runAsUser"] == user["runAsGroup"] == user["fsGroup"] == 1000
   text = (_DEPLOY / "Dockerfile").read_text()
   assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["1000:1000"]
-  # The last word on the user is after what only root can do.
+  # The user changes after everything that only root can do.
   assert text.index("USER ") > max(text.rindex("RUN "), text.rindex("COPY "))
 
 
@@ -221,8 +221,8 @@ def test_slurm_tf_config_names_every_worker(programs):
     check=True,
   )
   addresses = ("node3:24567", "node7:24567")
-  assert _workers(programs["TOLD"]) == [Workers(addresses, index) for index in (0, 1)]
-  arguments = (Path(programs["TOLD"]) / "arguments").read_text().splitlines()
+  assert _workers(programs["OUTPUT"]) == [Workers(addresses, index) for index in (0, 1)]
+  arguments = (Path(programs["OUTPUT"]) / "arguments").read_text().splitlines()
   expected = "-m mnist_research.train --flagfile=configs/dense.cfg --workdir=runs/two words"
   assert arguments == [expected, expected]
 

@@ -99,8 +99,8 @@ def test_bands_invert_the_image():
 def test_contrast_matches_hand_computation():
   square = _square()
   ends = [0.35, 0.35 + 0.625]  # 0.7 / 2, and 0.25 + 0.75 / 2 above.
-  paler = _changed("contrast", square, 0.5, 0.5, 0.5)
-  np.testing.assert_allclose(paler[0, [0, 7], [0, 7], 0], ends, rtol=1e-6)
+  changed = _changed("contrast", square, 0.5, 0.5, 0.5)
+  np.testing.assert_allclose(changed[0, [0, 7], [0, 7], 0], ends, rtol=1e-6)
   negative = _changed("contrast", square, 0.2, 0.5, 0.5)
   np.testing.assert_allclose(negative[0, [7, 0], [7, 0], 0], ends, rtol=1e-6)
 

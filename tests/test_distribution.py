@@ -151,21 +151,21 @@ def _free_ports(count: int) -> list[int]:
 def test_workers_wait_for_each_other():
   addresses = tuple(f"127.0.0.1:{port}" for port in _free_ports(3))
   with ThreadPoolExecutor() as threads:
-    waits = [
+    futures = [
       threads.submit(wait_for_others, Workers(addresses, index), seconds=20) for index in (0, 1)
     ]
     time.sleep(0.5)
-    assert not any(wait.done() for wait in waits)
+    assert not any(future.done() for future in futures)
     # The last one stays up, as TensorFlow's server does.
     with socket.create_server(("127.0.0.1", int(addresses[2].rpartition(":")[2]))):
       # Each answers until it has seen the others, then takes the role of TensorFlow's server.
-      done = [wait.exception(timeout=20) for wait in waits[:1]]
+      done = [future.exception(timeout=20) for future in futures[:1]]
       assert done == [None]
 
 
 def test_unresponsive_worker_is_named():
-  own, other = _free_ports(2)
-  workers = Workers((f"127.0.0.1:{own}", f"127.0.0.1:{other}", "no-such-host.invalid:2222"), 0)
+  this, other = _free_ports(2)
+  workers = Workers((f"127.0.0.1:{this}", f"127.0.0.1:{other}", "no-such-host.invalid:2222"), 0)
   began = time.monotonic()
   with pytest.raises(UserError) as raised:
     wait_for_others(workers, seconds=1)
@@ -216,16 +216,16 @@ def test_cpu_worker_is_one_replica(monkeypatch):
 
 
 @pytest.mark.parametrize(
-  ("kind", "text", "told"),
+  ("kind", "text", "name"),
   [
     (tf.errors.UnavailableError, "from /job:worker/replica:0/task:1 while", "worker 1 (b:2)"),
     (tf.errors.AbortedError, "/job:worker/task:0: aborted", "another worker"),
   ],
 )
-def test_lost_worker_is_named(kind, text, told):
+def test_lost_worker_is_named(kind, text, name):
   with pytest.raises(UserError) as raised, report_lost_worker(Workers(("a:1", "b:2"), 0)):
     raise kind(None, None, text)
-  assert str(raised.value).startswith(f"{told} has ended or can't be reached; see its log, and")
+  assert str(raised.value).startswith(f"{name} has ended or can't be reached; see its log, and")
 
 
 def test_other_errors_are_not_lost_workers():

@@ -19,24 +19,24 @@ class _Examined:
 
   Attributes:
     returncode: its exit code.
-    said: the output for people.
+    stderr: the output for people.
     record: the object on the last line of stdout.
   """
 
   def __init__(self, finished):
-    self.returncode, self.said = finished.returncode, finished.stderr
-    assert "Traceback" not in self.said
+    self.returncode, self.stderr = finished.returncode, finished.stderr
+    assert "Traceback" not in self.stderr
     self.record = json.loads(finished.stdout.splitlines()[-1])
     assert self.record["can_train"] == (self.returncode == 0) == (not self.record["problems"])
-    errors = [line for line in self.said.splitlines() if line.startswith("error: ")]
+    errors = [line for line in self.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == (self.returncode == 2)
 
   def of(self, subject):
     """Returns level, text and commands of the only finding on a subject."""
     (found,) = [each for each in self.record["checks"] if each["subject"] == subject]
-    assert f"{found['level']:>7}: {subject}: {found['text']}" in self.said
+    assert f"{found['level']:>7}: {subject}: {found['text']}" in self.stderr
     for command in found["commands"]:
-      assert f"  {command}\n" in self.said.partition("What to do:\n")[2]
+      assert f"  {command}\n" in self.stderr.partition("What to do:\n")[2]
     return found["level"], found["text"], found["commands"]
 
   def levels(self):
@@ -74,7 +74,7 @@ def _nvidia_smi(directory, text, code=0):
 
 def test_this_machine_can_train(prepared):
   examined = _examine(_DATASET, f"--data_dir={prepared}", "--device=cpu")
-  assert examined.returncode == 0, examined.said
+  assert examined.returncode == 0, examined.stderr
   assert examined.of("TensorFlow")[0] == "ok"
   assert examined.of("CPU:0") == (
     "ok", "a matrix product, a convolution, a loop compiled by XLA: right", []
@@ -84,7 +84,7 @@ def test_this_machine_can_train(prepared):
     "xla": True,
   }  # fmt: skip
   assert prepared in examined.of("dataset")[1]
-  assert examined.said.endswith("Training can run here.\n")
+  assert examined.stderr.endswith("Training can run here.\n")
 
 
 def test_auto_choices_follow_the_settings(prepared):
@@ -95,7 +95,7 @@ def test_auto_choices_follow_the_settings(prepared):
   )  # fmt: skip
   run = examined.record["run"]
   assert (run["strategy"], run["devices"], run["xla"]) == ("mirrored", ["CPU:0", "CPU:1"], False)
-  assert "     ok: " not in examined.said
+  assert "     ok: " not in examined.stderr
 
 
 def test_first_line_appears_before_tensorflow_loads():
@@ -123,7 +123,7 @@ def test_incompatible_protobuf_is_named(tmp_path):
   level, text, _ = examined.of("TensorFlow")
   assert level == "problem"
   assert text.startswith("can't be loaded: ImportError: cannot import name '")
-  assert "error: training can't run here: TensorFlow;" in examined.said
+  assert "error: training can't run here: TensorFlow;" in examined.stderr
 
 
 def test_unsupported_processor_is_reported(tmp_path):
@@ -141,7 +141,7 @@ def test_other_keras_environment_warns_but_training_runs(prepared, tmp_path):
     _DATASET, f"--data_dir={prepared}", path=[path],
     KERAS_BACKEND="torch", TF_USE_LEGACY_KERAS="1", KERAS_HOME=str(tmp_path),
   )  # fmt: skip
-  assert examined.returncode == 0, examined.said
+  assert examined.returncode == 0, examined.stderr
   assert examined.of("KERAS_BACKEND")[2] == ["unset KERAS_BACKEND"]
   assert examined.of("TF_USE_LEGACY_KERAS")[0] == "warning"
   text = examined.of(str(tmp_path / "keras.json"))[1]
@@ -180,7 +180,7 @@ def test_unloadable_library_is_named_with_its_reason(prepared, tmp_path):
     _DATASET, f"--data_dir={prepared}", LD_LIBRARY_PATH=str(tmp_path),
     **_nvidia_smi(tmp_path / "bin", "NVIDIA T4, 7.5, 535.1, 15360 MiB"),
   )  # fmt: skip
-  assert examined.returncode == 0, examined.said
+  assert examined.returncode == 0, examined.stderr
   assert examined.of("GPUs")[0] == "warning"
   level, text, _ = examined.of("libcuda.so.1")
   assert (level, text) == (
@@ -231,7 +231,7 @@ def test_unresponsive_host_is_reported(prepared, tmp_path, fallback):
 
 def test_manual_files_need_no_network(mnist_dir, tmp_path):
   examined = _examine(f"--manual_dir={mnist_dir}", f"--data_dir={tmp_path}", **commands.NO_NETWORK)
-  assert examined.returncode == 0, examined.said
+  assert examined.returncode == 0, examined.stderr
   assert examined.of("dataset")[1] == (
     f"mnist isn't prepared yet; training prepares it from its original files, which are in "
     f"{mnist_dir}"

@@ -1,6 +1,6 @@
 """Tests of the documents: links work, and every command parses and runs."""
 
-import importlib.util
+import importlib
 import re
 import shlex
 import shutil
@@ -89,15 +89,8 @@ def test_documents_contain_commands():
 
 def _module(name: str) -> ModuleType:
   """Imports a command or a script."""
-  script = commands.REPOSITORY / "scripts" / f"{name}.py"
-  if not script.exists():
-    return importlib.import_module(f"mnist_research.{name}")
-  spec = importlib.util.spec_from_file_location(name, script)
-  assert spec is not None
-  assert spec.loader is not None
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  is_script = (commands.REPOSITORY / "scripts" / f"{name}.py").exists()
+  return importlib.import_module(name if is_script else f"mnist_research.{name}")
 
 
 @pytest.mark.parametrize(("document", "line"), _COMMANDS)

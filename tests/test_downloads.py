@@ -23,31 +23,31 @@ _IMAGES = "train-images-idx3-ubyte.gz"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-  """Serves the files of a directory by base name, and fails for one of them as `trouble` says."""
+  """Serves the files of a directory by base name, with a fault in one of them."""
 
   def do_HEAD(self) -> None:
-    self.server.asked.append(f"HEAD {self.path}")
+    self.server.requests.append(f"HEAD {self.path}")
     self.send_response(200)
     self.end_headers()
 
   def do_GET(self) -> None:
-    self.server.asked.append(f"GET {self.path}")
+    self.server.requests.append(f"GET {self.path}")
     name = self.path.rpartition("/")[2]
     content = (self.server.directory / name).read_bytes()
-    trouble = self.server.trouble if name == _IMAGES else ""
-    if trouble == "once" and f"GET {self.path}" in self.server.asked[:-1]:
-      trouble = ""
-    if trouble.isdecimal():
-      self.send_error(int(trouble))
+    fault = self.server.fault if name == _IMAGES else ""
+    if fault == "once" and f"GET {self.path}" in self.server.requests[:-1]:
+      fault = ""
+    if fault.isdecimal():
+      self.send_error(int(fault))
       return
     self.send_response(200)
     self.send_header("Content-Length", str(len(content)))
     self.end_headers()
-    if trouble in ("cut", "once"):
+    if fault in ("cut", "once"):
       self.wfile.write(content[:100_000])
-    elif trouble == "bytes":
+    elif fault == "bytes":
       self.wfile.write(content[:-1] + bytes([content[-1] ^ 1]))
-    elif trouble == "stall":
+    elif fault == "stall":
       self.wfile.write(content[:100_000])
       self.server.ended.wait(20)
     else:
@@ -62,7 +62,7 @@ def server(mnist_dir, monkeypatch) -> Iterator[SimpleNamespace]:
   """A server of MNIST's files on the loopback, without a proxy."""
   monkeypatch.setenv("NO_PROXY", "127.0.0.1")
   with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as served:
-    served.directory, served.trouble, served.asked = mnist_dir, "", []
+    served.directory, served.fault, served.requests = mnist_dir, "", []
     served.ended = threading.Event()
     served.url = f"http://127.0.0.1:{served.server_port}/mnist"
     threading.Thread(target=served.serve_forever, daemon=True).start()
@@ -89,24 +89,24 @@ def test_mnist_is_downloaded_from_a_mirror(server, tmp_path):
   assert sorted(map(bytes, test.images)) == sorted(
     images[i : i + 784] for i in range(0, len(images), 784)
   )
-  paths = [line for line in server.asked if line.startswith("GET")]
+  paths = [line for line in server.requests if line.startswith("GET")]
   assert sorted(paths) == sorted(f"GET /mnist/{name}" for name in original_files.NAMES)
 
 
 def test_dropped_connection_is_retried(server, tmp_path):
-  server.trouble = "once"
+  server.fault = "once"
   _fetch(server, tmp_path)
   for name in original_files.NAMES:
     assert (tmp_path / "fetched" / name).read_bytes() == (server.directory / name).read_bytes()
-  assert server.asked.count(f"GET /mnist/{_IMAGES}") == 2
+  assert server.requests.count(f"GET /mnist/{_IMAGES}") == 2
   # Existing files aren't downloaded again, and the host isn't contacted.
-  server.asked.clear()
+  server.requests.clear()
   _fetch(server, tmp_path)
-  assert not server.asked
+  assert not server.requests
 
 
 @pytest.mark.parametrize(
-  ("trouble", "attempts", "problem"),
+  ("fault", "attempts", "problem"),
   [
     ("cut", 3, "its download failed: .*IncompleteRead"),
     ("403", 1, "its download failed: 403 Client Error"),
@@ -115,21 +115,21 @@ def test_dropped_connection_is_retried(server, tmp_path):
     ("bytes", 1, f"/{_IMAGES} has a wrong checksum.*--mirror=URL.*--manual_dir=DIR"),
   ],
 )
-def test_failed_download_is_reported(server, tmp_path, monkeypatch, trouble, attempts, problem):
+def test_failed_download_is_reported(server, tmp_path, monkeypatch, fault, attempts, problem):
   monkeypatch.setattr(downloads, "STALL_SECONDS", 0.3)
-  server.trouble = trouble
+  server.fault = fault
   began = time.monotonic()
   with pytest.raises(UserError) as raised:
     _prepare(server.url, tmp_path)
   assert time.monotonic() - began < 10
   assert re.search(problem, str(raised.value)), raised.value
-  assert server.asked.count(f"GET /mnist/{_IMAGES}") == attempts
+  assert server.requests.count(f"GET /mnist/{_IMAGES}") == attempts
   assert not list(tmp_path.rglob(f"*{_IMAGES}*"))
   assert not list(tmp_path.rglob("*.tfrecord*"))
 
 
 def test_fallback_is_used_if_the_host_refuses(server, prepared):
-  server.trouble = "403"
+  server.fault = "403"
   source = _prepare(server.url, Path(prepared), fallback_dataset="synthetic_digits/2000_500")
   assert source.name == "synthetic_digits/2000_500"
 
@@ -142,8 +142,8 @@ def test_tfds_downloads_use_the_environment_proxy(server, tmp_path, monkeypatch)
   # The proxy serves MNIST's files, which aren't those of Fashion-MNIST.
   with pytest.raises(UserError, match=r"http://fashion-mnist\..*ubyte\.gz has a wrong checksum"):
     _prepare("", tmp_path, dataset="fashion_mnist")
-  assert server.asked[0].startswith("HEAD http://fashion-mnist.s3-website.")
-  assert server.asked[1].startswith("GET http://fashion-mnist.s3-website.")
+  assert server.requests[0].startswith("HEAD http://fashion-mnist.s3-website.")
+  assert server.requests[1].startswith("GET http://fashion-mnist.s3-website.")
 
 
 def test_unresponsive_host_fetches_nothing(tmp_path):
@@ -180,7 +180,7 @@ def test_environment_certificate_is_trusted(server, certificate, tmp_path, monke
     r"127\.0\.0\.1:\d+ has a certificate that isn't trusted.*REQUESTS_CA_BUNDLE=FILE",
     str(raised.value),
   )
-  assert not server.asked
+  assert not server.requests
   monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "public.pem"))
   _fetch(server, tmp_path)
   for name in original_files.NAMES:

@@ -1,6 +1,6 @@
 """Tests of a user's model, loss, optimizer, schedule and augmentation, from external files.
 
-Whole commands, as a user types them, on copies of the files of `tests/own`.
+Whole commands, as a user types them, on copies of the files of `tests/user_code`.
 """
 
 import json
@@ -15,7 +15,7 @@ import pytest
 from mnist_research.runtime import extensions
 from mnist_research.runtime.errors import UserError
 
-_OWN = Path(__file__).parent / "own"
+_USER_CODE = Path(__file__).parent / "user_code"
 _RUN = (
   "--dataset=synthetic_digits/2000_500",
   "--validation_examples=500",
@@ -46,16 +46,16 @@ def _flags(directory: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory) -> Path:
+def user_code(tmp_path_factory) -> Path:
   """A user's directory with the files."""
-  return Path(shutil.copytree(_OWN, tmp_path_factory.mktemp("user") / "own"))
+  return Path(shutil.copytree(_USER_CODE, tmp_path_factory.mktemp("user") / "code"))
 
 
 @pytest.fixture(scope="module")
-def trained(own, prepared, tmp_path_factory) -> Path:
+def trained(user_code, prepared, tmp_path_factory) -> Path:
   """A finished run of the user's code."""
   workdir = tmp_path_factory.mktemp("trained") / "run"
-  finished = commands.run(*_flags(own), f"--data_dir={prepared}", f"--workdir={workdir}")
+  finished = commands.run(*_flags(user_code), f"--data_dir={prepared}", f"--workdir={workdir}")
   assert finished.records[-1]["step"] == 90
   return workdir
 
@@ -65,9 +65,9 @@ def test_user_code_learns(trained):
   assert losses[-1] < 0.9 * losses[0]
 
 
-def test_killed_run_resumes_bit_for_bit(own, trained, prepared, tmp_path):
+def test_killed_run_resumes_bit_for_bit(user_code, trained, prepared, tmp_path):
   workdir = tmp_path / "killed"
-  arguments = [*_flags(own), f"--data_dir={prepared}", f"--workdir={workdir}"]
+  arguments = [*_flags(user_code), f"--data_dir={prepared}", f"--workdir={workdir}"]
   process = commands.start(*arguments)
   commands.wait_until(lambda: commands.last_step(workdir) >= 40, process)
   process.send_signal(signal.SIGKILL)
@@ -78,27 +78,27 @@ def test_killed_run_resumes_bit_for_bit(own, trained, prepared, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_run_on_user_data_resumes_bit_for_bit(own, tmp_path):
+def test_killed_run_on_user_data_resumes_bit_for_bit(user_code, tmp_path):
   """Images of 32x32x3, from a builder in a file."""
   arguments = [
-    *_flags(own), f"--dataset={own / 'my_data.py'}:ColoredShapes", "--validation_examples=100",
-    f"--data_dir={tmp_path / 'data'}",
+    *_flags(user_code), f"--dataset={user_code / 'my_data.py'}:ColoredShapes",
+    "--validation_examples=100", f"--data_dir={tmp_path / 'data'}",
   ]  # fmt: skip
-  whole, killed = (tmp_path / name for name in ("whole", "killed"))
-  assert commands.run(*arguments, f"--workdir={whole}").records[-1]["step"] == 90
+  uninterrupted, killed = (tmp_path / name for name in ("uninterrupted", "killed"))
+  assert commands.run(*arguments, f"--workdir={uninterrupted}").records[-1]["step"] == 90
   process = commands.start(*arguments, f"--workdir={killed}")
   commands.wait_until(lambda: commands.last_step(killed) >= 40, process)
   process.send_signal(signal.SIGKILL)
   commands.finish(process)
   commands.run(*arguments, f"--workdir={killed}")
-  commands.assert_same_run(killed, whole)
+  commands.assert_same_run(killed, uninterrupted)
 
 
-def test_workdir_works_without_the_user_files(trained, prepared, tmp_path, own):
+def test_workdir_works_without_the_user_files(trained, prepared, tmp_path, user_code):
   """The workdir keeps what it needs: the original may change, move or disappear."""
   workdir = Path(shutil.copytree(trained, tmp_path / "moved" / "run"))
-  hidden = own.with_name("hidden")
-  own.rename(hidden)
+  hidden = user_code.with_name("hidden")
+  user_code.rename(hidden)
   try:
     data = f"--data_dir={prepared}"
     scored = commands.run(f"--workdir={workdir}", data, module="evaluate").record
@@ -112,21 +112,21 @@ def test_workdir_works_without_the_user_files(trained, prepared, tmp_path, own):
       )
     for file_format in ("tflite_int8", "onnx"):
       output = tmp_path / f"exported.{file_format}"
-      exported = commands.run(
+      exported = commands.call(
         f"--workdir={workdir}", data, f"--format={file_format}", f"--output={output}",
         module="export",
       ).record  # fmt: skip
       assert exported["bytes"] > 10_000
-    report = commands.run(str(workdir), module="report").record
+    report = commands.call(workdir, module="report").record
     assert (report["runs"], report["left_out"]) == (1, 0)
   finally:
-    hidden.rename(own)
+    hidden.rename(user_code)
 
 
-def test_changed_file_is_rejected_on_resume_and_named(own, trained, prepared, tmp_path):
+def test_changed_file_is_rejected_on_resume_and_named(user_code, trained, prepared, tmp_path):
   workdir = Path(shutil.copytree(trained, tmp_path / "run"))
   (workdir / "result.json").unlink()
-  changed = Path(shutil.copytree(own, tmp_path / "own"))
+  changed = Path(shutil.copytree(user_code, tmp_path / "code"))
   with (changed / "my_net.py").open("a") as file:
     file.write("# Another thought.\n")
   finished = commands.run(*_flags(changed), f"--data_dir={prepared}", f"--workdir={workdir}")
@@ -134,8 +134,8 @@ def test_changed_file_is_rejected_on_resume_and_named(own, trained, prepared, tm
   assert str(workdir / "source" / "my_net.py") in finished.error
 
 
-def test_user_code_is_swept_and_benchmarked(own, prepared, tmp_path):
-  flags = [f"--model={own / 'my_net.py'}:MyNet", *_RUN, f"--data_dir={prepared}"]
+def test_user_code_is_swept_and_benchmarked(user_code, prepared, tmp_path):
+  flags = [f"--model={user_code / 'my_net.py'}:MyNet", *_RUN, f"--data_dir={prepared}"]
   swept = commands.run(
     *flags, "--sweep=model_settings=width=4|width=8", f"--workdir={tmp_path / 'sweep'}",
     module="sweep",
@@ -145,19 +145,19 @@ def test_user_code_is_swept_and_benchmarked(own, prepared, tmp_path):
   assert measured["examples_per_second"] > 0
 
 
-def test_user_code_trains_on_two_replicas(own, prepared, tmp_path):
-  flags = [*_flags(own), f"--data_dir={prepared}", "--device_count=2"]
+def test_user_code_trains_on_two_replicas(user_code, prepared, tmp_path):
+  flags = [*_flags(user_code), f"--data_dir={prepared}", "--device_count=2"]
   results = [
-    commands.run(*flags, f"--workdir={tmp_path / name}").records[-1] for name in ("one", "two")
+    commands.call(*flags, f"--workdir={tmp_path / name}").record for name in ("one", "two")
   ]
   assert results[0]["test_loss"] == results[1]["test_loss"]
 
 
-def test_model_can_come_from_an_importable_module(own, prepared, tmp_path):
+def test_model_can_come_from_an_importable_module(user_code, prepared, tmp_path):
   package = tmp_path / "lib" / "my_package"
   package.mkdir(parents=True)
   (package / "__init__.py").write_text("")
-  shutil.copy(own / "my_net.py", package / "nets.py")
+  shutil.copy(user_code / "my_net.py", package / "nets.py")
   environment = {"PYTHONPATH": str(package.parent)}
   arguments = [
     "--model=my_package.nets:MyNet", *_RUN, f"--data_dir={prepared}",
@@ -165,7 +165,7 @@ def test_model_can_come_from_an_importable_module(own, prepared, tmp_path):
   ]  # fmt: skip
   assert commands.run(*arguments, environment=environment).records[-1]["step"] == 90
   kept = tmp_path / "run" / "source" / "my_package.nets.py"
-  assert kept.read_bytes() == (own / "my_net.py").read_bytes()
+  assert kept.read_bytes() == (user_code / "my_net.py").read_bytes()
   evaluate = [f"--workdir={tmp_path / 'run'}", f"--data_dir={prepared}"]
   commands.run(*evaluate, module="evaluate", environment=environment).record  # noqa: B018
   with (package / "nets.py").open("a") as file:
@@ -175,14 +175,6 @@ def test_model_can_come_from_an_importable_module(own, prepared, tmp_path):
 
 
 # ---- Users' mistakes ----
-
-
-def _error(tmp_path, source: str, flag: str, *more: str) -> str:
-  (tmp_path / "mine.py").write_text(source)
-  return commands.run(
-    flag.replace("HERE", str(tmp_path)), *_RUN, f"--data_dir={more[0]}",
-    f"--workdir={tmp_path / 'run'}", *more[1:],
-  ).error  # fmt: skip
 
 
 _NET = """
@@ -216,15 +208,19 @@ _FLAT = "return self.head(tf.reshape(tf.cast(images, tf.float32), [tf.shape(imag
   ids=["file", "name", "module", "import", "class", "syntax", "logits", "call"],
 )
 def test_mistake_in_user_code_is_named_in_one_line(prepared, tmp_path, source, flag, parts):
-  error = _error(tmp_path, source, flag, prepared)
-  assert error.startswith(f"error: {flag.replace('HERE', str(tmp_path))}")
+  (tmp_path / "mine.py").write_text(source)
+  flag = flag.replace("HERE", str(tmp_path))
+  error = commands.call(
+    flag, *_RUN, f"--data_dir={prepared}", f"--workdir={tmp_path / 'run'}"
+  ).error
+  assert error.startswith(f"error: {flag}")
   for part in parts:
     assert part in error
 
 
-def test_unknown_model_setting_is_named(own, prepared, tmp_path):
-  error = commands.run(
-    f"--model={own / 'my_net.py'}:MyNet", "--model_settings=wide=3", *_RUN,
+def test_unknown_model_setting_is_named(user_code, prepared, tmp_path):
+  error = commands.call(
+    f"--model={user_code / 'my_net.py'}:MyNet", "--model_settings=wide=3", *_RUN,
     f"--data_dir={prepared}", f"--workdir={tmp_path / 'run'}",
   ).error  # fmt: skip
   assert "unexpected keyword argument 'wide'" in error

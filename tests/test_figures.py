@@ -67,8 +67,8 @@ def test_example_grid_labels_each_picture():
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_example_grid_shows_pixels_unchanged(dtype):
   images, labels = _pictures(3)
-  given = images if dtype == np.uint8 else images.astype(np.float32) / 255
-  array = figures.to_array(figures.example_grid(given, labels, label_names=NAMES, title="x"))
+  inputs = images if dtype == np.uint8 else images.astype(np.float32) / 255
+  array = figures.to_array(figures.example_grid(inputs, labels, label_names=NAMES, title="x"))
   assert all(_contains_picture(array, image[..., 0]) for image in images)
 
 
@@ -480,7 +480,7 @@ def test_scale_curves_draw_medians_ranges_and_linear_scaling():
   assert (cost.get_xscale(), cost.get_yscale()) == ("log", "log")
 
 
-# The text on a page about the points.
+# ---- Tooltips and charts on pages ----
 
 
 def _tooltips(figure):
@@ -493,15 +493,17 @@ def test_curve_tooltips_are_placed_at_their_points():
     for step, loss in ((500, 0.5), (1000, 0.25))
   ]
   figure = figures.training_curves(records, title="Run")
-  told = _tooltips(figure)
-  assert list(told) == [
+  tooltips = _tooltips(figure)
+  assert list(tooltips) == [
     "validation: 0.5 at step 500", "validation: 0.25 at step 1,000",
     "validation: 50% at step 500", "validation: 25% at step 1,000",
   ]  # fmt: skip
   line = _lines(_panel(figure, "Error"))["validation"]
   pixels = figure.axes[1].transData.transform(line.get_xydata())
   shares = figure.transFigure.inverted().transform(pixels)
-  np.testing.assert_allclose(told["validation: 25% at step 1,000"], shares[1] * (1, -1) + (0, 1))
+  np.testing.assert_allclose(
+    tooltips["validation: 25% at step 1,000"], shares[1] * (1, -1) + (0, 1)
+  )
 
 
 def test_nonfinite_values_have_no_tooltips():
@@ -514,17 +516,17 @@ def test_nonfinite_values_have_no_tooltips():
 
 def test_long_line_has_a_subset_of_tooltips():
   records = [{"step": step, "split": "test", "loss": 0.1} for step in range(3000)]
-  told = list(_tooltips(figures.training_curves(records, title="Run")))
-  assert len(told) == 400
-  assert told[-1] == "test: 0.1 at step 2,999"
+  texts = list(_tooltips(figures.training_curves(records, title="Run")))
+  assert len(texts) == 400
+  assert texts[-1] == "test: 0.1 at step 2,999"
 
 
 def test_confusion_matrix_tooltips_give_counts():
-  told = _tooltips(
+  tooltips = _tooltips(
     figures.confusion_matrix(np.array([[9, 2], [0, 7]]), label_names="ab", title="Run")
   )
-  assert list(told) == ["a predicted as a: 9", "a predicted as b: 2", "b predicted as b: 7"]
-  (x, y), (other_x, other_y) = told["a predicted as a: 9"], told["b predicted as b: 7"]
+  assert list(tooltips) == ["a predicted as a: 9", "a predicted as b: 2", "b predicted as b: 7"]
+  (x, y), (other_x, other_y) = tooltips["a predicted as a: 9"], tooltips["b predicted as b: 7"]
   assert (x < other_x, y < other_y) == (True, True)
 
 

@@ -1,4 +1,4 @@
-"""Hundreds of malformed inputs: each is refused with one line, and no intact file is changed."""
+"""Hundreds of malformed inputs: each is rejected in one line, and no intact file is changed."""
 
 import contextlib
 import json
@@ -8,15 +8,14 @@ import shutil
 import signal
 from pathlib import Path
 
+import commands
 import hypothesis
 import malformed
 import pytest
 from hypothesis import strategies as st
 
-from mnist_research import evaluate, predict, train
 from mnist_research.config import Config
 from mnist_research.config import flags as config_flags
-from mnist_research.runtime import app
 from mnist_research.runtime.errors import Interrupted, UserError
 from mnist_research.training import loop
 from mnist_research.workers import parse_tf_config
@@ -24,24 +23,17 @@ from mnist_research.workers import parse_tf_config
 _COUNT = 160
 
 
-def _answer(command, arguments, capsys) -> str:
-  """Runs a command in this process; returns its error line."""
-  capsys.readouterr()
-  code = app.call(command.main, command.define_flags, [*map(str, arguments)])
-  output = capsys.readouterr()
-  assert code == 2, (arguments, output)
-  assert output.out == ""
-  assert "Traceback" not in output.err
-  last = output.err.splitlines()[-1]
-  assert last.startswith("error: "), (arguments, output)
-  assert len(last) > len("error: ")
-  return last
+def _error(*arguments, module="train") -> str:
+  """Runs a command; returns its error line."""
+  line = commands.call(*arguments, module=module).error
+  assert len(line) > len("error: ")
+  return line
 
 
 @pytest.mark.parametrize("number", range(_COUNT))
-def test_malformed_flags_are_rejected(number, tmp_path, capsys):
+def test_malformed_flags_are_rejected(number, tmp_path):
   arguments = malformed.flags(number, random.Random(number))
-  _answer(train, [*arguments, f"--workdir={tmp_path / 'run'}"], capsys)
+  _error(*arguments, f"--workdir={tmp_path / 'run'}")
   # Only loading Keras shows whether it has a class with this name.
   assert not (tmp_path / "run" / "config.cfg").exists()
 
@@ -52,13 +44,13 @@ def test_malformed_flags_are_rejected(number, tmp_path, capsys):
    ["--unknown"], ["--unknown=1"], ["--se ed=1"], ["--nodataset"], ["--flagfile"]],
   ids=str,
 )  # fmt: skip
-def test_odd_command_lines_are_rejected(arguments, tmp_path, capsys):
-  _answer(train, [f"--workdir={tmp_path / 'run'}", *arguments], capsys)
+def test_odd_command_lines_are_rejected(arguments, tmp_path):
+  _error(f"--workdir={tmp_path / 'run'}", *arguments)
   assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("number", range(40))
-def test_malformed_flagfiles_are_rejected(number, tmp_path, capsys):
+def test_malformed_flagfiles_are_rejected(number, tmp_path):
   values = random.Random(number)
   lines = ["--seed=1", "--epochs=2", "# a comment", "", "--optimizer=adam"]
   arguments = malformed.flags(values.randrange(1000), values)
@@ -76,7 +68,7 @@ def test_malformed_flagfiles_are_rejected(number, tmp_path, capsys):
   flagfile = tmp_path / "bad.cfg"
   flagfile.write_bytes("\n".join(lines).encode().replace(b"BROKEN", broken))
   workdir = tmp_path / "run"
-  _answer(train, [f"--flagfile={flagfile}", f"--workdir={workdir}"], capsys)
+  _error(f"--flagfile={flagfile}", f"--workdir={workdir}")
   assert not workdir.exists()
 
 
@@ -141,31 +133,31 @@ def _tree(directory: Path) -> dict[str, bytes]:
   return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
-def _assert_rejected(unfinished, tmp_path, capsys, break_it, commands=(train, evaluate)) -> None:
+def _assert_rejected(unfinished, tmp_path, corrupt, modules=("train", "evaluate")) -> None:
   """Corrupts a copy of the run; no command may accept or change it."""
   workdir = tmp_path / "run"
   shutil.copytree(unfinished, workdir)
   settings = config_flags.from_flagfile(unfinished / "config.cfg")
-  break_it(workdir)
+  corrupt(workdir)
   before = _tree(workdir)
-  for command in commands:
+  for module in modules:
     arguments = [f"--workdir={workdir}"]
-    if command is train:
+    if module == "train":
       arguments += [
         f"--flagfile={unfinished / 'config.cfg'}",
         f"--data_dir={settings.data.data_dir}",
       ]
-    _answer(command, arguments, capsys)
+    _error(*arguments, module=module)
     after = _tree(workdir)
     # Only warnings are allowed: no existing byte may change.
     assert {name: after[name] for name in before} == before
 
 
 @pytest.mark.parametrize("number", range(40))
-def test_malformed_run_configs_are_rejected(unfinished, tmp_path, capsys, number):
+def test_malformed_run_configs_are_rejected(unfinished, tmp_path, number):
   values = random.Random(number)
 
-  def break_it(workdir: Path) -> None:
+  def corrupt(workdir: Path) -> None:
     content = (workdir / "config.cfg").read_bytes().splitlines(keepends=True)
     # The bad value comes last, so that no good one overrides it.
     place = values.randrange(len(content)) if number % 5 < 3 else len(content)
@@ -179,7 +171,7 @@ def test_malformed_run_configs_are_rejected(unfinished, tmp_path, capsys, number
     ][number % 5]
     (workdir / "config.cfg").write_bytes(b"".join(content))
 
-  _assert_rejected(unfinished, tmp_path, capsys, break_it)
+  _assert_rejected(unfinished, tmp_path, corrupt)
 
 
 @pytest.mark.parametrize(
@@ -188,12 +180,12 @@ def test_malformed_run_configs_are_rejected(unfinished, tmp_path, capsys, number
    '{"step": "x", "split": "train"}', '{"step": null, "split": 3}', "\x00", "{'step': 1}", "[[[",
    '{"step": 1e999, "split": "train"}'],
 )  # fmt: skip
-def test_malformed_metrics_are_rejected(unfinished, tmp_path, capsys, line):
-  def break_it(workdir: Path) -> None:
+def test_malformed_metrics_are_rejected(unfinished, tmp_path, line):
+  def corrupt(workdir: Path) -> None:
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     (workdir / "metrics.jsonl").write_text("\n".join([lines[0], line, *lines[1:]]) + "\n")
 
-  _assert_rejected(unfinished, tmp_path, capsys, break_it, commands=(train,))
+  _assert_rejected(unfinished, tmp_path, corrupt, modules=("train",))
 
 
 @pytest.mark.parametrize(
@@ -201,18 +193,18 @@ def test_malformed_metrics_are_rejected(unfinished, tmp_path, capsys, line):
   ["", "{", "[]", "null", "3", "{}", '{"step": "x"}', '{"step": null}', "\x00\xff", '"result"',
    '{"step": []}', '{"test_accuracy": 1}', '{"step": 1e999}'],
 )  # fmt: skip
-def test_malformed_results_are_rejected(unfinished, tmp_path, capsys, content):
-  def break_it(workdir: Path) -> None:
+def test_malformed_results_are_rejected(unfinished, tmp_path, content):
+  def corrupt(workdir: Path) -> None:
     (workdir / "result.json").write_text(content, encoding="latin-1")
 
-  _assert_rejected(unfinished, tmp_path, capsys, break_it, commands=(train,))
+  _assert_rejected(unfinished, tmp_path, corrupt, modules=("train",))
 
 
 @pytest.mark.parametrize("number", range(40))
-def test_malformed_checkpoints_are_rejected(unfinished, tmp_path, capsys, number):
+def test_malformed_checkpoints_are_rejected(unfinished, tmp_path, number):
   values = random.Random(number)
 
-  def break_it(workdir: Path) -> None:
+  def corrupt(workdir: Path) -> None:
     for checkpoint in (workdir / "checkpoints").iterdir():
       path = values.choice(sorted(checkpoint.iterdir()))
       manifest = json.loads((checkpoint / "manifest.json").read_text())
@@ -240,41 +232,38 @@ def test_malformed_checkpoints_are_rejected(unfinished, tmp_path, capsys, number
         manifest["step"] += 1
         (checkpoint / "manifest.json").write_text(json.dumps(manifest))
 
-  _assert_rejected(unfinished, tmp_path, capsys, break_it)
+  _assert_rejected(unfinished, tmp_path, corrupt)
 
 
-# The answers of predict for an intact run, by its workdir.
-_ANSWERS: dict[Path, str] = {}
+@pytest.fixture(scope="module")
+def answer(unfinished):
+  """The output of predict for the intact run."""
+  finished = commands.call(f"--workdir={unfinished}", "--index=3", module="predict")
+  assert finished.returncode == 0, finished.stderr
+  return finished.stdout
 
 
-@hypothesis.settings(
-  max_examples=15, deadline=None, derandomize=True,
-  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
-)  # fmt: skip
+@hypothesis.settings(max_examples=15, deadline=None, derandomize=True)
 @hypothesis.given(st.randoms(use_true_random=False))
 def test_corrupt_run_is_rejected_or_gives_the_same_answer(
-  unfinished, tmp_path_factory, capsys, values
+  unfinished, answer, tmp_path_factory, values
 ):
-  arguments = [f"--workdir={unfinished}", "--index=3"]
-  if unfinished not in _ANSWERS:
-    assert app.call(predict.main, predict.define_flags, arguments) == 0
-    _ANSWERS[unfinished] = capsys.readouterr().out
   workdir = tmp_path_factory.mktemp("corrupt") / "run"
   shutil.copytree(unfinished, workdir)
   what = malformed.corrupt_run(workdir, values)
-  arguments[0] = f"--workdir={workdir}"
-  if app.call(predict.main, predict.define_flags, arguments) == 0:
-    assert capsys.readouterr().out == _ANSWERS[unfinished], what
+  finished = commands.call(f"--workdir={workdir}", "--index=3", module="predict")
+  if finished.returncode == 0:
+    assert finished.stdout == answer, what
   else:
-    assert "Traceback" not in capsys.readouterr().err, what
+    assert "Traceback" not in finished.stderr, what
 
 
 @pytest.mark.parametrize("number", range(40))
-def test_malformed_pictures_are_rejected(unfinished, tmp_path, capsys, number):
+def test_malformed_pictures_are_rejected(unfinished, tmp_path, number):
   values = random.Random(number)
   kind = malformed.PICTURE_KINDS[number % len(malformed.PICTURE_KINDS)]
   path = tmp_path / f"picture.{kind.lower()}"
   path.write_bytes(malformed.picture(kind, values))
   before = _tree(unfinished)
-  assert path.name in _answer(predict, [f"--workdir={unfinished}", path], capsys)
+  assert path.name in _error(f"--workdir={unfinished}", path, module="predict")
   assert _tree(unfinished) == before

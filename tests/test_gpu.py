@@ -51,14 +51,14 @@ def test_convolutions_learn(prepared, tmp_path):
 
 @pytest.mark.parametrize("xla", ["on", "off"])
 def test_resumed_run_matches_uninterrupted_run_bit_for_bit(prepared, tmp_path, xla):
-  _train(prepared, tmp_path / "whole", f"--xla={xla}")
+  _train(prepared, tmp_path / "uninterrupted", f"--xla={xla}")
   stopped = commands.start(
     *_RUN, f"--xla={xla}", f"--data_dir={prepared}", f"--workdir={tmp_path / 'stopped'}"
   )
   commands.wait_until(lambda: commands.last_step(tmp_path / "stopped") > 0, stopped)
   commands.stop(stopped, signal.SIGTERM)
   _train(prepared, tmp_path / "stopped", f"--xla={xla}")
-  commands.assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+  commands.assert_same_run(tmp_path / "uninterrupted", tmp_path / "stopped")
 
 
 def test_run_does_not_reserve_all_gpu_memory(prepared, tmp_path):

@@ -260,9 +260,9 @@ def test_endless_pipe_is_rejected():
 
 
 def _error(source):
-  with pytest.raises(UserError) as refusal:
+  with pytest.raises(UserError) as raised:
     images.read(source)
-  message = str(refusal.value)
+  message = str(raised.value)
   assert "\n" not in message
   return message
 
@@ -493,10 +493,10 @@ def test_specks_are_ignored():
 
 
 def test_detached_stroke_is_kept():
-  whole, broken = _on_paper(_five(300)), _on_paper(_five(300, gap=0.08))
+  connected, broken = _on_paper(_five(300)), _on_paper(_five(300, gap=0.08))
   (digit,) = images.find_digits(broken)
   np.testing.assert_array_equal(digit.image, _image(broken))
-  np.testing.assert_allclose(digit.box, images.find_digits(whole)[0].box, atol=4)
+  np.testing.assert_allclose(digit.box, images.find_digits(connected)[0].box, atol=4)
   assert digit.image[4:8, 14:18].max() > 200
 
 
@@ -627,13 +627,13 @@ def test_broken_digit_stays_one_digit(cut):
 def _printed(kind, shape, pitch, angle, *, width=1.0):
   """Lines of ruled or grid paper, in [0, 1], rotated by an angle in degrees."""
   rows, columns = np.mgrid[: shape[0], : shape[1]]
-  turned = (columns - shape[1] / 2 + 1j * (rows - shape[0] / 2)) * np.exp(-1j * np.deg2rad(angle))
+  rotated = (columns - shape[1] / 2 + 1j * (rows - shape[0] / 2)) * np.exp(-1j * np.deg2rad(angle))
 
   def lines(places):
     return np.clip(width / 2 + 0.5 - np.abs((places + pitch / 2) % pitch - pitch / 2), 0, 1)
 
-  ruled = lines(turned.imag)
-  return ruled if kind == "ruled" else np.maximum(ruled, lines(turned.real))
+  ruled = lines(rotated.imag)
+  return ruled if kind == "ruled" else np.maximum(ruled, lines(rotated.real))
 
 
 @pytest.mark.parametrize(
@@ -851,13 +851,13 @@ def test_dataset_image_is_unchanged():
 
 def test_color_pictures_are_upright_on_white():
   pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-  turned = Image.fromarray(np.rot90(pixels).copy())
+  rotated = Image.fromarray(np.rot90(pixels).copy())
   exif = Image.Exif()
   exif[0x0112] = 6  # Rotated by 90 degrees counterclockwise.
-  read = images.read(io.BytesIO(_encode(turned, exif=exif)), colors=True)
+  read = images.read(io.BytesIO(_encode(rotated, exif=exif)), colors=True)
   np.testing.assert_allclose(read, pixels / 255, atol=1e-6)
-  see_through = Image.fromarray(np.dstack([pixels, np.zeros((5, 7), np.uint8)]))
-  assert (images.read(io.BytesIO(_encode(see_through)), colors=True) == 1).all()
+  transparent = Image.fromarray(np.dstack([pixels, np.zeros((5, 7), np.uint8)]))
+  assert (images.read(io.BytesIO(_encode(transparent)), colors=True) == 1).all()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "I;16", "CMYK"])

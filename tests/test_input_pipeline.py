@@ -68,16 +68,16 @@ def test_each_epoch_is_a_permutation(num_examples, seed, epoch):
 
 
 # 256: the cipher uses only this many values of each number of its key.
-@pytest.mark.parametrize("apart", [1, 2, 256, 65_536])
+@pytest.mark.parametrize("distance", [1, 2, 256, 65_536])
 @given(seed=st.integers(0, 2**31 - 65_537), epoch=st.integers(0, 10**6))
 @settings(max_examples=10)
-def test_orders_differ_by_epoch_and_seed(apart, seed, epoch):
+def test_orders_differ_by_epoch_and_seed(distance, seed, epoch):
   def order(seed: int, epoch: int) -> np.ndarray:
     return _indices(epoch * 300 + np.arange(300), num_examples=300, seed=seed)
 
   # By chance, one example stays in place.
-  assert (order(seed, epoch) == order(seed, epoch + apart)).sum() < 10
-  assert (order(seed, epoch) == order(seed + apart, epoch)).sum() < 10
+  assert (order(seed, epoch) == order(seed, epoch + distance)).sum() < 10
+  assert (order(seed, epoch) == order(seed + distance, epoch)).sum() < 10
 
 
 def test_seeds_do_not_share_epochs():
@@ -178,10 +178,10 @@ _MIXING = {"augment": ("cutmix",), "loss": "categorical_crossentropy"}
 def test_augmented_batches_do_not_depend_on_block_boundaries(settings):
   config, split = Config(batch_size=8, seed=2, **settings), _split(50)
   split.images[:] = np.random.default_rng(0).integers(0, 256, split.images.shape)
-  whole = _blocks(split, config, [0], steps_per_block=12)[0]
+  batches = _blocks(split, config, [0], steps_per_block=12)[0]
   for replicas in (1, 2, 4):
     parts = _blocks(split, config, [3, 6], steps_per_block=3, replicas=replicas)
-    for expected, *values in zip(whole, *parts, strict=True):
+    for expected, *values in zip(batches, *parts, strict=True):
       np.testing.assert_array_equal(np.concatenate(values), expected[3:9])
 
 

@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import threading
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import commands
 import numpy as np
@@ -41,12 +43,11 @@ _CHOICES = list(
 _LEARNING_RATES = {"sgd": 0.3, "momentum": 0.05, "nesterov": 0.05, "lamb": 0.05}
 
 
-@pytest.fixture
-def settings(prepared, tmp_path):
+def _settings(data_dir: str, workdir: Path) -> Config:
   """A run of 60 steps with every feature that resuming could get wrong."""
   return Config(
     dataset="synthetic_digits/2000_500",
-    data_dir=prepared,
+    data_dir=data_dir,
     validation_examples=500,
     hidden_units=(32,),
     dropout_rate=0.1,
@@ -59,8 +60,40 @@ def settings(prepared, tmp_path):
     evaluate_every=30,
     deterministic=True,
     xla="off",  # Compiling takes longer than these steps; tests of whole commands cover it.
-    workdir=str(tmp_path / "run"),
+    workdir=str(workdir),
   )
+
+
+class _Trained(NamedTuple):
+  """An uninterrupted run.
+
+  Attributes:
+    workdir: its directory, which no test may change.
+    result: its result.
+  """
+
+  workdir: Path
+  result: dict[str, Any]
+
+
+@pytest.fixture
+def settings(prepared, tmp_path):
+  return _settings(prepared, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(prepared, tmp_path_factory):
+  """A run of `settings`."""
+  workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
+  return _Trained(workdir, train(_settings(prepared, workdir)))
+
+
+@pytest.fixture(scope="module")
+def selected(prepared, tmp_path_factory):
+  """A run of `settings` that selects the best of 12 steps."""
+  workdir = tmp_path_factory.mktemp("selected") / "run"
+  settings = _settings(prepared, workdir).replace(select="best", evaluate_every=5)
+  return _Trained(workdir, train(settings))
 
 
 def test_choices_cover_every_option():
@@ -71,7 +104,7 @@ def test_choices_cover_every_option():
 
 
 @pytest.mark.parametrize(("optimizer", "activation", "schedule", "loss"), _CHOICES)
-def test_loss_falls_with(prepared, tmp_path, optimizer, activation, schedule, loss):
+def test_loss_falls_with_every_option(prepared, tmp_path, optimizer, activation, schedule, loss):
   config = Config(
     dataset="synthetic_digits/2000_500", data_dir=prepared, validation_examples=0,
     hidden_units=(32,), optimizer=optimizer, activation=activation, loss=loss,
@@ -106,13 +139,13 @@ def test_train_runs_in_a_thread_without_signals(settings):
 
 def _stop_at(monkeypatch, owner, name, is_time):
   """Sends this process SIGTERM in the first call of a function with matching arguments."""
-  whole, sent = getattr(owner, name), []
+  original, sent = getattr(owner, name), []
 
   def stopping(*arguments, **options):
     if not sent and is_time(*arguments, **options):
       sent.append(True)
       os.kill(os.getpid(), signal.SIGTERM)
-    return whole(*arguments, **options)
+    return original(*arguments, **options)
 
   monkeypatch.setattr(owner, name, stopping)
 
@@ -121,26 +154,33 @@ _AT_STEP_25 = (Summaries, "scalars", lambda *_, step: step == 25)
 
 
 def _stop_and_resume(
-  settings, monkeypatch, tmp_path, *, moment=_AT_STEP_25, damage=lambda _: None
+  settings, uninterrupted, monkeypatch, *, moment=_AT_STEP_25, damage=lambda _: None
 ) -> int:
-  """Trains without interruption, and again with a stop; returns the step of the stop.
+  """Stops and resumes a run, which must end like the uninterrupted one.
 
-  Both must end with the same state.
+  Args:
+    settings: the settings of both runs.
+    uninterrupted: the workdir of the uninterrupted run.
+    monkeypatch: sends the signal.
+    moment: the arguments of `_stop_at`.
+    damage: called with the newest checkpoint before resuming.
+
+  Returns:
+    The step of the stop.
   """
-  train(settings.replace(workdir=str(tmp_path / "whole")))
   with monkeypatch.context() as patch:
     _stop_at(patch, *moment)
-    with pytest.raises(Interrupted) as stopped:
+    with pytest.raises(Interrupted) as raised:
       train(settings)
-  assert stopped.value.signal_number == signal.SIGTERM
-  workdir = tmp_path / "run"
+  assert raised.value.signal_number == signal.SIGTERM
+  workdir = Path(settings.run.workdir)
   newest = max((workdir / "checkpoints").iterdir())
   step = int(newest.name)
   assert step == commands.last_step(workdir)
   assert not (workdir / "result.json").exists()
   damage(newest)
   assert train(settings)["step"] == 60
-  commands.assert_same_run(workdir, tmp_path / "whole")
+  commands.assert_same_run(workdir, uninterrupted)
   return step
 
 
@@ -152,17 +192,17 @@ def _stop_and_resume(
     ((session.checkpoints, "save", lambda state, *_, **__: state.step == 20), 25),
     ((session.checkpoints, "save", lambda state, *_, **__: state.step == 60), 60),
   ],
-  ids=["evaluates", "saves", "saves for the last time"],
+  ids=["while it evaluates", "while it saves", "while it saves for the last time"],
 )
-def test_run_stopped_while_it(settings, monkeypatch, tmp_path, moment, step):
-  stopped = _stop_and_resume(settings, monkeypatch, tmp_path, moment=moment)
+def test_stop_takes_effect_after_the_block(settings, uninterrupted, monkeypatch, moment, step):
+  stopped = _stop_and_resume(settings, uninterrupted.workdir, monkeypatch, moment=moment)
   assert stopped in (step, step + 5)  # A thread receives the signal, maybe late.
 
 
 @pytest.mark.parametrize(
   "changes",
   [
-    {"device_count": 1},
+    {},
     {"device_count": 2},
     {"device_count": 2, "precision": "bfloat16"},
     {
@@ -173,12 +213,15 @@ def test_run_stopped_while_it(settings, monkeypatch, tmp_path, moment, step):
     {"model": "cnn", "filters": (4, 8), "whitening": True, "noise": 0.1, "device_count": 2},
     {"outliers": "non_digits/100_10"},
   ],
-  ids=["without XLA", "on two devices", "on two devices in bfloat16", "convolutions, best",
+  ids=["on one device", "on two devices", "on two devices in bfloat16", "convolutions, best",
        "whitening on two devices", "outliers"],
 )  # fmt: skip
-def test_stopped_run_resumes_bit_for_bit(settings, monkeypatch, tmp_path, changes):
-  settings = settings.replace(**changes)
-  assert 25 <= _stop_and_resume(settings, monkeypatch, tmp_path) < 60
+def test_stopped_run_resumes_bit_for_bit(settings, uninterrupted, monkeypatch, tmp_path, changes):
+  workdir, settings = uninterrupted.workdir, settings.replace(**changes)
+  if changes:
+    workdir = tmp_path / "uninterrupted"
+    train(settings.replace(workdir=str(workdir)))
+  assert 25 <= _stop_and_resume(settings, workdir, monkeypatch) < 60
 
 
 def test_outliers_are_trained_on_and_scored_separately(settings, tmp_path):
@@ -195,18 +238,18 @@ def test_outliers_are_trained_on_and_scored_separately(settings, tmp_path):
 
 
 def test_outliers_of_another_size_are_rejected(settings):
-  own = f"{commands.REPOSITORY}/tests/own/my_data.py:GreyBars"
+  bars = f"{commands.REPOSITORY}/tests/user_code/my_data.py:GreyBars"
   with pytest.raises(UserError, match=r"--outliers=non_digits/100_10 has images of \(28, 28, 1\)"):
-    train(settings.replace(dataset=own, validation_examples=0, outliers="non_digits/100_10"))
+    train(settings.replace(dataset=bars, validation_examples=0, outliers="non_digits/100_10"))
 
 
-def test_corrupt_checkpoint_costs_steps_but_no_bits(settings, monkeypatch, tmp_path, caplog):
+def test_corrupt_checkpoint_costs_steps_but_no_bits(settings, uninterrupted, monkeypatch, caplog):
   def damage(checkpoint):
     (data,) = checkpoint.glob("state.data-*")
     data.write_bytes(data.read_bytes()[:-100])
     assert checkpoint.name not in ("00000000", "00000020")
 
-  _stop_and_resume(settings, monkeypatch, tmp_path, damage=damage)
+  _stop_and_resume(settings, uninterrupted.workdir, monkeypatch, damage=damage)
   assert "is corrupt and skipped" in caplog.text
 
 
@@ -245,23 +288,23 @@ def test_best_validation_weights_are_tested_and_used(settings, tmp_path):
 
 @pytest.mark.parametrize("directory", ["checkpoints", "best"])
 def test_crash_while_saving_best_resumes_to_the_same_best(
-  settings, monkeypatch, tmp_path, directory
+  settings, selected, monkeypatch, tmp_path, directory
 ):
   settings = settings.replace(select="best", evaluate_every=5)
-  expected = train(settings.replace(workdir=str(tmp_path / "whole")))
-  best = expected["best_step"]
+  best = selected.result["best_step"]
   save = session.checkpoints.save
 
-  def dying(state, path, **options):
+  def crash(state, path, **options):
     if state.step == best and path.name == directory:
       raise RuntimeError("killed")
     return save(state, path, **options)
 
   with monkeypatch.context() as patch:
-    patch.setattr(session.checkpoints, "save", dying)
+    patch.setattr(session.checkpoints, "save", crash)
     with pytest.raises(RuntimeError, match="killed"):
       train(settings)
-  assert commands.without_wall_clock(train(settings)) == commands.without_wall_clock(expected)
+  result, expected = map(commands.without_wall_clock, (train(settings), selected.result))
+  assert result == expected
   newest = max((tmp_path / "run" / "best").iterdir())
   assert newest.name == f"{best:08d}"
 
@@ -298,12 +341,8 @@ def test_block_length_does_not_change_the_result(settings, tmp_path):
     assert result["test_accuracy"] == results[0]["test_accuracy"]
 
 
-def test_seed_changes_the_result(settings, tmp_path):
-  losses = {
-    train(settings.replace(seed=seed, workdir=str(tmp_path / str(seed))))["test_loss"]
-    for seed in (0, 1)
-  }
-  assert len(losses) == 2
+def test_seed_changes_the_result(settings, uninterrupted):
+  assert train(settings.replace(seed=1))["test_loss"] != uninterrupted.result["test_loss"]
 
 
 def test_whitened_layer_is_computed_from_train_and_frozen(settings):
@@ -318,18 +357,11 @@ def test_whitened_layer_is_computed_from_train_and_frozen(settings):
   np.testing.assert_array_equal(*kernels)
 
 
-def test_averaged_weights_are_scored(settings, tmp_path):
-  train(settings)
-  arrays = commands.checkpoint_arrays(tmp_path / "run")
+def test_averages_differ_from_the_trained_weights(uninterrupted):
+  arrays = commands.checkpoint_arrays(uninterrupted.workdir)
   for name in ("hidden_0.Sdense.Skernel", "logits.Sbias"):
     assert not np.array_equal(arrays[f"model/{name}"], arrays[f"averages/{name}"])
   assert arrays["step"] == 60
-
-
-def test_newest_three_checkpoints_are_kept(settings, tmp_path):
-  train(settings.replace(checkpoint_every=10))
-  checkpoints = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
-  assert checkpoints == {"00000040", "00000050", "00000060"}
 
 
 def test_no_validation_examples_give_no_validation_metrics(settings, tmp_path):
@@ -343,25 +375,25 @@ def test_no_validation_examples_give_no_validation_metrics(settings, tmp_path):
 
 
 def test_validation_callback_may_stop_the_run(settings, tmp_path):
-  told = []
+  scored = []
 
   def stop_at_the_second(step, accuracy):
-    told.append((step, accuracy))
+    scored.append((step, accuracy))
     if step == 60:
       raise KeyError("enough")
 
   with pytest.raises(KeyError, match="enough"):
     train(settings, on_validation=stop_at_the_second)
   metrics = commands.read_metrics(tmp_path / "run")
-  assert told == [(r["step"], r["accuracy"]) for r in metrics if r["split"] == "validation"]
-  assert [step for step, _ in told] == [30, 60]
+  assert scored == [(r["step"], r["accuracy"]) for r in metrics if r["split"] == "validation"]
+  assert [step for step, _ in scored] == [30, 60]
   assert not (tmp_path / "run" / "result.json").exists()
   assert train(settings)["step"] == 60  # It resumes like any stopped run.
 
 
-def test_test_predictions_are_saved(settings, tmp_path):
-  result = train(settings)
-  labels, probabilities, names = Workdir(tmp_path / "run").read_predictions()
+def test_test_predictions_are_saved(uninterrupted):
+  result = uninterrupted.result
+  labels, probabilities, names = Workdir(uninterrupted.workdir).read_predictions()
   assert (probabilities.argmax(axis=1) == labels).mean() == result["test_accuracy"]
   losses = -np.log(probabilities[np.arange(500), labels].astype(np.float64))
   assert losses.mean() == pytest.approx(result["test_loss"], rel=1e-6)

@@ -83,7 +83,7 @@ def test_bfloat16_logits_are_summed_in_float32(name):
 
 # ---- Users' losses ----
 
-_OWN = """
+USER_CODE = """
 import tensorflow as tf
 
 def power(labels, logits, exponent=2):
@@ -100,7 +100,7 @@ class Power:
 def mean(labels, logits):
   return tf.reduce_mean(power(labels, logits))
 
-def whole(labels, logits):
+def integers(labels, logits):
   return labels
 
 def broken(labels, logits):
@@ -112,29 +112,22 @@ number = 3
 _SQUARE, _CUBE = (7**2 + 2**2 + 5**2) / 64, (-(7**3) + 2**3 + 5**3) / 512
 
 
-@pytest.fixture
-def own(tmp_path):
-  """Returns the reference to a definition in a user's file."""
-  (tmp_path / "mine.py").write_text(f"{_OWN}# {tmp_path}")  # Equal files share one module.
-  return lambda name: f"{tmp_path / 'mine.py'}:{name}"
-
-
 @pytest.mark.parametrize(
   ("name", "settings", "expected"),
   [("power", "", _SQUARE), ("power", "exponent=3", _CUBE), ("Power", "exponent=3", _CUBE)],
 )
 @pytest.mark.parametrize("labels", [[0, 0], [[1.0, 0, 0]] * 2], ids=["labels", "targets"])
-def test_user_loss_is_called_with_its_settings(own, name, settings, expected, labels):
-  loss = create_loss(own(name), settings=settings)
+def test_user_loss_is_called_with_its_settings(user_reference, name, settings, expected, labels):
+  loss = create_loss(user_reference(name), settings=settings)
   logits = tf.constant(np.repeat(_LOGITS, 2, axis=0), tf.float32)
   for function in (loss, tf.function(loss, autograph=False)):
     found = function(tf.constant(labels), logits)
     np.testing.assert_allclose(found, [expected] * 2, rtol=1e-6)
 
 
-def test_user_loss_gets_float32_logits(own):
+def test_user_loss_gets_float32_logits(user_reference):
   logits = tf.constant(_LOGITS, tf.bfloat16)
-  assert create_loss(own("power"))(tf.constant([0]), logits).dtype == tf.float32
+  assert create_loss(user_reference("power"))(tf.constant([0]), logits).dtype == tf.float32
 
 
 def test_keras_loss_is_used_like_a_user_loss():
@@ -148,15 +141,15 @@ def test_keras_loss_is_used_like_a_user_loss():
   ("name", "message"),
   [
     ("mean", r"one loss for each example, floats of shape \[batch\], not float32 of shape \(\)"),
-    ("whole", r"floats of shape \[batch\], not int32 of shape \(2,\)"),
+    ("integers", r"floats of shape \[batch\], not int32 of shape \(2,\)"),
     ("broken", r"ValueError: a line and another \(line 22 of .*mine\.py\)"),
   ],
 )
-def test_invalid_loss_is_reported_when_traced(own, name, message):
-  loss = tf.function(create_loss(own(name)), autograph=False)
-  with pytest.raises(UserError, match=message) as told:
+def test_invalid_loss_is_reported_when_traced(user_reference, name, message):
+  loss = tf.function(create_loss(user_reference(name)), autograph=False)
+  with pytest.raises(UserError, match=message) as raised:
     loss(tf.constant([0, 1]), tf.constant(np.repeat(_LOGITS, 2, axis=0)))
-  assert "\n" not in str(told.value)
+  assert "\n" not in str(raised.value)
 
 
 def test_batch_mean_is_rejected_with_remedy():
@@ -174,9 +167,9 @@ def test_batch_mean_is_rejected_with_remedy():
     ("absent", {}, "defines no absent"),
   ],
 )
-def test_bad_user_loss_is_reported_at_once(own, name, arguments, message):
+def test_bad_user_loss_is_reported_at_once(user_reference, name, arguments, message):
   with pytest.raises(UserError, match=message):
-    create_loss(own(name), **arguments)
+    create_loss(user_reference(name), **arguments)
 
 
 @pytest.mark.parametrize("name", LOSSES)

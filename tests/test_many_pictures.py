@@ -1,17 +1,9 @@
 """Tests of the pictures for measuring predict."""
 
-import importlib.util
-
-import commands
+import many_pictures
 import pytest
 
 from mnist_research import images
-
-_SPEC = importlib.util.spec_from_file_location(
-  "many_pictures", commands.REPOSITORY / "scripts" / "many_pictures.py"
-)
-many_pictures = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(many_pictures)
 
 
 def test_each_picture_has_one_digit_and_its_stated_size(tmp_path):

@@ -123,7 +123,7 @@ def test_convolutional_logits_match_numpy(batch_norm, global_pooling):
     ),
   ],
 )  # fmt: skip
-def test_convolutional_parameter_count(settings, parameters):
+def test_convolutional_parameters_are_counted(settings, parameters):
   assert create_model(Config(model="cnn", **settings), 10).count_params() == parameters
 
 
@@ -259,7 +259,7 @@ def test_number_of_logits_is_number_of_classes():
   assert create_model(Config(), 26)(_images(1)).shape == (1, 26)
 
 
-def test_dense_parameter_count():
+def test_dense_parameters_are_counted():
   # 784 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10
   assert create_model(Config(hidden_units=(128, 128)), 10).count_params() == 118_282
 
@@ -361,7 +361,7 @@ def test_layer_draws_are_repeatable(layer):
 @pytest.mark.parametrize(
   "other", [{"stream": 6}, {"first": 8}, {"seed": 2}], ids=["layer", "step", "run"]
 )
-def test_layer_draws_differ_by(layer, other):
+def test_layer_draws_depend_on_layer_step_and_run(layer, other):
   correlation = np.corrcoef(_drawn(layer).ravel(), _drawn(layer, **other).ravel())[0, 1]
   assert abs(correlation) < 0.05  # 8,000 draws: four and a half standard deviations.
 

@@ -12,7 +12,7 @@ from mnist_research.training.state import TrainState
 from mnist_research.workdir import Workdir
 
 _KERAS = ("Lion", "Adafactor", "Adamax", "Nadam", "Ftrl", "Adadelta", "Adagrad")
-_OWN = """
+_USER_CODE = """
 import tensorflow as tf
 
 class Heavy(tf.keras.optimizers.Optimizer):
@@ -22,7 +22,7 @@ class Heavy(tf.keras.optimizers.Optimizer):
 
   def build(self, variables):
     super().build(variables)
-    # Keras isn't told of them.
+    # Keras doesn't know them.
     self.slots = [tf.Variable(tf.zeros(v.shape)) for v in variables]
 
   def update_step(self, gradient, variable, learning_rate):
@@ -32,12 +32,12 @@ class Heavy(tf.keras.optimizers.Optimizer):
 """
 
 
-@pytest.fixture(params=[*OPTIMIZERS, *_KERAS, "own"])
+@pytest.fixture(params=[*OPTIMIZERS, *_KERAS, "user"])
 def optimizer(request, tmp_path):
   """The values of `--optimizer`."""
-  if request.param != "own":
+  if request.param != "user":
     return request.param
-  (tmp_path / "mine.py").write_text(_OWN)
+  (tmp_path / "mine.py").write_text(_USER_CODE)
   return f"{tmp_path / 'mine.py'}:Heavy"
 
 
@@ -80,15 +80,15 @@ def test_restored_optimizer_takes_the_same_steps(tmp_path, optimizer, precision)
     # By default, a unit that is never active divides by 0 at pixels that are always black.
     ("Adafactor", 1e-2, "epsilon_1=1e-16"),
     ("Nadam", 1e-2, ""),
-    ("own", 0.1, "keep=0.8"),
+    ("user", 0.1, "keep=0.8"),
   ],
 )
-def test_loss_falls(tmp_path, prepared, name, rate, settings):
-  (tmp_path / "mine.py").write_text(_OWN)
+def test_loss_falls_with_keras_and_user_optimizers(tmp_path, prepared, name, rate, settings):
+  (tmp_path / "mine.py").write_text(_USER_CODE)
   config = Config(
     dataset="synthetic_digits/2000_500", data_dir=prepared, validation_examples=0, steps=60,
     steps_per_loop=20, hidden_units=(32,), summaries="none", learning_rate=rate,
-    optimizer=f"{tmp_path / 'mine.py'}:Heavy" if name == "own" else name,
+    optimizer=f"{tmp_path / 'mine.py'}:Heavy" if name == "user" else name,
     optimizer_settings=settings, workdir=str(tmp_path / "run"),
   )  # fmt: skip
   train(config)

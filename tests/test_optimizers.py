@@ -201,7 +201,7 @@ def test_muon_treats_a_convolution_as_a_matrix():
 
 # ---- Keras's and users' optimizers ----
 
-_OWN = """
+USER_CODE = """
 import tensorflow as tf
 
 class Heavy(tf.keras.optimizers.Optimizer):
@@ -231,13 +231,6 @@ def no_optimizer(learning_rate, weight_decay=None):
 def broken(learning_rate, weight_decay=None):
   raise RuntimeError("a line\\nand another")
 """
-
-
-@pytest.fixture
-def own(tmp_path):
-  """Returns the reference to a definition in a user's file."""
-  (tmp_path / "mine.py").write_text(f"{_OWN}# {tmp_path}")  # Equal files share one module.
-  return lambda name: f"{tmp_path / 'mine.py'}:{name}"
 
 
 def _after(optimizer: tf.keras.optimizers.Optimizer, steps: int = 3) -> np.ndarray:
@@ -277,9 +270,9 @@ def test_settings_change_built_in_optimizers():
   np.testing.assert_array_equal(_after(create_optimizer(config, 4)), _after(theirs))
 
 
-def test_user_optimizer_gets_rate_decay_and_settings(own):
+def test_user_optimizer_gets_rate_decay_and_settings(user_reference):
   config = Config(
-    optimizer=own("Heavy"), optimizer_settings="keep=0.25", learning_rate=0.5,
+    optimizer=user_reference("Heavy"), optimizer_settings="keep=0.25", learning_rate=0.5,
     learning_rate_schedule="constant", weight_decay=0.5,
   )  # fmt: skip
   optimizer = create_optimizer(config, 4)
@@ -288,10 +281,10 @@ def test_user_optimizer_gets_rate_decay_and_settings(own):
   assert learning_rate(optimizer, 3) == 0.5
 
 
-def test_user_optimizer_keeps_all_its_variables(own):
-  optimizer = create_optimizer(Config(optimizer=own("Heavy")), 4)
+def test_user_optimizer_keeps_all_its_variables(user_reference):
+  optimizer = create_optimizer(Config(optimizer=user_reference("Heavy")), 4)
   _after(optimizer)
-  # Keras's count of steps, its own count, and 3 + (2 + 1 / 2) / 2.
+  # Keras's count of steps, the optimizer's, and 3 + (2 + 1 / 2) / 2.
   assert sorted(float(np.max(v)) for v in variables(optimizer)) == [3.0, 3.0, 4.25]
 
 
@@ -315,9 +308,9 @@ def test_variables_are_those_the_optimizer_registered(optimizer, precision):
   ],
 )
 def test_unknown_keras_optimizer_is_reported_in_one_line(settings, message):
-  with pytest.raises(UserError, match=message) as told:
+  with pytest.raises(UserError, match=message) as raised:
     create_optimizer(Config(**settings), 4)
-  assert "\n" not in str(told.value)
+  assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +324,7 @@ def test_unknown_keras_optimizer_is_reported_in_one_line(settings, message):
     ("broken", {}, r"RuntimeError: a line and another \(line 29 of .*mine\.py\)"),
   ],
 )
-def test_bad_user_optimizer_is_reported_in_one_line(own, name, settings, message):
-  with pytest.raises(UserError, match=message) as told:
-    create_optimizer(Config(optimizer=own(name), **settings), 4)
-  assert "\n" not in str(told.value)
+def test_bad_user_optimizer_is_reported_in_one_line(user_reference, name, settings, message):
+  with pytest.raises(UserError, match=message) as raised:
+    create_optimizer(Config(optimizer=user_reference(name), **settings), 4)
+  assert "\n" not in str(raised.value)

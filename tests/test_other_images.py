@@ -12,15 +12,16 @@ from mnist_research.data import datasets, splits
 from mnist_research.inference.recognizer import load_recognizer
 from mnist_research.workdir import Workdir
 
-_OWN = Path(__file__).parent / "own"
-_BRIGHTEN = f"{_OWN}/my_augmentations.py:brighten"
+_USER_CODE = Path(__file__).parent / "user_code"
+_BRIGHTEN = f"{_USER_CODE}/my_augmentations.py:brighten"
 _RUNS = {
   "colors": [
-    f"--dataset={_OWN}/my_data.py:ColoredShapes", "--model=cnn", "--filters=8,16",
+    f"--dataset={_USER_CODE}/my_data.py:ColoredShapes", "--model=cnn", "--filters=8,16",
     f"--augment=shift,elastic,{_BRIGHTEN}", "--augment_settings=strength=0.2",
   ],
   "oblong": [
-    f"--dataset={_OWN}/my_data.py:GreyBars", "--hidden_units=32", "--augment=rotation,erasing",
+    f"--dataset={_USER_CODE}/my_data.py:GreyBars", "--hidden_units=32",
+    "--augment=rotation,erasing",
   ],
 }  # fmt: skip
 _SHAPES = {"colors": (32, 32, 3), "oblong": (20, 24, 1)}
@@ -64,9 +65,9 @@ def test_other_images_are_learned_and_drawn(run):
 
 def test_other_images_are_evaluated_and_reported(run, tmp_path):
   _, workdir, result = run
-  record = commands.run(f"--workdir={workdir}", module="evaluate").record
+  record = commands.call(f"--workdir={workdir}", module="evaluate").record
   assert record["accuracy"] == result["test_accuracy"]
-  finished = commands.run(f"--output={tmp_path / 'report.html'}", str(workdir), module="report")
+  finished = commands.call(f"--output={tmp_path / 'report.html'}", workdir, module="report")
   assert finished.returncode == 0, finished.stderr
 
 
@@ -76,7 +77,7 @@ def test_examples_and_files_are_predicted(run, network, tmp_path):
   assert recognizer.image_shape == _SHAPES[name]
   expected = recognizer.probabilities(test.images[7:8])[0]
   figure = tmp_path / "seen.png"
-  record = commands.run(
+  record = commands.call(
     f"--workdir={workdir}", "--index=7", f"--figure={figure}", module="predict"
   ).record
   np.testing.assert_allclose(record["probabilities"], expected, atol=1e-6)
@@ -86,14 +87,14 @@ def test_examples_and_files_are_predicted(run, network, tmp_path):
   large = image.repeat(2, 0).repeat(2, 1)
   margins = [(0, 0), (9, 9), (0, 0)][: image.ndim]
   Image.fromarray(np.pad(large, margins)).save(tmp_path / "picture.png")
-  file = commands.run(f"--workdir={workdir}", tmp_path / "picture.png", module="predict").record
+  file = commands.call(f"--workdir={workdir}", tmp_path / "picture.png", module="predict").record
   assert file["label"] == record["label"]
 
 
 def test_digit_only_features_reject_other_images(run, tmp_path):
   name, workdir, _ = run
   Image.new("L", (60, 60)).save(tmp_path / "picture.png")
-  finished = commands.run(
+  finished = commands.call(
     f"--workdir={workdir}", "--digits", tmp_path / "picture.png", module="predict"
   )
   shape = str(_SHAPES[name])
@@ -101,7 +102,7 @@ def test_digit_only_features_reject_other_images(run, tmp_path):
     "error: --digits prepares digits as MNIST's images of (28, 28, 1), but this model takes "
     f"{shape}; name another --workdir"
   )
-  demo = commands.run(f"--workdir={workdir}", "--port=0", module="demo")
+  demo = commands.call(f"--workdir={workdir}", "--port=0", module="demo")
   assert demo.error.startswith("error: the page prepares digits as MNIST's images of (28, 28, 1)")
 
 
@@ -112,7 +113,7 @@ def test_exported_network_answers_alike(run, network, tmp_path, file_format):
   if file_format == "onnx":
     pytest.importorskip("tf2onnx")
   output = tmp_path / "exported"
-  commands.run(
+  commands.call(
     f"--workdir={workdir}", f"--format={file_format}", f"--output={output}", module="export"
   )
   answers = run_exported.probabilities(file_format, str(output), test.images[:20])
@@ -123,8 +124,8 @@ def test_exported_network_answers_alike(run, network, tmp_path, file_format):
 def test_examples_of_another_shape_are_rejected(run, data_dir):
   name, workdir, _ = run
   other = "GreyBars" if name == "colors" else "ColoredShapes"
-  finished = commands.run(
-    f"--workdir={workdir}", f"--dataset={_OWN}/my_data.py:{other}", f"--data_dir={data_dir}",
+  finished = commands.call(
+    f"--workdir={workdir}", f"--dataset={_USER_CODE}/my_data.py:{other}", f"--data_dir={data_dir}",
     module="evaluate",
   )  # fmt: skip
   assert "classes, but this model has" in finished.error
@@ -133,6 +134,7 @@ def test_examples_of_another_shape_are_rejected(run, data_dir):
 def test_failing_augmentation_ends_the_run_in_one_line(data_dir, tmp_path):
   finished = commands.run(
     *_RUNS["colors"], f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}",
-    f"--augment={_OWN}/my_augmentations.py:fail", "--augment_settings=", "--validation_examples=9",
+    f"--augment={_USER_CODE}/my_augmentations.py:fail", "--augment_settings=",
+    "--validation_examples=9",
   )  # fmt: skip
   assert "RuntimeError: no paint left" in finished.error

@@ -1,4 +1,4 @@
-"""Tests of the page's answers and refusals, with a request for each attack."""
+"""Tests of the page's answers and errors, with a request for each attack."""
 
 import asyncio
 import base64
@@ -42,11 +42,11 @@ def served():
     yield served
 
 
-def _assert_reported(answered, status):
-  """Asserts that a refusal is one sentence, which reveals nothing about this machine."""
-  assert answered.status == status
-  assert [*answered.json] == ["error"]
-  sentence = answered.json["error"]
+def _assert_reported(response, status):
+  """Asserts that an error is one sentence, which reveals nothing about this machine."""
+  assert response.status == status
+  assert [*response.json] == ["error"]
+  sentence = response.json["error"]
   assert sentence[0].isupper()
   assert sentence.endswith(".")
   assert not any(word in sentence for word in ("Traceback", ".py", "Error", str(Path.cwd())))
@@ -141,8 +141,8 @@ def test_evidence_is_returned_on_request(served):
 @pytest.mark.parametrize("format_name", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"])
 def test_any_picture_format_is_read(served, format_name):
   media_type = {"Content-Type": f"image/{format_name.lower()}"}
-  answered = served.request("POST", "/read", encoded(draw_seven(), format_name), media_type)
-  assert answered.json["digits"][0]["label_name"] == "7"
+  response = served.request("POST", "/read", encoded(draw_seven(), format_name), media_type)
+  assert response.json["digits"][0]["label_name"] == "7"
 
 
 def test_empty_paper_has_no_digit(served):
@@ -169,14 +169,14 @@ def test_client_paths_are_never_opened(served):
   call = {"data": [{"path": "/etc/hostname"}], "fn_index": 2, "session_hash": "q"}
   body = json.dumps(call).encode()
   json_type = {"Content-Type": "application/json"}
-  answers = {
+  responses = {
     404: served.request("POST", "/gradio_api/run/predict", body, json_type),
     415: served.request("POST", "/read", body, json_type),
     422: served.request("POST", "/read", body),
   }
-  for status, answered in answers.items():
-    _assert_reported(answered, status)
-    assert secret not in answered.body
+  for status, response in responses.items():
+    _assert_reported(response, status)
+    assert secret not in response.body
 
 
 @pytest.mark.parametrize(
@@ -213,27 +213,27 @@ def test_other_host_names_are_rejected(served, host):
   """Like a name that an attacker has pointed at this machine (DNS rebinding)."""
   host = host.format(port=served.address[1])
   _assert_reported(served.get(Host=host), 421)
-  own = {"Host": host, "Origin": f"http://{host}"}
-  _assert_reported(served.request("POST", "/read", encoded(draw_seven()), own), 421)
+  headers = {"Host": host, "Origin": f"http://{host}"}
+  _assert_reported(served.request("POST", "/read", encoded(draw_seven()), headers), 421)
 
 
 def test_request_with_several_hosts_is_rejected(served):
-  own = served.url.removeprefix("http://")
+  host = served.url.removeprefix("http://")
   for lines, status in [
     (["GET / HTTP/1.0"], 421),
     (["GET / HTTP/1.1"], 400),
-    (["GET / HTTP/1.1", f"Host: {own}", "Host: evil.example"], 400),
+    (["GET / HTTP/1.1", f"Host: {host}", "Host: evil.example"], 400),
   ]:
     with socket.create_connection(served.address, timeout=60) as connection:
       connection.sendall("\r\n".join([*lines, "", ""]).encode())
-      assert served_page.read_answer(connection).status == status
+      assert served_page.read_response(connection).status == status
 
 
 def test_both_local_names_are_accepted(served):
   for name in ("127.0.0.1", "localhost"):
     host = f"{name}:{served.address[1]}"
-    own = {"Host": host, "Origin": f"http://{host}"}
-    assert served.request("POST", "/read", encoded(draw_seven()), own).status == 200
+    headers = {"Host": host, "Origin": f"http://{host}"}
+    assert served.request("POST", "/read", encoded(draw_seven()), headers).status == 200
 
 
 def test_host_has_no_port_on_port_80():
@@ -260,7 +260,7 @@ def test_pictures_from_other_origins_are_rejected(served, origin):
 
 def test_duplicate_origins_are_rejected(served):
   with served.started_upload("Content-Length: 5", "Origin: http://evil.example") as connection:
-    _assert_reported(served_page.read_answer(connection), 403)
+    _assert_reported(served_page.read_response(connection), 403)
 
 
 def test_form_from_another_site_is_rejected(served):
@@ -272,35 +272,35 @@ def test_form_from_another_site_is_rejected(served):
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_cross_site_fetch_metadata_is_rejected(served, site):
-  told = {"Sec-Fetch-Site": site}
+  origin = {"Sec-Fetch-Site": site}
   picture = encoded(draw_seven())
   for destination in ("empty", "document"):
-    headers = {**told, "Sec-Fetch-Dest": destination}
+    headers = {**origin, "Sec-Fetch-Dest": destination}
     _assert_reported(served.request("POST", "/read", picture, headers), 403)
   for destination in ("iframe", "frame", "embed", "object", "image", "script", "style", "empty"):
-    _assert_reported(served.get("/page.js", **told, **{"Sec-Fetch-Dest": destination}), 403)
+    _assert_reported(served.get("/page.js", **origin, **{"Sec-Fetch-Dest": destination}), 403)
   # A link to the page isn't an attack.
-  assert served.get(**told, **{"Sec-Fetch-Dest": "document"}).status == 200
+  assert served.get(**origin, **{"Sec-Fetch-Dest": "document"}).status == 200
 
 
-@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://evil.example", "own"])
+@pytest.mark.parametrize("origin", ["http://localhost:3000", "http://evil.example", "same"])
 def test_no_origin_gets_cors_access(served, origin):
   """No response has CORS headers, neither to a request nor to its preflight."""
-  origin = {"Origin": served.url if origin == "own" else origin}
+  origin = {"Origin": served.url if origin == "same" else origin}
   question = {**origin, "Access-Control-Request-Method": "POST"}
-  answers = [
+  responses = [
     served.get(**origin),
     served.request("POST", "/read", encoded(draw_seven()), origin),
     served.request("OPTIONS", "/read", headers=question),
   ]
-  assert answers[-1].status in (403, 405)
-  for answered in answers:
-    assert not [name for name in answered.headers if name.startswith("access-control")]
+  assert responses[-1].status in (403, 405)
+  for response in responses:
+    assert not [name for name in response.headers if name.startswith("access-control")]
 
 
 def test_every_response_has_security_headers(served):
   picture = encoded(draw_seven())
-  answers = [
+  responses = [
     *map(served.get, ("/", "/page.js", "/page.css", "/nothing", "/read")),
     served.get(Host="evil.example"),
     served.request("POST", "/read", picture),
@@ -310,10 +310,10 @@ def test_every_response_has_security_headers(served):
     served.request("POST", "/read", headers={"Content-Length": str(120 * _MEGABYTE)}),
   ]
   statuses = [200, 200, 200, 404, 405, 421, 200, 403, 422, 415, 413]
-  assert [answered.status for answered in answers] == statuses
-  for answered in answers:
+  assert [response.status for response in responses] == statuses
+  for response in responses:
     for name, value in guard.HEADERS.items():
-      assert answered.headers[name.lower()] == value
+      assert response.headers[name.lower()] == value
   policy = guard.HEADERS["Content-Security-Policy"]
   assert policy.startswith("default-src 'none'; script-src 'self';")
   assert policy.endswith("frame-ancestors 'none'")
@@ -350,16 +350,16 @@ def test_malformed_body_is_rejected_in_one_sentence(served, body, media_type, st
 def test_malformed_http_is_rejected(served):
   for head in ["Content-Length: -1", "Content-Length: a", "Content-Length: 5\r\nContent-Length: 6"]:
     with served.started_upload(head) as connection:
-      assert served_page.read_answer(connection).status == 400
+      assert served_page.read_response(connection).status == 400
   with served.started_upload("Transfer-Encoding: chunked", body=b"xyz\r\n") as connection:
-    assert served_page.read_answer(connection).status == 400
+    assert served_page.read_response(connection).status == 400
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "image/png"])
 def test_oversized_upload_is_rejected_before_it_is_sent(served, media_type):
   lines = f"Content-Length: {120 * _MEGABYTE}", f"Content-Type: {media_type}"
   with served.started_upload(*lines) as connection:
-    _assert_reported(served_page.read_answer(connection), 413)
+    _assert_reported(served_page.read_response(connection), 413)
 
 
 def test_body_without_length_is_cut_off_at_the_limit(served):
@@ -380,34 +380,34 @@ def test_body_without_length_is_cut_off_at_the_limit(served):
   with served.started_upload(
     "Transfer-Encoding: chunked", body=20 * chunk + b"1\r\nx"
   ) as connection:
-    _assert_reported(served_page.read_answer(connection), 413)
+    _assert_reported(served_page.read_response(connection), 413)
 
 
 def test_file_routes_accept_no_body(served):
-  answered = served.request("GET", "/", b"x")
-  _assert_reported(answered, 400)
+  response = served.request("GET", "/", b"x")
+  _assert_reported(response, 400)
 
 
 def test_concurrent_uploads_share_a_limit(served):
   before = served.resident_megabytes()
   part = bytes(15 * _MEGABYTE)
   with contextlib.ExitStack() as stack:
-    begun = [
+    connections = [
       stack.enter_context(served.started_upload(f"Content-Length: {19 * _MEGABYTE}"))
       for _ in range(15)
     ]
-    senders = [threading.Thread(target=_send, args=(socket_, part)) for socket_ in begun]
+    senders = [threading.Thread(target=_send, args=(socket_, part)) for socket_ in connections]
     for sender in senders:
       sender.start()
     for sender in senders:
       sender.join()
     # Two are pending, and any more are refused; those without a response are reset.
-    refused = [answered for answered in map(_answer_or_none, begun) if answered]
+    rejections = [response for response in map(_response_or_none, connections) if response]
     assert served.get().status == 200
-    assert len(refused) >= 1
-    for answered in refused:
-      _assert_reported(answered, 503)
-      assert answered.headers["retry-after"] == "1"
+    assert len(rejections) >= 1
+    for response in rejections:
+      _assert_reported(response, 503)
+      assert response.headers["retry-after"] == "1"
     assert served.resident_megabytes() - before < 150
   # Their capacity is free again as soon as they are gone.
   time.sleep(1)
@@ -419,10 +419,10 @@ def _send(connection, data):
     connection.sendall(data)
 
 
-def _answer_or_none(connection):
+def _response_or_none(connection):
   connection.settimeout(0.5)
   try:
-    return served_page.read_answer(connection)
+    return served_page.read_response(connection)
   except (OSError, http.client.HTTPException):
     return None
 
@@ -436,9 +436,9 @@ def test_pending_requests_are_limited(served):
       )
       # The server sends this when it starts to wait for the body.
       assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
-    answered = served.get()
-    _assert_reported(answered, 503)
-    assert answered.headers["retry-after"] == "1"
+    response = served.get()
+    _assert_reported(response, 503)
+    assert response.headers["retry-after"] == "1"
   time.sleep(1)
   assert served.get().status == 200
 
@@ -447,12 +447,12 @@ def test_slow_body_times_out(served):
   start = time.monotonic()
   with served.started_upload("Content-Length: 1000", body=b"x") as connection:
     connection.settimeout(0.5)
-    answered = None
-    while answered is None and time.monotonic() - start < 30:
+    response = None
+    while response is None and time.monotonic() - start < 30:
       # A byte now and then, which would defeat an idle timeout.
       _send(connection, b"x")
-      answered = _answer_or_none(connection)
-  _assert_reported(answered, 408)
+      response = _response_or_none(connection)
+  _assert_reported(response, 408)
   assert 9 < time.monotonic() - start < 15
 
 
@@ -497,21 +497,21 @@ def test_pictures_are_never_written_to_disk(tmp_path):
 def _in_process(page, method, path, headers=None, body=b"", port=1):
   """Sends a request to an application behind a guard."""
   return asyncio.run(
-    _asked(Guard(page, Address(LOCAL, port), Limits()), method, path, headers, body, port)
+    _request(Guard(page, Address(LOCAL, port), Limits()), method, path, headers, body, port)
   )
 
 
-async def _asked(guarded, method, path, headers=None, body=b"", port=1):
-  own = {"host": f"localhost:{port}", "origin": f"http://localhost:{port}"}
-  given = {**own, "content-type": "image/png", **(headers or {})}
+async def _request(guarded, method, path, headers=None, body=b"", port=1):
+  defaults = {"host": f"localhost:{port}", "origin": f"http://localhost:{port}"}
+  sent_headers = {**defaults, "content-type": "image/png", **(headers or {})}
   if method == "GET":
-    del given["origin"]
+    del sent_headers["origin"]
   path, _, query = path.partition("?")
   sent = []
   scope = {
     "type": "http", "http_version": "1.1", "method": method, "path": path, "root_path": "",
     "raw_path": path.encode(), "query_string": query.encode(), "scheme": "http",
-    "headers": [(name.encode(), text.encode()) for name, text in given.items()],
+    "headers": [(name.encode(), text.encode()) for name, text in sent_headers.items()],
   }  # fmt: skip
 
   async def receive():
@@ -538,9 +538,9 @@ def test_bug_is_reported_without_traceback():
 
   recognizer = types.SimpleNamespace(label_names=("0",), image_shape=(28, 28, 1), answer=fail)
   page = create(recognizer, "", Limits())
-  answered = _in_process(page, "POST", "/read", body=encoded(draw_seven()))
-  _assert_reported(answered, 500)
-  assert answered.headers["content-security-policy"] == guard.HEADERS["Content-Security-Policy"]
+  response = _in_process(page, "POST", "/read", body=encoded(draw_seven()))
+  _assert_reported(response, 500)
+  assert response.headers["content-security-policy"] == guard.HEADERS["Content-Security-Policy"]
 
 
 def test_page_responds_while_one_picture_is_read_at_a_time():
@@ -558,15 +558,15 @@ def test_page_responds_while_one_picture_is_read_at_a_time():
   recognizer = types.SimpleNamespace(label_names=("0",), image_shape=(28, 28, 1), answer=answer)
   picture = encoded(draw_seven())
 
-  async def ask():
+  async def send_requests():
     guarded = Guard(create(recognizer, "", Limits()), Address(LOCAL, 1), Limits())
-    reading = [asyncio.create_task(_asked(guarded, "POST", "/read", body=picture)) for _ in "123"]
+    reading = [asyncio.create_task(_request(guarded, "POST", "/read", body=picture)) for _ in "123"]
     await asyncio.sleep(0.1)
-    page = await asyncio.wait_for(_asked(guarded, "GET", "/"), 0.1)
+    page = await asyncio.wait_for(_request(guarded, "GET", "/"), 0.1)
     assert not any(task.done() for task in reading)
     return [page, *await asyncio.gather(*reading)]
 
-  assert [answered.status for answered in asyncio.run(ask())] == [200] * 4
+  assert [response.status for response in asyncio.run(send_requests())] == [200] * 4
   assert most == 1
 
 
@@ -574,11 +574,11 @@ def test_page_responds_while_one_picture_is_read_at_a_time():
 
 _TOKEN = "q7_Zt-0"
 _SHARED = Address("192.168.1.7", 7860, _TOKEN)
-_OWN = {"host": "192.168.1.7:7860", "origin": "http://192.168.1.7:7860"}
-_COOKIE = {**_OWN, "cookie": f"a=b; digits-7860={_TOKEN}"}
+_HEADERS = {"host": "192.168.1.7:7860", "origin": "http://192.168.1.7:7860"}
+_COOKIE = {**_HEADERS, "cookie": f"a=b; digits-7860={_TOKEN}"}
 
 
-def _ask_shared(method, path, headers, address=_SHARED):
+def _request_shared(method, path, headers, address=_SHARED):
   """Sends a request to the page; returns the response, and whether any of its body was read."""
   was_read = []
 
@@ -591,8 +591,8 @@ def _ask_shared(method, path, headers, address=_SHARED):
       await send({"type": "http.response.start", "status": 200, "headers": []})
       await send({"type": "http.response.body", "body": b""})
 
-  answered = asyncio.run(_asked(Guard(App(), address, Limits()), method, path, headers, b"x"))
-  return answered, bool(was_read)
+  response = asyncio.run(_request(Guard(App(), address, Limits()), method, path, headers, b"x"))
+  return response, bool(was_read)
 
 
 @pytest.mark.parametrize(
@@ -606,11 +606,11 @@ def _ask_shared(method, path, headers, address=_SHARED):
   ("method", "path"), [("GET", "/"), ("GET", "/page.js"), ("POST", "/read"), ("POST", "/nothing")]
 )
 def test_nothing_is_served_without_the_token(cookie, method, path):
-  headers = _OWN if cookie is None else {**_OWN, "cookie": cookie}
-  answered, was_read = _ask_shared(method, path, headers)
-  _assert_reported(answered, 403)
+  headers = _HEADERS if cookie is None else {**_HEADERS, "cookie": cookie}
+  response, was_read = _request_shared(method, path, headers)
+  _assert_reported(response, 403)
   assert not was_read
-  assert _TOKEN not in str(answered)
+  assert _TOKEN not in str(response)
 
 
 @pytest.mark.parametrize(
@@ -622,24 +622,24 @@ def test_nothing_is_served_without_the_token(cookie, method, path):
   ],
 )  # fmt: skip
 def test_token_in_the_url_opens_only_the_page(method, path):
-  answered, was_read = _ask_shared(method, path, _OWN)
-  _assert_reported(answered, 403)
-  assert "set-cookie" not in answered.headers
+  response, was_read = _request_shared(method, path, _HEADERS)
+  _assert_reported(response, 403)
+  assert "set-cookie" not in response.headers
   assert not was_read
 
 
 def test_link_stores_the_token_and_redirects():
   """Some programs add parameters to links."""
   for path in (f"/?token={_TOKEN}", f"/?from=chat&token={_TOKEN}"):
-    answered, was_read = _ask_shared("GET", path, _OWN)
-    assert (answered.status, answered.headers["location"], was_read) == (303, "/", False)
-    assert answered.headers["cache-control"] == "no-store"
-    assert answered.headers["set-cookie"] == (
+    response, was_read = _request_shared("GET", path, _HEADERS)
+    assert (response.status, response.headers["location"], was_read) == (303, "/", False)
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["set-cookie"] == (
       f"digits-7860={_TOKEN}; Path=/; HttpOnly; SameSite=Lax"
     )
   for method, path in [("GET", "/"), ("POST", "/read")]:
-    answered, was_read = _ask_shared(method, path, _COOKIE)
-    assert (answered.status, was_read) == (200, True)
+    response, was_read = _request_shared(method, path, _COOKIE)
+    assert (response.status, was_read) == (200, True)
 
 
 @pytest.mark.parametrize(
@@ -654,17 +654,19 @@ def test_link_stores_the_token_and_redirects():
   ],
 )
 def test_token_does_not_admit_other_origins(headers, status):
-  answered, was_read = _ask_shared("POST", "/read", {**_COOKIE, **headers})
-  _assert_reported(answered, status)
+  response, was_read = _request_shared("POST", "/read", {**_COOKIE, **headers})
+  _assert_reported(response, status)
   assert not was_read
 
 
 def test_ipv6_address_is_in_brackets():
   address = Address("fd00::7", 7860, _TOKEN)
   assert address.link == f"http://[fd00::7]:7860/?token={_TOKEN}"
-  own = {**_COOKIE, "host": "[fd00::7]:7860", "origin": "http://[fd00::7]:7860"}
-  assert _ask_shared("POST", "/read", own, address)[0].status == 200
-  _assert_reported(_ask_shared("POST", "/read", {**own, "host": "fd00::7"}, address)[0], 421)
+  headers = {**_COOKIE, "host": "[fd00::7]:7860", "origin": "http://[fd00::7]:7860"}
+  assert _request_shared("POST", "/read", headers, address)[0].status == 200
+  _assert_reported(
+    _request_shared("POST", "/read", {**headers, "host": "fd00::7"}, address)[0], 421
+  )
 
 
 def test_each_page_has_its_own_token():

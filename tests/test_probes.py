@@ -76,14 +76,14 @@ def _with_gpus(monkeypatch, capability, failure):
 
 
 @pytest.mark.parametrize(
-  ("capability", "failure", "tried"),
+  ("capability", "failure", "is_probed"),
   [((8, 0), "", False), ((99, 0), "", True), ((99, 0), "killed by SIGABRT", True)],
 )
-def test_xla_is_probed_only_on_newer_gpus(monkeypatch, capability, failure, tried):
+def test_xla_is_probed_only_on_newer_gpus(monkeypatch, capability, failure, is_probed):
   child = _with_gpus(monkeypatch, capability, failure)
   assert probes.xla_fails("/replica:0/task:0/device:GPU:1") == failure
   probe = ("mnist_research.probes:compile_block", "GPU:1")
-  assert child.calls == ((probe,) if tried else ())
+  assert child.calls == ((probe,) if is_probed else ())
 
 
 def test_cpu_needs_no_probe():

@@ -16,7 +16,7 @@ def _built(*stack, shape=(28, 28, 1)):
   return network_products(model)
 
 
-def test_products_of_dense_network():
+def test_products_of_dense_network_match_hand_count():
   hidden_0, hidden_1, logits = network_products(create_model(Config(), 10))
   assert [product.name for product in (hidden_0, hidden_1, logits)] == [
     "hidden_0/dense",
@@ -36,7 +36,7 @@ def test_products_of_dense_network():
   assert sum(p.training_flops for p in (hidden_0, hidden_1, logits)) == 507_392
 
 
-def test_products_of_convolutional_network():
+def test_products_of_convolutions_match_hand_count():
   config = Config(model="cnn", filters=(24, 32), kernel_sizes=(5, 3), hidden_units=(256,))
   products = network_products(create_model(config, 10))
   assert [product.forward_flops for product in products] == [
@@ -57,7 +57,7 @@ def test_frozen_layer_has_no_gradients():
   assert [p.learns for p in products] == [False, True, True, True]
 
 
-def test_strides_and_padding():
+def test_products_depend_on_strides_and_padding():
   strided, same = _built(
     layers.Conv2D(4, 3, strides=2), layers.Conv2D(8, 3, padding="same"), layers.Flatten()
   )
@@ -67,12 +67,12 @@ def test_strides_and_padding():
   assert same.forward_flops == 2 * 13 * 13 * 8 * (9 * 4)
 
 
-def test_dense_layer_over_positions():
+def test_dense_layer_is_counted_at_every_position():
   (product,) = _built(layers.Dense(5), shape=(7, 3))
   assert product.forward_flops == 2 * 7 * 3 * 5
 
 
-def test_precision_of_each_layer():
+def test_each_layer_has_its_precision():
   config = Config(hidden_units=(8,), precision="bfloat16")
   assert [p.dtype for p in network_products(create_model(config, 10))] == ["bfloat16", "float32"]
 

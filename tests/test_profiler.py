@@ -17,14 +17,14 @@ def calls(monkeypatch):
 
   @contextlib.contextmanager
   def trace(name, *, step_num, _r):
-    told.append((name, step_num))
+    calls.append((name, step_num))
     yield
 
-  told = []
+  calls = []
   monkeypatch.setattr(tf.profiler.experimental, "Trace", trace)
-  monkeypatch.setattr(tf.profiler.experimental, "start", lambda _: told.append("start"))
-  monkeypatch.setattr(tf.profiler.experimental, "stop", lambda: told.append("stop"))
-  return told
+  monkeypatch.setattr(tf.profiler.experimental, "start", lambda _: calls.append("start"))
+  monkeypatch.setattr(tf.profiler.experimental, "stop", lambda: calls.append("stop"))
+  return calls
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from mnist_research.runtime.progress import Progress
 
 
 @pytest.fixture(autouse=True)
-def informed(caplog):
+def info_enabled(caplog):
   """Enables info messages, as the commands do."""
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.INFO)
@@ -34,9 +34,9 @@ class _Terminal:
     self._columns = columns
 
   def __enter__(self) -> "_Terminal":
-    self._master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, self._columns, 0, 0))
-    self._stderr, sys.stderr = sys.stderr, os.fdopen(slave, "w")
+    self._master, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, self._columns, 0, 0))
+    self._stderr, sys.stderr = sys.stderr, os.fdopen(terminal, "w")
     return self
 
   def __exit__(self, *exception: object) -> None:

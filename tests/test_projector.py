@@ -77,5 +77,5 @@ def test_color_sprite_is_in_color_with_width_first(tmp_path):
 
 
 def test_missing_directory_is_reported(tmp_path):
-  with pytest.raises(UserError, match="gone can't be written"):
-    _write(tmp_path / "gone")
+  with pytest.raises(UserError, match="removed can't be written"):
+    _write(tmp_path / "removed")

@@ -78,9 +78,9 @@ def test_log_of_previous_version_is_read(tmp_path):
 def test_flipped_bit_in_any_log_byte_is_reported(tmp_path):
   protocol.record_test_scoring(tmp_path, "train", dataset="mnist", step=7)
   path = tmp_path / protocol.TEST_SCORES
-  whole = path.read_bytes()
-  for place in range(len(whole) - 1):  # A line without its end was still being written.
-    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+  content = path.read_bytes()
+  for place in range(len(content) - 1):  # A line without its end was still being written.
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
     with pytest.raises(UserError, match=r"corrupt in line 1; delete that line|can't be read"):
       protocol.read_test_scorings(tmp_path)
 

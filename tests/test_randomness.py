@@ -88,8 +88,8 @@ def test_bits_are_uniform_over_their_range():
 @pytest.mark.parametrize("axis", [0, 1])
 def test_adjacent_bits_are_uncorrelated(axis):
   shares = _bits(range(500), 500) / 2**32
-  here, next_ = np.delete(shares, -1, axis), np.delete(shares, 0, axis)
-  assert abs(np.corrcoef(here.ravel(), next_.ravel())[0, 1]) < 0.01
+  previous, following = np.delete(shares, -1, axis), np.delete(shares, 0, axis)
+  assert abs(np.corrcoef(previous.ravel(), following.ravel())[0, 1]) < 0.01
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"name": 2}, {"seed": 256}])
@@ -152,8 +152,8 @@ def test_batch_means_are_uncorrelated_across_seeds_and_steps():
   flat = means.transpose(0, 2, 1).reshape(24, 400)
   correlations = np.corrcoef(flat) - np.eye(24)
   assert np.abs(correlations).max() < 0.22  # For 276 pairs, four and a half standard deviations.
-  lagged = [np.corrcoef(row[:-1], row[1:])[0, 1] for row in flat]
-  assert np.abs(lagged).max() < 0.22
+  correlations = [np.corrcoef(row[:-1], row[1:])[0, 1] for row in flat]
+  assert np.abs(correlations).max() < 0.22
 
 
 def test_epoch_keys_match_previous_releases():

@@ -168,7 +168,7 @@ def ray_train():
 
 
 @pytest.mark.parametrize(
-  ("code", "said", "is_refusal"),
+  ("code", "message", "is_refusal"),
   [
     (2, "error: no such dataset", True),
     (2, "error: worker 1 (b:1) has ended; start all workers again: they resume", False),
@@ -177,10 +177,10 @@ def ray_train():
   ],
 )
 def test_worker_with_a_user_error_is_not_restarted(
-  ray_train, tmp_path, capfd, code, said, is_refusal
+  ray_train, tmp_path, capfd, code, message, is_refusal
 ):
   program = (
-    f"open('ran', 'a').write('x'); import sys; print({said!r}, file=sys.stderr);exit({code})"
+    f"open('ran', 'a').write('x'); import sys; print({message!r}, file=sys.stderr);exit({code})"
   )
   config = {
     "command": ["env", "-C", str(tmp_path), sys.executable, "-c", program],
@@ -190,9 +190,9 @@ def test_worker_with_a_user_error_is_not_restarted(
     with contextlib.suppress(RuntimeError):
       ray_train.run_worker(config)
   assert (tmp_path / "ran").read_text() == ("x" if is_refusal else "xx")
-  assert capfd.readouterr().err.count(said) == (1 if is_refusal else 2)
+  assert capfd.readouterr().err.count(message) == (1 if is_refusal else 2)
   if is_refusal:
-    assert Path(config["refusal"]).read_text() == said.removeprefix("error: ")
+    assert Path(config["refusal"]).read_text() == message.removeprefix("error: ")
 
 
 def test_lost_worker_messages_are_recognized(ray_train):

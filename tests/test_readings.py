@@ -9,17 +9,10 @@ from mnist_research import images
 from mnist_research.data.synthetic_digits import drawing
 from mnist_research.inference import readings
 from mnist_research.inference.readings import Reading
-from mnist_research.inference.recognizer import Answers, load_recognizer
+from mnist_research.inference.recognizer import Answers
 from mnist_research.runtime.errors import UserError
-from mnist_research.workdir import SHIPPED, Workdir
 
 NAMES = ("zero", "one", "two")
-
-
-@pytest.fixture(scope="module")
-def recognizer():
-  workdir = Workdir(SHIPPED)
-  return load_recognizer(workdir, workdir.trained_config())
 
 
 def _paper(*digits):
@@ -151,7 +144,7 @@ def test_single_digit_record_is_plain_json():
   assert json.loads(json.dumps(record)) == record
 
 
-def test_number_of_several_digits():
+def test_several_digits_form_a_number():
   _, read = _readings([0.9, 0.1, 0.0], [0.25, 0.5, 0.25])
   record = readings.number(read, NAMES)
   assert (record["number"], record["rows"]) == ("zeroone", ["zeroone"])
@@ -168,7 +161,7 @@ def test_number_of_several_digits():
   assert json.loads(json.dumps(record)) == record
 
 
-def test_number_per_row():
+def test_each_row_of_digits_is_a_number():
   _, read = _readings([0.9, 0.1, 0.0], [0.25, 0.5, 0.25], [0.1, 0.0, 0.9])
   read = [each._replace(row=row) for each, row in zip(read, (0, 0, 1), strict=True)]
   record = readings.number(read, NAMES)

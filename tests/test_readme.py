@@ -24,17 +24,17 @@ def test_readme_is_short():
   assert len(_README.splitlines()) <= 200
 
 
-def test_snippets_train(prepared, tmp_path):
+def test_snippets_train(prepared, tmp_path, monkeypatch):
   (tmp_path / "my_net.py").write_text(_snippet("MyNet"))
   parts = set(map(_snippet, ("focal", "SignSGD", "darken")))
   (tmp_path / "my_parts.py").write_text("\n".join(parts))
   # The flags come before the snippets, each in a code span that may cross a line break.
   shown = " ".join(re.findall(r"`(--[^`]*(?:my_net|my_parts)\.py:[^`]*)`", _README))
-  finished = commands.run(
-    *shlex.split(shown), *_RUN, f"--data_dir={prepared}", f"--workdir={tmp_path / 'run'}",
-    cwd=tmp_path,
-  )  # fmt: skip
-  assert finished.records[-1]["step"] == 20
+  monkeypatch.chdir(tmp_path)
+  finished = commands.call(
+    *shlex.split(shown), *_RUN, f"--data_dir={prepared}", f"--workdir={tmp_path / 'run'}"
+  )
+  assert finished.record["step"] == 20
   assert len(shlex.split(shown)) == 7
 
 

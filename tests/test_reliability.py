@@ -161,9 +161,9 @@ def _flip(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(prepared, tmp_path_factory):
-  """The settings and the workdir of an uninterrupted run."""
-  workdir = tmp_path_factory.mktemp("whole")
+def short(prepared, tmp_path_factory):
+  """The settings and the workdir of an uninterrupted run of 60 steps."""
+  workdir = tmp_path_factory.mktemp("short")
   config = Config(
     dataset="synthetic_digits/2000_500", data_dir=prepared, workdir=str(workdir), steps=60,
     checkpoint_every=20, hidden_units=(32,), dropout_rate=0.1, ema_decay=0.9, deterministic=True,
@@ -173,10 +173,14 @@ def whole(prepared, tmp_path_factory):
   return config, workdir
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "state.index", "state.data-00000-of-00001"])
-@pytest.mark.parametrize("damage", [_cut, _empty, Path.unlink, _flip])
-def test_corrupt_newest_checkpoint_changes_no_bits(whole, tmp_path, caplog, damage, name):
-  config, directory = whole
+# `test_checkpoints.py` corrupts each file in each way.
+@pytest.mark.parametrize(
+  ("name", "damage"),
+  [("manifest.json", Path.unlink), ("manifest.json", _empty), ("state.index", _cut),
+   ("state.data-00000-of-00001", _flip)],
+)  # fmt: skip
+def test_corrupt_newest_checkpoint_changes_no_bits(short, tmp_path, caplog, name, damage):
+  config, directory = short
   expected = commands.checkpoint_arrays(directory)
   workdir = tmp_path / "corrupt"
   shutil.copytree(directory, workdir)
@@ -208,19 +212,20 @@ def test_workdir_may_have_any_name(steps_flags, uninterrupted, tmp_path):
   assert "resuming: step " in finished.stderr
   commands.assert_same_run(workdir, uninterrupted)
 
-  use = f"--workdir={workdir}"
-  scored = commands.run(use, module="evaluate").record
+  flag = f"--workdir={workdir}"
+  scored = commands.call(flag, module="evaluate").record
   assert (scored["step"], scored["loss"]) == (700, finished.record["test_loss"])
-  predicted = commands.run(use, "--index=3", module="predict").record
+  predicted = commands.call(flag, "--index=3", module="predict").record
   assert predicted["label"] in range(10)
   for kind in ("saved_model", "tflite"):
     output = tmp_path / f"{kind} {name}"
-    exported = commands.run(use, f"--format={kind}", f"--output={output}", module="export").record
+    arguments = (flag, f"--format={kind}", f"--output={output}")
+    exported = commands.call(*arguments, module="export").record
     assert (exported["step"], output.exists()) == (700, True)
   loaded = tf.lite.Interpreter(model_path=str(output)).get_signature_runner()
   images = np.zeros((1, 28, 28, 1), np.uint8)
   assert loaded(images=images)["probabilities"].sum() == pytest.approx(1)
-  assert commands.run(workdir, module="report").record["runs"] == 1
+  assert commands.call(workdir, module="report").record["runs"] == 1
 
 
 def test_best_weights_and_trace_work_in_any_workdir_name(prepared, tmp_path):
@@ -230,7 +235,7 @@ def test_best_weights_and_trace_work_in_any_workdir_name(prepared, tmp_path):
     "--steps_per_loop=10", "--summaries=all", f"--workdir={workdir}",
   )  # fmt: skip
   result = commands.run(*flags).record
-  scored = commands.run(f"--workdir={workdir}", module="evaluate").record
+  scored = commands.call(f"--workdir={workdir}", module="evaluate").record
   assert (scored["step"], scored["loss"]) == (result["best_step"], result["test_loss"])
   assert list((workdir / "tensorboard").glob("plugins/profile/*/*.xplane.pb"))
 
@@ -262,7 +267,7 @@ def mount():
 _ROOM = {
   "checkpoints": "1m",  # Two of them.
   "tensorboard": "160k",  # The examples' picture, and some hundred steps.
-  "metrics.jsonl": "20k",  # Some fifty lines, beside config.cfg and environment.json.
+  "metrics.jsonl": "20k",  # Some fifty lines, next to config.cfg and environment.json.
 }
 
 
@@ -301,9 +306,9 @@ def test_lost_or_read_only_workdir_is_reported_and_run_resumes(
   process = commands.start(*flags)
   commands.wait_until(lambda: commands.last_step(workdir) >= 100, process)
   workdir.rename(disk / "elsewhere")
-  gone = commands.finish(process).error
-  assert str(workdir) in gone
-  assert "No such file or directory" in gone
+  error = commands.finish(process).error
+  assert str(workdir) in error
+  assert "No such file or directory" in error
   assert not workdir.exists()
 
   (disk / "elsewhere").rename(workdir)
@@ -335,8 +340,8 @@ def test_unwritable_event_files_are_reported_in_one_line(mount, prepared, tmp_pa
   workdir = tmp_path / "run"
   workdir.mkdir()
   mount(workdir / "tensorboard", "size=1m,ro")
-  finished = commands.run(
-    *commands.SMALL, "--steps=20", f"--data_dir={prepared}", f"--workdir={workdir}"
+  finished = commands.call(
+    *commands.SMALL, "--xla=off", "--steps=20", f"--data_dir={prepared}", f"--workdir={workdir}"
   )
   assert "tensorboard can't be written: Read-only file system" in finished.error
 
@@ -368,9 +373,9 @@ def test_deleted_data_directory_changes_nothing(prepared, steps_flags, uninterru
 # ---- Non-finite values ----
 
 
-def test_nonfinite_loss_keeps_good_checkpoints(whole, tmp_path):
+def test_nonfinite_loss_keeps_good_checkpoints(short, tmp_path):
   # With a decay of three times the rate, each step doubles the weights and flips their sign.
-  config = whole[0].replace(
+  config = short[0].replace(
     steps=400, optimizer="sgd", learning_rate=0.01, weight_decay=300.0,
     learning_rate_schedule="constant", ema_decay=0.0, workdir=str(tmp_path),
   )  # fmt: skip
@@ -438,8 +443,8 @@ def test_pickle_in_cached_arrays_is_not_executed(prepared, tmp_path):
   commands.copy_digits(prepared, data_dir)
   source = datasets.prepare(Config(dataset="synthetic_digits/2000_500", data_dir=str(data_dir)))
   decoded = splits.read(source, "test")
-  (kept,) = data_dir.rglob("arrays-test.npz")
-  np.savez(kept, images=np.array([_Intruder(marker)]), labels=decoded.labels)
+  (cached,) = data_dir.rglob("arrays-test.npz")
+  np.savez(cached, images=np.array([_Intruder(marker)]), labels=decoded.labels)
   np.testing.assert_array_equal(splits.read(source, "test").images, decoded.images)
   assert not marker.exists()
 

@@ -164,9 +164,9 @@ def test_texts_are_escaped(tmp_path):
 
 
 def _compare(tmp_path):
-  found, set_aside = runs.read([tmp_path / "runs"])
+  found, unread = runs.read([tmp_path / "runs"])
   groups, left_out = runs.group(found)
-  return write_comparison_page(groups, [*set_aside, *left_out], tmp_path / "report")
+  return write_comparison_page(groups, [*unread, *left_out], tmp_path / "report")
 
 
 @pytest.fixture
@@ -217,11 +217,11 @@ def test_table_is_written_as_markdown_and_csv(compared):
   assert float(rows[1]["validation_loss_mean"]) == 1
   assert float(rows[1]["difference"]) == pytest.approx(-0.25)
   with (directory / "runs.csv").open() as file:
-    runs_ = list(csv.DictReader(file))
-  assert len(runs_) == 6
-  assert {row["seed"] for row in runs_} == {"0", "1", "2"}
-  assert runs_[0]["workdir"].endswith("g0")
-  assert float(runs_[0]["test_accuracy"]) == 0.75
+    rows = list(csv.DictReader(file))
+  assert len(rows) == 6
+  assert {row["seed"] for row in rows} == {"0", "1", "2"}
+  assert rows[0]["workdir"].endswith("g0")
+  assert float(rows[0]["test_accuracy"]) == 0.75
 
 
 def test_configs_are_named_after_folders_then_settings(tmp_path):
@@ -322,14 +322,14 @@ def test_chart_values_are_reachable_by_pointer_and_keyboard(tmp_path):
     page.goto((tmp_path / "report" / "report.html").as_uri())
     chart = page.locator("figure").first
     points = json.loads(chart.get_attribute("data-points"))
-    (wanted,) = [each for each in points if each[2].startswith("validation: 37.5% at step")]
+    (point,) = [each for each in points if each[2].startswith("validation: 37.5% at step")]
     drawing, tip = chart.locator("svg"), chart.locator("output")
     assert tip.is_hidden()
     drawing.hover(position={
       name: share * drawing.bounding_box()[size]
-      for name, size, share in (("x", "width", wanted[0]), ("y", "height", wanted[1]))
+      for name, size, share in (("x", "width", point[0]), ("y", "height", point[1]))
     })  # fmt: skip
-    assert tip.inner_text() == wanted[2]
+    assert tip.inner_text() == point[2]
     # The point marks the end of the line, at 37.5%, in the colors of the dark theme.
     marker = chart.locator("i").bounding_box()
     middle = marker["x"] + marker["width"] / 2, marker["y"] + marker["height"] / 2

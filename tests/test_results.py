@@ -129,11 +129,11 @@ def test_command_adds_runs(tmp_path):
   ],
 )
 def test_teachers_of_a_run_are_known_by_the_end_of_their_path(tmp_path, recorded, expected):
-  wanted = config_flags.from_flagfile(commands.REPOSITORY / "configs" / "dense.cfg")
-  settings = {**wanted.to_dict(), "teacher": recorded, "workdir": "", "seed": 3}
+  config = config_flags.from_flagfile(commands.REPOSITORY / "configs" / "dense.cfg")
+  settings = {**config.to_dict(), "teacher": recorded, "workdir": "", "seed": 3}
   finished_runs.write(tmp_path / "run", accuracy=0.98, **settings)
   (run,), _ = runs.read([tmp_path / "run"])
-  assert results.is_of(wanted.replace(teacher=("runs/cnn/seed0",)), run) is expected
+  assert results.is_of(config.replace(teacher=("runs/cnn/seed0",)), run) is expected
 
 
 def test_published_table_matches_the_records():

@@ -8,18 +8,18 @@ from mnist_research.reports import runs
 from mnist_research.runtime.errors import UserError
 
 
-def _kinds(set_aside):
-  return {aside.path.name: aside.kind for aside in set_aside}
+def _kinds(left_out):
+  return {entry.path.name: entry.kind for entry in left_out}
 
 
 def test_runs_are_found_in_workdirs_and_parent_folders(tmp_path):
   finished_runs.write(tmp_path / "one", accuracy=0.9)
   finished_runs.write(tmp_path / "sweep" / "a", accuracy=0.8, seed=1)
   finished_runs.write(tmp_path / "sweep" / "b", accuracy=0.7, seed=2)
-  found, set_aside = runs.read([tmp_path])
+  found, left_out = runs.read([tmp_path])
   assert [run.path.name for run in found] == ["one", "a", "b"]
   assert [run.result["test_accuracy"] for run in found] == [0.9, 0.8, 0.7]
-  assert set_aside == []
+  assert left_out == []
   (run,), _ = runs.read([tmp_path / "one"])
   assert run.config.optimization.batch_size == 20
   assert run.last_step == 200
@@ -38,9 +38,9 @@ def test_folders_without_runs_are_listed_and_reports_skipped(tmp_path):
   (tmp_path / ".git").mkdir()
   (tmp_path / "report").mkdir()
   (tmp_path / "report" / "report.html").write_text("")
-  found, set_aside = runs.read([tmp_path])
+  found, left_out = runs.read([tmp_path])
   assert len(found) == 1
-  assert [(aside.path.name, aside.kind) for aside in set_aside] == [("photos", "foreign")]
+  assert [(entry.path.name, entry.kind) for entry in left_out] == [("photos", "foreign")]
 
 
 def test_missing_directory_is_rejected(tmp_path):
@@ -71,17 +71,17 @@ def test_corrupt_workdir_is_reported_and_others_are_read(tmp_path, file, content
   else:
     (bad.path / "environment.json").unlink()  # As in an older version, without digests.
     (bad.path / file).write_text(content)
-  found, (aside,) = runs.read([tmp_path])
+  found, (entry,) = runs.read([tmp_path])
   assert [run.path.name for run in found] == ["good"]
-  assert aside.kind == "corrupt"
-  assert reason in aside.reason
+  assert entry.kind == "corrupt"
+  assert reason in entry.reason
 
 
 def test_workdir_without_settings_is_corrupt(tmp_path):
   workdir = finished_runs.write(tmp_path / "bad", accuracy=0.8)
   (workdir.path / "config.cfg").unlink()
-  found, set_aside = runs.read([tmp_path])
-  assert (found, _kinds(set_aside)) == ([], {"bad": "corrupt"})
+  found, left_out = runs.read([tmp_path])
+  assert (found, _kinds(left_out)) == ([], {"bad": "corrupt"})
 
 
 def test_unreadable_directory_is_foreign(tmp_path):
@@ -128,7 +128,7 @@ def test_unfinished_and_copied_runs_are_excluded(tmp_path):
   (group,), left_out = runs.group(runs.read([tmp_path])[0])
   assert [run.path.name for run in group.runs] == ["a"]
   assert _kinds(left_out) == {"copy": "duplicate", "stopped": "unfinished"}
-  reasons = {aside.path.name: aside.reason for aside in left_out}
+  reasons = {entry.path.name: entry.reason for entry in left_out}
   assert reasons["stopped"] == "at step 200"
   assert reasons["copy"] == f"the same settings and seed as {tmp_path / 'a'}"
 

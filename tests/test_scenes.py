@@ -10,9 +10,7 @@ from scipy import ndimage
 from mnist_research import images
 from mnist_research.inference import readings
 from mnist_research.inference.readings import Reading
-from mnist_research.inference.recognizer import load_recognizer
 from mnist_research.live.scenes import digits_of, read_scene
-from mnist_research.workdir import SHIPPED, Workdir
 
 _WIDTH, _HEIGHT, _RATE, _FRAMES = 640, 480, 30, 40
 # The pen's path of each digit, in the unit square.
@@ -30,12 +28,6 @@ _PATHS = {
 class _Frame(NamedTuple):
   seconds: float
   gray: np.ndarray
-
-
-@pytest.fixture(scope="module")
-def recognizer():
-  workdir = Workdir(SHIPPED)
-  return load_recognizer(workdir, workdir.trained_config())
 
 
 def _ink(number, pen):

@@ -51,7 +51,7 @@ def test_optimizer_uses_the_scheduled_rate():
 
 # ---- Keras's and users' schedules ----
 
-_OWN = """
+USER_CODE = """
 import tensorflow as tf
 
 class Halving:
@@ -71,13 +71,6 @@ def broken(learning_rate, total_steps):
 def number(learning_rate, total_steps):
   return learning_rate
 """
-
-
-@pytest.fixture
-def own(tmp_path):
-  """Returns the reference to a definition in a user's file."""
-  (tmp_path / "mine.py").write_text(f"{_OWN}# {tmp_path}")  # Equal files share one module.
-  return lambda name: f"{tmp_path / 'mine.py'}:{name}"
 
 
 def _rates(total_steps: int, steps, **settings) -> list[float]:
@@ -113,16 +106,18 @@ def test_warmup_multiplies_a_keras_schedule():
   np.testing.assert_allclose(found, [0.025, 0.045, 0.07, 0.06, 0.05], rtol=1e-5)
 
 
-def test_user_schedule_gets_rate_length_and_settings(own):
-  settings = {"learning_rate_schedule": own("Halving"), "warmup_steps": 2}
+def test_user_schedule_gets_rate_length_and_settings(user_reference):
+  settings = {"learning_rate_schedule": user_reference("Halving"), "warmup_steps": 2}
   found = _rates(8, (0, 1, 3, 4), **settings)
   np.testing.assert_allclose(found, [0.05, 0.1, 0.1, 0.05])
   found = _rates(8, (0, 4), **settings, learning_rate_schedule_settings="share=0.1")
   np.testing.assert_allclose(found, [0.05, 0.01])
 
 
-def test_optimizer_follows_a_user_schedule(own):
-  config = Config(optimizer="sgd", learning_rate=0.5, learning_rate_schedule=own("Halving"))
+def test_optimizer_follows_a_user_schedule(user_reference):
+  config = Config(
+    optimizer="sgd", learning_rate=0.5, learning_rate_schedule=user_reference("Halving")
+  )
   optimizer = create_optimizer(config, 4)
   variable = tf.keras.Variable([0.0], name="kernel")
   optimizer.build([variable])
@@ -142,14 +137,14 @@ def test_optimizer_follows_a_user_schedule(own):
     ("ExponentialDecay", "", "TypeError: .*decay_rate"),
     ("CosineDecay", "speed=2", "TypeError: .*speed"),
     ("cosine", "power=2", "--learning_rate_schedule_settings=power=2: .*takes none"),
-    ("own:pair", "", r"must return one number for a step, not a tensor of shape \(2,\)"),
-    ("own:broken", "", r"AttributeError: .*nothing.* \(line 16 of .*mine\.py\)"),
-    ("own:number", "", "can't be called with a step"),
+    ("user:pair", "", r"must return one number for a step, not a tensor of shape \(2,\)"),
+    ("user:broken", "", r"AttributeError: .*nothing.* \(line 16 of .*mine\.py\)"),
+    ("user:number", "", "can't be called with a step"),
   ],
 )
-def test_bad_schedule_is_reported_in_one_line(own, name, settings, message):
-  name = own(name.removeprefix("own:")) if name.startswith("own:") else name
+def test_bad_schedule_is_reported_in_one_line(user_reference, name, settings, message):
+  name = user_reference(name.removeprefix("user:")) if name.startswith("user:") else name
   config = Config(learning_rate_schedule=name, learning_rate_schedule_settings=settings)
-  with pytest.raises(UserError, match=message) as told:
+  with pytest.raises(UserError, match=message) as raised:
     create_schedule(config.optimization, 10)
-  assert "\n" not in str(told.value)
+  assert "\n" not in str(raised.value)

@@ -46,7 +46,7 @@ def test_result_names_the_selected_step():
 
 
 @pytest.mark.parametrize(
-  ("accuracies", "select", "told"),
+  ("accuracies", "select", "logged"),
   [
     # As after 30 epochs that do worse than 10.
     ([0.98, 0.9858, 0.97], "last", ["0.9858 after epoch 2"]),
@@ -54,12 +54,14 @@ def test_result_names_the_selected_step():
     ([0.98, 0.97], "best", []),
   ],
 )
-def test_run_says_that_an_earlier_epoch_was_better(caplog, monkeypatch, accuracies, select, told):
+def test_run_says_that_an_earlier_epoch_was_better(caplog, monkeypatch, accuracies, select, logged):
   monkeypatch.setattr(logging.get_absl_logger(), "level", python_logging.INFO)
   plan = types.SimpleNamespace(config=Config(select=select, batch_size=10), num_examples=1000)
   scored = [Scoring(100 * epoch, accuracy) for epoch, accuracy in enumerate(accuracies, start=1)]
   with caplog.at_level(python_logging.INFO, logger="absl"):
     results._log_better_epoch(plan, scored)
   lines = [record.getMessage() for record in caplog.records]
-  assert lines == [f"highest validation accuracy: {each}; --select=best keeps it" for each in told]
+  assert lines == [
+    f"highest validation accuracy: {each}; --select=best keeps it" for each in logged
+  ]
   assert all(len(line) <= 80 for line in lines)

@@ -1,6 +1,5 @@
 """Tests of the shipped network, and of the script that ships a run."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -11,6 +10,7 @@ import zipfile
 import commands
 import numpy as np
 import pytest
+import ship_model
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
@@ -21,19 +21,10 @@ from mnist_research.runtime.errors import UserError
 from mnist_research.training import loop
 from mnist_research.workdir import SHIPPED, Workdir
 
-_SCRIPT = commands.REPOSITORY / "scripts" / "ship_model.py"
 _COMMAND = [
   "python3.11", "/home/me/mnist_research/train.py", "--flagfile=/home/me/configs/dense.cfg",
   "--data_dir", "/home/me/data", "--seed=3", "--workdir=/home/me/run", "--manual_dir=files",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def ship_model():
-  spec = importlib.util.spec_from_file_location("ship_model", _SCRIPT)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
 
 
 @pytest.fixture(params=["last", "best"])
@@ -58,20 +49,21 @@ def _files(path):
   return sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
 
 
-def test_run_is_trimmed_to_what_inference_needs(ship_model, run, tmp_path):
+def test_run_is_trimmed_to_what_inference_needs(run, tmp_path):
   output = tmp_path / "shipped"
   output.mkdir()
-  (output / "older").write_text("goes")
+  (output / "older").write_text("to be removed")
   before = commands.contents(run.path)
-  told = ship_model.ship(run, output)
+  summary = ship_model.ship(run, output)
   assert commands.contents(run.path) == before
   shipped, config = Workdir(output), run.trained_config()
-  checkpoint = f"{run.selected(config).name}/{told.get('best_step', 40):08d}"
+  checkpoint = f"{run.selected(config).name}/{summary.get('best_step', 40):08d}"
   names = ("manifest.json", "state.data-00000-of-00001", "state.index")
   assert _files(output) == [
     *(f"{checkpoint}/{name}" for name in names), "config.cfg", "environment.json", "result.json"
   ]  # fmt: skip
-  assert told == {"bytes": sum(p.stat().st_size for p in output.rglob("*.*")), **run.read_result()}
+  size = sum(path.stat().st_size for path in output.rglob("*.*"))
+  assert summary == {"bytes": size, **run.read_result()}
   assert shipped.trained_config() == config.replace(data_dir="", workdir="")
   assert shipped.read_result() == run.read_result()
   images = splits.read(datasets.prepare(config), "test").images[:50]
@@ -92,28 +84,28 @@ def test_run_is_trimmed_to_what_inference_needs(ship_model, run, tmp_path):
 
 
 @pytest.mark.parametrize("run", ["last"], indirect=True)
-def test_unshippable_runs_are_rejected(ship_model, run, tmp_path, monkeypatch):
+def test_unshippable_runs_are_rejected(run, tmp_path, monkeypatch):
   output = tmp_path / "shipped"
 
-  def refusal():
-    with pytest.raises(UserError) as refused:
+  def message():
+    with pytest.raises(UserError) as raised:
       ship_model.ship(run, output)
     assert not output.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    return str(refused.value)
+    return str(raised.value)
 
   monkeypatch.setattr(ship_model, "_MAX_BYTES", 10_000)
-  assert "bytes; the limit is 10,000" in refusal()
+  assert "bytes; the limit is 10,000" in message()
   monkeypatch.undo()
   for other in (["python", "seeds.py", "--flagfile=configs/dense.cfg"], [*_COMMAND[:2], "--seed=3"],
                 [*_COMMAND[:2], "--flagfile=configs/mine.cfg"]):  # fmt: skip
     _write_command(run.path, other)
-    assert "doesn't train one of" in refusal()
+    assert "doesn't train one of" in message()
   _write_command(run.path, _COMMAND)
   (run.path / "checkpoints" / "00000040" / "state.index").write_bytes(b"")
-  assert "00000040 is corrupt: state.index differs from its digest" in refusal()
+  assert "00000040 is corrupt: state.index differs from its digest" in message()
   (run.path / "result.json").unlink()
-  assert "is not finished" in refusal()
+  assert "is not finished" in message()
 
 
 def test_shipped_network_is_complete_and_small():
@@ -134,7 +126,7 @@ def test_shipped_network_is_complete_and_small():
 
 
 def test_shipped_network_matches_its_result(mnist_data_dir):
-  record = commands.run(f"--data_dir={mnist_data_dir}", module="evaluate").record
+  record = commands.call(f"--data_dir={mnist_data_dir}", module="evaluate").record
   result = Workdir(SHIPPED).read_result()
   assert record["accuracy"] == pytest.approx(result["test_accuracy"], abs=2e-4)
   assert record["loss"] == pytest.approx(result["test_loss"], rel=1e-3)

@@ -194,15 +194,15 @@ def test_previous_handler_is_restored():
 
 
 def test_handlers_threads_and_files_are_restored():
-  def situation():
+  def resources():
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     return handlers, threading.active_count(), len(os.listdir("/proc/self/fd"))
 
-  before = situation()
+  before = resources()
   with StopSignals() as stop:
-    assert situation() != before
+    assert resources() != before
     assert stop.received is None
-  assert situation() == before
+  assert resources() == before
 
 
 def test_other_threads_receive_no_signals():

@@ -42,19 +42,19 @@ def test_cached_arrays_match_decoded_images(copied):
   assert (kept.images.dtype, kept.labels.dtype) == (np.uint8, np.int32)
 
 
-def _encrypted(whole: bytes) -> bytes:
+def _encrypted(content: bytes) -> bytes:
   """Sets the encryption bit in the last directory entry of a zip file."""
-  place = whole.rindex(b"PK\1\2") + 8
-  return whole[:place] + bytes([whole[place] | 1]) + whole[place + 1 :]
+  place = content.rindex(b"PK\1\2") + 8
+  return content[:place] + bytes([content[place] | 1]) + content[place + 1 :]
 
 
 @pytest.mark.parametrize(
   "damage",
   [
-    lambda whole: whole[:0],
-    lambda whole: whole[: len(whole) // 2],
-    lambda whole: whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:],
-    lambda whole: whole.replace(b"PK", b"KP"),
+    lambda content: content[:0],
+    lambda content: content[: len(content) // 2],
+    lambda content: content[:1000] + bytes([content[1000] ^ 1]) + content[1001:],
+    lambda content: content.replace(b"PK", b"KP"),
     _encrypted,
   ],
   ids=["empty", "cut", "flipped", "other", "encrypted"],
@@ -63,8 +63,8 @@ def test_corrupt_arrays_are_decoded_again(copied, damage):
   source = _source(copied)
   decoded = splits.read(source, "test")
   kept = _one(copied, "arrays-test.npz")
-  whole = kept.read_bytes()
-  kept.write_bytes(damage(whole))
+  content = kept.read_bytes()
+  kept.write_bytes(damage(content))
   again = splits.read(source, "test")
   np.testing.assert_array_equal(again.images, decoded.images)
   np.testing.assert_array_equal(again.labels, decoded.labels)
@@ -109,11 +109,11 @@ def test_corrupt_prepared_files_are_reported_with_remedy(copied, damage):
 
 def test_validation_is_the_end_of_train(prepared):
   source, config = _source(prepared), Config(dataset=_SMALL, validation_examples=300)
-  whole = splits.read(source, "train")
+  unsplit = splits.read(source, "train")
   train, validation = (splits.read_split(source, config, name) for name in ("train", "validation"))
   assert (train.num_examples, validation.num_examples) == (1700, 300)
-  np.testing.assert_array_equal(np.concatenate([train.images, validation.images]), whole.images)
-  np.testing.assert_array_equal(np.concatenate([train.labels, validation.labels]), whole.labels)
+  np.testing.assert_array_equal(np.concatenate([train.images, validation.images]), unsplit.images)
+  np.testing.assert_array_equal(np.concatenate([train.labels, validation.labels]), unsplit.labels)
 
 
 def test_test_split_is_left_whole(prepared):
@@ -159,8 +159,8 @@ def test_batch_may_take_all_examples(prepared):
 
 
 def test_examples_without_labels_are_reported(tmp_path):
-  own = Path(__file__).parent / "own" / "my_data.py"
-  source = datasets.prepare(Config(dataset=f"{own}:Unlabeled", data_dir=str(tmp_path)))
+  file = Path(__file__).parent / "user_code" / "my_data.py"
+  source = datasets.prepare(Config(dataset=f"{file}:Unlabeled", data_dir=str(tmp_path)))
   assert splits.read(source, "train").num_examples == 400
   with pytest.raises(UserError, match="labels of test go from -1 to -1, but there are 4 classes"):
     splits.read(source, "test")

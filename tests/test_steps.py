@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from nets import create_model
+from replicas import digits
 from tensorflow.python.framework import config as framework
 
 from mnist_research.config import LOSSES, OPTIMIZERS, Config
@@ -23,16 +24,7 @@ from mnist_research.training.steps import (
 _NAMES = tuple("0123456789")
 
 
-def _digits(num_examples: int = 200) -> splits.Split:
-  """Ten fixed pictures with noise, which a network can learn."""
-  generator = np.random.default_rng(0)
-  labels = generator.integers(0, 10, num_examples).astype(np.int32)
-  pictures = generator.integers(0, 200, (10, 28, 28, 1))
-  noise = generator.integers(0, 56, (num_examples, 28, 28, 1))
-  return splits.Split((pictures[labels] + noise).astype(np.uint8), labels)
-
-
-_SPLIT = _digits()
+_SPLIT = digits(200)
 
 
 class _Run(NamedTuple):
@@ -356,22 +348,22 @@ def test_block_boundaries_do_not_change_bits(optimizer, xla):
     "learning_rate": 0.01,
     "learning_rate_schedule": "one_cycle",
   }
-  whole = _begin(xla=xla, **settings)
-  whole_metrics = whole.blocks(12, steps_per_block=12)
+  uninterrupted = _begin(xla=xla, **settings)
+  expected_metrics = uninterrupted.blocks(12, steps_per_block=12)
   for counts, steps_per_block in (((1,) * 12, 12), ((5, 4, 3), 12), ((1,) * 12, 1)):
     run = _begin(xla=xla, **settings)
     metrics = run.blocks(*counts, steps_per_block=steps_per_block)
-    np.testing.assert_array_equal(metrics, whole_metrics)
-    for mine, other in zip(run.values(), whole.values(), strict=True):
-      np.testing.assert_array_equal(mine, other)
+    np.testing.assert_array_equal(metrics, expected_metrics)
+    for actual, expected in zip(run.values(), uninterrupted.values(), strict=True):
+      np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("xla", [False, True])
 def test_restored_run_continues_bit_for_bit(tmp_path, xla):
   settings = {"dropout_rate": 0.3, "ema_decay": 0.9, "optimizer": "adam", "learning_rate": 0.01}
-  whole = _begin(xla=xla, **settings)
-  whole_losses, _ = whole.blocks(5, 5, steps_per_block=5)
+  uninterrupted = _begin(xla=xla, **settings)
+  expected_losses, _ = uninterrupted.blocks(5, 5, steps_per_block=5)
   first = _begin(xla=xla, **settings)
   first.blocks(5, steps_per_block=5)
   checkpoints.save(first.state, tmp_path, train_seconds=0.0)
@@ -380,9 +372,9 @@ def test_restored_run_continues_bit_for_bit(tmp_path, xla):
   second.compile(5)
   checkpoints.restore_latest(second.state, tmp_path)
   second_losses, _ = second.blocks(5, steps_per_block=5)
-  np.testing.assert_array_equal(second_losses, whole_losses[5:])
-  for mine, other in zip(second.values(), whole.values(), strict=True):
-    np.testing.assert_array_equal(mine, other)
+  np.testing.assert_array_equal(second_losses, expected_losses[5:])
+  for actual, expected in zip(second.values(), uninterrupted.values(), strict=True):
+    np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("xla", [False, True])
@@ -402,8 +394,8 @@ def test_zero_steps_change_nothing(xla):
   run = _begin(xla=xla, ema_decay=0.9, optimizer="adam")
   before = run.values()
   run.compile(3)
-  for mine, other in zip(run.values(), before, strict=True):
-    np.testing.assert_array_equal(mine, other)
+  for actual, expected in zip(run.values(), before, strict=True):
+    np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -460,12 +452,12 @@ def test_xla_agrees_on_the_losses_of_a_hundred_steps():
 def test_two_replicas_match_one_device(settings):
   one, several = (_begin(replicas=count, **settings) for count in (1, 2))
   one_losses, one_correct, *one_plain = one.blocks(50, steps_per_block=50)
-  losses_, correct, *plain = several.blocks(50, steps_per_block=50)
-  np.testing.assert_allclose([losses_, *plain], [one_losses, *one_plain], rtol=1e-5)
+  losses, correct, *plain = several.blocks(50, steps_per_block=50)
+  np.testing.assert_allclose([losses, *plain], [one_losses, *one_plain], rtol=1e-5)
   assert np.abs(correct - one_correct).max() <= 1
   assert int(correct.sum()) == pytest.approx(int(one_correct.sum()), abs=2)
-  for mine, other in zip(several.values(), one.values(), strict=True):
-    np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-5)
+  for actual, expected in zip(several.values(), one.values(), strict=True):
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-5)
 
 
 # ---- Dropout ----

@@ -94,7 +94,7 @@ def test_killed_sweep_resumes_without_repeating_trials(prepared, tmp_path):
   best = max(means, key=means.get)
   assert record["best"] == {"activation": best[0], "optimizer": best[1]}
   assert record["validation_accuracy"] == pytest.approx(means[best], rel=1e-5)
-  # A whole command trains it.
+  # The command to train it is printed.
   lines = iter(ended.stderr.splitlines())
   next(line for line in lines if line.startswith("best by validation accuracy"))
   python, option, module, *flags = shlex.split(next(lines))
@@ -156,7 +156,7 @@ def test_search_prunes_by_validation_and_draws_figures(prepared, tmp_path):
     best.params["learning_rate"], rel=1e-3
   )
   assert imread(workdir / "sweep-report" / "parallel_coordinates.png").shape[2] >= 3
-  # The test examples were scored for each finished trial, and not for the pruned one.
+  # The pruned trial was validated, but like the others never tested.
   (workdir_of_pruned,) = workdir.glob("0005-*")
   assert len(_results(workdir)) == 5
   assert {record["split"] for record in commands.read_metrics(workdir_of_pruned)} == {
@@ -201,11 +201,11 @@ def test_stopped_sweep_saves_its_running_trials(prepared, tmp_path):
   ],
 )
 def test_invalid_sweep_is_rejected(tmp_path, arguments, error):
-  finished = commands.run(f"--workdir={tmp_path / 'sweep'}", *arguments, module="sweep")
+  finished = commands.call(f"--workdir={tmp_path / 'sweep'}", *arguments, module="sweep")
   assert error in finished.error
 
 
 def test_workdir_of_a_run_is_rejected(tmp_path):
   (tmp_path / "config.cfg").write_text("--seed=1\n")
-  finished = commands.run(f"--workdir={tmp_path}", "--sweep=seed=0", module="sweep")
+  finished = commands.call(f"--workdir={tmp_path}", "--sweep=seed=0", module="sweep")
   assert "holds a run; choose a separate directory for the sweep" in finished.error

@@ -81,9 +81,9 @@ def test_trial_outcomes_are_recorded(opened):
 def test_killed_sweep_resumes_its_trial_and_repeats_none(opened):
   study = opened(_plan())
   study.finish(study.next(), 0.5)
-  begun = study.next().number
+  started = study.next().number
   after = opened(_plan())  # The first was killed here.
-  assert after.next().number == begun
+  assert after.next().number == started
   assert _rest(after) == [("gelu", "0"), ("gelu", "1")]
 
 
@@ -101,8 +101,8 @@ def _killed(*_):
 
 def test_machines_share_trials_and_keep_their_own(opened):
   here, there = opened(_plan()), opened(_plan(), "there")
-  begun_here = here.next().number
-  assert [begun_here, there.next().number] == [0, 1]
+  first = here.next().number
+  assert [first, there.next().number] == [0, 1]
   # Each is killed, then finds its own trials.
   assert opened(_plan(), "there").next().number == 1
   assert opened(_plan()).next().number == 0
@@ -293,9 +293,9 @@ def test_edited_rows_are_reported_in_one_line(opened, tmp_path, edit):
   study = opened(_plan())
   study.finish(study.next(), 0.5)
   _edit(tmp_path / "study.db", edit)
-  with pytest.raises(UserError, match=r"study\.db") as refused:
+  with pytest.raises(UserError, match=r"study\.db") as raised:
     opened(_plan()).records()
-  assert "\n" not in str(refused.value)
+  assert "\n" not in str(raised.value)
 
 
 def test_edited_rows_of_a_search_are_reported(opened, tmp_path):
@@ -324,11 +324,11 @@ def test_flipped_bits_are_reported_or_harmless(opened, tmp_path):
   study = opened(_plan())
   study.finish(study.next(), 0.5)
   path = tmp_path / "study.db"
-  whole, values = path.read_bytes(), random.Random(0)
+  content, values = path.read_bytes(), random.Random(0)
   for _ in range(30):
-    flipped = bytearray(whole)
+    flipped = bytearray(content)
     for _ in range(20):
-      flipped[values.randrange(len(whole))] ^= 1 << values.randrange(8)
+      flipped[values.randrange(len(content))] ^= 1 << values.randrange(8)
     path.write_bytes(flipped)
     with contextlib.suppress(UserError):
       SweepStudy(

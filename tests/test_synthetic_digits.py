@@ -100,7 +100,7 @@ def test_smaller_split_is_a_prefix_of_a_larger_one(train, size):
   np.testing.assert_array_equal(labels, train[1][:size])
 
 
-def test_zero_examples_and_bad_arguments():
+def test_zero_examples_are_allowed_and_bad_arguments_are_not():
   assert list(drawing.draw_examples("train", 0)) == []
   with pytest.raises(ValueError, match="validation"):
     next(drawing.draw_examples("validation", 1))

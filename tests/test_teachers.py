@@ -66,8 +66,10 @@ def test_teachers_answer_with_mean_softened_probabilities(student_config):
   expected = []
   for name in config.optimization.teacher:
     workdir = Workdir(name)
-    own = workdir.trained_config()
-    logits = load_trained(own, workdir.checkpoints, 90).model(images, training=False).numpy()
+    trained_config = workdir.trained_config()
+    logits = (
+      load_trained(trained_config, workdir.checkpoints, 90).model(images, training=False).numpy()
+    )
     powers = np.exp(logits / 3.0)
     expected.append(powers / powers.sum(axis=1, keepdims=True))
   np.testing.assert_allclose(_load(config)(tf.constant(images)), np.mean(expected, 0), rtol=1e-5)
@@ -101,15 +103,15 @@ def test_stopped_student_resumes_bit_for_bit(student_config, tmp_path):
     if step == 60:
       raise KeyboardInterrupt
 
-  whole = train(student_config.replace(workdir=str(tmp_path / "whole")))
+  expected = train(student_config.replace(workdir=str(tmp_path / "uninterrupted")))
   stopped = student_config.replace(workdir=str(tmp_path / "stopped"))
   with pytest.raises(KeyboardInterrupt):
     train(stopped, on_validation=stop)
   resumed = train(stopped)
-  assert resumed["validation_loss"] == whole["validation_loss"]
-  kept = commands.checkpoint_arrays(tmp_path / "stopped")
-  for name, array in commands.checkpoint_arrays(tmp_path / "whole").items():
-    np.testing.assert_array_equal(kept[name], array, err_msg=name)
+  assert resumed["validation_loss"] == expected["validation_loss"]
+  arrays = commands.checkpoint_arrays(tmp_path / "stopped")
+  for name, array in commands.checkpoint_arrays(tmp_path / "uninterrupted").items():
+    np.testing.assert_array_equal(arrays[name], array, err_msg=name)
 
 
 def test_student_works_without_its_teachers(student_config, tmp_path):
@@ -122,20 +124,21 @@ def test_student_works_without_its_teachers(student_config, tmp_path):
   stored = (workdir / "config.cfg").read_text()
   assert f"--teacher={kept}@" in stored
   shutil.rmtree(kept)
-  finished = commands.run(
+  finished = commands.call(
     f"--workdir={workdir}", f"--data_dir={student_config.data.data_dir}", module="evaluate"
   )
   assert finished.record["num_examples"] == 500
 
 
-def _refused(config: Config, tmp_path) -> str:
-  with pytest.raises(UserError) as refused:
+def _error(config: Config, tmp_path) -> str:
+  """Trains, which must fail; returns the message."""
+  with pytest.raises(UserError) as raised:
     train(config.replace(workdir=str(tmp_path / "run")))
-  return str(refused.value)
+  return str(raised.value)
 
 
 def test_teacher_trained_on_validation_examples_is_rejected(student_config, tmp_path):
-  line = _refused(student_config.replace(validation_examples=600), tmp_path)
+  line = _error(student_config.replace(validation_examples=600), tmp_path)
   assert "--teacher: " in line
   assert "was trained on 100 of the 600 validation examples" in line
 
@@ -144,12 +147,12 @@ def test_unfinished_teacher_is_rejected(student_config, tmp_path):
   unfinished = tmp_path / "unfinished"
   shutil.copytree(student_config.optimization.teacher[0], unfinished)
   (unfinished / "result.json").unlink()
-  line = _refused(student_config.replace(teacher=(str(unfinished),)), tmp_path)
+  line = _error(student_config.replace(teacher=(str(unfinished),)), tmp_path)
   assert line == f"--teacher={unfinished} is not finished: run its train command to the end"
 
 
 def test_teacher_that_is_not_a_run_is_rejected(student_config, tmp_path):
-  line = _refused(student_config.replace(teacher=(str(tmp_path / "none"),)), tmp_path)
+  line = _error(student_config.replace(teacher=(str(tmp_path / "none"),)), tmp_path)
   assert line.startswith(f"--teacher={tmp_path / 'none'} holds no run")
 
 

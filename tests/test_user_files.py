@@ -126,7 +126,7 @@ def test_images_and_labels_alone_are_split(tmp_path):
   ]  # fmt: skip
 
 
-# ---- Refusals ----
+# ---- Users' mistakes ----
 
 
 def _remove(*names):
@@ -156,9 +156,9 @@ _BAD_FOLDERS = {
 
 @pytest.mark.parametrize("case", _BAD_FOLDERS)
 def test_invalid_folder_is_rejected(tmp_path, case):
-  spoil, problem = _BAD_FOLDERS[case]
+  damage, problem = _BAD_FOLDERS[case]
   folder = _folder(tmp_path / "bars")
-  spoil(folder)
+  damage(folder)
   with pytest.raises(UserError) as raised:
     _prepare(folder, tmp_path / "data")
   assert str(raised.value).startswith(f"--dataset={folder}: ")
@@ -302,7 +302,7 @@ def test_run_on_a_folder_resumes_only_on_the_same_files(tmp_path):
     loop.train(config)
   # The run's own test examples are still available.
   assert datasets.prepare(workdir.trained_config()).num_examples("test") == 15
-  predicted = commands.run(
+  predicted = commands.call(
     f"--workdir={workdir.path}", folder / "dot" / "1.png", module="predict"
   ).record
   # Labels follow the alphabet: dash, dot, gap.

@@ -261,8 +261,8 @@ def test_result_is_written_atomically(tmp_path, request):
 
 def test_write_replaces_leftovers_of_a_killed_one(tmp_path):
   (tmp_path / ".result.json.partial").write_text("half")
-  write_atomically(tmp_path / "result.json", "whole")
-  assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("result.json", "whole")]
+  write_atomically(tmp_path / "result.json", "complete")
+  assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("result.json", "complete")]
 
 
 # ---- Predictions ----
@@ -355,10 +355,10 @@ def test_intact_records_are_read(finished):
 @pytest.mark.parametrize("name", _RECORDS)
 def test_flipped_bit_in_any_record_byte_is_reported(finished, tmp_path, name):
   path = Path(shutil.copytree(finished.path, tmp_path / "run")) / name
-  whole = path.read_bytes()
-  step = max(1, len(whole) // 400)
-  for place in range(0, len(whole), step):
-    flipped = bytearray(whole)
+  content = path.read_bytes()
+  step = max(1, len(content) // 400)
+  for place in range(0, len(content), step):
+    flipped = bytearray(content)
     flipped[place] ^= 1 << place % 8
     path.write_bytes(flipped)
     try:
@@ -368,10 +368,10 @@ def test_flipped_bit_in_any_record_byte_is_reported(finished, tmp_path, name):
       continue
     # The end of the last line looks like a killed process's; the key of a digest has no meaning.
     if name == "metrics.jsonl":
-      assert place == len(whole) - 1
+      assert place == len(content) - 1
     else:
       assert name == "environment.json"
-      before, after = json.loads(whole), json.loads(bytes(flipped))
+      before, after = json.loads(content), json.loads(bytes(flipped))
       del before["sha256"]
       assert before.items() <= after.items()
 

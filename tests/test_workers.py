@@ -1,6 +1,6 @@
 """Tests of replicas and workers: equal results, launching, faults, and changing their number."""
 
-import importlib.util
+import functools
 import json
 import os
 import shutil
@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import commands
+import launch_local
 import numpy as np
 import pytest
 import replicas
@@ -27,24 +29,18 @@ from mnist_research.workdir import Workdir
 from mnist_research.workers import Workers
 
 _LAUNCHER = commands.REPOSITORY / "scripts" / "launch_local.py"
-_spec = importlib.util.spec_from_file_location("launch_local", _LAUNCHER)
-launch_local = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(launch_local)
 
 
 # ---- Equal results ----
 
 
-@pytest.fixture(scope="module")
-def devices():
-  """The result of each case on 1, 2 and 4 logical CPUs, by (case, count)."""
-  told = {}
-  for case in replicas.CASES:
-    for count in (1, 2, 4):
-      config = replicas.settings(case, device_count=count)
-      told[case, count] = replicas.train(config, distribution.create_strategy(config, Workers()))
+@functools.cache
+def _on_devices(case: str, count: int) -> dict[str, Any]:
+  """The result of a case on logical CPUs."""
+  config = replicas.settings(case, device_count=count)
+  result = replicas.train(config, distribution.create_strategy(config, Workers()))
   framework.disable_op_determinism()
-  return told
+  return result
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +67,8 @@ def pair(tmp_path_factory):
 @pytest.mark.parametrize(
   ("case", "tolerance"), [("sgd", 1e-5), ("adam", 1e-3), ("everything", 1e-5)]
 )
-def test_replicas_match_one_device(devices, case, tolerance, count):
-  one, several = devices[case, 1], devices[case, count]
+def test_replicas_match_one_device(case, tolerance, count):
+  one, several = _on_devices(case, 1), _on_devices(case, count)
   assert (one["replicas"], several["replicas"]) == (1, count)
   assert len(one["losses"]) == replicas.STEPS
   assert np.mean(one["losses"][-20:]) < 0.8 * np.mean(one["losses"][:20])
@@ -83,11 +79,11 @@ def test_replicas_match_one_device(devices, case, tolerance, count):
 
 
 @pytest.mark.parametrize("case", replicas.CASES)
-def test_two_workers_match_two_devices_bit_for_bit(devices, pair, case):
-  mirrored, workers = devices[case, 2], [told[case] for told in pair]
-  for told in workers:
+def test_two_workers_match_two_devices_bit_for_bit(pair, case):
+  mirrored, workers = _on_devices(case, 2), [results[case] for results in pair]
+  for worker in workers:
     for name in ("replicas", "losses", "correct", "weights", "evaluation"):
-      assert told[name] == mirrored[name], name
+      assert worker[name] == mirrored[name], name
   # Each got the augmented examples of one of the devices.
   assert workers[0]["examples"] + workers[1]["examples"] == mirrored["examples"]
   assert len(set(mirrored["examples"])) == 2
@@ -96,12 +92,12 @@ def test_two_workers_match_two_devices_bit_for_bit(devices, pair, case):
 @pytest.mark.parametrize("case", replicas.CASES)
 @pytest.mark.parametrize("count", [2, 4])
 def test_replica_batches_form_the_batch_of_one_device(case, count):
-  whole, *parts = (
-    _first_block(replicas.settings(case, device_count=replicas_)) for replicas_ in (1, count)
+  (alone,), several = (
+    _first_block(replicas.settings(case, device_count=devices)) for devices in (1, count)
   )
   for column in range(2):
-    cut = np.concatenate([part[column] for part in parts[0]], axis=1)
-    np.testing.assert_array_equal(cut, whole[0][column])
+    joined = np.concatenate([replica[column] for replica in several], axis=1)
+    np.testing.assert_array_equal(joined, alone[column])
 
 
 def _first_block(config: Config) -> list[list[np.ndarray]]:
@@ -250,16 +246,16 @@ def test_closed_terminal_stops_all_workers_after_saving(prepared, tmp_path):
 
 
 def test_two_workers_train_a_user_model(prepared, tmp_path):
-  own = commands.REPOSITORY / "tests" / "own" / "my_net.py"
+  file = commands.REPOSITORY / "tests" / "user_code" / "my_net.py"
   flags = [
-    *commands.SMALL, f"--data_dir={prepared}", f"--model={own}:MyNet", "--model_settings=width=4",
+    *commands.SMALL, f"--data_dir={prepared}", f"--model={file}:MyNet", "--model_settings=width=4",
     "--steps=40", "--steps_per_loop=10", "--checkpoint_every=20",
   ]  # fmt: skip
   runs = [tmp_path / name for name in ("one", "two")]
   for workdir in runs:
     assert _Job(workdir, *flags).finish().returncode == 0
   commands.assert_same_run(*runs)
-  assert (runs[0] / "source" / "my_net.py").read_bytes() == own.read_bytes()
+  assert (runs[0] / "source" / "my_net.py").read_bytes() == file.read_bytes()
 
 
 def _go_back(workdir: Path, step: int) -> None:
