@@ -123,7 +123,7 @@ def all_devices(strategy: tf.distribute.Strategy, workers: Workers) -> list[str]
 
 
 def compiles_with_xla(
-  devices: DeviceConfig, strategy: tf.distribute.Strategy, *, pays: bool
+  devices: DeviceConfig, strategy: tf.distribute.Strategy, *, model_gains: bool
 ) -> bool:
   """Returns whether XLA compiles the block of steps.
 
@@ -133,7 +133,7 @@ def compiles_with_xla(
   Args:
     devices: the settings.
     strategy: the strategy of this process.
-    pays: whether the model gains from XLA.
+    model_gains: whether XLA makes the steps of the model faster.
 
   Raises:
     UserError: --xla=on with several replicas.
@@ -143,7 +143,7 @@ def compiles_with_xla(
     raise UserError("--xla=on supports only one replica: use --strategy=one_device or --xla=auto")
   if devices.xla != "auto":
     return devices.xla == "on"
-  if several or not pays:
+  if several or not model_gains:
     return False
   failure = probes.xla_fails(strategy.extended.worker_devices[0])
   if failure:

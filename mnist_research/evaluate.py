@@ -142,10 +142,10 @@ def _score(
   """
   from absl import logging
 
-  from mnist_research.inference.recognizer import ensemble_answer
+  from mnist_research.inference.recognizer import ensemble_predict
   from mnist_research.metrics import calibration, evaluation
 
-  answers = ensemble_answer(members, split.images)
+  answers = ensemble_predict(members, split.images)
   result = evaluation.evaluate(answers.log_probabilities, split.labels)
   logging.info("loss %.4f, accuracy %.4f", result.loss, result.accuracy)
   for name, accuracy in zip(source.label_names, result.accuracy_per_class, strict=True):
@@ -174,7 +174,7 @@ def _rejected_shares(
   from absl import logging
 
   from mnist_research.data import datasets, splits
-  from mnist_research.inference.recognizer import ensemble_answer
+  from mnist_research.inference.recognizer import ensemble_predict
   from mnist_research.metrics.outliers import ACCEPTED, auroc, rejected_share
 
   if scores is None:
@@ -186,7 +186,7 @@ def _rejected_shares(
   source = datasets.prepare_outliers(settings.replace(outliers=outliers), members[0].image_shape)
   assert source is not None
   split = splits.read(source, "test")
-  others = ensemble_answer(members, split.images).class_scores
+  others = ensemble_predict(members, split.images).class_scores
   assert others is not None
   by_kind = {
     name: float((others[split.labels == label] < ACCEPTED).mean())

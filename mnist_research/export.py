@@ -67,7 +67,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
       file_format,
       output,
       image_shape=trained.image_shape,
-      refuses=bool(trained_config.data.outliers),
+      rejects=bool(trained_config.data.outliers),
       calibration_images=calibration_images,
     )
   logging.info("%s after %d steps, as %s in %s", workdir.path, trained.step, file_format, output)

@@ -184,7 +184,7 @@ def test_evaluate_reports_error_per_kind_and_mean(scored, prepared):
   recognizer = load_recognizer(run, run.trained_config().replace(data_dir=prepared))
   split = splits.read(datasets.prepare(Config(dataset=_SMALL, data_dir=prepared)), "test")
   for kind in KINDS:
-    predicted = recognizer.answer(corrupt(split.images, kind)).log_probabilities.argmax(axis=1)
+    predicted = recognizer.predict(corrupt(split.images, kind)).log_probabilities.argmax(axis=1)
     assert found["error_per_kind"][kind] == pytest.approx(
       (predicted != split.labels).mean(), abs=1e-6
     )

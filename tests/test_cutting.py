@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from mnist_research import images
 from mnist_research.data.synthetic_digits import drawing
 from mnist_research.inference import readings
-from mnist_research.inference.recognizer import Answers
+from mnist_research.inference.recognizer import Outputs
 
 
 def _bars(count, *, pitch=84):
@@ -88,14 +88,14 @@ def test_picture_in_mnist_style_is_not_cut():
 def _recognizer(wide, narrow):
   """A network with given certainties of a 1 for images of wide and of narrow ink."""
 
-  def answer(seen):
+  def predict(seen):
     columns = [np.ptp(np.flatnonzero(image[..., 0].any(0))) for image in seen]
     certainty = np.where(np.array(columns) > 14, wide, narrow)
     probabilities = np.repeat((1 - certainty)[:, None] / 9, 10, axis=1)
     probabilities[:, 1] = certainty
-    return Answers(np.log(probabilities), None)
+    return Outputs(np.log(probabilities), None)
 
-  return SimpleNamespace(answer=answer, image_shape=images.MNIST_SHAPE)
+  return SimpleNamespace(predict=predict, image_shape=images.MNIST_SHAPE)
 
 
 @pytest.mark.parametrize("count", [3, 4])

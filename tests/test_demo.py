@@ -111,7 +111,7 @@ def _probabilities(page):
 
 def _seen(page):
   """The 28 x 28 image that the page shows."""
-  source = _answer(page).locator(".saw img").get_attribute("src")
+  source = _answer(page).locator(".model-input img").get_attribute("src")
   return np.asarray(_decoded(source))
 
 
@@ -418,7 +418,9 @@ def test_why_button_shows_evidence_next_to_the_input(page):
   button.click()
   expect(why).to_be_visible()
   assert button.get_attribute("aria-pressed") == "true"
-  boxes = [_answer(page).locator(f"{name} .seen").bounding_box() for name in (".why", ".saw")]
+  boxes = [
+    _answer(page).locator(f"{name} .frame").bounding_box() for name in (".why", ".model-input")
+  ]
   assert boxes[0]["y"] == boxes[1]["y"]
   # Next to the answer, so that the bars stay in view.
   assert boxes[0]["y"] < _answer(page).locator("output").bounding_box()["y"] + 100

@@ -274,7 +274,7 @@ def test_xla_auto_compiles_where_it_pays(settings, replicas, compiled):
   else:
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
   pays = settings.pop("pays", True)
-  assert compiles_with_xla(DeviceConfig(**settings), strategy, pays=pays) == compiled
+  assert compiles_with_xla(DeviceConfig(**settings), strategy, model_gains=pays) == compiled
 
 
 def test_xla_on_rejects_several_replicas():
@@ -282,4 +282,4 @@ def test_xla_on_rejects_several_replicas():
   with pytest.raises(
     UserError, match="--xla=on supports only one replica: use --strategy=one_device"
   ):
-    compiles_with_xla(DeviceConfig(xla="on"), strategy, pays=True)
+    compiles_with_xla(DeviceConfig(xla="on"), strategy, model_gains=True)

@@ -147,10 +147,10 @@ def test_prediction_grid_marks_errors_by_symbol_color_and_frame():
     images, np.array([7, 5]), probabilities, label_names=NAMES, title="Two"
   )
   texts = _texts(figure)
-  assert ("✓ 7  91%", figures.RIGHT_COLOR) in texts
+  assert ("✓ 7  91%", figures.CORRECT_COLOR) in texts
   assert ("✗ 3  62%", figures.WRONG_COLOR) in texts
   assert ("true: 5", figures.INK) in texts
-  assert ("✓ right", figures.RIGHT_COLOR) in texts
+  assert ("✓ right", figures.CORRECT_COLOR) in texts
   assert ("✗ wrong", figures.WRONG_COLOR) in texts
   assert "true: 7" not in [text for text, _ in texts]
 
@@ -159,7 +159,7 @@ def test_prediction_grid_marks_errors_by_symbol_color_and_frame():
   row = array[(25 + 16) * 4]
   right, wrong = (
     np.flatnonzero((row == np.rint(255 * np.array(to_rgb(color)))).all(axis=1))
-    for color in (figures.RIGHT_COLOR, figures.WRONG_COLOR)
+    for color in (figures.CORRECT_COLOR, figures.WRONG_COLOR)
   )
   assert (len(right), len(wrong)) == (2 * 4, 2 * 8)
   assert right.max() < wrong.min()

@@ -5,19 +5,19 @@ import types
 import numpy as np
 
 from mnist_research.inference import occlusion
-from mnist_research.inference.recognizer import Answers
+from mnist_research.inference.recognizer import Outputs
 
 
 def _recognizer():
   """Its log odds for class 1 are 4 for ink in the upper half, and -4 for ink in the lower."""
 
-  def answer(images):
+  def predict(images):
     upper = images[:, :14].any(axis=(1, 2, 3))
     lower = images[:, 14:].any(axis=(1, 2, 3))
     odds = 4.0 * upper - 4.0 * lower
-    return Answers(np.stack([-np.logaddexp(0, odds), -np.logaddexp(0, -odds)], axis=1), None)
+    return Outputs(np.stack([-np.logaddexp(0, odds), -np.logaddexp(0, -odds)], axis=1), None)
 
-  return types.SimpleNamespace(image_shape=(28, 28, 1), answer=answer)
+  return types.SimpleNamespace(image_shape=(28, 28, 1), predict=predict)
 
 
 def test_ink_counts_for_the_label_its_removal_lowers():

@@ -12,7 +12,7 @@ from scipy import special
 from mnist_research.data import datasets, splits
 from mnist_research.data.non_digits import drawing
 from mnist_research.inference import readings
-from mnist_research.inference.recognizer import ensemble_answer, load_recognizer, with_copies
+from mnist_research.inference.recognizer import ensemble_predict, load_recognizer, with_copies
 from mnist_research.metrics.outliers import auroc, class_scores, rejected_share
 from mnist_research.workdir import Workdir
 
@@ -95,9 +95,9 @@ def test_evaluate_reports_rejection_rates(workdir, prepared, recognizer, digits,
 def test_ensemble_rejects_by_mean_score(recognizer, digits):
   images = digits.images[:50]
   with_noise = with_copies(recognizer, 2)
-  first, second = (each.answer(images).class_scores for each in (recognizer, with_noise))
+  first, second = (each.predict(images).class_scores for each in (recognizer, with_noise))
   np.testing.assert_allclose(
-    ensemble_answer([recognizer, with_noise], images).class_scores, (first + second) / 2
+    ensemble_predict([recognizer, with_noise], images).class_scores, (first + second) / 2
   )
 
 

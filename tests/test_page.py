@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from served_page import draw_seven, encoded
 
 from mnist_research import images
-from mnist_research.inference.recognizer import Answers
+from mnist_research.inference.recognizer import Outputs
 from mnist_research.live.page import guard
 from mnist_research.live.page.address import LOCAL, Address, address_of, family_of
 from mnist_research.live.page.answer import read_picture
@@ -100,7 +100,7 @@ def test_seven_is_read_with_its_position(served):
 def test_state_reflects_confidence(score, shares, state, note):
   recognizer = types.SimpleNamespace(
     label_names=("0", "1"), image_shape=(28, 28, 1),
-    answer=lambda _: Answers(
+    predict=lambda _: Outputs(
       np.log([np.maximum(shares, 1e-9)]), None if score is None else np.array([score])
     ),
   )  # fmt: skip
@@ -536,7 +536,7 @@ def test_bug_is_reported_without_traceback():
     del images
     raise _DefectError(f"in {__file__}")
 
-  recognizer = types.SimpleNamespace(label_names=("0",), image_shape=(28, 28, 1), answer=fail)
+  recognizer = types.SimpleNamespace(label_names=("0",), image_shape=(28, 28, 1), predict=fail)
   page = create(recognizer, "", Limits())
   response = _in_process(page, "POST", "/read", body=encoded(draw_seven()))
   _assert_reported(response, 500)
@@ -546,16 +546,16 @@ def test_bug_is_reported_without_traceback():
 def test_page_responds_while_one_picture_is_read_at_a_time():
   at_once, most = 0, 0
 
-  def answer(images):
+  def predict(images):
     nonlocal at_once, most
     assert len(images) == 1
     at_once += 1
     most = max(most, at_once)
     time.sleep(0.2)
     at_once -= 1
-    return Answers(np.zeros((1, 1)), None)
+    return Outputs(np.zeros((1, 1)), None)
 
-  recognizer = types.SimpleNamespace(label_names=("0",), image_shape=(28, 28, 1), answer=answer)
+  recognizer = types.SimpleNamespace(label_names=("0",), image_shape=(28, 28, 1), predict=predict)
   picture = encoded(draw_seven())
 
   async def send_requests():

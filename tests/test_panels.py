@@ -67,7 +67,7 @@ def test_color_panel_keeps_its_aspect_ratio():
 
 def test_bar_lengths_are_proportional_to_probabilities():
   figure = _draw(_panel(label=7, share=0.6))
-  ((width, middle),) = _bars(figure, figures.RIGHT_COLOR)
+  ((width, middle),) = _bars(figure, figures.CORRECT_COLOR)
   assert width == pytest.approx(0.6 * 200)
   others = _bars(figure, "#5F6B7A")
   assert [width for width, _ in others] == pytest.approx([0.4 / 9 * 200] * 9)

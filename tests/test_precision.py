@@ -34,7 +34,7 @@ def processor(monkeypatch):
 def _chosen(settings: dict, device: str) -> str:
   config = Config(**settings)
   pays = create_recipe(config.model).half_precision_pays(config.optimization.batch_size)
-  return precision.choose(config.devices.precision, device, half_pays=pays)
+  return precision.choose(config.devices.precision, device, model_gains=pays)
 
 
 @pytest.mark.parametrize(

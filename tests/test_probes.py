@@ -96,5 +96,5 @@ def test_auto_disables_xla_where_it_fails(monkeypatch, caplog, failure, compiled
   strategy = tf.distribute.OneDeviceStrategy("CPU:0")
   for xla, expected in (("auto", compiled), ("on", True), ("off", False)):
     devices = Config(xla=xla).devices
-    assert distribution.compiles_with_xla(devices, strategy, pays=True) is expected
+    assert distribution.compiles_with_xla(devices, strategy, model_gains=True) is expected
   assert ("XLA fails there (killed by SIGABRT)" in caplog.text) is bool(failure)

@@ -9,7 +9,7 @@ from mnist_research import images
 from mnist_research.data.synthetic_digits import drawing
 from mnist_research.inference import readings
 from mnist_research.inference.readings import Reading
-from mnist_research.inference.recognizer import Answers
+from mnist_research.inference.recognizer import Outputs
 from mnist_research.runtime.errors import UserError
 
 NAMES = ("zero", "one", "two")
@@ -95,9 +95,9 @@ class _ColorNetwork:
 
   image_shape = (4, 6, 3)
 
-  def answer(self, seen):
+  def predict(self, seen):
     strengths = seen.sum(axis=(1, 2)) + 1e-9
-    return Answers(np.log(strengths / strengths.sum(axis=1, keepdims=True)), None)
+    return Outputs(np.log(strengths / strengths.sum(axis=1, keepdims=True)), None)
 
 
 def test_color_pictures_are_read_whole():

@@ -7,9 +7,9 @@ is registered globally, and drawing in a background thread is safe.
 from matplotlib.figure import Figure
 
 from mnist_research.figures.canvas import (
+  CORRECT_COLOR,
   GREEN,
   INK,
-  RIGHT_COLOR,
   WRONG_COLOR,
   Picture,
   save,
@@ -37,12 +37,12 @@ from mnist_research.figures.sweeps import Axis, heat_map, importances, parallel_
 from mnist_research.figures.weights import weight_grid
 
 __all__ = [
+  "CORRECT_COLOR",
   "GREEN",
   "INK",
   "MAX_PANELS",
   "MOST_CLASSES",
   "NEUTRAL",
-  "RIGHT_COLOR",
   "WRONG_COLOR",
   "Axis",
   "Chart",

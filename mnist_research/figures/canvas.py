@@ -25,7 +25,7 @@ GREEN = "#007F5F"
 INK = "#1F2933"
 MUTED = "#5F6B7A"
 RULE = "#E3E7EC"
-RIGHT_COLOR, WRONG_COLOR = BLUE, VERMILION
+CORRECT_COLOR, WRONG_COLOR = BLUE, VERMILION
 
 TITLE_POINTS = 15
 LABEL_POINTS = 11
@@ -63,15 +63,15 @@ class Picture(Figure):
 
   def tooltips(self) -> list[Tooltip]:
     """Returns the tooltips of the points within their axes."""
-    found = []
+    visible = []
     for axes, x, y, text in self._tooltips:
       pixel = axes.transData.transform((x, y))
       across, up = axes.transAxes.inverted().transform(pixel)
       # False for a point that isn't finite.
       if -0.01 <= across <= 1.01 and -0.01 <= up <= 1.01:
         left, bottom = self.transFigure.inverted().transform(pixel)
-        found.append(Tooltip(float(left), 1 - float(bottom), text))
-    return found
+        visible.append(Tooltip(float(left), 1 - float(bottom), text))
+    return visible
 
 
 def new_figure(width: float, height: float) -> Picture:
@@ -90,8 +90,10 @@ def add_tooltips(
 
 def add_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
   """Adds axes at a position in inches; a layout engine would take longer than the drawing."""
-  across, up = figure.get_size_inches()
-  return figure.add_axes((left / across, bottom / up, width / across, height / up))
+  full_width, full_height = figure.get_size_inches()
+  return figure.add_axes(
+    (left / full_width, bottom / full_height, width / full_width, height / full_height)
+  )
 
 
 def style_axes(axes: Axes) -> None:
@@ -105,17 +107,17 @@ def style_axes(axes: Axes) -> None:
 
 def write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
   """Writes text at a position in inches from the lower left corner."""
-  across, up = figure.get_size_inches()
-  figure.text(x / across, y / up, text, parse_math=False, **style)
+  full_width, full_height = figure.get_size_inches()
+  figure.text(x / full_width, y / full_height, text, parse_math=False, **style)
 
 
 def write_header(figure: Figure, title: str, summary: str) -> None:
   """Writes the title, and a line below it, in the top 0.7 inches."""
   width, height = figure.get_size_inches()
-  room = (width - 0.3) * POINTS_PER_INCH
-  text, size = fitted(title, room, TITLE_POINTS, bold=True)
+  available = (width - 0.3) * POINTS_PER_INCH
+  text, size = fitted(title, available, TITLE_POINTS, bold=True)
   write(figure, 0.15, height - 0.32, text, color=INK, fontsize=size, weight="bold")
-  text, size = fitted(summary, room, LABEL_POINTS)
+  text, size = fitted(summary, available, LABEL_POINTS)
   write(figure, 0.15, height - 0.58, text, color=MUTED, fontsize=size)
 
 
@@ -132,8 +134,8 @@ def fitted(text: str, width: float, points: float, *, bold: bool = False) -> tup
   size = min(points, width / (advance * max(1, len(text))))
   if size >= SMALLEST_POINTS:
     return text, size
-  kept = max(1, int(width / (advance * SMALLEST_POINTS)) - 1)
-  return text[:kept] + "…", SMALLEST_POINTS
+  length = max(1, int(width / (advance * SMALLEST_POINTS)) - 1)
+  return text[:length] + "…", SMALLEST_POINTS
 
 
 def drawable(text: str) -> str:

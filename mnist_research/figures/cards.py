@@ -42,8 +42,8 @@ def prediction_card(
   """Draws the first eight pictures with predictions; takes the arguments of `prediction_grid`."""
   pixels, labels = checked_pictures(images, labels, label_names)
   captions = prediction_captions(labels, probabilities[: len(labels)], label_names)
-  right = probabilities[: len(labels)].argmax(axis=1) == labels
-  return _card(pixels, captions[: COLUMNS * ROWS], [prediction_color(bool(r)) for r in right])
+  correct = probabilities[: len(labels)].argmax(axis=1) == labels
+  return _card(pixels, captions[: COLUMNS * ROWS], [prediction_color(bool(r)) for r in correct])
 
 
 def _card(
@@ -103,14 +103,14 @@ def confusion_card(matrix: np.ndarray, *, label_names: Sequence[str]) -> Figure:
     color = "white" if shades[row, column] > 0.6 else INK
     text, size = fitted(str(errors[row, column]), side / classes * POINTS_PER_INCH / DPI, POINTS)
     axes.text(column, row, text, color=color, fontsize=size, ha="center", va="center_baseline")
-  total, right = int(matrix.sum()), int(matrix.trace())
-  said = [
-    (f"{right / total:.2%}" if total else "-", INK, "bold"),
-    (f"{total - right:,} errors", INK, "normal"),
+  total, correct = int(matrix.sum()), int(matrix.trace())
+  lines = [
+    (f"{correct / total:.2%}" if total else "-", INK, "bold"),
+    (f"{total - correct:,} errors", INK, "normal"),
     ("rows: true", MUTED, "normal"),
     ("columns: read as", MUTED, "normal"),
   ]
-  for number, (text, color, weight) in enumerate(said):
+  for number, (text, color, weight) in enumerate(lines):
     shown, size = fitted(text, 205 * POINTS_PER_INCH / DPI, POINTS)
     figure.text(
       430 / WIDTH, 1 - (60 + 44 * number) / HEIGHT, shown, color=color, weight=weight,

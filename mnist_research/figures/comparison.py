@@ -38,7 +38,7 @@ from mnist_research.figures.curves import (
   write_panel_name,
 )
 
-# For the best configs; the rest are gray, because more colors can't be distinguished.
+# For the best configs; all others are gray, because more colors can't be distinguished.
 COLORS = (BLUE, VERMILION, GREEN, "#B5568F", "#C98500", "#3AA0D8", "#6B4C9A", "#7A5230")
 OTHERS = "#A9B2BD"
 # In inches.
@@ -114,12 +114,14 @@ def compared_accuracies(configs: Sequence[Compared], *, title: str, split: str =
 def _accuracy_limits(configs: Sequence[Compared]) -> tuple[float, float]:
   """Returns limits that include every accuracy; the wide interval of two seeds may exceed them."""
   validation = [config.validation for config in configs if config.validation is not None]
-  seen = [*validation, *(accuracy for config in configs for accuracy in config.accuracies)]
-  low, high = min(seen), max(seen)
-  room = 0.35 * (high - low) or 0.005
+  accuracies = [*validation, *(accuracy for config in configs for accuracy in config.accuracies)]
+  low, high = min(accuracies), max(accuracies)
+  padding = 0.35 * (high - low) or 0.005
   ends = [end for config in configs for end in config.interval or ()]
   margin = 0.04 * (high - low) or 0.001
-  return max(low - room, min([low, *ends]) - margin), min(high + room, max([high, *ends]) + margin)
+  return max(low - padding, min([low, *ends]) - margin), min(
+    high + padding, max([high, *ends]) + margin
+  )
 
 
 def _draw_accuracies(axes: Axes, config: Compared, y: int, color: str) -> None:
@@ -243,7 +245,9 @@ def _over_seeds(series: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
   epochs = series[0][0]
   for other, _ in series[1:]:
     epochs = np.intersect1d(epochs, other)
-  values = np.stack([own[np.isin(at, epochs)] for at, own in series])
+  values = np.stack(
+    [seed_values[np.isin(seed_epochs, epochs)] for seed_epochs, seed_values in series]
+  )
   if len(epochs) >= SMOOTH_FROM:
     window = 2 * (len(epochs) // 80) + 3
     values = np.stack([running_mean(row, window) for row in values])

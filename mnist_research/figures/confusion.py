@@ -141,10 +141,10 @@ def _add_count_tooltips(axes: Axes, matrix: np.ndarray, names: Sequence[str]) ->
 
 def _write_class_accuracy(axes: Axes, matrix: np.ndarray, points: float) -> None:
   """Writes each row's accuracy to its right, the lowest in bold."""
-  totals, right = matrix.sum(axis=1), matrix.diagonal()
-  accuracy = np.divide(right, totals, out=np.ones(len(matrix)), where=totals > 0)
+  totals, correct = matrix.sum(axis=1), matrix.diagonal()
+  accuracy = np.divide(correct, totals, out=np.ones(len(matrix)), where=totals > 0)
   width = axes.get_window_extent().width / DPI
-  place: dict[str, Any] = {
+  position: dict[str, Any] = {
     "x": 1 + 0.62 / width,
     "transform": axes.get_yaxis_transform(),
     "ha": "right",
@@ -158,18 +158,20 @@ def _write_class_accuracy(axes: Axes, matrix: np.ndarray, points: float) -> None
       weight="bold" if lowest else None,
       fontsize=points,
       va="center_baseline",
-      **place,
+      **position,
     )
   points_per_row = width * POINTS_PER_INCH / len(matrix)
   heading = -0.5 - 6 / points_per_row
-  axes.text(y=heading, s="accuracy", fontsize=NOTE_POINTS, color=MUTED, **place)
+  axes.text(y=heading, s="accuracy", fontsize=NOTE_POINTS, color=MUTED, **position)
 
 
 def _summary(matrix: np.ndarray) -> str:
-  total, right = int(matrix.sum()), int(matrix.trace())
+  total, correct = int(matrix.sum()), int(matrix.trace())
   if not total:
     return "no examples"
-  return f"{right:,} of {total:,} right: accuracy {right / total:.2%}, {total - right:,} errors"
+  return (
+    f"{correct:,} of {total:,} right: accuracy {correct / total:.2%}, {total - correct:,} errors"
+  )
 
 
 def _draw_error_scale(figure: Figure, left: float, norm: PowerNorm) -> None:

@@ -123,22 +123,22 @@ def _check_records(records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _series(records: Sequence[Mapping[str, Any]], key: str) -> Series:
-  having = sorted(
+  with_key = sorted(
     (record for record in records if record.get(key) is not None),
     key=lambda record: record["step"],
   )
-  steps = np.array([record["step"] for record in having], np.int64)
-  return steps, np.array([record[key] for record in having], np.float64)
+  steps = np.array([record["step"] for record in with_key], np.int64)
+  return steps, np.array([record[key] for record in with_key], np.float64)
 
 
 def _series_by_split(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, Series]:
   """Returns the series of each split that has values."""
-  found = {}
+  series = {}
   for split in SPLIT_COLORS:
     steps, values = _series([record for record in records if record["split"] == split], key)
     if len(steps):
-      found[split] = steps, values
-  return found
+      series[split] = steps, values
+  return series
 
 
 def _summary(records: Sequence[Mapping[str, Any]]) -> str:
@@ -167,16 +167,16 @@ def _step_limits(records: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 
 
 def add_line_tooltips(
-  axes: Axes, places: np.ndarray, values: np.ndarray, name: str, place_name: str, unit: str = ""
+  axes: Axes, xs: np.ndarray, values: np.ndarray, name: str, x_name: str, unit: str = ""
 ) -> None:
   """Adds tooltips to the points of a line."""
-  kept = np.unique(np.linspace(0, len(places) - 1, min(len(places), _MOST_TOOLTIPS)).astype(int))
-  texts = [f"{name}: {values[i]:.4g}{unit} at {place_name} {_counted(places[i])}" for i in kept]
-  add_tooltips(axes, places[kept], values[kept], texts)
+  chosen = np.unique(np.linspace(0, len(xs) - 1, min(len(xs), _MOST_TOOLTIPS)).astype(int))
+  texts = [f"{name}: {values[i]:.4g}{unit} at {x_name} {_x_text(xs[i])}" for i in chosen]
+  add_tooltips(axes, xs[chosen], values[chosen], texts)
 
 
-def _counted(place: float) -> str:
-  return f"{place:,.0f}" if place >= 1000 else f"{place:.4g}"
+def _x_text(x: float) -> str:
+  return f"{x:,.0f}" if x >= 1000 else f"{x:.4g}"
 
 
 def style_panel(axes: Axes) -> None:
@@ -266,8 +266,8 @@ def scale_values(axes: Axes, clear: np.ndarray, raw: np.ndarray) -> bool:
   # A wider range is easier to read on a log scale.
   if not len(positive) or highest < 6 * positive.min():
     low, high = finite.min(initial=highest), highest or 1.0
-    room = 0.1 * (high - low) or 0.1 * high
-    axes.set_ylim(max(0.0, low - room), high + room)
+    padding = 0.1 * (high - low) or 0.1 * high
+    axes.set_ylim(max(0.0, low - padding), high + padding)
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=TICK_STEPS))
     return False
   low, high = positive.min() * 0.7, highest * 1.15
@@ -309,7 +309,7 @@ def height_of(axes: Axes, value: float) -> float:
 
 def moved_apart(heights: np.ndarray, gap: float) -> np.ndarray:
   """Moves ascending heights at least a gap apart, half of it up and half of it down."""
-  pile = gap * np.arange(len(heights))
-  upwards = np.maximum.accumulate(heights - pile) + pile
-  downwards = np.minimum.accumulate((heights - pile)[::-1])[::-1] + pile
+  offsets = gap * np.arange(len(heights))
+  upwards = np.maximum.accumulate(heights - offsets) + offsets
+  downwards = np.minimum.accumulate((heights - offsets)[::-1])[::-1] + offsets
   return (upwards + downwards) / 2

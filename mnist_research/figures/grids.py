@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mnist_research.figures.canvas import (
+  CORRECT_COLOR,
   DPI,
   INK,
   LABEL_POINTS,
   MUTED,
   NOTE_POINTS,
   POINTS_PER_INCH,
-  RIGHT_COLOR,
   TITLE_POINTS,
   WRONG_COLOR,
   fitted,
@@ -27,7 +27,7 @@ from mnist_research.figures.canvas import (
   percent,
 )
 
-RIGHT_MARK, WRONG_MARK = "✓", "✗"
+CORRECT_MARK, WRONG_MARK = "✓", "✗"
 # This font, which ships with matplotlib, has the check marks; other default fonts may lack them.
 MARK_FONT = "DejaVu Sans"
 
@@ -74,11 +74,11 @@ def example_grid(
   return _picture_grid(pixels, captions, title=title, summary=summary)
 
 
-def selection_title(shown: int, total: int, order: str, things: str) -> str:
+def selection_title(shown: int, total: int, order: str, noun: str) -> str:
   """Returns how pictures were chosen: `the 40 most confident of 150 mistakes`, `all 3 mistakes`."""
   if shown < total:
-    return f"the {shown} {order} of {total:,} {things}"
-  return f"all {total:,} {things}" if total > 1 else f"the only {things.removesuffix('s')}"
+    return f"the {shown} {order} of {total:,} {noun}"
+  return f"all {total:,} {noun}" if total > 1 else f"the only {noun.removesuffix('s')}"
 
 
 def prediction_grid(
@@ -116,12 +116,14 @@ def prediction_grid(
     )
   probabilities = probabilities[: len(pixels)]
   predicted = probabilities.argmax(axis=1)
-  right = predicted == labels
+  correct = predicted == labels
   captions = prediction_captions(labels, probabilities, label_names)
   # Without counts, because those of selected pictures would look like an accuracy.
-  summary = [(f"{RIGHT_MARK} right", RIGHT_COLOR), (f"{WRONG_MARK} wrong", WRONG_COLOR)]
+  summary = [(f"{CORRECT_MARK} right", CORRECT_COLOR), (f"{WRONG_MARK} wrong", WRONG_COLOR)]
   footer = "Below each picture: predicted label and its probability."
-  return _picture_grid(pixels, captions, title=title, summary=summary, footer=footer, right=right)
+  return _picture_grid(
+    pixels, captions, title=title, summary=summary, footer=footer, correct=correct
+  )
 
 
 def prediction_captions(
@@ -136,19 +138,19 @@ def prediction_captions(
   """
   captions = []
   for label, row in zip(labels, probabilities, strict=True):
-    guess = int(row.argmax())
-    named = f"{label_names[guess]}  {percent(float(row[guess]))}"
-    if guess == label:
-      captions.append([(f"{RIGHT_MARK} {named}", RIGHT_COLOR)])
+    prediction = int(row.argmax())
+    text = f"{label_names[prediction]}  {percent(float(row[prediction]))}"
+    if prediction == label:
+      captions.append([(f"{CORRECT_MARK} {text}", CORRECT_COLOR)])
     else:
       true = (f"true: {label_names[label]}", INK)
-      captions.append([(f"{WRONG_MARK} {named}", WRONG_COLOR), true])
+      captions.append([(f"{WRONG_MARK} {text}", WRONG_COLOR), true])
   return captions
 
 
-def prediction_color(right: bool) -> str:
+def prediction_color(correct: bool) -> str:
   """Returns the color of correct predictions, or of wrong ones."""
-  return RIGHT_COLOR if right else WRONG_COLOR
+  return CORRECT_COLOR if correct else WRONG_COLOR
 
 
 def checked_pictures(
@@ -198,7 +200,7 @@ def _scaled(pixels: np.ndarray) -> tuple[np.ndarray, int, int]:
     return large, height * units, width * units
   rows, columns = (max(1, round(length * LARGE_SIDE / side)) for length in (height, width))
   size = columns * PIXEL_SCALE, rows * PIXEL_SCALE
-  scaled = [np.asarray(Image.fromarray(each).resize(size)) for each in pixels]
+  scaled = [np.asarray(Image.fromarray(picture).resize(size)) for picture in pixels]
   return np.stack(scaled), rows, columns
 
 
@@ -209,7 +211,7 @@ def _picture_grid(
   title: str,
   summary: Sequence[tuple[str, str]],
   footer: str = "",
-  right: np.ndarray | None = None,
+  correct: np.ndarray | None = None,
 ) -> Figure:
   """Draws all pictures as one image, because 80 axes would take about 20 times as long.
 
@@ -219,11 +221,11 @@ def _picture_grid(
     title: the title at the top.
     summary: texts below the title, side by side, and their colors.
     footer: the text at the bottom.
-    right: bool [n], whether each prediction is correct; None draws no frames.
+    correct: bool [n], whether each prediction is correct; None draws no frames.
   """
   columns = _columns(len(pixels))
   pixels, rows_high, columns_wide = _scaled(pixels)
-  frames = 0 if right is None else 2 * FRAME
+  frames = 0 if correct is None else 2 * FRAME
   tall, wide = rows_high + frames, columns_wide + frames
   # Wide enough for a caption below a narrow picture.
   pitch = max(wide, SMALL_SIDE + frames) + GAP
@@ -238,12 +240,12 @@ def _picture_grid(
   for index, caption in enumerate(captions):
     x, y = MARGIN + index % columns * pitch, int(tops[index // columns])
     cell = _window(canvas, x, y, wide, tall)
-    if right is not None:
-      cell = _painted_frame(cell, right=bool(right[index]))
+    if correct is not None:
+      cell = _painted_frame(cell, correct=bool(correct[index]))
     cell[:] = pixels[index]
-    _write_caption(axes, x + wide / 2, y + tall, caption, room=pitch - 1)
+    _write_caption(axes, x + wide / 2, y + tall, caption, available=pitch - 1)
   indent = 0
-  if right is not None:
+  if correct is not None:
     _paint_legend(canvas)
     indent = SWATCH + 2
   axes.imshow(canvas, interpolation="nearest", extent=(0, width, height, 0), zorder=0)
@@ -275,30 +277,30 @@ def _columns(count: int) -> int:
   return min(range(square, min(2 * square, MAX_COLUMNS) + 1), key=lambda c: (-count % c, c))
 
 
-def _painted_frame(cell: np.ndarray, *, right: bool) -> np.ndarray:
+def _painted_frame(cell: np.ndarray, *, correct: bool) -> np.ndarray:
   """Paints a frame into a cell, and returns the cell inside it.
 
   A wrong prediction gets a thick frame. The inner part of a thin frame stays white.
   """
   thin, thick = PIXEL_SCALE, PIXEL_SCALE * FRAME
-  framed = cell[thin:-thin, thin:-thin] if right else cell
-  framed[:] = np.rint(255 * np.array(to_rgb(RIGHT_COLOR if right else WRONG_COLOR)))
+  framed = cell[thin:-thin, thin:-thin] if correct else cell
+  framed[:] = np.rint(255 * np.array(to_rgb(CORRECT_COLOR if correct else WRONG_COLOR)))
   return cell[thick:-thick, thick:-thick]
 
 
 def _paint_legend(canvas: np.ndarray) -> None:
   """Paints a small frame of each kind before the texts of the summary."""
-  for number, right in enumerate((True, False)):
+  for number, correct in enumerate((True, False)):
     x = MARGIN + number * SUMMARY_PITCH
-    _painted_frame(_window(canvas, x, 14, SWATCH, SWATCH), right=right)[:] = 0
+    _painted_frame(_window(canvas, x, 14, SWATCH, SWATCH), correct=correct)[:] = 0
 
 
 def _write_caption(
-  axes: Axes, x: float, y: float, caption: Sequence[tuple[str, str]], *, room: float
+  axes: Axes, x: float, y: float, caption: Sequence[tuple[str, str]], *, available: float
 ) -> None:
   """Writes lines centered below a point, in units of the grid."""
   for number, (line, color) in enumerate(caption, start=1):
-    text, size = fitted(line, room * POINTS_PER_UNIT, LABEL_POINTS)
+    text, size = fitted(line, available * POINTS_PER_UNIT, LABEL_POINTS)
     axes.text(
       x,
       y + number * CAPTION_LINE - 0.8,
@@ -314,9 +316,9 @@ def _write_caption(
 def _write_title_and_footer(
   axes: Axes, width: int, height: int, *, title: str, footer: str
 ) -> None:
-  room = (width - 2 * MARGIN) * POINTS_PER_UNIT
-  text, size = fitted(title, room, TITLE_POINTS, bold=True)
+  available = (width - 2 * MARGIN) * POINTS_PER_UNIT
+  text, size = fitted(title, available, TITLE_POINTS, bold=True)
   axes.text(MARGIN, 10.5, text, color=INK, fontsize=size, weight="bold", parse_math=False)
   if footer:
-    text, size = fitted(footer, room, NOTE_POINTS)
+    text, size = fitted(footer, available, NOTE_POINTS)
     axes.text(MARGIN, height - 4, text, color=MUTED, fontsize=size, parse_math=False)

@@ -82,29 +82,29 @@ def recognition(
   shown = shown[:MAX_PANELS]
   if not shown or any(panel.probabilities.shape != (len(label_names),) for panel in shown):
     raise ValueError(f"{len(shown)} panels, or probabilities of other classes than {label_names}")
-  seen_left = MARGIN + PICTURE_WIDTH + GAP
-  bars_left = seen_left + HEIGHT + GAP + _names_width(label_names)
+  input_left = MARGIN + PICTURE_WIDTH + GAP
+  bars_left = input_left + HEIGHT + GAP + _names_width(label_names)
   width = bars_left + BAR_WIDTH + PERCENT_WIDTH + MARGIN
   notes = [f"the first {len(shown)} of {count:,} digits"] if count > len(shown) else []
   top = MARGIN + TITLE_LINE + NOTE_LINE * (len(notes) + 1)
   height = top + len(shown) * (CAPTION_LINE + HEIGHT + GAP)
   figure = new_figure(width / DPI, height / DPI)
   axes = _add_axes(figure, width, height)
-  room = width - 2 * MARGIN
-  _write(axes, MARGIN, MARGIN + 8, title, room, points=TITLE_POINTS, weight="bold")
+  available = width - 2 * MARGIN
+  _write(axes, MARGIN, MARGIN + 8, title, available, points=TITLE_POINTS, weight="bold")
   for note in notes:
-    _write(axes, MARGIN, MARGIN + TITLE_LINE, note, room, color=MUTED)
+    _write(axes, MARGIN, MARGIN + TITLE_LINE, note, available, color=MUTED)
   for left, heading in [
     (MARGIN, "picture"),
-    (seen_left, "input of the model"),
+    (input_left, "input of the model"),
     (bars_left, "probability"),
   ]:
-    _write(axes, left, top - NOTE_LINE, heading, room, points=NOTE_POINTS, color=MUTED)
+    _write(axes, left, top - NOTE_LINE, heading, available, points=NOTE_POINTS, color=MUTED)
   for panel in shown:
-    _write(axes, MARGIN, top, drawable(panel.caption), room)
+    _write(axes, MARGIN, top, drawable(panel.caption), available)
     top += CAPTION_LINE
     _draw_picture(axes, MARGIN, top, panel)
-    _draw_seen(axes, seen_left, top, panel.image)
+    _draw_input(axes, input_left, top, panel.image)
     _draw_bars(axes, bars_left, top, panel.probabilities, label_names)
     top += HEIGHT + GAP
   return figure
@@ -129,14 +129,14 @@ def _write(
   x: float,
   y: float,
   text: str,
-  room: float,
+  available: float,
   *,
   points: float = TEXT_POINTS,
   **style: Any,
 ) -> None:
   """Writes a line of text, vertically centered at y, within a width in pixels."""
   bold = style.get("weight") == "bold"
-  text, size = fitted(text, room * POINTS_PER_PIXEL, points, bold=bold)
+  text, size = fitted(text, available * POINTS_PER_PIXEL, points, bold=bold)
   style = {"color": INK, "va": "center_baseline", **style}
   axes.text(x, y, text, fontsize=size, parse_math=False, **style)
 
@@ -154,7 +154,7 @@ def _draw_picture(axes: Axes, left: float, top: float, panel: Panel) -> None:
   axes.add_patch(outline)
 
 
-def _draw_seen(axes: Axes, left: float, top: float, image: np.ndarray) -> None:
+def _draw_input(axes: Axes, left: float, top: float, image: np.ndarray) -> None:
   """Draws the model's input in the center of a square of HEIGHT."""
   rows, columns = image.shape[:2]
   scale = HEIGHT / max(rows, columns)
@@ -182,16 +182,20 @@ def _draw_bars(
   likeliest = int(probabilities.argmax())
   labels = sorted(np.argsort(-probabilities, kind="stable")[:MAX_BARS])
   pitch = HEIGHT / len(labels)
-  for place, label in enumerate(labels):
-    middle = top + (place + 0.5) * pitch
+  for row, label in enumerate(labels):
+    middle = top + (row + 0.5) * pitch
     share = float(probabilities[label])
-    won = label == likeliest
-    color, weight = (BLUE, "bold") if won else (MUTED, "normal")
+    is_best = label == likeliest
+    color, weight = (BLUE, "bold") if is_best else (MUTED, "normal")
     for width, fill in [(BAR_WIDTH, RULE), (share * BAR_WIDTH, color)]:
       corner = (left, middle - 0.35 * pitch)
       axes.add_patch(Rectangle(corner, width, 0.7 * pitch, facecolor=fill, linewidth=0))
-    style: dict[str, Any] = {"color": BLUE if won else INK, "weight": weight, "points": NOTE_POINTS}
-    name_room = _names_width(label_names) - 8
-    _write(axes, left - 8, middle, label_names[label], name_room, ha="right", **style)
+    style: dict[str, Any] = {
+      "color": BLUE if is_best else INK,
+      "weight": weight,
+      "points": NOTE_POINTS,
+    }
+    name_width = _names_width(label_names) - 8
+    _write(axes, left - 8, middle, label_names[label], name_width, ha="right", **style)
     if share >= LEAST_SHARE:
       _write(axes, left + BAR_WIDTH + 8, middle, percent(share), PERCENT_WIDTH - 8, **style)

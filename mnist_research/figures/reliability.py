@@ -43,10 +43,10 @@ def reliability_diagram(reliability: Reliability, *, title: str) -> Figure:
   _draw_accuracy(add_axes(figure, left, bottom, side, side), reliability)
   _draw_counts(add_axes(figure, left, 0.6, side, histogram), reliability)
   total = int(reliability.counts.sum())
-  held = reliability.counts > 0
-  weights = reliability.counts[held] / total
+  filled = reliability.counts > 0
+  weights = reliability.counts[filled] / total
   accuracy, confidence = (
-    float(values[held] @ weights) for values in (reliability.accuracy, reliability.confidence)
+    float(values[filled] @ weights) for values in (reliability.accuracy, reliability.confidence)
   )
   write_header(
     figure,
@@ -69,9 +69,9 @@ def reliability_diagram(reliability: Reliability, *, title: str) -> Figure:
 def _draw_accuracy(axes: Axes, reliability: Reliability) -> None:
   counts = reliability.counts
   bins = len(counts)
-  held = np.flatnonzero(counts)
-  middles = (held + 0.5) / bins
-  accuracy, confidence = reliability.accuracy[held], reliability.confidence[held]
+  filled = np.flatnonzero(counts)
+  middles = (filled + 0.5) / bins
+  accuracy, confidence = reliability.accuracy[filled], reliability.confidence[filled]
   width = 0.92 / bins
   axes.bar(middles, accuracy, width, color=BLUE, alpha=0.45, label="accuracy", zorder=2)
   axes.bar(
@@ -86,12 +86,12 @@ def _draw_accuracy(axes: Axes, reliability: Reliability) -> None:
     label="gap",
     zorder=3,
   )
-  low, high = wilson_interval(np.rint(accuracy * counts[held]), counts[held])
+  low, high = wilson_interval(np.rint(accuracy * counts[filled]), counts[filled])
   axes.vlines(middles, low, high, color=INK, linewidth=1.2, label="interval", zorder=4)
   axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=5)
   add_tooltips(axes, middles, accuracy, [
     f"confidence {bin / bins:.0%} to {(bin + 1) / bins:.0%}: {share:.2%} of {count:,} right"
-    for bin, share, count in zip(held, accuracy, counts[held], strict=True)
+    for bin, share, count in zip(filled, accuracy, counts[filled], strict=True)
   ])  # fmt: skip
   _style(axes)
   axes.set_ylim(0, 1)
@@ -106,10 +106,10 @@ def _draw_counts(axes: Axes, reliability: Reliability) -> None:
   counts = reliability.counts
   middles = (np.arange(len(counts)) + 0.5) / len(counts)
   axes.bar(middles, counts, 0.92 / len(counts), color=MUTED, alpha=0.55, label="count", zorder=2)
-  held, bins = np.flatnonzero(counts), len(counts)
-  add_tooltips(axes, middles[held], counts[held], [
+  filled, bins = np.flatnonzero(counts), len(counts)
+  add_tooltips(axes, middles[filled], counts[filled], [
     f"confidence {bin / bins:.0%} to {(bin + 1) / bins:.0%}: {counts[bin]:,} predictions"
-    for bin in held
+    for bin in filled
   ])  # fmt: skip
   _style(axes)
   axes.set_yscale("log")

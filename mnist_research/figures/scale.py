@@ -122,9 +122,9 @@ def _draw(axes: Axes, chart: Chart) -> None:
   x = np.asarray(chart.x, np.float64)
   for line, color in zip(chart.lines, _COLORS, strict=False):
     median = np.asarray(line.median)
-    around = [median - np.asarray(line.lowest), np.asarray(line.highest) - median]
+    errors = [median - np.asarray(line.lowest), np.asarray(line.highest) - median]
     axes.errorbar(
-      x, median, yerr=around, color=color, linewidth=1.8, marker="o", markersize=4, elinewidth=1,
+      x, median, yerr=errors, color=color, linewidth=1.8, marker="o", markersize=4, elinewidth=1,
       capsize=2, label=line.name, zorder=3,
     )  # fmt: skip
   if chart.is_cost:

@@ -24,7 +24,7 @@ VARIABLES = {
 }
 # Makes the text slightly smaller than the page's.
 _REM_PER_POINT = 0.081
-_LEFT_OUT = re.compile(
+_OMITTED = re.compile(
   r"<!--.*?-->|<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", re.DOTALL
 )
 _COLOR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
@@ -41,13 +41,13 @@ def to_svg(figure: Figure, prefix: str, description: str) -> str:
   buffer = io.StringIO()
   with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-  drawing = _LEFT_OUT.sub("", buffer.getvalue().partition("<svg")[2])
+  drawing = _OMITTED.sub("", buffer.getvalue().partition("<svg")[2])
   head, _, content = drawing.partition(">")
   box = re.search(r'viewBox="0 0 ([\d.]+) [\d.]+"', head)
   assert box is not None, "matplotlib writes one, in points"
   width = float(box[1]) * _REM_PER_POINT
-  content = _with_own_ids(content.replace("xlink:href", "href"), prefix)
-  content = _COLOR.sub(lambda found: _variable(found[0]), content)
+  content = _with_prefixed_ids(content.replace("xlink:href", "href"), prefix)
+  content = _COLOR.sub(lambda match: _variable(match[0]), content)
   label = description.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
   start = f'<svg {box[0]} style="width: {width:.1f}rem" role="img" aria-label="{label}">'
   return start + content.strip()
@@ -57,13 +57,13 @@ def _variable(color: str) -> str:
   return f"var(--{VARIABLES[color]})" if color in VARIABLES else color
 
 
-def _with_own_ids(content: str, prefix: str) -> str:
-  """Removes unused ids, and adds the prefix to the rest."""
+def _with_prefixed_ids(content: str, prefix: str) -> str:
+  """Removes unused ids, and adds the prefix to the others."""
   used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', content))
   used = {first or second for first, second in used}
   content = re.sub(
     r' id="([^"]*)"',
-    lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "",
+    lambda match: f' id="{prefix}-{match[1]}"' if match[1] in used else "",
     content,
   )
   return re.sub(r'(url\(#|href="#)', rf"\1{prefix}-", content)

@@ -134,25 +134,32 @@ def parallel_coordinates(
   axes.set_axis_off()
   axes.set_xlim(0, len(columns) - 1)
   axes.set_ylim(0, 1)
-  places = np.arange(len(columns))
+  positions = np.arange(len(columns))
   for trial in np.flatnonzero(~np.isfinite(errors)):
     line = heights[:-1, trial]
-    axes.plot(places[:-1], line, color=MUTED, alpha=0.25, linewidth=0.8, clip_on=False)
-  # Colored by rank, because a trial that failed to learn would leave the rest in one color.
+    axes.plot(positions[:-1], line, color=MUTED, alpha=0.25, linewidth=0.8, clip_on=False)
+  # Colored by rank, because a trial that failed to learn would leave all others in one color.
   for rank, trial in enumerate(known[np.argsort(-errors[known], kind="stable")]):
     share = (rank + 1) / len(known)
     axes.plot(
-      places, heights[:, trial], color=SCALE(0.15 + 0.85 * share), alpha=0.5 + 0.5 * share,
+      positions, heights[:, trial], color=SCALE(0.15 + 0.85 * share), alpha=0.5 + 0.5 * share,
       linewidth=0.8 + 1.6 * share**4, zorder=3 + share, clip_on=False, label=f"trial {trial}",
     )  # fmt: skip
-    add_tooltips(axes, places, heights[:, trial], [
+    add_tooltips(axes, positions, heights[:, trial], [
       f"trial {trial}: {axis.name} {_value(axis.values[trial])}" for axis in columns
     ])  # fmt: skip
-  for place, axis in enumerate(columns):
-    _draw_axis(axes, place, axis, flipped=axis is result)
+  for position, axis in enumerate(columns):
+    _draw_axis(axes, position, axis, flipped=axis is result)
     text, size = fitted(axis.name, (pitch - 0.1) * POINTS_PER_INCH, TEXT_POINTS)
     write(
-      figure, left + place * pitch, 0.3, text, color=INK, fontsize=size, weight="bold", ha="center"
+      figure,
+      left + position * pitch,
+      0.3,
+      text,
+      color=INK,
+      fontsize=size,
+      weight="bold",
+      ha="center",
     )
   write_header(figure, title, summary)
   return figure
@@ -177,9 +184,9 @@ def _heights(axis: Axis) -> np.ndarray:
   return (values - low) / (high - low) if high > low else np.where(np.isnan(values), np.nan, 0.5)
 
 
-def _draw_axis(axes: Axes, place: int, axis: Axis, *, flipped: bool) -> None:
+def _draw_axis(axes: Axes, position: int, axis: Axis, *, flipped: bool) -> None:
   """Draws a vertical axis with all its names, or with five numbers."""
-  axes.plot([place, place], [0, 1], color=INK, linewidth=1, zorder=5, clip_on=False)
+  axes.plot([position, position], [0, 1], color=INK, linewidth=1, zorder=5, clip_on=False)
   heights = _heights(axis)
   if any(isinstance(value, str) for value in axis.values):
     ticks = dict(zip(axis.values, heights, strict=True))
@@ -193,9 +200,9 @@ def _draw_axis(axes: Axes, place: int, axis: Axis, *, flipped: bool) -> None:
     if high <= low:
       ticks = {f"{low:.3g}{unit}": 0.5}
   for text, height in ticks.items():
-    axes.plot([place - 0.02, place], [height, height], color=INK, linewidth=1, clip_on=False)
+    axes.plot([position - 0.02, position], [height, height], color=INK, linewidth=1, clip_on=False)
     axes.text(
-      place - 0.04, height, _short(str(text)), color=INK, fontsize=NOTE_POINTS, ha="right",
+      position - 0.04, height, _short(str(text)), color=INK, fontsize=NOTE_POINTS, ha="right",
       va="center", zorder=9, parse_math=False,
       bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6},
     )  # fmt: skip

@@ -29,7 +29,7 @@ def export(
   output: Path,
   *,
   image_shape: tuple[int, ...],
-  refuses: bool = False,
+  rejects: bool = False,
   calibration_images: np.ndarray | None = None,
 ) -> int:
   """Writes `model` to `output` atomically.
@@ -39,7 +39,7 @@ def export(
     file_format: `saved_model`, a directory, or `tflite`, `tflite_int8` or `onnx`, a file.
     output: a path that doesn't exist yet.
     image_shape: the height, width and channels of the images.
-    refuses: whether the model was trained with outliers, so that it has `class_scores`.
+    rejects: whether the model was trained to reject outliers, so that it has `class_scores`.
     calibration_images: for `tflite_int8`, uint8 [N, height, width, channels], the images that
       calibrate the ranges of the activations.
 
@@ -49,7 +49,7 @@ def export(
   Raises:
     UserError: `output` can't be written, or ONNX lacks an operation of the model.
   """
-  serve = _create_serving_function(model, image_shape, refuses=refuses)
+  serve = _create_serving_function(model, image_shape, rejects=rejects)
   if file_format == "saved_model":
     with _writing(output) as partial:
       tf.saved_model.save(tf.Module(), str(partial), signatures=serve)
@@ -61,7 +61,7 @@ def export(
 
 
 def _create_serving_function(
-  model: tf.keras.Model, image_shape: tuple[int, ...], *, refuses: bool
+  model: tf.keras.Model, image_shape: tuple[int, ...], *, rejects: bool
 ) -> Any:
   """Returns the exported function, with the weights of `model` as constants of its graph.
 
@@ -78,7 +78,7 @@ def _create_serving_function(
       [tf.constant(array) for array in trained], [tf.constant(array) for array in others], images
     )
     outputs = {"probabilities": tf.nn.softmax(logits)}
-    if refuses:  # As in `metrics.outliers.class_scores`.
+    if rejects:  # As in `metrics.outliers.class_scores`.
       outputs["class_scores"] = tf.sigmoid(tf.reduce_logsumexp(logits, axis=1))
     return outputs
 

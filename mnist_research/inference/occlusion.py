@@ -1,4 +1,4 @@
-"""Shows which ink of a digit supports or opposes an answer, by covering the digit in parts."""
+"""Shows which ink of a digit supports or opposes a prediction, by covering the digit in parts."""
 
 import numpy as np
 from scipy.special import logsumexp
@@ -26,19 +26,19 @@ def evidence(recognizer: Recognizer, image: np.ndarray, label: int) -> np.ndarra
     label: the class.
   """
   height, width = image.shape
-  places = [
+  corners = [
     (y, x)
     for y in range(1 - _SIDE, height, _STEP)
     for x in range(1 - _SIDE, width, _STEP)
     if image[max(0, y) : y + _SIDE, max(0, x) : x + _SIDE].any()
   ]
-  covered = np.repeat(image[None], len(places) + 1, axis=0)
-  for number, (y, x) in enumerate(places):
-    covered[number, max(0, y) : y + _SIDE, max(0, x) : x + _SIDE] = 0
-  answers = recognizer.answer(covered.reshape(-1, *recognizer.image_shape))
-  odds = _log_odds(answers.log_probabilities, label)
+  covered = np.repeat(image[None], len(corners) + 1, axis=0)
+  for index, (y, x) in enumerate(corners):
+    covered[index, max(0, y) : y + _SIDE, max(0, x) : x + _SIDE] = 0
+  outputs = recognizer.predict(covered.reshape(-1, *recognizer.image_shape))
+  odds = _log_odds(outputs.log_probabilities, label)
   sums, counts = np.zeros(image.shape), np.zeros(image.shape)
-  for (y, x), value in zip(places, odds[-1] - odds[:-1], strict=True):
+  for (y, x), value in zip(corners, odds[-1] - odds[:-1], strict=True):
     window = np.s_[max(0, y) : y + _SIDE, max(0, x) : x + _SIDE]
     sums[window] += value
     counts[window] += 1

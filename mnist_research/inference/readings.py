@@ -64,13 +64,13 @@ class Reading(NamedTuple):
 
   def record(self, label_names: Sequence[str]) -> dict[str, Any]:
     """Returns the label, the probabilities, and whether it is a digit, for JSON."""
-    refusal = {"digit_score": self.digit_score, "is_digit": self.is_digit}
+    rejection = {"digit_score": self.digit_score, "is_digit": self.is_digit}
     return {
       "label": self.label,
       "label_name": label_names[self.label],
       "probability": self.probability,
       "probabilities": self.probabilities.tolist(),
-      **({} if self.digit_score is None else refusal),
+      **({} if self.digit_score is None else rejection),
     }
 
 
@@ -99,11 +99,11 @@ def read_each(
   Returns:
     The readings of each picture, in order.
   """
-  answers = iter(_read_with_cuts(recognizer, [each for prepared in pictures for each in prepared]))
+  remaining = iter(_read_with_cuts(recognizer, [d for prepared in pictures for d in prepared]))
   result = []
   for prepared in pictures:
-    read_in_one = [reading for _ in prepared for reading in next(answers)]
-    result.append([each._replace(num_digits=len(read_in_one)) for each in read_in_one])
+    readings = [reading for _ in prepared for reading in next(remaining)]
+    result.append([reading._replace(num_digits=len(readings)) for reading in readings])
   return result
 
 
@@ -111,23 +111,23 @@ def _read_with_cuts(
   recognizer: Recognizer, prepared: Sequence[images.Prepared]
 ) -> list[list[Reading]]:
   """Reads each digit as one, or as several touching digits if those are more certain."""
-  wholes = _read_all(recognizer, prepared)
-  result = [[whole] for whole in wholes]
+  uncut = _read_all(recognizer, prepared)
+  result = [[reading] for reading in uncut]
   # Readings at the cap are final, because no cut can exceed it.
-  open_to_doubt = [place for place, whole in enumerate(wholes) if _log_odds(whole) < _LOG_ODDS_CAP]
-  cuts = [(place, cut) for place in open_to_doubt for cut in images.propose_cuts(prepared[place])]
+  undecided = [index for index, reading in enumerate(uncut) if _log_odds(reading) < _LOG_ODDS_CAP]
+  cuts = [(index, cut) for index in undecided for cut in images.propose_cuts(prepared[index])]
   if not cuts:
     return result
   # Cuts may share parts.
   parts = {id(part): part for _, cut in cuts for part in cut.parts}
   read_parts = dict(zip(parts, _read_all(recognizer, list(parts.values())), strict=True))
-  best = dict.fromkeys(open_to_doubt, 0.0)
-  for place, cut in cuts:
-    readings_of_cut = [read_parts[id(part)] for part in cut.parts]
-    to_exceed = max(_log_odds(wholes[place]), _LEAST_LOG_ODDS) + cut.doubt
-    gain = min(map(_log_odds, readings_of_cut)) - to_exceed
-    if gain > best[place]:
-      best[place], result[place] = gain, readings_of_cut
+  best = dict.fromkeys(undecided, 0.0)
+  for index, cut in cuts:
+    cut_readings = [read_parts[id(part)] for part in cut.parts]
+    threshold = max(_log_odds(uncut[index]), _LEAST_LOG_ODDS) + cut.doubt
+    gain = min(map(_log_odds, cut_readings)) - threshold
+    if gain > best[index]:
+      best[index], result[index] = gain, cut_readings
   return result
 
 
@@ -138,13 +138,13 @@ def _log_odds(reading: Reading) -> float:
 
 def _read_all(recognizer: Recognizer, prepared: Sequence[images.Prepared]) -> list[Reading]:
   """Reads each digit without cutting it."""
-  seen = np.stack([each.image for each in prepared])
-  answers = recognizer.answer(seen.reshape(-1, *recognizer.image_shape))
-  scores = [None] * len(seen) if answers.class_scores is None else answers.class_scores.tolist()
+  inputs = np.stack([digit.image for digit in prepared])
+  outputs = recognizer.predict(inputs.reshape(-1, *recognizer.image_shape))
+  scores = [None] * len(inputs) if outputs.class_scores is None else outputs.class_scores.tolist()
   return [
-    Reading(int(probabilities.argmax()), probabilities, each.image, each.box, 1, score, each.row)
-    for each, probabilities, score in zip(
-      prepared, np.exp(answers.log_probabilities), scores, strict=True
+    Reading(int(probabilities.argmax()), probabilities, digit.image, digit.box, 1, score, digit.row)
+    for digit, probabilities, score in zip(
+      prepared, np.exp(outputs.log_probabilities), scores, strict=True
     )
   ]
 
@@ -154,8 +154,8 @@ def read_pictures(
 ) -> Iterator[tuple[images.Picture, list[Reading]]]:
   """Reads any number of pictures in batches, and yields each with its readings."""
   for batch in images.in_batches(pictures):
-    read_in_batch = read_each(recognizer, [picture.prepared for picture in batch])
-    yield from zip(batch, read_in_batch, strict=True)
+    batch_readings = read_each(recognizer, [picture.prepared for picture in batch])
+    yield from zip(batch, batch_readings, strict=True)
 
 
 def read_picture(recognizer: Recognizer, picture: np.ndarray) -> list[Reading]:
@@ -172,16 +172,16 @@ def read_picture(recognizer: Recognizer, picture: np.ndarray) -> list[Reading]:
   return read(recognizer, digits) if digits else []
 
 
-def check_reads_digits(recognizer: Recognizer, what: str) -> None:
+def check_reads_digits(recognizer: Recognizer, subject: str) -> None:
   """Raises UserError unless the model takes images of MNIST's shape.
 
   Args:
     recognizer: a trained model.
-    what: the start of the error message, which names what needs such images.
+    subject: what needs such images; the error message starts with it.
   """
   if recognizer.image_shape != images.MNIST_SHAPE:
     raise UserError(
-      f"{what} prepares digits as MNIST's images of {images.MNIST_SHAPE}, but this model takes "
+      f"{subject} prepares digits as MNIST's images of {images.MNIST_SHAPE}, but this model takes "
       f"{recognizer.image_shape}; name another --workdir"
     )
 
@@ -193,11 +193,12 @@ def number(readings: Sequence[Reading], label_names: Sequence[str]) -> dict[str,
   picture has an empty number and no rows.
   """
   rows = [""] * (readings[-1].row + 1 if readings else 0)
-  for each in readings:
+  for reading in readings:
     # As text, to keep the zeros of 007.
-    rows[each.row] += label_names[each.label] if each.is_digit else "?"
+    rows[reading.row] += label_names[reading.label] if reading.is_digit else "?"
   digits = [
-    {**each.record(label_names), "row": each.row, "box": each.box.place()} for each in readings
+    {**reading.record(label_names), "row": reading.row, "box": reading.box.place()}
+    for reading in readings
   ]
   return {"number": "\n".join(rows), "rows": rows, "digits": digits}
 
@@ -206,9 +207,9 @@ def panels(picture: images.Picture, readings: Sequence[Reading]) -> list[figures
   """Returns a panel for each reading of a picture."""
   small, factor = images.reduce(picture.pixels, _SHOWN_SIDE)
   result = []
-  for place, reading in enumerate(readings, start=1):
+  for number, reading in enumerate(readings, start=1):
     several = len(readings) > 1
-    caption = f"{picture.file}: {place} of {len(readings)}" if several else picture.file
+    caption = f"{picture.file}: {number} of {len(readings)}" if several else picture.file
     caption += "" if reading.is_digit else ", not a digit"
     left, top, right, bottom = (edge / factor for edge in reading.box)
     box = (left, top, right, bottom)

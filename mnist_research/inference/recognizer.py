@@ -22,8 +22,8 @@ from mnist_research.workdir import Workdir
 from mnist_research.workers import Workers
 
 
-class Answers(NamedTuple):
-  """A model's answers for images.
+class Outputs(NamedTuple):
+  """A model's predictions for images.
 
   Attributes:
     log_probabilities: the log probability of each class, float64 [N, classes].
@@ -46,7 +46,7 @@ class Recognizer:
       [N, classes].
     temperature: the divisor of the logits.
     copies: the number of augmented copies of each image to average over.
-    refuses: whether it rejects images of no class, as it was trained to.
+    rejects: whether it rejects images of no class, as it was trained to.
   """
 
   config: Config
@@ -54,7 +54,7 @@ class Recognizer:
   score: steps.Scorer
   temperature: float = 1.0
   copies: int = 0
-  refuses: bool = False
+  rejects: bool = False
 
   @property
   def label_names(self) -> tuple[str, ...]:
@@ -67,23 +67,23 @@ class Recognizer:
     height, width, channels = self.trained.image_shape
     return height, width, channels
 
-  def answer(self, images: np.ndarray) -> Answers:
-    """Returns the answers for images, uint8 [N, height, width, channels].
+  def predict(self, images: np.ndarray) -> Outputs:
+    """Returns the predictions for images, uint8 [N, height, width, channels].
 
-    With augmented copies, the answer is the mean over the image and its copies, which are augmented
-    like the training examples.
+    With augmented copies, a prediction is the mean over the image and its copies, which are
+    augmented like the training examples.
     """
     logits = [self.score(changed).astype(np.float64) for changed in self._versions(images)]
     log_probabilities = mean_probabilities(
       [log_softmax(each / self.temperature) for each in logits]
     )
-    if not self.refuses:
-      return Answers(log_probabilities, None)
-    return Answers(log_probabilities, np.mean([class_scores(each) for each in logits], axis=0))
+    if not self.rejects:
+      return Outputs(log_probabilities, None)
+    return Outputs(log_probabilities, np.mean([class_scores(each) for each in logits], axis=0))
 
   def probabilities(self, images: np.ndarray) -> np.ndarray:
     """Returns the probability of each class, float64 [N, classes], for images as in `score`."""
-    return np.exp(self.answer(images).log_probabilities)
+    return np.exp(self.predict(images).log_probabilities)
 
   def _versions(self, images: np.ndarray) -> Iterator[np.ndarray]:
     yield images
@@ -114,8 +114,8 @@ def load_recognizer(
   one_device = config.replace(strategy="one_device", device_count=0)
   with distribution.create_strategy(one_device, Workers()).scope():
     trained = _load(workdir, config, step)
-  refuses = bool(config.data.outliers) and not accept_all
-  return Recognizer(config, trained, steps.create_scorer(trained.model), refuses=refuses)
+  rejects = bool(config.data.outliers) and not accept_all
+  return Recognizer(config, trained, steps.create_scorer(trained.model), rejects=rejects)
 
 
 def _load(workdir: Workdir, config: Config, step: str) -> Trained:
@@ -158,11 +158,11 @@ def with_temperature(
   return dataclasses.replace(recognizer, temperature=temperature)
 
 
-def ensemble_answer(members: Sequence[Recognizer], images: np.ndarray) -> Answers:
-  """Returns the mean of the members' answers; rejects images only if all members can."""
-  answers = [member.answer(images) for member in members]
-  scores = [answer.class_scores for answer in answers if answer.class_scores is not None]
-  return Answers(
-    mean_probabilities([answer.log_probabilities for answer in answers]),
+def ensemble_predict(members: Sequence[Recognizer], images: np.ndarray) -> Outputs:
+  """Returns the mean of the members' predictions; rejects images only if all members can."""
+  outputs = [member.predict(images) for member in members]
+  scores = [output.class_scores for output in outputs if output.class_scores is not None]
+  return Outputs(
+    mean_probabilities([output.log_probabilities for output in outputs]),
     np.mean(scores, axis=0) if len(scores) == len(members) else None,
   )

@@ -8,7 +8,7 @@ import numpy as np
 from mnist_research import images
 from mnist_research.data.corruptions import corrupt
 from mnist_research.data.splits import Split
-from mnist_research.inference.recognizer import Recognizer, ensemble_answer
+from mnist_research.inference.recognizer import Recognizer, ensemble_predict
 from mnist_research.metrics.calibration import reliability
 from mnist_research.metrics.evaluation import evaluate
 from mnist_research.metrics.outliers import ACCEPTED
@@ -20,7 +20,7 @@ class CorruptedScores(NamedTuple):
   Attributes:
     error: the share of images with a wrong prediction.
     calibration_error: the expected calibration error, over 15 bins.
-    refused: the share of images rejected as non-digits; None if the models don't reject any.
+    refused: the share of images rejected as non-digits; None if the models can't reject any.
   """
 
   error: float
@@ -43,17 +43,17 @@ def read_corrupted(
     Each kind and its scores.
   """
   for kind in kinds:
-    spoiled = corrupt(split.images, kind)
+    corrupted = corrupt(split.images, kind)
     if prepared:
-      spoiled = np.stack([_prepared(image) for image in spoiled])
-    answers = ensemble_answer(members, spoiled)
-    result = evaluate(answers.log_probabilities, split.labels)
+      corrupted = np.stack([_prepared(image) for image in corrupted])
+    outputs = ensemble_predict(members, corrupted)
+    result = evaluate(outputs.log_probabilities, split.labels)
     yield (
       kind,
       CorruptedScores(
         1 - result.accuracy,
         reliability(result.probabilities, split.labels).expected_calibration_error,
-        None if answers.class_scores is None else float((answers.class_scores < ACCEPTED).mean()),
+        None if outputs.class_scores is None else float((outputs.class_scores < ACCEPTED).mean()),
       ),
     )
 
@@ -69,14 +69,15 @@ def _prepared(image: np.ndarray) -> np.ndarray:
   return images.tallest(digits).image[:, :, None]
 
 
-def as_record(found: Mapping[str, CorruptedScores]) -> dict[str, Any]:
+def as_record(scores: Mapping[str, CorruptedScores]) -> dict[str, Any]:
   """Returns the results of `read_corrupted`, and their means over the kinds, for JSON."""
   columns = {
-    name: [getattr(each, name) for each in found.values()] for name in CorruptedScores._fields
+    name: [getattr(of_kind, name) for of_kind in scores.values()]
+    for name in CorruptedScores._fields
   }
   known = {name: column for name, column in columns.items() if None not in column}
   means = {name: float(np.mean(column)) for name, column in known.items()}
   by_kind = {
-    f"{name}_per_kind": dict(zip(found, column, strict=True)) for name, column in known.items()
+    f"{name}_per_kind": dict(zip(scores, column, strict=True)) for name, column in known.items()
   }
   return means | by_kind

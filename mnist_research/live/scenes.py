@@ -31,15 +31,15 @@ def read_scene(
   latest: list[Reading] = []
   vote: Vote[str] = Vote("")
   for frame in frames:
-    read = digits_of(readings.read_picture(recognizer, frame.gray))
-    number = readings.number(read, recognizer.label_names)["number"]
+    results = digits_of(readings.read_picture(recognizer, frame.gray))
+    number = readings.number(results, recognizer.label_names)["number"]
     if vote.add(frame.seconds, number) == number:
-      latest = read
+      latest = results
     yield frame, latest
 
 
-def digits_of(read: list[Reading]) -> list[Reading]:
+def digits_of(results: list[Reading]) -> list[Reading]:
   """Returns the readings of a picture, without non-digits and marks beside the digits."""
-  digits = [each for each in read if each.is_digit]
-  tallest = max((each.box.height for each in digits), default=0)
-  return [each for each in digits if each.box.height >= _LEAST_HEIGHT * tallest]
+  digits = [reading for reading in results if reading.is_digit]
+  tallest = max((reading.box.height for reading in digits), default=0)
+  return [reading for reading in digits if reading.box.height >= _LEAST_HEIGHT * tallest]

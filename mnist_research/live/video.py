@@ -99,8 +99,8 @@ def read_frames(video: Video) -> Iterator[Frame]:
   """
   start = None
   for number in itertools.count():
-    found, pixels = video.capture.read()
-    if not found:
+    has_frame, pixels = video.capture.read()
+    if not has_frame:
       break
     seconds = video.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
     if video.is_live:

@@ -37,9 +37,9 @@ class Reliability(NamedTuple):
   @property
   def expected_calibration_error(self) -> float:
     """The mean distance between accuracy and confidence over the bins, weighted by their counts."""
-    held = self.counts > 0
-    gaps = np.abs(self.accuracy[held] - self.confidence[held])
-    return float(np.average(gaps, weights=self.counts[held]))
+    is_filled = self.counts > 0
+    gaps = np.abs(self.accuracy[is_filled] - self.confidence[is_filled])
+    return float(np.average(gaps, weights=self.counts[is_filled]))
 
 
 def reliability(
@@ -58,7 +58,7 @@ def reliability(
   if len(probabilities) != len(labels) or not len(labels):
     raise ValueError(f"{len(probabilities)} rows of probabilities for {len(labels)} labels")
   confidences = probabilities.max(axis=1).astype(np.float64)
-  right = probabilities.argmax(axis=1) == labels
+  correct = probabilities.argmax(axis=1) == labels
   # The upper edge belongs to the bin. Rounding may push a probability above 1.
   indices = np.clip(np.ceil(confidences * bins).astype(np.int64) - 1, 0, bins - 1)
   counts = np.bincount(indices, minlength=bins)
@@ -66,7 +66,7 @@ def reliability(
   return Reliability(
     counts=counts,
     confidence=np.bincount(indices, confidences, minlength=bins) * empty,
-    accuracy=np.bincount(indices, right, minlength=bins) * empty,
+    accuracy=np.bincount(indices, correct, minlength=bins) * empty,
   )
 
 
@@ -97,5 +97,5 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
   # It is convex in 1 / T, so a bounded search finds the one minimum.
   low, high = map(math.log, _TEMPERATURES)
-  found = minimize_scalar(cross_entropy, bounds=(low, high), method="bounded")
-  return math.exp(found.x)
+  optimum = minimize_scalar(cross_entropy, bounds=(low, high), method="bounded")
+  return math.exp(optimum.x)

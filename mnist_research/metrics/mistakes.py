@@ -24,5 +24,5 @@ def least_confident_hits(probabilities: np.ndarray, labels: np.ndarray) -> np.nd
     probabilities: [N, classes].
     labels: integers [N].
   """
-  right = np.flatnonzero(probabilities.argmax(axis=1) == labels)
-  return right[np.argsort(probabilities[right].max(axis=1), kind="stable")]
+  correct = np.flatnonzero(probabilities.argmax(axis=1) == labels)
+  return correct[np.argsort(probabilities[correct].max(axis=1), kind="stable")]

@@ -29,9 +29,9 @@ def auroc(scores: np.ndarray, outlier_scores: np.ndarray) -> float:
     scores: floats [N], the scores of examples of the classes.
     outlier_scores: floats [M], the scores of outliers.
   """
-  count, others = len(scores), len(outlier_scores)
+  count, num_outliers = len(scores), len(outlier_scores)
   ranks = rankdata(np.concatenate([scores, outlier_scores]))[:count]
-  return float((ranks.sum() - count * (count + 1) / 2) / (count * others))
+  return float((ranks.sum() - count * (count + 1) / 2) / (count * num_outliers))
 
 
 def rejected_share(scores: np.ndarray, outlier_scores: np.ndarray, share: float) -> float:

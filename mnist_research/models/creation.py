@@ -39,12 +39,12 @@ class Recipe(NamedTuple):
     return bool(getattr(self.model_class, "xla_pays", False))
 
   def half_precision_pays(self, batch_size: int) -> bool:
-    """Whether 16 bits pay off on a device that multiplies them faster."""
-    pays = getattr(self.model_class, "half_precision_pays", None)
-    if pays is None:
+    """Whether the model is faster in 16 bits on a device that multiplies them faster."""
+    method = getattr(self.model_class, "half_precision_pays", None)
+    if method is None:
       return False
     with extensions.attribute_errors("model", self.config.model):
-      return bool(pays(batch_size, **self.settings))
+      return bool(method(batch_size, **self.settings))
 
   def multiplications(self, image_shape: tuple[int, ...], num_classes: int) -> int:
     """Returns approximately how many multiplications the model does per image."""
@@ -65,13 +65,13 @@ class Recipe(NamedTuple):
       UserError: a custom model can't be created, or doesn't return logits.
     """
     takes_seed = "seed" in _parameters(self.model_class)
-    given = {"seed": seed} if takes_seed else {}
+    arguments = {"seed": seed} if takes_seed else {}
     with (
       extensions.attribute_errors("model", self.config.model),
       _seeded(layer_seed(seed, 0)),
       precision_lib.default_policy(precision),
     ):
-      model = self.model_class(num_classes=num_classes, **given, **self.settings)
+      model = self.model_class(num_classes=num_classes, **arguments, **self.settings)
       logits = model(tf.zeros([1, *image_shape], tf.uint8))
       shape = getattr(logits, "shape", None)
       if shape is None or tuple(shape) != (1, num_classes):
@@ -98,9 +98,9 @@ def create_recipe(config: ModelConfig) -> Recipe:
   for name in settings:
     if name in _FLAGS:
       raise UserError(f"--model_settings={config.model_settings}: use --{name}, which is a flag")
-  taken = _FLAGS & _parameters(model_class)
+  accepted = _FLAGS & _parameters(model_class)
   return Recipe(
-    config, model_class, {**{name: getattr(config, name) for name in taken}, **settings}
+    config, model_class, {**{name: getattr(config, name) for name in accepted}, **settings}
   )
 
 
@@ -142,9 +142,9 @@ def _layer_multiplications(layer: tf.keras.layers.Layer) -> int:
   if not isinstance(kernel, tf.keras.Variable):
     return 0
   output_shape = layer.compute_output_shape(layer.get_build_config()["input_shape"])
-  places = [side or 1 for side in output_shape[1:-1]]
+  positions = [side or 1 for side in output_shape[1:-1]]
   size = 1
-  for side in (*places, *kernel.shape):
+  for side in (*positions, *kernel.shape):
     size *= side
   return size
 

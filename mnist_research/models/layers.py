@@ -25,14 +25,14 @@ class StepRandomness:
   seed: int
   positions: tf.Tensor
 
-  def bits(self, inputs: tf.Tensor, name: int) -> tf.Tensor:
-    """Returns a uint32 number for each of `inputs` [batch, ...], different for each `name`.
+  def bits(self, inputs: tf.Tensor, stream: int) -> tf.Tensor:
+    """Returns a uint32 number for each of `inputs` [batch, ...], different for each `stream`.
 
     An example's numbers don't depend on the number of replicas, and are the same in a resumed run.
     """
     count = math.prod(inputs.shape[1:])
-    drawn = randomness.bits(self.positions, count, seed=self.seed, stream=name)
-    return tf.reshape(drawn, tf.shape(inputs))
+    numbers = randomness.bits(self.positions, count, seed=self.seed, stream=stream)
+    return tf.reshape(numbers, tf.shape(inputs))
 
 
 # A context variable, because each replica is traced in a separate thread, and because a model is
@@ -93,10 +93,10 @@ class Dropout(tf.keras.layers.Layer):
     if not training or not self.rate:
       return inputs
     dropped = tf.constant(int(self.rate * 2**32), tf.uint32)
-    kept = _current_step().bits(inputs, self._stream) >= dropped
+    is_kept = _current_step().bits(inputs, self._stream) >= dropped
     # In float32, because in bfloat16 a scale of 1 / 0.9 would be 0.16% too large.
     scaled = tf.cast(tf.cast(inputs, tf.float32) / (1 - self.rate), inputs.dtype)
-    return tf.where(kept, scaled, tf.zeros_like(inputs))
+    return tf.where(is_kept, scaled, tf.zeros_like(inputs))
 
 
 class Noise(tf.keras.layers.Layer):

@@ -46,12 +46,12 @@ class _Network(tf.keras.Model):
   def __init__(self, *, input_dropout_rate: float, noise: float):
     super().__init__()
     # Layers without an effect are omitted.
-    self.on_pixels = []
+    self.pixel_layers = []
     if input_dropout_rate:
       stream = randomness.INPUT_DROPOUT
-      self.on_pixels.append(Dropout(input_dropout_rate, stream=stream, name="input_dropout"))
+      self.pixel_layers.append(Dropout(input_dropout_rate, stream=stream, name="input_dropout"))
     if noise:
-      self.on_pixels.append(Noise(noise, stream=randomness.INPUT_NOISE, name="input_noise"))
+      self.pixel_layers.append(Noise(noise, stream=randomness.INPUT_NOISE, name="input_noise"))
 
   def _add_head(
     self,
@@ -102,7 +102,7 @@ class _Network(tf.keras.Model):
     Takes the arguments of `call`.
     """
     x = tf.cast(images, self.compute_dtype) / 255
-    for layer in self.on_pixels:
+    for layer in self.pixel_layers:
       x = layer(x, training=training)
     x, outputs = self._features(x, training)
     for block in self.hidden:
@@ -231,8 +231,8 @@ class ConvolutionalNetwork(_Network):
     height, width = input_shape[1:3]
     for block in self.convolutions:
       kernel_size, pool_size = block.convolution.kernel_size[0], _pool_size(block)
-      taken = kernel_size - 1 if block.convolution.padding == "valid" else 0
-      height, width = (height - taken) // pool_size, (width - taken) // pool_size
+      removed = kernel_size - 1 if block.convolution.padding == "valid" else 0
+      height, width = (height - removed) // pool_size, (width - removed) // pool_size
     if min(height, width) < 1:
       raise UserError(
         f"--kernel_sizes={_listed(b.convolution.kernel_size[0] for b in self.convolutions)} with "
@@ -269,8 +269,8 @@ class ConvolutionalNetwork(_Network):
     """Returns the number of multiplications for an image."""
     total, (height, width, channels) = 0, image_shape
     for count, kernel_size, pool_size in zip(filters, kernel_sizes, pool_sizes, strict=True):
-      taken = kernel_size - 1 if padding == "valid" else 0
-      height, width = height - taken, width - taken
+      removed = kernel_size - 1 if padding == "valid" else 0
+      height, width = height - removed, width - removed
       total += height * width * kernel_size**2 * channels * count
       height, width, channels = height // pool_size, width // pool_size, count
     features = channels if global_pooling else height * width * channels
@@ -294,10 +294,10 @@ def whiten(model: ConvolutionalNetwork, images: np.ndarray) -> None:
   patches = np.moveaxis(patches, 3, -1).reshape(-1, side * side * channels)
   variances, components = np.linalg.eigh(np.cov(patches, rowvar=False))
   strongest = slice(None, -(filters // 2) - 1, -1)
-  chosen = components[:, strongest] / np.sqrt(variances[strongest] + _WHITENING_FLOOR)
+  kernels = components[:, strongest] / np.sqrt(variances[strongest] + _WHITENING_FLOOR)
   # The sign of a component is arbitrary; its largest entry decides which kernel comes first.
-  chosen *= np.sign(np.take_along_axis(chosen, np.abs(chosen).argmax(0)[None], axis=0))
-  kernel.assign(np.concatenate([chosen, -chosen], axis=1).reshape(kernel.shape))
+  kernels *= np.sign(np.take_along_axis(kernels, np.abs(kernels).argmax(0)[None], axis=0))
+  kernel.assign(np.concatenate([kernels, -kernels], axis=1).reshape(kernel.shape))
 
 
 def _hidden_multiplications(features: int, hidden_units: Sequence[int], num_classes: int) -> int:

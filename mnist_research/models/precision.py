@@ -30,7 +30,7 @@ def default_policy(precision: str) -> Iterator[None]:
     tf.keras.config.set_dtype_policy(before)
 
 
-def choose(precision: str, device: str, *, half_pays: bool) -> str:
+def choose(precision: str, device: str, *, model_gains: bool) -> str:
   """Returns the requested precision; for `auto`, the best one for a device.
 
   16 bits pay off for convolutions and for wide layers in large batches, which are twice as fast if
@@ -39,11 +39,11 @@ def choose(precision: str, device: str, *, half_pays: bool) -> str:
   Args:
     precision: the setting.
     device: the name of a logical device, such as `CPU:0`.
-    half_pays: whether the model gains from 16 bits if they are faster.
+    model_gains: whether 16 bits make the model faster on a device that multiplies them faster.
   """
   if precision != "auto":
     return precision
-  if not half_pays:
+  if not model_gains:
     return "float32"
   return _gpu_half(device) if "GPU" in device else _cpu_half()
 

@@ -33,15 +33,15 @@ def _stable_names(paths: list[str]) -> Iterator[str]:
   seen: dict[str, int] = {}
   split = [path.split("/")[1:] for path in paths]
   for parts in split:
-    for place, part in enumerate(parts):
-      group = siblings.setdefault(("/".join(parts[:place]), _base(part)), [])
+    for depth, part in enumerate(parts):
+      group = siblings.setdefault(("/".join(parts[:depth]), _base(part)), [])
       if part not in group:
         group.append(part)
   for parts in split:
     names = []
-    for place, part in enumerate(parts):
+    for depth, part in enumerate(parts):
       base = _base(part)
-      group = siblings["/".join(parts[:place]), base]
+      group = siblings["/".join(parts[:depth]), base]
       # Keras never counts from 0, so the author numbered these layers.
       by_author = f"{base}_0" in group
       rank = group.index(part)
@@ -53,6 +53,6 @@ def _stable_names(paths: list[str]) -> Iterator[str]:
 
 
 def _base(part: str) -> str:
-  matched = _AUTO_NUMBER.fullmatch(part)
-  assert matched is not None
-  return matched[1]
+  match = _AUTO_NUMBER.fullmatch(part)
+  assert match is not None
+  return match[1]

@@ -115,10 +115,10 @@ def _read_before(directory: Path, start: int) -> tuple[set[tuple[str, int]], flo
   shown: set[tuple[str, int]] = set()
   wall_time, second = 0.0, 0
   for path in sorted(directory.iterdir()):
-    named = _NAME.match(path.name)
-    if not named or not path.is_file():
+    match = _NAME.match(path.name)
+    if not match or not path.is_file():
       continue
-    second = max(second, int(named[1]))
+    second = max(second, int(match[1]))
     for event in _events(path):
       wall_time = max(wall_time, event.wall_time)
       if event.session_log.status == event_pb2.SessionLog.START:

@@ -165,7 +165,7 @@ class Inspector:
       ),
       None,
     )
-    for tag, order, things, indices in (
+    for tag, order, noun, indices in (
       (
         "confident_mistakes",
         "most confident",
@@ -182,8 +182,8 @@ class Inspector:
       shown = indices[:_PICTURED_EXAMPLES]
       if len(shown):
         examples = test.images[shown], test.labels[shown], evaluation.probabilities[shown]
-        chosen = figures.selection_title(len(shown), len(indices), order, things)
-        title = f"{name}: {chosen}"
+        selection = figures.selection_title(len(shown), len(indices), order, noun)
+        title = f"{name}: {selection}"
         yield (
           f"test/{tag}",
           figures.prediction_grid(*examples, label_names=self._label_names, title=title),

@@ -38,12 +38,12 @@ class Profiler:
 
     The profiler can't distinguish the steps of a block, because they are compiled together.
     """
-    self._at(step)
+    self._start_or_stop(step)
     if not self._tracing:
       return contextlib.nullcontext()
     return tf.profiler.experimental.Trace("train", step_num=step, _r=1)
 
-  def _at(self, step: int) -> None:
+  def _start_or_stop(self, step: int) -> None:
     """Starts or stops the trace before the block that starts at `step`."""
     if step == self._first:
       with writing(self._directory):

@@ -77,8 +77,8 @@ def write(
   names = [f"“{name}”" if name.isdecimal() else name for name in label_names]
   rows = ["label\tprediction\tright"]
   for label, prediction in zip(split.labels, predictions, strict=True):
-    answer = "right" if label == prediction else "wrong"
-    rows.append(f"{names[label]}\t{names[prediction]}\t{answer}")
+    outcome = "right" if label == prediction else "wrong"
+    rows.append(f"{names[label]}\t{names[prediction]}\t{outcome}")
   view = {**_VIEW, "dataSetDimensions": list(vectors.shape)}
   with writing(directory):
     (directory / BOOKMARKS).write_text(json.dumps([view]), encoding="utf-8")
@@ -102,5 +102,5 @@ def sprite(images: np.ndarray) -> np.ndarray:
   filled = np.zeros((side * side, height, width, channels), np.uint8)
   filled[:count] = images
   rows = filled.reshape(side, side, height, width, channels).swapaxes(1, 2)
-  whole = rows.reshape(side * height, side * width, channels)
-  return whole[..., 0] if channels == 1 else whole
+  grid = rows.reshape(side * height, side * width, channels)
+  return grid[..., 0] if channels == 1 else grid

@@ -44,10 +44,10 @@ class _Interval:
     """Returns the epoch and the means over the interval, and starts a new interval."""
     count = self._step - self._start
     epochs = self._epoch * self._total_steps / self._step
-    said = [f"epoch {_rounded(self._epoch):>{len(_rounded(epochs))}}/{_rounded(epochs)}"]
-    said += _figures({name: total / count for name, total in self._sums.items()})
+    fields = [f"epoch {_rounded(self._epoch):>{len(_rounded(epochs))}}/{_rounded(epochs)}"]
+    fields += _figures({name: total / count for name, total in self._sums.items()})
     self._start, self._sums = self._step, dict.fromkeys(self._sums, 0.0)
-    return said
+    return fields
 
 
 def _comparable_loss(metrics: Mapping[str, float]) -> float:
@@ -121,12 +121,12 @@ class Recorder:
 
   def line(self, validation: Evaluation | None) -> None:
     """Logs the metrics since the last line, and the validation score, if any."""
-    said = self._interval.end()
+    fields = self._interval.end()
     if validation:
       # Shortened, so that the line fits a terminal of 80 columns.
       loss, accuracy = _figures(validation.metrics)
-      said += [f"val {loss}", accuracy]
-    self._progress.line("  ".join(said))
+      fields += [f"val {loss}", accuracy]
+    self._progress.line("  ".join(fields))
 
   def test_line(self, test: Evaluation) -> None:
     """Logs the score on the test split."""
@@ -213,8 +213,8 @@ class Recorder:
     shown = np.union1d(np.arange(test.num_examples)[:half], wrong[:half])
     mistakes = f"the first {half} of {len(wrong):,} mistakes"
     if len(wrong) <= half:
-      everything = figures.selection_title(len(wrong), len(wrong), "first", "mistakes")
-      mistakes = everything if len(wrong) else "no mistakes"
+      all_mistakes = figures.selection_title(len(wrong), len(wrong), "first", "mistakes")
+      mistakes = all_mistakes if len(wrong) else "no mistakes"
     names = self._label_names
     examples = test.images[shown], test.labels[shown], evaluation.probabilities[shown]
     self._picture(

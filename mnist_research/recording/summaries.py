@@ -29,7 +29,7 @@ from mnist_research.runtime.errors import UserError
 HISTOGRAM_BINS = 30
 PR_THRESHOLDS = 201  # 0, 0.005, ..., 1
 # TensorBoard sorts charts by name and opens the first two groups, accuracy and loss.
-_BESIDES = {name: f"progress/{name}" for name in ("epoch", "examples_per_second", "learning_rate")}
+_PROGRESS = {name: f"progress/{name}" for name in ("epoch", "examples_per_second", "learning_rate")}
 # Names of scalars if the training loss differs from the loss on other splits.
 _COMPARABLE = {"loss": "objective", "plain_loss": "loss"}
 
@@ -53,9 +53,9 @@ class Summaries:
     self._files: dict[str, EventFile] = {}
     self._is_flat = False
     if enabled:
-      whole = self._files[""] = EventFile(directory, first_step=first_step)
+      parent = self._files[""] = EventFile(directory, first_step=first_step)
       # A run from an earlier version keeps its scalars in the parent directory.
-      self._is_flat = whole.shows("train/loss")
+      self._is_flat = parent.shows("train/loss")
       for split in SPLITS:  # Opened now, to discard events after the first step.
         if (directory / split).is_dir():
           self._files[split] = EventFile(directory / split, first_step=first_step)
@@ -87,7 +87,7 @@ class Summaries:
     if file is None:
       return
     for name, value in values.items():
-      file.add(scalar_pb(_BESIDES.get(name, name), value).SerializeToString(), step=step)
+      file.add(scalar_pb(_PROGRESS.get(name, name), value).SerializeToString(), step=step)
 
   def _file_of(self, split: str) -> EventFile | None:
     """Returns the file of a split; creates it for the first scalar."""

@@ -20,7 +20,7 @@ class Block(NamedTuple):
     start: its first step, counted from 0.
     end: the number of steps done after it.
     evaluate: whether the validation examples are scored after it.
-    checkpoint: whether a checkpoint is due after it.
+    checkpoint: whether a checkpoint is saved after it.
     last: whether it is the last block of the run.
   """
 
@@ -60,10 +60,12 @@ def cut_blocks(
     The remaining blocks, from `first_step` on.
   """
   intervals = (evaluate_every, checkpoint_every)
-  due = {step for every in intervals for step in range(0, total_steps, every)} | {total_steps}
+  boundaries = {step for interval in intervals for step in range(0, total_steps, interval)} | {
+    total_steps
+  }
   ends = [
     end
-    for start, stop in itertools.pairwise(sorted(due))
+    for start, stop in itertools.pairwise(sorted(boundaries))
     for end in _even_ends(start, stop, steps_per_block)
     if end > first_step
   ]
@@ -100,5 +102,5 @@ def steps_per_block(config: Config, multiplications: int) -> int:
   batch_size = config.optimization.batch_size
   # A step runs forward once and backward twice; each multiplication comes with an addition.
   step_flops = max(1, 6 * multiplications * batch_size)
-  enough = max(_BLOCK_EXAMPLES // batch_size, _BLOCK_STEPS)
-  return max(1, min(enough, _BLOCK_FLOPS // step_flops))
+  default = max(_BLOCK_EXAMPLES // batch_size, _BLOCK_STEPS)
+  return max(1, min(default, _BLOCK_FLOPS // step_flops))

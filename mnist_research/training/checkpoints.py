@@ -77,16 +77,16 @@ def save(state: TrainState, directory: Path, *, train_seconds: float) -> Path:
   for variable in state.model.trainable_variables:
     if not np.isfinite(variable.numpy()).all():
       raise diverged(state, step - 1, f"{variable.path} is not finite after step {step}")
-  about = {
+  description = {
     "step": step,
     "train_seconds": train_seconds,
     "label_names": state.label_names,
     "image_shape": state.image_shape,
   }
-  final = _write(state.checkpoint(), directory, about)
+  path = _write(state.checkpoint(), directory, description)
   for old in checkpoint_directories(directory)[_KEPT_CHECKPOINTS:]:
     shutil.rmtree(old)
-  return final
+  return path
 
 
 def save_with_chief(state: TrainState) -> None:
@@ -123,13 +123,13 @@ def save_trained(
   Raises:
     UserError: the disk is full or fails.
   """
-  about = {
+  description = {
     "step": trained.step,
     "train_seconds": train_seconds,
     "label_names": trained.label_names,
     "image_shape": trained.image_shape,
   }
-  return _write(_evaluated(config, trained.model), directory, about)
+  return _write(_evaluated(config, trained.model), directory, description)
 
 
 def restore_latest(state: TrainState, directory: Path) -> Restored | None:
@@ -141,10 +141,10 @@ def restore_latest(state: TrainState, directory: Path) -> Restored | None:
   Raises:
     UserError: every checkpoint is corrupt.
   """
-  found = _newest_intact(directory)
-  if found is None:
+  checkpoint = _newest_intact(directory)
+  if checkpoint is None:
     return None
-  path, manifest = found
+  path, manifest = checkpoint
   with _matching(path), _readable(path) as prefix:
     state.checkpoint().read(prefix).assert_consumed()
   return Restored(manifest["step"], manifest["train_seconds"])
@@ -165,10 +165,10 @@ def load_trained(
   Raises:
     UserError: there is no such checkpoint, or it is corrupt.
   """
-  found = _newest_intact(directory) if fall_back else _intact(directory, step)
-  if found is None:
+  checkpoint = _newest_intact(directory) if fall_back else _intact(directory, step)
+  if checkpoint is None:
     raise UserError(f"{directory} holds no checkpoint yet: train until the first one is saved")
-  path, manifest = found
+  path, manifest = checkpoint
   label_names = tuple(manifest["label_names"])
   image_shape = tuple(manifest.get("image_shape", manifests.FORMER_SHAPE))
   model = create_model(config, image_shape=image_shape, num_classes=len(label_names))
@@ -182,8 +182,8 @@ def checkpoint_directories(directory: Path) -> list[Path]:
   """Returns the checkpoints under `directory`, newest first."""
   if not directory.is_dir():
     return []
-  found = [path for path in directory.iterdir() if path.name.isdecimal()]
-  return sorted(found, key=lambda path: int(path.name), reverse=True)
+  directories = [path for path in directory.iterdir() if path.name.isdecimal()]
+  return sorted(directories, key=lambda path: int(path.name), reverse=True)
 
 
 def drop_after(step: int, directory: Path) -> None:
@@ -202,18 +202,18 @@ def diverged(state: TrainState, step: int, problem: str) -> UserError:
   )
 
 
-def _write(checkpoint: tf.train.Checkpoint, directory: Path, about: dict) -> Path:
-  """Writes a checkpoint, and a manifest with `about`, to `directory/<step>`."""
-  final = directory / f"{about['step']:08d}"
-  with writing(final, (OSError, tf.errors.OpError)), contextlib.ExitStack() as opened:
+def _write(checkpoint: tf.train.Checkpoint, directory: Path, description: dict) -> Path:
+  """Writes a checkpoint, and a manifest with `description`, to `directory/<step>`."""
+  path = directory / f"{description['step']:08d}"
+  with writing(path, (OSError, tf.errors.OpError)), contextlib.ExitStack() as stack:
     directory.mkdir(exist_ok=True)  # Not its parents, so that a deleted workdir stays deleted.
     files.remove_leftovers(directory)
     # An existing one of the same step was corrupt and skipped, or is from an earlier process.
-    partial = opened.enter_context(files.atomic(final, over_directory=True))
+    partial = stack.enter_context(files.atomic(path, over_directory=True))
     partial.mkdir()
     checkpoint.write(str(partial / PREFIX))
-    manifests.write(partial, about)
-  return final
+    manifests.write(partial, description)
+  return path
 
 
 def _evaluated(config: Config, model: tf.keras.Model) -> tf.train.Checkpoint:

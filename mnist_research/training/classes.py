@@ -16,7 +16,7 @@ def load(
   built_in: Iterable[str],
   keras: ModuleType,
   base: type,
-  without: Iterable[str] = (),
+  excluded: Iterable[str] = (),
 ) -> Any:
   """Returns the class that a setting names.
 
@@ -26,7 +26,7 @@ def load(
     built_in: this package's names, which an error may suggest.
     keras: the Keras module to search.
     base: the base class of the Keras classes.
-    without: the names of Keras classes that a name alone can't specify.
+    excluded: the names of Keras classes that a name alone can't specify.
 
   Raises:
     UserError: there is no such class, or a reference names something that can't be called.
@@ -36,17 +36,17 @@ def load(
     if not callable(loaded):
       raise UserError(f"--{flag}={text}: it must be a class or a function")
     return loaded
-  found = {
+  available = {
     name: kind
     for name, kind in vars(keras).items()
-    if isinstance(kind, type) and issubclass(kind, base) and name not in (base.__name__, *without)
+    if isinstance(kind, type) and issubclass(kind, base) and name not in (base.__name__, *excluded)
   }
-  if text not in found:
+  if text not in available:
     raise UserError(
-      f"--{flag}={text}: Keras has no such class; it has {', '.join(sorted(found))}"
-      f"{did_you_mean(text, [*built_in, *found])}"
+      f"--{flag}={text}: Keras has no such class; it has {', '.join(sorted(available))}"
+      f"{did_you_mean(text, [*built_in, *available])}"
     )
-  return found[text]
+  return available[text]
 
 
 def create(flag: str, text: str, kind: Any, arguments: Mapping[str, Any]) -> Any:

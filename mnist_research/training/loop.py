@@ -36,17 +36,17 @@ def train(config: Config, *, on_validation: OnValidation | None = None) -> dict[
     Interrupted: a signal stopped the run; its state is saved.
   """
   config = teachers.pinned(config.with_pinned_data())
-  crew = workers.read_workers(config.devices.strategy)
+  processes = workers.read_workers(config.devices.strategy)
   workdir = Workdir(config.run.workdir or config.default_workdir())
-  with workdir.opened() if crew.is_chief else contextlib.nullcontext():
+  with workdir.opened() if processes.is_chief else contextlib.nullcontext():
     config = reconcile(config, workdir)
     result = workdir.read_result()
     if result is not None:
       logging.info("%s is finished, at step %d", workdir.path, result["step"])
       return result
     with (
-      workers.report_lost_worker(crew),
-      open_session(config, workdir, crew, on_validation) as session,
+      workers.report_lost_worker(processes),
+      open_session(config, workdir, processes, on_validation) as session,
     ):
       run_blocks(session)
       return session.finish()
@@ -66,14 +66,14 @@ def run_blocks(session: Session) -> None:
       metrics = session.train(block)  # Raises UserError when the loss diverges.
       session.recorder.train(block.end, metrics)
       score = session.validate(block) if block.evaluate else None
-      verdict = session.agree(score, stop.received)  # The one exchange between workers.
-      if verdict.improved:
+      decision = session.agree(score, stop.received)  # The one exchange between workers.
+      if decision.improved:
         # Before the checkpoint, so that a run killed between the two repeats both.
         session.save_best()
-      if block.checkpoint or verdict.improved or verdict.exhausted or verdict.signal:
+      if block.checkpoint or decision.improved or decision.exhausted or decision.signal:
         session.save_checkpoint()
-      if verdict.signal:
+      if decision.signal:
         logging.info("stopped at step %d, saved; the same command resumes there", block.end)
-        raise Interrupted(verdict.signal)
-      if verdict.exhausted:
+        raise Interrupted(decision.signal)
+      if decision.exhausted:
         break

@@ -51,7 +51,7 @@ def create_loss(name: str, label_smoothing: float = 0.0, settings: str = "") -> 
         f"--label_smoothing={label_smoothing}: --loss={name} is custom and must smooth its targets "
         "itself; use 0"
       )
-    return _own_loss(name, settings)
+    return _custom_loss(name, settings)
   if settings:
     raise UserError(f"--loss_settings={settings}: --loss={name} takes none")
 
@@ -103,9 +103,9 @@ def loss_of(config: Config) -> LossFunction:
     return loss
 
   def loss_with_outliers(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    none = tf.zeros_like(logits[:, :1])
+    no_class = tf.zeros_like(logits[:, :1])
     labels = tf.where(labels == NO_CLASS, logits.shape[-1], labels)
-    return loss(labels, tf.concat([logits, none], axis=1))
+    return loss(labels, tf.concat([logits, no_class], axis=1))
 
   return loss_with_outliers
 
@@ -130,18 +130,20 @@ def objective_of(config: Config, teacher: Teacher | None) -> Objective:
   temperature = config.optimization.distillation_temperature
 
   def objective(images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    own = loss(labels, logits)
+    label_loss = loss(labels, logits)
     if teacher is None:
-      return own
+      return label_loss
     softened = tf.cast(logits, tf.float32) / temperature
-    taught = temperature**2 * tf.nn.softmax_cross_entropy_with_logits(teacher(images), softened)
-    mixed = (1 - weight) * own + weight * taught
-    return tf.where(labels == NO_CLASS, own, mixed) if config.data.outliers else mixed
+    distillation_loss = temperature**2 * tf.nn.softmax_cross_entropy_with_logits(
+      teacher(images), softened
+    )
+    mixed = (1 - weight) * label_loss + weight * distillation_loss
+    return tf.where(labels == NO_CLASS, label_loss, mixed) if config.data.outliers else mixed
 
   return objective
 
 
-def _own_loss(name: str, settings: str) -> LossFunction:
+def _custom_loss(name: str, settings: str) -> LossFunction:
   loaded = extensions.load("loss", name)
   keywords = parse_keywords("loss_settings", settings)
   if isinstance(loaded, type):
@@ -152,15 +154,15 @@ def _own_loss(name: str, settings: str) -> LossFunction:
   if not callable(function):
     raise UserError(f"--loss={name}: it must be a function, or a class whose objects are called")
 
-  def own_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+  def custom_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     with extensions.attribute_errors("loss", name):
       loss = tf.convert_to_tensor(function(labels, tf.cast(logits, tf.float32)))
     if not (loss.dtype.is_floating and loss.shape.is_compatible_with(logits.shape[:1])):
       raise UserError(
         f"--loss={name}: it must return one loss for each example, floats of shape [batch], not "
-        f"{loss.dtype.name} of shape {loss.shape}; a loss of tf.keras.losses does with "
+        f"{loss.dtype.name} of shape {loss.shape}; a loss of tf.keras.losses does so with "
         "reduction=None"
       )
     return tf.cast(loss, tf.float32)
 
-  return own_loss
+  return custom_loss

@@ -17,14 +17,14 @@ NAME = "manifest.json"
 _MOST_SIDE, _MOST_LABELS = 4096, 10_000
 
 
-def write(checkpoint: Path, about: Mapping[str, Any]) -> None:
+def write(checkpoint: Path, description: Mapping[str, Any]) -> None:
   """Writes the manifest of a checkpoint whose other files are complete.
 
   Raises:
     OSError: a file can't be read or written.
   """
   digests = {path.name: records.digest_of_file(path) for path in sorted(checkpoint.iterdir())}
-  manifest = {**about, "sha256": digests}
+  manifest = {**description, "sha256": digests}
   manifest["manifest_sha256"] = records.digest(json.dumps(manifest).encode())
   (checkpoint / NAME).write_text(records.to_text(manifest), encoding="utf-8")
 
@@ -46,14 +46,14 @@ def verified(checkpoint: Path) -> dict:
   if manifest.get("step") != int(checkpoint.name):
     raise ValueError(f"{NAME} doesn't belong to {checkpoint.name}")
   _check(manifest)
-  held = {path.name for path in checkpoint.iterdir()} - {NAME}
+  names = {path.name for path in checkpoint.iterdir()} - {NAME}
   for name, digest in manifest["sha256"].items():
-    if name not in held:
+    if name not in names:
       raise ValueError(f"{shortened(name)} is missing")
     if records.digest_of_file(checkpoint / name) != digest:
       raise ValueError(f"{name} differs from its digest")
   # TensorFlow would also read an unlisted file.
-  if {name for name in held if name.startswith(f"{PREFIX}.")} != set(manifest["sha256"]):
+  if {name for name in names if name.startswith(f"{PREFIX}.")} != set(manifest["sha256"]):
     raise ValueError(f"{NAME} doesn't list every file")
   return manifest
 
@@ -61,7 +61,7 @@ def verified(checkpoint: Path) -> dict:
 def _check(manifest: dict) -> None:
   """Raises ValueError if a manifest contains something that no run writes."""
   names, shape = manifest.get("label_names"), manifest.get("image_shape", FORMER_SHAPE)
-  for what, is_right in {
+  for entry, is_valid in {
     "step": records.is_integer(manifest["step"]),
     "train_seconds": records.is_number(manifest.get("train_seconds"), least=0),
     "label_names": isinstance(names, list)
@@ -72,7 +72,7 @@ def _check(manifest: dict) -> None:
     and all(records.is_integer(side, least=1, most=_MOST_SIDE) for side in shape),
     "sha256": isinstance(manifest.get("sha256"), dict),
   }.items():
-    if not is_right:
-      raise ValueError(f"{NAME} has no {what} of a run")
+    if not is_valid:
+      raise ValueError(f"{NAME} has no {entry} of a run")
   if not manifest["sha256"]:
     raise ValueError(f"{NAME} lists no files")

@@ -11,7 +11,7 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 class Muon(tf.keras.optimizers.Adam):
-  """Orthogonalized momentum for hidden kernels; Adam for the rest.
+  """Orthogonalized momentum for hidden kernels; Adam for all other variables.
 
   Muon updates every variable with at least two dimensions whose path doesn't contain `logits`: the
   kernels of hidden dense layers as matrices, those of convolutions as matrices

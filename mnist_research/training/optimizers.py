@@ -43,11 +43,11 @@ def create_optimizer(config: Config, total_steps: int) -> tf.keras.optimizers.Op
     if flag in settings:
       raise UserError(f"--optimizer_settings={text}: use --{flag}, which is a flag")
   optimizers = tf.keras.optimizers
-  kind, fixed = _kind(name)
+  kind, implied = _kind(name)
   arguments = {
     "learning_rate": create_schedule(optimization, total_steps),
     **_weight_decay(name, kind, optimization.weight_decay),
-    **fixed,
+    **implied,
     **settings,
   }
   optimizer = classes.create("optimizer", name, kind, arguments)
@@ -65,7 +65,7 @@ def learning_rate(optimizer: tf.keras.optimizers.Optimizer, step: int) -> float:
   rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
   if isinstance(rate, tf.keras.optimizers.schedules.LearningRateSchedule):
     return float(rate(tf.constant(step, tf.int64)))
-  # A custom optimizer may apply the schedule itself, and report something else to Keras.
+  # A custom optimizer may apply the schedule itself, and report another rate to Keras.
   return float(rate() if callable(rate) else rate)
 
 
@@ -78,10 +78,10 @@ def variables(optimizer: tf.keras.optimizers.Optimizer) -> list[tf.Variable]:
   Args:
     optimizer: the optimizer, built.
   """
-  found = list(optimizer.variables)
+  registered = list(optimizer.variables)
   inner = getattr(optimizer, "inner_optimizer", optimizer)
   trained = [*optimizer._trainable_variables, *inner._trainable_variables]
-  known = {id(variable) for variable in (*found, *trained)}
+  known = {id(variable) for variable in (*registered, *trained)}
   unregistered: list[tf.Variable] = []
   seen: set[int] = set()
 
@@ -95,13 +95,13 @@ def variables(optimizer: tf.keras.optimizers.Optimizer) -> list[tf.Variable]:
       for key in sorted(value, key=str):
         collect(value[key])
     elif isinstance(value, list | tuple):
-      for each in value:
-        collect(each)
+      for entry in value:
+        collect(entry)
     elif isinstance(value, tf.keras.optimizers.Optimizer | tf.Module):
       collect(vars(value))
 
   collect(optimizer)
-  return found + unregistered
+  return registered + unregistered
 
 
 def _kind(name: str) -> tuple[Any, dict[str, Any]]:
@@ -125,7 +125,7 @@ def _kind(name: str) -> tuple[Any, dict[str, Any]]:
     built_in=built_in,
     keras=optimizers,
     base=optimizers.Optimizer,
-    without=_WRAPPERS,
+    excluded=_WRAPPERS,
   )
   return kind, {}
 
@@ -138,15 +138,21 @@ def _weight_decay(name: str, kind: Any, weight_decay: float) -> dict[str, float 
   """
   parameters = inspect.signature(kind).parameters
   # Keras's Muon has a second weight decay, for the variables that it leaves to Adam.
-  taken = [each for each in parameters if each in ("weight_decay", "adam_weight_decay")]
-  if taken:
+  accepted = [
+    parameter for parameter in parameters if parameter in ("weight_decay", "adam_weight_decay")
+  ]
+  if accepted:
     # None disables the decay; classes whose default is a rate reject it.
-    off = {each: None if parameters[each].default is None else 0.0 for each in taken}
-    return {each: weight_decay or off[each] for each in taken}
+    off = {
+      parameter: None if parameters[parameter].default is None else 0.0 for parameter in accepted
+    }
+    return {parameter: weight_decay or off[parameter] for parameter in accepted}
   if not weight_decay:
     return {}
-  passed_on = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
-  if not passed_on:
+  accepts_any = any(
+    parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()
+  )
+  if not accepts_any:
     raise UserError(
       f"--weight_decay={weight_decay}: --optimizer={name} takes no weight_decay; use 0, or another "
       "optimizer"

@@ -167,12 +167,12 @@ def choose_arithmetic(
     precision=precision.choose(
       config.devices.precision,
       strategy.extended.worker_devices[0],
-      half_pays=recipe.half_precision_pays(config.optimization.batch_size),
+      model_gains=recipe.half_precision_pays(config.optimization.batch_size),
     )
   )
-  computed = [recipe, *(create_recipe(own.model) for own in teachers.settings(config))]
-  pays = all(each.xla_pays for each in computed) and config.devices.precision == "float32"
-  return config, distribution.compiles_with_xla(config.devices, strategy, pays=pays)
+  recipes = [recipe, *(create_recipe(teacher.model) for teacher in teachers.settings(config))]
+  model_gains = all(model.xla_pays for model in recipes) and config.devices.precision == "float32"
+  return config, distribution.compiles_with_xla(config.devices, strategy, model_gains=model_gains)
 
 
 def make_plan(config: Config, workers: Workers) -> Plan:

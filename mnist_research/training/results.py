@@ -49,8 +49,8 @@ def conclude(
   if config.run.select == "best":
     model = _best_model(config, workdir)
     score = steps.create_scorer(model)
-  figures: dict[str, Any] = {}
-  tested: dict[str, Any] = {}
+  metrics: dict[str, Any] = {}
+  digests: dict[str, Any] = {}
   _log_better_epoch(plan, selection.scorings(workdir.read_metrics()))
   if test is None:
     recorder.untested_result(step)
@@ -65,18 +65,18 @@ def conclude(
     digest = workdir.write_predictions(
       Predictions(test.labels, probabilities, tuple(plan.label_names))
     )
-    figures = {f"test_{name}": value for name, value in evaluation.metrics.items()}
-    tested = {"predictions_sha256": digest}
+    metrics = {f"test_{name}": value for name, value in evaluation.metrics.items()}
+    digests = {"predictions_sha256": digest}
   return {
     "step": step,
     "dataset": config.data.dataset,
-    **figures,
+    **metrics,
     **selection.selected(workdir.read_metrics(), config.run.select),
     "train_examples": plan.num_examples - plan.num_outliers,
     **({"outlier_examples": plan.num_outliers} if plan.outliers else {}),
     "parameters": state.model.count_params(),
     "seed": config.run.seed,
-    **tested,
+    **digests,
   }
 
 

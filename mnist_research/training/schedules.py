@@ -137,15 +137,15 @@ def create_schedule(
     _FLAG, name, built_in=SCHEDULES, keras=schedules, base=schedules.LearningRateSchedule
   )
   if extensions.is_reference(name):
-    given = {"learning_rate": optimization.learning_rate, "total_steps": total_steps}
+    arguments = {"learning_rate": optimization.learning_rate, "total_steps": total_steps}
   else:
     offered = {
       "initial_learning_rate": optimization.learning_rate,
       "decay_steps": total_steps,
     }
-    taken = inspect.signature(kind).parameters
-    given = {key: value for key, value in offered.items() if key in taken}
-  schedule = classes.create(_FLAG, name, kind, {**given, **settings})
+    parameters = inspect.signature(kind).parameters
+    arguments = {key: value for key, value in offered.items() if key in parameters}
+  schedule = classes.create(_FLAG, name, kind, {**arguments, **settings})
   if not callable(schedule):
     raise UserError(f"--{_FLAG}={name}: the object that it returns can't be called with a step")
   warmed_up = WarmedUp(name, schedule, warmup_steps=optimization.warmup_steps)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 # The fields in a line of metrics.jsonl that aren't metrics.
-_PLACE = ("step", "split", "sha256")
+_OTHER_FIELDS = ("step", "split", "sha256")
 # One line of metrics.jsonl.
 Record = dict[str, Any]
 
@@ -50,6 +50,6 @@ def selected(metrics: Sequence[Record], select: str) -> dict[str, float]:
   if not records:
     return {}
   step = best_step(scorings(metrics)) if select == "best" else max(records)
-  scored = {key: value for key, value in records[step].items() if key not in _PLACE}
+  scored = {key: value for key, value in records[step].items() if key not in _OTHER_FIELDS}
   entries = {f"validation_{key}": value for key, value in scored.items()}
   return {"best_step": step, **entries} if select == "best" else entries

@@ -34,7 +34,7 @@ from mnist_research.workers import Exchange, Workers
 OnValidation = Callable[[int, float], None]
 
 
-class Verdict(NamedTuple):
+class Decision(NamedTuple):
   """The decision of all workers after a block.
 
   Attributes:
@@ -93,15 +93,15 @@ class Session:
       UserError: a loss isn't finite; nothing from this block was saved.
     """
     with self.profiler.block(block.start):
-      began = time.perf_counter()
+      start = time.perf_counter()
       done = self.train_block(*next(self.batches), tf.constant(block.num_steps))
       step_losses = done.losses.numpy()[: block.num_steps].astype(np.float64)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     self.train_seconds += seconds
-    bad = np.flatnonzero(~np.isfinite(step_losses))
-    if len(bad):
-      step = block.start + int(bad[0])
-      problem = f"the loss of step {step} is {step_losses[bad[0]]}"
+    not_finite = np.flatnonzero(~np.isfinite(step_losses))
+    if len(not_finite):
+      step = block.start + int(not_finite[0])
+      problem = f"the loss of step {step} is {step_losses[not_finite[0]]}"
       raise checkpoints.diverged(self.state, step, problem)
     batch_size = self.plan.config.optimization.batch_size
     examples = block.num_steps * batch_size
@@ -136,8 +136,8 @@ class Session:
       self.on_validation(*scoring)
     return scoring
 
-  def agree(self, scoring: Scoring | None, signal: int | None) -> Verdict:
-    """Returns what all workers do next, from what each of them knows.
+  def agree(self, scoring: Scoring | None, signal: int | None) -> Decision:
+    """Decides, together with the other workers, what all of them do next.
 
     Args:
       scoring: the score after this block, if this worker computed it.
@@ -151,7 +151,7 @@ class Session:
       exhausted = selection.is_exhausted(self.scored, run.early_stopping)
     gathered = self.exchange.gather([int(improved), int(exhausted), signal or 0])
     any_improved, any_exhausted, any_signal = map(max, zip(*gathered, strict=True))
-    return Verdict(bool(any_improved), bool(any_exhausted), any_signal)
+    return Decision(bool(any_improved), bool(any_exhausted), any_signal)
 
   def save_best(self) -> None:
     """Saves the state as the best on the validation examples; every worker takes part."""
@@ -231,8 +231,8 @@ def open_session(
       recorder,
       profiler,
     ):
-      tested = plan.config.run.score_test
-      reading_test = background.submit(splits.read, plan.source, "test") if tested else None
+      scores_test = plan.config.run.score_test
+      reading_test = background.submit(splits.read, plan.source, "test") if scores_test else None
       recorder.examples(train)
       yield Session(
         plan, workdir, exchange, state, blocks, batches, train_block,
@@ -308,10 +308,10 @@ def check_same_settings(config: Config, exchange: Exchange) -> None:
 
 def check_same_checkpoint(step: int, workdir: Workdir, exchange: Exchange) -> None:
   """Raises UserError if the workers would resume from different steps."""
-  found = [gathered for (gathered,) in exchange.gather([step])]
-  if len(set(found)) > 1:
+  found_steps = [gathered for (gathered,) in exchange.gather([step])]
+  if len(set(found_steps)) > 1:
     raise UserError(
-      f"the workers found checkpoints of different steps, {', '.join(map(str, found))}: "
+      f"the workers found checkpoints of different steps, {', '.join(map(str, found_steps))}: "
       f"--workdir={workdir.path} must be one directory on a shared disk"
     )
 

@@ -110,7 +110,7 @@ def _create_replica_step(
   batch_size, seed = config.optimization.batch_size, config.run.seed
   clip_norm, replicas = config.optimization.clip_norm, strategy.num_replicas_in_sync
   variables = state.model.trainable_variables
-  measured = _create_measurement(config)
+  measure = _create_measurement(config)
 
   def replica_step(images, labels, index):
     images, labels = images[index], labels[index]
@@ -137,7 +137,7 @@ def _create_replica_step(
     if state.averages is not None:
       _update_averages(state, config.optimization.ema_decay)
     state.step.assign_add(1)
-    return (loss, *measured(labels, logits))
+    return (loss, *measure(labels, logits))
 
   return replica_step
 
@@ -191,7 +191,7 @@ def _mean_of_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
   """
   context = tf.distribute.get_replica_context()
   sums = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-  return [each / context.num_replicas_in_sync for each in sums]
+  return [gradient / context.num_replicas_in_sync for gradient in sums]
 
 
 def _update_averages(state: TrainState, decay: float) -> None:

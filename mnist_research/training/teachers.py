@@ -87,14 +87,14 @@ def load(
     UserError: a teacher is corrupt, has other classes, or takes images of another size.
   """
   models = []
-  for text, own in zip(config.optimization.teacher, settings(config), strict=True):
+  for text, teacher_config in zip(config.optimization.teacher, settings(config), strict=True):
     path = user_data.parse(text).path
-    trained = checkpoints.load_trained(own, *_checkpoint(path))
+    trained = checkpoints.load_trained(teacher_config, *_checkpoint(path))
     if trained.label_names != tuple(label_names) or trained.image_shape != tuple(image_shape):
       raise UserError(
-        f"--teacher={path}: it has {len(trained.label_names)} classes of {own.data.dataset} in "
-        f"images of shape {trained.image_shape}, but this run has {len(label_names)} of "
-        f"{config.data.dataset} in images of shape {tuple(image_shape)}"
+        f"--teacher={path}: it has {len(trained.label_names)} classes of "
+        f"{teacher_config.data.dataset} in images of shape {trained.image_shape}, but this run has "
+        f"{len(label_names)} of {config.data.dataset} in images of shape {tuple(image_shape)}"
       )
     models.append(trained.model)
   if not models:
@@ -103,6 +103,6 @@ def load(
 
   def probabilities(images: tf.Tensor) -> tf.Tensor:
     logits = [tf.cast(model(images, training=False), tf.float32) for model in models]
-    return tf.add_n([tf.nn.softmax(each / temperature) for each in logits]) / len(models)
+    return tf.add_n([tf.nn.softmax(values / temperature) for values in logits]) / len(models)
 
   return probabilities

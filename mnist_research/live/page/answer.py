@@ -47,34 +47,34 @@ def read_picture(recognizer: Recognizer, file: bytes, *, why: bool = False) -> d
   """
   picture = images.read(io.BytesIO(file))
   start = time.perf_counter()
-  read = readings.read_picture(recognizer, picture)
+  results = readings.read_picture(recognizer, picture)
   seconds = time.perf_counter() - start
   height, width = picture.shape
   names = recognizer.label_names
-  tallest = max(range(len(read)), key=lambda index: read[index].box.height, default=0)
-  digits = [_digit(reading, recognizer) for reading in read]
-  if why and read:
-    shown = read[tallest]
-    spoke = occlusion.evidence(recognizer, shown.image, shown.label)
-    digits[tallest]["evidence"] = _data_url(occlusion.colored(shown.image, spoke))
+  tallest = max(range(len(results)), key=lambda index: results[index].box.height, default=0)
+  digits = [_digit(reading, recognizer) for reading in results]
+  if why and results:
+    shown = results[tallest]
+    support = occlusion.evidence(recognizer, shown.image, shown.label)
+    digits[tallest]["evidence"] = _data_url(occlusion.colored(shown.image, support))
   return {
-    "state": _state(read),
+    "state": _state(results),
     "width": width,
     "height": height,
-    "number": readings.number(read, names)["number"],
+    "number": readings.number(results, names)["number"],
     "digits": digits,
     "tallest": tallest,
-    "num_digits": len(read),
-    "note": _note(read, names, seconds),
+    "num_digits": len(results),
+    "note": _note(results, names, seconds),
   }
 
 
-def _state(read: Sequence[Reading]) -> str:
-  if not read:
+def _state(results: Sequence[Reading]) -> str:
+  if not results:
     return "blank"
-  if not any(reading.is_digit for reading in read):
+  if not any(reading.is_digit for reading in results):
     return "refused"
-  return "digit" if min(reading.certainty for reading in read) >= _SURE else "unsure"
+  return "digit" if min(reading.certainty for reading in results) >= _SURE else "unsure"
 
 
 def _digit(reading: Reading, recognizer: Recognizer) -> dict[str, Any]:
@@ -87,24 +87,24 @@ def _digit(reading: Reading, recognizer: Recognizer) -> dict[str, Any]:
   }
 
 
-def _note(read: Sequence[Reading], label_names: Sequence[str], seconds: float) -> str:
-  if not read:
+def _note(results: Sequence[Reading], label_names: Sequence[str], seconds: float) -> str:
+  if not results:
     return "No digit yet."
-  state = _state(read)
+  state = _state(results)
   if state == "refused":
-    if len(read) > 1:
+    if len(results) > 1:
       return "These don't look like digits."
-    share = read[0].digit_certainty
+    share = results[0].digit_certainty
     shown = "less than 0.1%" if share < 0.0005 else f"{share:.1%}"
     return f"This doesn't look like a digit: the probability that it is one is {shown}."
-  worst = min(read, key=lambda reading: reading.certainty)
-  if state == "unsure" and len(read) > 1:
+  worst = min(results, key=lambda reading: reading.certainty)
+  if state == "unsure" and len(results) > 1:
     return "Not sure: at least one of them may not be a digit, or is hard to read."
   if state == "unsure":
     name = label_names[worst.label]
     return f"Not sure: the probability of a {name} is {worst.certainty:.1%}."
-  if len(read) > 1:
-    return f"A number with {len(read)} digits; the bars show the tallest."
+  if len(results) > 1:
+    return f"A number with {len(results)} digits; the bars show the tallest."
   return f"Found, prepared and read in {1000 * seconds:.0f} ms."
 
 

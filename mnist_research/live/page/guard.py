@@ -69,7 +69,7 @@ class Limits:
 
 
 class Guard:
-  """ASGI middleware that passes only valid requests on."""
+  """ASGI middleware that passes on only valid requests."""
 
   def __init__(self, app: ASGIApp, address: Address, limits: Limits):
     """Creates the guard.
@@ -91,7 +91,7 @@ class Guard:
     try:
       self._check_sender(scope)
       if self._is_opening(scope):
-        await self._opened()(scope, receive, send)
+        await self._redirect()(scope, receive, send)
         return
       self._check_token(scope)
       self._check_declared_length(scope)
@@ -105,11 +105,11 @@ class Guard:
     """Refuses requests for another host or from another origin."""
     hosts = _values(scope, b"host")
     if len(hosts) != 1 or hosts[0] not in self._address.names:
-      # A page under another name of this machine could read this answer, and no other.
+      # A page at another name of this machine could read this response, but no other.
       raise Refused(HTTPStatus.MISDIRECTED_REQUEST, f"The page is only at {self._address.url}.")
     origins = _values(scope, b"origin")
-    is_own = origins == [f"http://{hosts[0]}"]
-    if not is_own and (origins or scope["method"] not in _WITHOUT_BODY):
+    is_same_origin = origins == [f"http://{hosts[0]}"]
+    if not is_same_origin and (origins or scope["method"] not in _WITHOUT_BODY):
       raise Refused(HTTPStatus.FORBIDDEN, "Only the page itself may send this request.")
     if _is_embedded_elsewhere(scope):
       raise Refused(HTTPStatus.FORBIDDEN, "Another site can't use this page.")
@@ -122,7 +122,7 @@ class Guard:
     opens = scope["method"] in _WITHOUT_BODY and scope["path"] == "/"
     return opens and self._address.has_token(scope["query_string"])
 
-  def _opened(self) -> RedirectResponse:
+  def _redirect(self) -> RedirectResponse:
     """Returns a redirect to the page's URL without the token, which it stores in a cookie."""
     headers = {"Set-Cookie": self._address.cookie}
     return RedirectResponse("/", HTTPStatus.SEE_OTHER, headers)
@@ -165,7 +165,7 @@ class _Load:
       self._num_bytes -= share.num_bytes
 
   def hold(self, num_bytes: int) -> None:
-    """Counts bytes; refuses them if the total exceeds the limit."""
+    """Counts bytes, or refuses them if the total would exceed the limit."""
     if self._num_bytes + num_bytes > self._limits.in_flight:
       raise _busy()
     self._num_bytes += num_bytes
@@ -183,7 +183,7 @@ class _Share:
     self.num_bytes = 0
 
   def hold(self, num_bytes: int) -> None:
-    """Counts bytes of this request; refuses them if all requests together exceed the limit."""
+    """Counts bytes of this request, or refuses them if all requests would exceed the limit."""
     self._load.hold(num_bytes)
     self.num_bytes += num_bytes
 
@@ -196,23 +196,23 @@ class _Body:
     self._limits = limits
     self._share = share
     self._deadline = asyncio.get_running_loop().time() + limits.seconds
-    self._is_whole = False
+    self._is_complete = False
 
   async def receive(self) -> Message:
     """Returns the next ASGI message, like the server's `receive`."""
-    if self._is_whole:
+    if self._is_complete:
       return await self._receive()
     message = await self._next()
     if message["type"] == "http.disconnect":
       raise Refused(HTTPStatus.BAD_REQUEST, "The request was truncated.")
     self._count(len(message.get("body", b"")))
-    self._is_whole = not message.get("more_body", False)
+    self._is_complete = not message.get("more_body", False)
     return message
 
   async def _next(self) -> Message:
-    left = self._deadline - asyncio.get_running_loop().time()
+    remaining = self._deadline - asyncio.get_running_loop().time()
     try:
-      return await asyncio.wait_for(self._receive(), max(0.0, left))
+      return await asyncio.wait_for(self._receive(), max(0.0, remaining))
     except asyncio.TimeoutError:
       seconds = self._limits.seconds
       sentence = f"The picture took longer than {seconds:g} seconds to arrive."

@@ -46,9 +46,9 @@ export class Answer {
     label.classList.toggle("word", !isNumber && name.length > 1);
     this.#find(".probability").textContent =
       isRefused ? "not a digit" : digit && !isNumber ? percent(digit.probability) : "";
-    this.#see(".saw .seen", digit?.image, "The network's input");
+    this.#showImage(".model-input .frame", digit?.image, "The network's input");
     this.#find(".why").hidden = !digit?.evidence;
-    this.#see(".why .seen", digit?.evidence, "The ink for and against the answer");
+    this.#showImage(".why .frame", digit?.evidence, "The ink for and against the answer");
     this.#root.querySelectorAll(".bars li").forEach((bar, index) => {
       this.#bar(bar, digit, index);
       if (isRefused) bar.classList.remove("best");
@@ -58,11 +58,11 @@ export class Answer {
     line.textContent = note;
   }
 
-  #see(place, image, alt) {
-    const seen = this.#find(place);
-    if (!image) return seen.replaceChildren();
-    if (!seen.firstChild) seen.append(Object.assign(new Image(), { alt }));
-    seen.firstChild.src = image;
+  #showImage(selector, image, alt) {
+    const frame = this.#find(selector);
+    if (!image) return frame.replaceChildren();
+    if (!frame.firstChild) frame.append(Object.assign(new Image(), { alt }));
+    frame.firstChild.src = image;
   }
 
   #bar(bar, digit, index) {

@@ -2,7 +2,7 @@
 const WIDTH = 640; // The server reduces frames to less than this before finding digits.
 const INTERVAL = 100; // Milliseconds between frames.
 const QUALITY = 0.9;
-const KEPT_BACK =
+const NOT_ALLOWED =
   "Browsers allow the camera only on HTTPS pages and on pages of this machine (127.0.0.1, " +
   "localhost): open the page there, or upload a photo.";
 
@@ -57,7 +57,7 @@ export function createCamera(root, reader) {
 
   if (!navigator.mediaDevices) {
     button.hidden = true;
-    note.textContent = KEPT_BACK;
+    note.textContent = NOT_ALLOWED;
   }
   button.addEventListener("click", () => (timer === null ? start() : stop()));
   return { stop };

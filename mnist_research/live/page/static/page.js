@@ -28,7 +28,7 @@ function toggle(name, change) {
     change(isOn);
   });
 }
-toggle("wall", (isOn) => document.documentElement.classList.toggle("wall", isOn));
+toggle("projector", (isOn) => document.documentElement.classList.toggle("projector", isOn));
 toggle("why", (isOn) => {
   for (const { reader } of Object.values(panels)) reader.explain(isOn);
 });
@@ -46,8 +46,8 @@ function open(name) {
 function moveFocus(event) {
   const steps = { ArrowRight: 1, ArrowLeft: -1 };
   if (!(event.key in steps)) return;
-  const place = tabs.indexOf(event.target) + steps[event.key];
-  const tab = tabs.at(place % tabs.length);
+  const index = tabs.indexOf(event.target) + steps[event.key];
+  const tab = tabs.at(index % tabs.length);
   tab.focus();
   open(tab.getAttribute("aria-controls"));
 }

@@ -1,9 +1,9 @@
 // Sends pictures to the server, one at a time, and shows its answers.
 const BUSY = 503;
 const SECONDS_TO_RETRY = 1;
-const GONE = "The page's command doesn't respond. Restart it, then reload the page.";
+const NO_RESPONSE = "The page's command doesn't respond. Restart it, then reload the page.";
 
-async function ask(picture, why) {
+async function send(picture, why) {
   const response = await fetch(why ? "read?why" : "read", {
     method: "POST",
     headers: { "Content-Type": "application/octet-stream" },
@@ -17,7 +17,7 @@ export class Reader {
   #answer;
   #outline;
   #next = null; // The latest request that hasn't been sent.
-  #isAsking = false;
+  #isSending = false;
   #round = 0;
   #last = null; // The last answered request.
   #why = false;
@@ -32,7 +32,7 @@ export class Reader {
   // `take` returns a Blob or a promise of one; `name` is its name in error messages.
   read(take, name = "The file") {
     this.#next = { take, name };
-    if (!this.#isAsking) this.#askAll();
+    if (!this.#isSending) this.#sendAll();
   }
 
   // Turns the display of the ink for and against the answer on or off.
@@ -49,8 +49,8 @@ export class Reader {
     this.#draw({ digits: [] });
   }
 
-  async #askAll() {
-    this.#isAsking = true;
+  async #sendAll() {
+    this.#isSending = true;
     while (this.#next) {
       const request = this.#next;
       const round = this.#round;
@@ -63,14 +63,14 @@ export class Reader {
       await new Promise((done) => setTimeout(done, 1000 * SECONDS_TO_RETRY));
       if (round === this.#round) this.#next ??= request;
     }
-    this.#isAsking = false;
+    this.#isSending = false;
   }
 
   async #reply({ take }) {
     try {
-      return await ask(await take(), this.#why);
+      return await send(await take(), this.#why);
     } catch {
-      return { error: GONE };
+      return { error: NO_RESPONSE };
     }
   }
 
@@ -89,11 +89,11 @@ export class Reader {
     if (!this.#outline) return;
     this.#outline.setAttribute("viewBox", `0 0 ${width ?? 1} ${height ?? 1}`);
     // Reuses existing rectangles, because answers arrive ten times a second.
-    const there = [...this.#outline.children];
+    const rectangles = [...this.#outline.children];
     this.#outline.replaceChildren(
       ...digits.map(({ box }, index) => {
         const shape =
-          there[index] ?? document.createElementNS("http://www.w3.org/2000/svg", "rect");
+          rectangles[index] ?? document.createElementNS("http://www.w3.org/2000/svg", "rect");
         const attributes = { ...box, rx: (width / 80).toFixed(1) };
         for (const [key, value] of Object.entries(attributes)) shape.setAttribute(key, value);
         return shape;

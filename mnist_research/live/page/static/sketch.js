@@ -28,7 +28,7 @@ export function createSketch(root, reader) {
   // The drawing after each change: a list of strokes, each a list of points [x, y] in pixels.
   const drawings = [[]];
   let shown = 0;
-  let due = null;
+  let timer = null;
   const cursor = [sheet.width / 2, sheet.height / 2];
   let isDown = false;
 
@@ -46,13 +46,13 @@ export function createSketch(root, reader) {
 
   function picture() {
     draw();
-    const taken = new Promise((done) => sheet.toBlob(done));
-    taken.then(() => document.activeElement === sheet && usesKeys && drawCursor());
-    return taken;
+    const blob = new Promise((done) => sheet.toBlob(done));
+    blob.then(() => document.activeElement === sheet && usesKeys && drawCursor());
+    return blob;
   }
 
   function send() {
-    due = null;
+    timer = null;
     if (drawings[shown].length > 0) return reader.read(picture);
     reader.forget();
     if (document.activeElement === sheet && usesKeys) drawCursor();
@@ -72,7 +72,7 @@ export function createSketch(root, reader) {
 
   function changed() {
     draw();
-    due ??= setTimeout(send, DELAY);
+    timer ??= setTimeout(send, DELAY);
   }
 
   function add(drawing) {
@@ -81,13 +81,13 @@ export function createSketch(root, reader) {
     changed();
   }
 
-  function turnTo(index) {
+  function goTo(index) {
     if (!drawings[index]) return;
     shown = index;
     changed();
   }
 
-  function place(event) {
+  function position(event) {
     const { left, top, width } = sheet.getBoundingClientRect();
     const scale = sheet.width / width;
     return [(event.clientX - left) * scale, (event.clientY - top) * scale];
@@ -96,11 +96,11 @@ export function createSketch(root, reader) {
   sheet.addEventListener("pointerdown", (event) => {
     if (event.button !== 0 || !event.isPrimary) return;
     sheet.setPointerCapture(event.pointerId);
-    add([...drawings[shown], [place(event)]]);
+    add([...drawings[shown], [position(event)]]);
   });
   sheet.addEventListener("pointermove", (event) => {
     if (!sheet.hasPointerCapture(event.pointerId)) return;
-    drawings[shown].at(-1)?.push(place(event));
+    drawings[shown].at(-1)?.push(position(event));
     changed();
   });
 
@@ -136,8 +136,8 @@ export function createSketch(root, reader) {
   });
   DARK.addEventListener("change", changed);
 
-  const undo = () => turnTo(shown - 1);
-  const redo = () => turnTo(shown + 1);
+  const undo = () => goTo(shown - 1);
+  const redo = () => goTo(shown + 1);
   const clear = () => drawings[shown].length && add([]);
   buttons.undo.addEventListener("click", undo);
   buttons.redo.addEventListener("click", redo);
