@@ -72,9 +72,9 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     from mnist_research.workdir import Workdir
 
     workdir = Workdir(app.required(flag_values, "workdir"))
-    place = workdir.tensorboard if flag_values.profile else workdir.figures
-    with writing(place):  # Fails now, before measurements that would be lost.
-      place.mkdir(parents=True, exist_ok=True)
+    directory = workdir.tensorboard if flag_values.profile else workdir.figures
+    with writing(directory):  # Fails now, before measurements that would be lost.
+      directory.mkdir(parents=True, exist_ok=True)
   measure = _measure_processes if benchmark in ("startup", "memory") else _measure_here
   report = measure(flag_values, settings)
   if report is None:  # This worker isn't the chief.
@@ -82,8 +82,8 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   from absl import logging
 
   logging.info("%s", report.text())
-  described = {k: v for k, v in settings.to_dict().items() if k not in _PATHS}
-  app.print_json({"benchmark": benchmark, **described, **report.record})
+  setting_fields = {k: v for k, v in settings.to_dict().items() if k not in _PATHS}
+  app.print_json({"benchmark": benchmark, **setting_fields, **report.record})
 
 
 def _measure_processes(flag_values: flags.FlagValues, settings: Config) -> "Report":

@@ -48,16 +48,16 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   )
   readings.check_reads_digits(recognizer, "the camera")
   logging.info("reading digits from --source=%s; Ctrl-C stops", flag_values.source)
-  told = ""
-  for frame, read in read_scene(recognizer, video.read_frames(source)):
-    answer = readings.number(read, recognizer.label_names)
-    if answer["number"] != told:
-      told = answer["number"]
-      when = {"frame": frame.number, "seconds": frame.seconds}
-      app.print_json({**when, **answer, "step": recognizer.trained.step})
+  last_number = ""
+  for frame, results in read_scene(recognizer, video.read_frames(source)):
+    record = readings.number(results, recognizer.label_names)
+    if record["number"] != last_number:
+      last_number = record["number"]
+      frame_fields = {"frame": frame.number, "seconds": frame.seconds}
+      app.print_json({**frame_fields, **record, "step": recognizer.trained.step})
     if has_window:
-      outlines = [readings.outline(reading) for reading in read]
-      if not video.show(frame, outlines, " ".join(answer["rows"]), source.pause):
+      outlines = [readings.outline(reading) for reading in results]
+      if not video.show(frame, outlines, " ".join(record["rows"]), source.pause):
         return
 
 

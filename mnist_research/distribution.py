@@ -33,10 +33,10 @@ def create_strategy(config: Config, workers: Workers) -> tf.distribute.Strategy:
     strategy = _join(config, workers)
   else:
     devices = _devices(config.devices.device, config.devices.device_count)
-    one = config.devices.strategy == "one_device" or (
+    is_single = config.devices.strategy == "one_device" or (
       config.devices.strategy == "auto" and len(devices) == 1
     )
-    strategy = tf.distribute.OneDeviceStrategy(devices[0]) if one else _mirrored(devices)
+    strategy = tf.distribute.OneDeviceStrategy(devices[0]) if is_single else _mirrored(devices)
   replicas = strategy.num_replicas_in_sync
   if config.optimization.batch_size < replicas:
     raise UserError(
@@ -65,7 +65,9 @@ def _join(config: Config, workers: Workers) -> tf.distribute.Strategy:
   if not on_cpu:
     gpus = tf.config.list_physical_devices("GPU")
     tf.config.set_visible_devices(gpus[: len(devices)], "GPU")
-  logging.info("worker %d of %s; waiting for the rest", workers.index, ", ".join(workers.addresses))
+  logging.info(
+    "worker %d of %s; waiting for the others", workers.index, ", ".join(workers.addresses)
+  )
   wait_for_others(workers)
   resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
     tf.train.ClusterSpec({"worker": list(workers.addresses)}),
@@ -88,8 +90,8 @@ def _join(config: Config, workers: Workers) -> tf.distribute.Strategy:
 def _waiting() -> Iterator[None]:
   """Lets Ctrl-C end the process at once, and restores the handler of SIGTERM afterward.
 
-  While TensorFlow waits for the other workers, no Python code and so no Python handler runs, and
-  TensorFlow replaces the handler of SIGTERM by one that only records it.
+  While TensorFlow waits for the other workers, no Python code runs, so no Python handler does. In
+  addition, TensorFlow replaces the handler of SIGTERM by one that only records the signal.
   """
   if threading.current_thread() is not threading.main_thread():
     yield
@@ -108,17 +110,17 @@ def describe(strategy: tf.distribute.Strategy, workers: Workers) -> str:
   devices = ", ".join(name.rpartition("device:")[2] for name in strategy.extended.worker_devices)
   if workers.several:
     return f"{devices} of each of {len(workers.addresses)} workers (multi_worker)"
-  one = isinstance(strategy, tf.distribute.OneDeviceStrategy)
-  return f"{devices} ({'one_device' if one else 'mirrored'})"
+  is_single = isinstance(strategy, tf.distribute.OneDeviceStrategy)
+  return f"{devices} ({'one_device' if is_single else 'mirrored'})"
 
 
 def all_devices(strategy: tf.distribute.Strategy, workers: Workers) -> list[str]:
   """Returns TensorFlow's names of the devices of all workers, which have the same devices."""
-  own = list(strategy.extended.worker_devices)
+  local_devices = list(strategy.extended.worker_devices)
   return [
     name.replace(f"/task:{workers.index}/", f"/task:{index}/")
     for index in range(max(1, len(workers.addresses)))
-    for name in own
+    for name in local_devices
   ]
 
 
@@ -175,7 +177,7 @@ def replica_slices(strategy: tf.distribute.Strategy, batch_size: int) -> list[sl
   replicas = strategy.num_replicas_in_sync
   slices: list[slice] = []
 
-  def note(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+  def record_slice(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
     replica = context.replica_id_in_sync_group
     start, stop = (
       first_example(r, batch_size=batch_size, replicas=replicas) for r in (replica, replica + 1)
@@ -183,7 +185,7 @@ def replica_slices(strategy: tf.distribute.Strategy, batch_size: int) -> list[sl
     slices.append(slice(start, stop))
     return tf.constant(0)
 
-  strategy.experimental_distribute_values_from_function(note)
+  strategy.experimental_distribute_values_from_function(record_slice)
   return slices
 
 
@@ -214,9 +216,9 @@ def _split_cpu(count: int) -> int:
         cpu, [tf.config.LogicalDeviceConfiguration()] * count
       )
     except RuntimeError:
-      made = len(tf.config.list_logical_devices("CPU"))
-      if made < count:
+      existing = len(tf.config.list_logical_devices("CPU"))
+      if existing < count:
         raise UserError(
-          f"--device_count={count}: this process already has {made} CPU devices; use a new one"
+          f"--device_count={count}: this process already has {existing} CPU devices; use a new one"
         ) from None
   return count

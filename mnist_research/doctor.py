@@ -39,44 +39,46 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the checks, prints each finding at once, and ends with the fixes."""
   app.refuse_arguments(arguments)
   settings = config_flags.from_flags(flag_values)
-  _say(f"mnist_research {__version__}: can training run here?")
+  _print(f"mnist_research {__version__}: can training run here?")
   findings = []
   for finding in _check(settings):
     findings.append(finding)
     if finding.level != "ok" or flag_values.verbosity >= 0:
-      _say(str(finding))
+      _print(str(finding))
   problems, warnings = (
-    [each for each in findings if each.level == level] for level in ("problem", "warning")
+    [finding for finding in findings if finding.level == level] for level in ("problem", "warning")
   )
-  commands = list(dict.fromkeys(line for each in problems + warnings for line in each.commands))
+  commands = list(
+    dict.fromkeys(line for finding in problems + warnings for line in finding.commands)
+  )
   if commands:
-    _say("What to do:\n" + "\n".join(f"  {command}" for command in commands))
-  facts = {key: value for each in findings for key, value in each.facts.items()}
+    _print("What to do:\n" + "\n".join(f"  {command}" for command in commands))
+  facts = {key: value for finding in findings for key, value in finding.facts.items()}
   app.print_json(
     {
       "can_train": not problems,
       "problems": len(problems),
       "warnings": len(warnings),
       "checks": [
-        {"level": each.level, "subject": each.subject, "text": each.text,
-         "commands": list(each.commands)}
-        for each in findings
+        {"level": finding.level, "subject": finding.subject, "text": finding.text,
+         "commands": list(finding.commands)}
+        for finding in findings
       ],
       **facts,
     }
   )  # fmt: skip
   if problems:
-    subjects = ", ".join(each.subject for each in problems)
+    subjects = ", ".join(finding.subject for finding in problems)
     raise UserError(f"training can't run here: {subjects}; see the lines above for the fixes")
-  _say("Training can run here.")
+  _print("Training can run here.")
 
 
 def _check(config: Config) -> "Iterator[Finding]":
   from mnist_research.diagnosis import packages
 
-  found = list(packages.check())
-  yield from found
-  if any(each.level == "problem" for each in found):
+  findings = list(packages.check())
+  yield from findings
+  if any(finding.level == "problem" for finding in findings):
     return  # The remaining checks need these packages.
   from mnist_research.diagnosis import dataset, devices, machine
   from mnist_research.runtime.child_process import ChildProcess
@@ -84,7 +86,7 @@ def _check(config: Config) -> "Iterator[Finding]":
   yield from machine.check_keras()
   yield machine.check_memory()
   workdir = Path(config.run.workdir or config.default_workdir())
-  yield machine.check_room("--workdir", workdir, machine.RUN_ROOM)
+  yield machine.check_disk_space("--workdir", workdir, machine.RUN_MIB)
   texts = config.to_texts()
   with ChildProcess(devices.LOUD) as child:
     loads = False
@@ -95,7 +97,7 @@ def _check(config: Config) -> "Iterator[Finding]":
       yield from dataset.check(child, texts)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
   print(text, file=sys.stderr, flush=True)
 
 

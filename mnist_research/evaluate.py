@@ -111,17 +111,17 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   steps = [member.trained.step for member in members]
   if split_name == "test":
     _record_test_scorings(workdirs, steps, source.name)
-  figures, class_scores = _score(members, source, split)
-  refusals = _rejected_shares(members, class_scores, settings, flag_values.outliers)
+  metrics, class_scores = _score(members, source, split)
+  rejections = _rejected_shares(members, class_scores, settings, flag_values.outliers)
   corruptions = _corruptions(members, split, split_name, flag_values.corruptions)
   if corruptions and split_name == "test" and len(members) == 1:
-    _keep_corruptions(workdirs[0], {"dataset": source.name, "step": steps[0]}, corruptions)
+    _store_corruptions(workdirs[0], {"dataset": source.name, "step": steps[0]}, corruptions)
   app.print_json(
     {
       "dataset": source.name,
       "split": split_name,
-      **figures,
-      **refusals,
+      **metrics,
+      **rejections,
       **({"corruptions": corruptions} if corruptions else {}),
       "step": steps[0],
       "steps": steps,
@@ -145,8 +145,8 @@ def _score(
   from mnist_research.inference.recognizer import ensemble_predict
   from mnist_research.metrics import calibration, evaluation
 
-  answers = ensemble_predict(members, split.images)
-  result = evaluation.evaluate(answers.log_probabilities, split.labels)
+  outputs = ensemble_predict(members, split.images)
+  result = evaluation.evaluate(outputs.log_probabilities, split.labels)
   logging.info("loss %.4f, accuracy %.4f", result.loss, result.accuracy)
   for name, accuracy in zip(source.label_names, result.accuracy_per_class, strict=True):
     logging.info("accuracy of %s: %s", name, "-" if accuracy is None else f"{accuracy:.4f}")
@@ -157,7 +157,7 @@ def _score(
     "accuracy": result.accuracy,
     "accuracy_per_class": result.accuracy_per_class,
     "calibration_error": reliability.expected_calibration_error,
-  }, answers.class_scores
+  }, outputs.class_scores
 
 
 def _rejected_shares(
@@ -179,30 +179,30 @@ def _rejected_shares(
 
   if scores is None:
     return {}
-  refused = float((scores < ACCEPTED).mean())
-  logging.info("refused: %.4f", refused)
+  rejected = float((scores < ACCEPTED).mean())
+  logging.info("refused: %.4f", rejected)
   if not outliers:
-    return {"refused": refused}
+    return {"refused": rejected}
   source = datasets.prepare_outliers(settings.replace(outliers=outliers), members[0].image_shape)
   assert source is not None
   split = splits.read(source, "test")
-  others = ensemble_predict(members, split.images).class_scores
-  assert others is not None
+  outlier_scores = ensemble_predict(members, split.images).class_scores
+  assert outlier_scores is not None
   by_kind = {
-    name: float((others[split.labels == label] < ACCEPTED).mean())
+    name: float((outlier_scores[split.labels == label] < ACCEPTED).mean())
     for label, name in enumerate(source.label_names)
   }
   for name, share in by_kind.items():
     logging.info("rejected of %s: %.4f", name, share)
   return {
-    "refused": refused,
+    "refused": rejected,
     "outliers": {
       "dataset": outliers,
       "num_examples": split.num_examples,
-      "refused": float((others < ACCEPTED).mean()),
+      "refused": float((outlier_scores < ACCEPTED).mean()),
       "refused_per_class": by_kind,
-      "refused_where_2_percent_are": rejected_share(scores, others, 0.02),
-      "auroc": auroc(scores, others),
+      "refused_where_2_percent_are": rejected_share(scores, outlier_scores, 0.02),
+      "auroc": auroc(scores, outlier_scores),
     },
   }
 
@@ -226,23 +226,23 @@ def _corruptions(
   if mode is None:
     return {}
   kinds = corruptions.KINDS if split_name == "test" else corruptions.VALIDATION_KINDS
-  prepared, found = mode == "prepared", {}
-  for kind, spoiled in robustness.read_corrupted(members, split, kinds, prepared=prepared):
-    logging.info("error under %s: %.4f", kind, spoiled.error)
-    found[kind] = spoiled
-  record = robustness.as_record(found)
+  prepared, by_kind = mode == "prepared", {}
+  for kind, scores in robustness.read_corrupted(members, split, kinds, prepared=prepared):
+    logging.info("error under %s: %.4f", kind, scores.error)
+    by_kind[kind] = scores
+  record = robustness.as_record(by_kind)
   logging.info("mean error under corruptions: %.4f", record["error"])
   return {mode: record}
 
 
-def _keep_corruptions(
+def _store_corruptions(
   workdir: "Workdir", scored: Mapping[str, Any], corruptions: Mapping[str, Any]
 ) -> None:
-  """Keeps the results for the report, with earlier ones of the same model.
+  """Stores the results for the report, together with earlier ones of the same model.
 
   Args:
     workdir: the model's workdir.
-    scored: the dataset, and the step of the model.
+    scored: the name of the dataset, and the step of the model.
     corruptions: the result of `_corruptions`.
   """
   from absl import logging
@@ -313,8 +313,8 @@ def _check_held_out(
   if validation:
     protocol.check_held_out(settings, members)
   for path, config in members if fitted else ():
-    own = settings.replace(validation_examples=config.data.validation_examples)
-    protocol.check_held_out(own, [(path, config)], purpose="--temperature=0")
+    fitting_settings = settings.replace(validation_examples=config.data.validation_examples)
+    protocol.check_held_out(fitting_settings, [(path, config)], purpose="--temperature=0")
 
 
 if __name__ == "__main__":

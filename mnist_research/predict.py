@@ -97,15 +97,15 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     pictures = [images.as_picture(*splits.read_test_example(source, index))]
   panels: list[figures.Panel] = []
   count = 0
-  for picture, read in readings.read_pictures(recognizer, pictures):
-    if len(read) > 1 and not several:
-      problems.append(images.several_digits_message(picture.file, len(read)))
+  for picture, results in readings.read_pictures(recognizer, pictures):
+    if len(results) > 1 and not several:
+      problems.append(images.several_digits_message(picture.file, len(results)))
       continue
-    answer = readings.number(read, names) if several else read[0].record(names)
-    app.print_json({"file": picture.file, **answer, "step": recognizer.trained.step})
-    count += len(read)
+    record = readings.number(results, names) if several else results[0].record(names)
+    app.print_json({"file": picture.file, **record, "step": recognizer.trained.step})
+    count += len(results)
     if figure_path and len(panels) < figures.MAX_PANELS:
-      panels += readings.panels(picture, read)
+      panels += readings.panels(picture, results)
   if panels:
     title = f"{trained.model.model}, trained on {user_data.short_name(trained.data.dataset)}"
     figure = figures.recognition(panels, label_names=names, count=count, title=title)

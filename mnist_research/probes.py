@@ -80,7 +80,7 @@ def compile_block(device: str) -> None:
   def block(value, steps):
     return tf.while_loop(
       lambda index, _: index < steps,
-      lambda index, each: (index + 1, tf.nn.relu(each @ factor) + start),
+      lambda index, current: (index + 1, tf.nn.relu(current @ factor) + start),
       (tf.constant(0), value),
     )[1]
 
@@ -99,7 +99,7 @@ def is_newer(capability: Sequence[int], built_for: Sequence[str]) -> bool:
     capability: the GPU's compute capability, such as (12, 0).
     built_for: the capabilities, such as `sm_89` or `compute_90`; if empty, no GPU counts as newer.
   """
-  numbers = [int(number) for each in built_for for number in re.findall(r"_(\d+)", each)]
+  numbers = [int(number) for name in built_for for number in re.findall(r"_(\d+)", name)]
   return bool(numbers) and 10 * capability[0] + capability[1] > max(numbers)
 
 

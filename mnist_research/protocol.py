@@ -57,8 +57,8 @@ def check_held_out(
   Raises:
     UserError: a member was, or may have been, trained on some of them; the message names it.
   """
-  dataset, wanted = holdout_of(scored)
-  if not wanted:
+  dataset, required = holdout_of(scored)
+  if not required:
     raise UserError(f"{purpose}: this run held out no validation examples")
   for path, config in members:
     trained_on, held_out = holdout_of(config)
@@ -68,11 +68,11 @@ def check_held_out(
           f"{purpose}: {path} was trained on {config.data.dataset}, which may contain validation "
           f"examples of {scored.data.dataset}; leave it out, or choose another --dataset"
         )
-    elif held_out < wanted:
+    elif held_out < required:
       raise UserError(
-        f"{purpose}: {path} was trained on {wanted - held_out:,} of the {wanted:,} validation "
+        f"{purpose}: {path} was trained on {required - held_out:,} of the {required:,} validation "
         f"examples (its --validation_examples={held_out}); leave it out, or train it with "
-        f"--validation_examples={wanted}"
+        f"--validation_examples={required}"
       )
 
 
@@ -156,13 +156,16 @@ def read_test_scorings(directory: Path) -> list[TestScoring] | None:
 def _parsed(path: Path, number: int, line: bytes) -> TestScoring:
   """Returns the content of a line; one without a checksum is from an earlier version."""
   try:
-    found = TestScoring(**records.from_line(line, required=False))
-    texts, counts = (found.time, found.command, found.dataset), (found.step, found.members)
+    scoring = TestScoring(**records.from_line(line, required=False))
+    texts, counts = (
+      (scoring.time, scoring.command, scoring.dataset),
+      (scoring.step, scoring.members),
+    )
     if not all(isinstance(text, str) for text in texts) or not all(map(records.is_integer, counts)):
       raise TypeError
   except (ValueError, TypeError) as error:
     raise UserError(f"{path} is corrupt in line {number}; delete that line") from error
-  return found
+  return scoring
 
 
 def count_test_scorings(directory: Path, dataset: str) -> int | None:
@@ -172,4 +175,4 @@ def count_test_scorings(directory: Path, dataset: str) -> int | None:
     UserError: the file is corrupt.
   """
   scorings = read_test_scorings(directory)
-  return None if scorings is None else sum(each.dataset == dataset for each in scorings)
+  return None if scorings is None else sum(scoring.dataset == dataset for scoring in scorings)

@@ -70,35 +70,35 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   with progress.loading("NumPy"):
     from mnist_research.reports import runs
 
-  found, set_aside = runs.read(arguments)
-  if not found:
-    raise UserError("; ".join(f"{aside.path} {aside.reason}" for aside in set_aside))
-  inside = Path(arguments[0]) if len(arguments) == 1 else Path()
-  output = Path(flag_values.output) if flag_values.output else inside / "report"
+  all_runs, left_out = runs.read(arguments)
+  if not all_runs:
+    raise UserError("; ".join(f"{entry.path} {entry.reason}" for entry in left_out))
+  base = Path(arguments[0]) if len(arguments) == 1 else Path()
+  output = Path(flag_values.output) if flag_values.output else base / "report"
   # Imported here because it takes half a second.
   with progress.loading("matplotlib"):
     from mnist_research.reports.comparison_page import write_comparison_page
     from mnist_research.reports.run_page import write_run_page
 
-  if len(found) == 1:
+  if len(all_runs) == 1:
     if flag_values.reference:
       raise UserError(f"--reference={flag_values.reference}: there is only one run; name several")
     if flag_values.tensorboard:
       raise UserError("--tensorboard: there is only one run; name several, or use its tensorboard/")
-    path = write_run_page(found[0], _test_images(found[0], flag_values), output)
+    path = write_run_page(all_runs[0], _test_images(all_runs[0], flag_values), output)
     count = 1
   else:
-    groups, left_out = runs.group(found)
-    set_aside += left_out
+    groups, ungrouped = runs.group(all_runs)
+    left_out += ungrouped
     if not groups:
       raise UserError(
-        "; ".join(f"{aside.path}: {aside.kind}, {aside.reason}" for aside in set_aside)
+        "; ".join(f"{entry.path}: {entry.kind}, {entry.reason}" for entry in left_out)
       )
-    everything = [run for group in groups for run in group.runs]
-    remaining = _remaining_part(everything, flag_values, output)
-    pages = _run_pages(everything, output)
+    grouped_runs = [run for group in groups for run in group.runs]
+    remaining = _remaining_part(grouped_runs, flag_values, output)
+    pages = _run_pages(grouped_runs, output)
     path, table = write_comparison_page(
-      groups, set_aside, output, reference=flag_values.reference, pages=pages,
+      groups, left_out, output, reference=flag_values.reference, pages=pages,
       last_parts=remaining,
     )  # fmt: skip
     count = len(groups)
@@ -108,39 +108,41 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
       logging.info("tensorboard --logdir=%s", shlex.quote(str(write_averages(groups, output))))
     logging.info("%s", table.fitting(progress.columns()).to_markdown().rstrip())
-  for aside in set_aside:
-    logging.info("left out: %s, %s: %s", aside.path, aside.kind, aside.reason)
+  for entry in left_out:
+    logging.info("left out: %s, %s: %s", entry.path, entry.kind, entry.reason)
   app.print_json(
-    {"report": str(path), "runs": len(found), "configs": count, "left_out": len(set_aside)}
+    {"report": str(path), "runs": len(all_runs), "configs": count, "left_out": len(left_out)}
   )
 
 
-def _remaining_part(found: "list[Run]", flag_values: flags.FlagValues, output: Path) -> list[str]:
+def _remaining_part(
+  grouped_runs: "list[Run]", flag_values: flags.FlagValues, output: Path
+) -> list[str]:
   """Writes the page on the mistakes of all runs together; returns a section that links to it."""
   from mnist_research.reports import html, remaining
 
-  wrong = remaining.find(found)
+  wrong = remaining.find(grouped_runs)
   if wrong is None:
     return []
   images: np.ndarray | str = "report --pictures draws them"
   if flag_values.pictures:
-    images = _test_images(found[0], flag_values)
+    images = _test_images(grouped_runs[0], flag_values)
   path = remaining.write_page(wrong, images, output)
   text = f"{len(wrong.indices):,} test examples that {wrong.models} models together get wrong"
   return [html.section("What remains wrong", html.link(path.name, f"{text}, and suspect labels"))]
 
 
-def _run_pages(found: "list[Run]", output: Path) -> dict[Path, Path]:
+def _run_pages(grouped_runs: "list[Run]", output: Path) -> dict[Path, Path]:
   """Returns each run's page: the one in its workdir, or a new one under `output`/runs."""
   from mnist_research.reports.run_page import write_run_page
   from mnist_research.runtime import progress
 
   pages: dict[Path, Path] = {}
-  with progress.Progress(total=len(found), unit="run", task="pages", brief=True) as shown:
-    for number, run in enumerate(found):
-      own = run.path / "report" / "report.html"
-      if own.is_file():
-        pages[run.path] = own
+  with progress.Progress(total=len(grouped_runs), unit="run", task="pages", brief=True) as shown:
+    for number, run in enumerate(grouped_runs):
+      existing = run.path / "report" / "report.html"
+      if existing.is_file():
+        pages[run.path] = existing
       elif number < _MOST_PAGES:
         reason = f"python -m mnist_research.report {shlex.quote(str(run.path))} draws them"
         pages[run.path] = write_run_page(

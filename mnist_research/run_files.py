@@ -46,19 +46,19 @@ def check_result(result: Mapping[str, Any]) -> None:
       raise ValueError(f"its {name} is {shortened(repr(result[name]))}")
 
 
-def check_corruptions(found: Mapping[str, Any]) -> None:
+def check_corruptions(record: Mapping[str, Any]) -> None:
   """Raises ValueError if a record of corruptions isn't from `evaluate`."""
-  if not records.is_integer(found.get("step"), most=INTEGER_LIMIT):
-    raise ValueError(f"its step is {shortened(repr(found.get('step')))}")
-  if not isinstance(found.get("dataset"), str):
-    raise ValueError(f"its dataset is {shortened(repr(found.get('dataset')))}")
+  if not records.is_integer(record.get("step"), most=INTEGER_LIMIT):
+    raise ValueError(f"its step is {shortened(repr(record.get('step')))}")
+  if not isinstance(record.get("dataset"), str):
+    raise ValueError(f"its dataset is {shortened(repr(record.get('dataset')))}")
   for mode in CORRUPTION_MODES:
-    if mode not in found:
+    if mode not in record:
       continue
     try:
-      shares = [found[mode][name] for name in ("error", "calibration_error")]
+      shares = [record[mode][name] for name in ("error", "calibration_error")]
       for name in ("error_per_kind", "calibration_error_per_kind"):
-        shares += found[mode][name].values()
+        shares += record[mode][name].values()
     except (KeyError, TypeError, AttributeError):
       raise ValueError(f"its {mode} isn't that of evaluate") from None
     if not all(records.is_number(share, least=0, most=1) for share in shares):

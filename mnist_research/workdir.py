@@ -54,10 +54,10 @@ class Workdir:
     Raises:
       UserError: it is a file, it can't be written, or another process trains there.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
       try:
         self.path.mkdir(parents=True, exist_ok=True)
-        held.enter_context(files.locked(self.path / ".lock", wait=False))
+        stack.enter_context(files.locked(self.path / ".lock", wait=False))
       except BlockingIOError:
         raise UserError(
           f"--workdir={self.path}: another process is training there; wait for it, or choose "
@@ -175,16 +175,16 @@ class Workdir:
     if not self._corruptions.exists():
       return None
     try:
-      found = records.unsealed(records.read(self._corruptions), required=True)
-      run_files.check_corruptions(found)
+      corruptions = records.unsealed(records.read(self._corruptions), required=True)
+      run_files.check_corruptions(corruptions)
     except (OSError, ValueError) as error:
       raise UserError(f"{self._corruptions} is corrupt; delete it ({error})") from error
-    found.pop(records.SHA256)
-    return found
+    corruptions.pop(records.SHA256)
+    return corruptions
 
-  def write_corruptions(self, found: Mapping[str, Any]) -> None:
+  def write_corruptions(self, corruptions: Mapping[str, Any]) -> None:
     """Writes `corruptions.json` atomically."""
-    write_atomically(self._corruptions, records.to_text(records.sealed(found)))
+    write_atomically(self._corruptions, records.to_text(records.sealed(corruptions)))
 
   def tested_step(self) -> int | None:
     """Returns the step of the model that a finished run tested; None if it is unfinished.
@@ -239,9 +239,9 @@ class Workdir:
     try:
       if expected is not None and records.digest_of_file(self._predictions) != expected:
         raise ValueError("it differs from its digest in result.json")
-      found = arrays.read(self._predictions, Predictions._fields)
-      names = tuple(map(str, np.atleast_1d(found["label_names"]).tolist()))
-      predictions = Predictions(found["labels"], found["probabilities"], names)
+      stored = arrays.read(self._predictions, Predictions._fields)
+      names = tuple(map(str, np.atleast_1d(stored["label_names"]).tolist()))
+      predictions = Predictions(stored["labels"], stored["probabilities"], names)
       run_files.check_predictions(predictions)
     except (OSError, ValueError, TypeError) as error:
       raise UserError(
@@ -293,8 +293,8 @@ class Workdir:
 
     The test split is scored after the last checkpoint, so its line is always dropped.
     """
-    kept = (r for r in self.metrics() if r["step"] <= step and r["split"] != "test")
-    write_atomically(self._metrics, "".join(map(records.to_line, kept)))
+    remaining = (r for r in self.metrics() if r["step"] <= step and r["split"] != "test")
+    write_atomically(self._metrics, "".join(map(records.to_line, remaining)))
 
 
 def trained_workdir(path: str) -> Workdir:

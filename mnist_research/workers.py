@@ -25,7 +25,7 @@ _TF_CONFIG = (
 
 # Tasks of TensorFlow's other strategies.
 _OTHER_TASKS = ("master", "ps", "evaluator")
-# The machines of a cluster start minutes apart, and their names can't be resolved before.
+# The machines of a cluster start minutes apart. Their names can't be resolved before that.
 WAIT_SECONDS = 600.0
 _POLL_SECONDS = 0.2
 
@@ -93,9 +93,9 @@ def parse_tf_config(text: str) -> Workers:
         f"the environment variable TF_CONFIG makes this process a {job!r} task, which doesn't "
         'train here: start it as a "worker", or remove it'
       )
-    own = {"chief": chiefs, "worker": others}[job]
+    tasks = {"chief": chiefs, "worker": others}[job]
     addresses = (*chiefs, *others)
-    if len(chiefs) > 1 or index >= len(own) or len(set(addresses)) < len(addresses):
+    if len(chiefs) > 1 or index >= len(tasks) or len(set(addresses)) < len(addresses):
       raise ValueError
     for address in addresses:
       _split_address(address)
@@ -131,8 +131,8 @@ def wait_for_others(workers: Workers, *, seconds: float = WAIT_SECONDS) -> None:
   Raises:
     UserError: the port of this worker is taken, or a worker didn't answer in time.
   """
-  own = workers.addresses[workers.index]
-  missing = [address for address in workers.addresses if address != own]
+  own_address = workers.addresses[workers.index]
+  missing = [address for address in workers.addresses if address != own_address]
   end = time.monotonic() + seconds
   with _listening(workers) as listener:
     while missing:
@@ -142,7 +142,7 @@ def wait_for_others(workers: Workers, *, seconds: float = WAIT_SECONDS) -> None:
           f"no answer from {', '.join(missing)} within {seconds:.0f} s: start the other workers, "
           "or correct the addresses in TF_CONFIG"
         )
-      # The timeout is the pause between attempts; accepting a connection is the whole answer.
+      # The timeout is the pause between attempts; accepting a connection is answer enough.
       with contextlib.suppress(TimeoutError):
         listener.accept()[0].close()
 
@@ -150,12 +150,13 @@ def wait_for_others(workers: Workers, *, seconds: float = WAIT_SECONDS) -> None:
 @contextlib.contextmanager
 def _listening(workers: Workers) -> Iterator[socket.socket]:
   """Answers on this worker's port until TensorFlow takes over."""
-  own = workers.addresses[workers.index]
+  own_address = workers.addresses[workers.index]
   try:
-    listener = socket.create_server(("", _split_address(own)[1]))
+    listener = socket.create_server(("", _split_address(own_address)[1]))
   except OSError as error:
     raise UserError(
-      f"worker {workers.index} can't listen on the port of {own}: choose a free one in TF_CONFIG"
+      f"worker {workers.index} can't listen on the port of {own_address}: "
+      "choose a free one in TF_CONFIG"
     ) from error
   with listener:
     listener.settimeout(_POLL_SECONDS)
@@ -217,8 +218,8 @@ def report_lost_worker(workers: Workers) -> Iterator[None]:
     if not workers.several:
       raise
     lost = re.findall(r"/job:worker/(?:replica:0/)?task:(\d+)", str(error))
-    named = [f"worker {i} ({workers.addresses[int(i)]})" for i in lost if int(i) != workers.index]
+    names = [f"worker {i} ({workers.addresses[int(i)]})" for i in lost if int(i) != workers.index]
     raise UserError(
-      f"{named[-1] if named else 'another worker'} has ended or can't be reached; see its log, and "
+      f"{names[-1] if names else 'another worker'} has ended or can't be reached; see its log, and "
       "start all workers again: they resume from the last checkpoint"
     ) from error

@@ -27,8 +27,8 @@ _SIDE = 250
 _WARM_UP = 20
 SCENES = ("white", "ruled", "squared", "held")
 # The largest rotation of handheld paper, in degrees, and the range of its distance.
-_TURN = 8
-_NEAR = (0.6, 1.8)
+_MAX_ANGLE = 8
+_SCALES = (0.6, 1.8)
 # Pixels between the lines of the paper.
 _PITCH = 32
 
@@ -83,28 +83,32 @@ def draw_frames(scene: str) -> Iterator[io.BytesIO]:
 
 def _draw_frame(digit: np.ndarray, scene: str, rng: np.random.Generator) -> io.BytesIO:
   """Places a digit, uint8 [28, 28], as dark ink on a sheet of paper."""
-  turn, near = (rng.uniform(-_TURN, _TURN), rng.uniform(*_NEAR)) if scene == "held" else (1, 1)
+  angle, scale = (
+    (rng.uniform(-_MAX_ANGLE, _MAX_ANGLE), rng.uniform(*_SCALES)) if scene == "held" else (1, 1)
+  )
   ink = Image.new("L", (_WIDTH, _HEIGHT))
-  side = round(_SIDE * near)
-  place = int(rng.integers(_WIDTH - side)), int(rng.integers(max(1, _HEIGHT - side)))
-  ink.paste(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC), place)
-  printed = 0 if scene == "white" else _draw_lines(_PITCH * near, turn, squared=scene != "ruled")
+  side = round(_SIDE * scale)
+  position = int(rng.integers(_WIDTH - side)), int(rng.integers(max(1, _HEIGHT - side)))
+  ink.paste(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC), position)
+  lines = 0 if scene == "white" else _draw_lines(_PITCH * scale, angle, squared=scene != "ruled")
   light = np.linspace(rng.uniform(120, 220), rng.uniform(120, 220), _WIDTH)
-  seen = np.maximum(0.7 * np.asarray(ink) / 255, 0.3 * printed)
-  frame = light * (1 - seen) + rng.normal(0, 4, (_HEIGHT, _WIDTH))
+  darkness = np.maximum(0.7 * np.asarray(ink) / 255, 0.3 * lines)
+  frame = light * (1 - darkness) + rng.normal(0, 4, (_HEIGHT, _WIDTH))
   file = io.BytesIO()
   Image.fromarray(frame.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
   file.seek(0)
   return file
 
 
-def _draw_lines(pitch: float, turn: float, *, squared: bool) -> np.ndarray:
+def _draw_lines(pitch: float, angle: float, *, squared: bool) -> np.ndarray:
   """Draws the lines of paper, rotated by degrees: float [480, 640], 1 on a line."""
   rows, columns = np.mgrid[:_HEIGHT, :_WIDTH]
-  turned = (columns + 1j * rows) * np.exp(1j * np.deg2rad(turn))
-  places = (turned.imag, turned.real) if squared else (turned.imag,)
+  rotated = (columns + 1j * rows) * np.exp(1j * np.deg2rad(angle))
+  coordinates = (rotated.imag, rotated.real) if squared else (rotated.imag,)
   # A line is two pixels wide.
-  return np.max([np.clip(1.5 - np.abs(each % pitch - 1.5), 0, 1) for each in places], axis=0)
+  return np.max(
+    [np.clip(1.5 - np.abs(values % pitch - 1.5), 0, 1) for values in coordinates], axis=0
+  )
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ RESOLUTIONS = {"lowest": "lowest-direct", "newest": "highest"}
 MAIN_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorboard", "numpy", "protobuf")
 
 
-class Wanted(NamedTuple):
+class Target(NamedTuple):
   """The parameters of an environment.
 
   Attributes:
@@ -86,14 +86,14 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     wheel = build_wheel(uv, Path(directory))
     for python in flag_values.pythons:
       for resolution in flag_values.resolutions:
-        wanted = Wanted(python, resolution, tuple(flag_values.extras), tuple(flag_values.override))
-        results.append(check(uv, wanted, wheel))
+        target = Target(python, resolution, tuple(flag_values.extras), tuple(flag_values.override))
+        results.append(check(uv, target, wheel))
         app.print_json(results[-1])
   if flag_values.table:
     Path(flag_values.table).write_text(table(results), encoding="utf-8")
-  bad = [each for each in results if each.get("failed")]
-  if bad:
-    sys.exit(f"{len(bad)} of {len(results)} environments failed a check")
+  failing = [result for result in results if result.get("failed")]
+  if failing:
+    sys.exit(f"{len(failing)} of {len(results)} environments failed a check")
 
 
 def build_wheel(uv: str, directory: Path) -> Path:
@@ -110,26 +110,26 @@ def build_wheel(uv: str, directory: Path) -> Path:
   return wheel
 
 
-def check(uv: str, wanted: Wanted, wheel: Path) -> dict[str, Any]:
+def check(uv: str, target: Target, wheel: Path) -> dict[str, Any]:
   """Creates an environment, runs the checks in it, and removes it."""
-  begin = time.monotonic()
-  result: dict[str, Any] = {"python": wanted.python, "resolution": wanted.resolution}
-  print(f"Python {wanted.python}, {wanted.resolution} ...", file=sys.stderr, flush=True)
+  start = time.monotonic()
+  result: dict[str, Any] = {"python": target.python, "resolution": target.resolution}
+  print(f"Python {target.python}, {target.resolution} ...", file=sys.stderr, flush=True)
   try:
-    find = [uv, "python", "find", "--no-python-downloads", wanted.python]
+    find = [uv, "python", "find", "--no-python-downloads", target.python]
     interpreter = call(find).splitlines()[-1]
     result["python"] = version_of(interpreter)
   except CheckError as error:
     return {**result, "missing": str(error)}
   with tempfile.TemporaryDirectory() as directory:
     try:
-      environment = install(uv, wanted, interpreter, wheel, Path(directory))
+      environment = install(uv, target, interpreter, wheel, Path(directory))
     except CheckError as error:
       result |= {"passed": [], "failed": {"install": str(error)}, "skipped": []}
     else:
       result["versions"] = versions_in(environment.python)
-      result |= run_checks(environment, wanted.extras, uv)
-  return {**result, "seconds": round(time.monotonic() - begin)}
+      result |= run_checks(environment, target.extras, uv)
+  return {**result, "seconds": round(time.monotonic() - start)}
 
 
 def version_of(interpreter: str) -> str:
@@ -137,7 +137,7 @@ def version_of(interpreter: str) -> str:
   return call([interpreter, "-c", "import platform; print(platform.python_version())"]).strip()
 
 
-def install(uv: str, wanted: Wanted, interpreter: str, wheel: Path, directory: Path) -> Environment:
+def install(uv: str, target: Target, interpreter: str, wheel: Path, directory: Path) -> Environment:
   """Installs the wheel, and the versions that setup.cfg allows, for an interpreter.
 
   Raises:
@@ -145,18 +145,18 @@ def install(uv: str, wanted: Wanted, interpreter: str, wheel: Path, directory: P
   """
   sources, pins = wheel.parents[1] / "sources", directory / "pins.txt"
   overrides = directory / "overrides.txt"
-  overrides.write_text("".join(f"{each}\n" for each in wanted.overrides), encoding="utf-8")
+  overrides.write_text("".join(f"{override}\n" for override in target.overrides), encoding="utf-8")
   call([
-    uv, "pip", "compile", "--quiet", f"--resolution={RESOLUTIONS[wanted.resolution]}",
+    uv, "pip", "compile", "--quiet", f"--resolution={RESOLUTIONS[target.resolution]}",
     f"--python={interpreter}", f"--overrides={overrides}", f"--output-file={pins}",
-    *(f"--extra={extra}" for extra in wanted.extras), str(sources / "setup.cfg"),
+    *(f"--extra={extra}" for extra in target.extras), str(sources / "setup.cfg"),
   ])  # fmt: skip
   home = directory / "environment"
   call([uv, "venv", "--quiet", f"--python={interpreter}", str(home)])
   programs = home / ("Scripts" if os.name == "nt" else "bin")
-  into = [uv, "pip", "install", "--quiet", f"--python={programs / 'python'}"]
-  call([*into, f"--requirements={pins}"])
-  call([*into, "--no-deps", str(wheel)])
+  pip_install = [uv, "pip", "install", "--quiet", f"--python={programs / 'python'}"]
+  call([*pip_install, f"--requirements={pins}"])
+  call([*pip_install, "--no-deps", str(wheel)])
   work = directory / "work"
   work.mkdir()
   return Environment(programs / "python", work)
@@ -181,12 +181,12 @@ def run_checks(environment: Environment, extras: Sequence[str], uv: str) -> dict
   passed: list[str] = []
   failed: dict[str, str] = {}
   skipped: list[str] = []
-  for name, each in checks.items():
+  for name, run_check in checks.items():
     if "train" in failed and name in version_checks.AFTER_TRAINING:
       skipped.append(name)
       continue
     try:
-      each(environment)
+      run_check(environment)
     except CheckError as error:
       failed[name] = str(error)
       print(f"  {name}: {error}", file=sys.stderr, flush=True)
@@ -219,7 +219,7 @@ def row(result: dict[str, Any]) -> str:
 
 
 def outcome(result: dict[str, Any]) -> str:
-  """Describes how many checks passed, and why the rest didn't."""
+  """Describes how many checks passed, and why the others didn't."""
   if "missing" in result:
     return f"not run: {result['missing']}"
   passed, failed = len(result["passed"]), result["failed"]

@@ -73,20 +73,20 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   app.refuse_arguments(arguments)
   omniglot = Path(app.required(flag_values, "omniglot"))
   _check_modules()
-  found: dict[str, list[np.ndarray]] = defaultdict(list)
+  by_kind: dict[str, list[np.ndarray]] = defaultdict(list)
   blank = 0
   for picture in (*_characters(omniglot), *_faces(), *_squares()):
     digits = images.find_digits(picture.gray)
     if digits:
-      found[picture.kind].append(images.tallest(digits).image)
+      by_kind[picture.kind].append(images.tallest(digits).image)
     else:
       blank += 1
-  lookalikes = {letter: found.pop(letter) for letter in _LOOKALIKES}
-  _save(flag_values.output, found)
+  lookalikes = {letter: by_kind.pop(letter) for letter in _LOOKALIKES}
+  _save(flag_values.output, by_kind)
   if flag_values.lookalikes:
     _save(flag_values.lookalikes, lookalikes)
-  counts = {kind: len(members) for kind, members in (found | lookalikes).items()}
-  app.print_json({**counts, "total": sum(map(len, found.values())), "blank": blank})
+  counts = {kind: len(members) for kind, members in (by_kind | lookalikes).items()}
+  app.print_json({**counts, "total": sum(map(len, by_kind.values())), "blank": blank})
 
 
 def _characters(omniglot: Path) -> Iterator[_Picture]:
@@ -165,16 +165,16 @@ def _check_modules() -> None:
       raise UserError(f"{name} is not installed: python -m pip install scikit-image scikit-learn")
 
 
-def _save(path: str, found: dict[str, list[np.ndarray]]) -> None:
+def _save(path: str, by_kind: dict[str, list[np.ndarray]]) -> None:
   """Writes the images as a test split; the train split, which a dataset needs, repeats one each."""
-  classes = np.arange(len(found))
+  classes = np.arange(len(by_kind))
   np.savez_compressed(
     path,
-    x_train=np.stack([members[0] for members in found.values()]),
+    x_train=np.stack([members[0] for members in by_kind.values()]),
     y_train=classes,
-    x_test=np.concatenate([np.stack(members) for members in found.values()]),
-    y_test=np.repeat(classes, [len(members) for members in found.values()]),
-    label_names=list(found),
+    x_test=np.concatenate([np.stack(members) for members in by_kind.values()]),
+    y_test=np.repeat(classes, [len(members) for members in by_kind.values()]),
+    label_names=list(by_kind),
   )
 
 

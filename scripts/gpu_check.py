@@ -55,7 +55,7 @@ bench = training.read(config_flags.from_flags(values))
 built = training.build(bench)
 blocks = bench.plan.blocks()[:1]
 (batch,) = bench.batches(blocks)
-built.do(batch, blocks[0].num_steps)
+built.run_block(batch, blocks[0].num_steps)
 place = lambda value: value.device.rpartition("device:")[2]
 found = {"weights": place(built.state.model.weights[0].value), "batches": place(batch[0])}
 if "GPU" in found["weights"]:

@@ -21,7 +21,7 @@ from absl import flags
 from mnist_research import figures
 from mnist_research.benchmarks import training as training_lib
 from mnist_research.benchmarks.limit import compile_limit, limit_turns
-from mnist_research.benchmarks.products import network_products
+from mnist_research.benchmarks.products import model_products
 from mnist_research.benchmarks.timing import ratios, spread, take_turns
 from mnist_research.benchmarks.training import Bench
 from mnist_research.config import Config
@@ -120,7 +120,7 @@ def measure_widths(bench: Bench, rounds: int) -> figures.Chart:
   flops = []
   for width in WIDTHS:
     wider = bench.with_config(hidden_units=(width, width))
-    products = network_products(training_lib.build(wider).state.model)
+    products = model_products(training_lib.build(wider).state.model)
     batch_size = bench.config.optimization.batch_size
     limit = compile_limit(products, batch_size, training=True, device=bench.device)
     contestants[f"training {width}"] = training_turns(wider, rounds, short_turn(wider))

@@ -24,7 +24,7 @@ from mnist_research.benchmarks import (
   time_to_accuracy,
 )
 from mnist_research.benchmarks import training as training_lib
-from mnist_research.benchmarks.products import network_products
+from mnist_research.benchmarks.products import model_products
 from mnist_research.benchmarks.time_to_accuracy import SeedRun
 from mnist_research.config import Config
 from mnist_research.models.networks import whiten
@@ -107,7 +107,7 @@ def test_turns_use_the_batches_and_steps_of_a_run(bench, monkeypatch):
   other = training_lib.build(bench.with_config(learning_rate=0.01))
   blocks = bench.plan.blocks(total_steps=120)
   for block, batches in zip(blocks, bench.batches(blocks), strict=True):
-    other.do(batches, block.num_steps)
+    other.run_block(batches, block.num_steps)
   for weights, others in zip(
     training.state.model.get_weights(), other.state.model.get_weights(), strict=True
   ):
@@ -127,7 +127,7 @@ def test_turns_use_the_batches_and_steps_of_a_run(bench, monkeypatch):
 )
 def test_limit_times_the_matrix_products_of_a_step(layer, shape):
   model = tf.keras.Sequential([tf.keras.Input(shape), layer])
-  (product,) = network_products(model)
+  (product,) = model_products(model)
   inputs, kernel = tf.random.stateless_normal([2, *shape], [0, 1]), layer.kernel.value
   with tf.GradientTape() as tape:
     tape.watch([inputs, kernel])
@@ -146,7 +146,7 @@ def test_limit_times_the_matrix_products_of_a_step(layer, shape):
 @pytest.mark.parametrize("training", [True, False])
 def test_repeated_product_does_not_overflow(training):
   config = Config(model="cnn", filters=(4,), kernel_sizes=(3,), pool_sizes=(2,), hidden_units=(6,))
-  products = network_products(create_model(config, 10))
+  products = model_products(create_model(config, 10))
   create = limit._training_loop if training else limit._forward_loop
   for product in products:
     done = [create(product, 8, xla=False)(tf.constant(count)).numpy() for count in (1, 2, 500)]
@@ -160,7 +160,7 @@ def test_repeated_product_does_not_overflow(training):
 
 
 def _products():
-  return network_products(create_model(Config(), 10))
+  return model_products(create_model(Config(), 10))
 
 
 def test_throughput_counts_examples_and_operations():
@@ -294,7 +294,7 @@ def test_keras_fit_takes_the_same_step(bench, tuned):
   fitted = keras_fit.create_fitted(settings, tuned=tuned)
   training = training_lib.build(settings)
   ((images, labels),) = settings.batches([Block(0, 1)])
-  (loss,) = training.do((images, labels), 1)
+  (loss,) = training.run_block((images, labels), 1)
   values = fitted.train_on_batch(images[0].numpy(), labels[0].numpy(), return_dict=True)
   assert values["loss"] == pytest.approx(loss, rel=1e-5)
   weights = zip(fitted.get_weights(), training.state.model.get_weights(), strict=True)
@@ -308,14 +308,14 @@ def test_keras_fit_trains_on_whitened_features(bench):
   model = create_model(whitened.config, 10)
   whiten(model, bench.train.images)
   fitted = keras_fit.create_fitted(whitened, tuned=False)
-  kernels = [each.convolutions[0].convolution.kernel.numpy() for each in (model, fitted.network)]
+  kernels = [each.convolutions[0].convolution.kernel.numpy() for each in (model, fitted.model)]
   np.testing.assert_array_equal(*kernels)
 
 
 def test_keras_fit_applies_dropout_only_in_training(bench):
   images = bench.train.images[:50]
   fitted = keras_fit.create_fitted(bench.with_config(dropout_rate=0.5), tuned=False)
-  np.testing.assert_array_equal(fitted(images), fitted.network(images))
+  np.testing.assert_array_equal(fitted(images), fitted.model(images))
   assert np.abs(fitted(images, training=True) - fitted(images)).max() > 0.1
 
 

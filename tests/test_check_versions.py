@@ -8,7 +8,7 @@ import commands
 import pytest
 import version_checks
 from absl import flags
-from check_versions import Wanted
+from check_versions import Target
 from version_checks import CheckError, Environment
 
 from mnist_research.runtime.errors import UserError
@@ -67,7 +67,7 @@ def _calls(uv):
 
 
 def test_missing_interpreter_is_reported(fake_uv, tmp_path):
-  result = check_versions.check(str(fake_uv), Wanted("3.14", "lowest"), tmp_path / "x.whl")
+  result = check_versions.check(str(fake_uv), Target("3.14", "lowest"), tmp_path / "x.whl")
   assert result == {
     "python": "3.14", "resolution": "lowest", "missing": "No interpreter found for 3.14",
   }  # fmt: skip
@@ -83,8 +83,8 @@ def test_environment_gets_the_requested_versions(fake_uv, tmp_path, monkeypatch)
   monkeypatch.setattr(version_checks, "result_of", lambda *_: {"test_loss": 2.5})
   monkeypatch.setattr(check_versions, "versions_in", lambda _: _VERSIONS)
   wheel = tmp_path / "wheel" / "x.whl"
-  wanted = Wanted("mine", "lowest", ("demo",), ("tensorflow==2.22.0rc0",))
-  result = check_versions.check(str(fake_uv), wanted, wheel)
+  target = Target("mine", "lowest", ("demo",), ("tensorflow==2.22.0rc0",))
+  result = check_versions.check(str(fake_uv), target, wheel)
   assert result.pop("seconds") >= 0
   assert result == {
     "python": ".".join(map(str, sys.version_info[:3])), "resolution": "lowest",

@@ -99,12 +99,12 @@ def test_validation_decides_if_every_run_has_it():
     _group("relu", {0: 0.9}, validation_accuracy=0.7),
     _group("gelu", {0: 0.8}, validation_accuracy=0.75),
   ]
-  assert comparison.ranked_by(groups) == "validation"
+  assert comparison.find_ranking_split(groups) == "validation"
   rows = comparison.compare(groups).rows
   assert [row.group.settings["activation"] for row in rows] == ["gelu", "relu"]
   assert rows[0].validation.mean == 0.75
   groups.append(_group("tanh", {0: 0.95}))
-  assert comparison.ranked_by(groups) == "test"
+  assert comparison.find_ranking_split(groups) == "test"
   assert comparison.compare(groups).rows[0].group.settings["activation"] == "tanh"
 
 

@@ -77,7 +77,7 @@ def test_this_machine_can_train(prepared):
   assert examined.returncode == 0, examined.stderr
   assert examined.of("TensorFlow")[0] == "ok"
   assert examined.of("CPU:0") == (
-    "ok", "a matrix product, a convolution, a loop compiled by XLA: right", []
+    "ok", "a matrix product, a convolution, a loop compiled by XLA: correct", []
   )  # fmt: skip
   assert examined.record["run"] == {
     "strategy": "one_device", "workers": 1, "devices": ["CPU:0"], "precision": "float32",
@@ -197,7 +197,7 @@ def test_crashing_convolution_is_reported_and_checks_continue(prepared, tmp_path
   assert examined.returncode == 2
   level, text, _ = examined.of("a convolution on CPU:0")
   assert (level, text.partition(":")[0]) == ("problem", "the process was killed by SIGABRT")
-  assert examined.of("CPU:0")[1] == "a matrix product, a loop compiled by XLA: right"
+  assert examined.of("CPU:0")[1] == "a matrix product, a loop compiled by XLA: correct"
 
 
 def test_crashing_xla_is_reported(prepared):
@@ -209,7 +209,7 @@ def test_crashing_xla_is_reported(prepared):
   assert "Unknown flag in XLA_FLAGS: --xla_no_such_flag" in text
   assert remedy == ["python -m mnist_research.train --xla=off"]
   # The checks before and after it are reported as well.
-  assert examined.of("CPU:0")[1] == "a matrix product, a convolution: right"
+  assert examined.of("CPU:0")[1] == "a matrix product, a convolution: correct"
   assert examined.of("dataset")[0] == "ok"
 
 
@@ -295,7 +295,7 @@ def test_container_memory_limit_counts(monkeypatch, tmp_path):
 
 
 def test_missing_package_is_named(monkeypatch):
-  monkeypatch.setattr(packages, "_own_requirements", lambda: ["absent-package>=2", "numpy>=2.0"])
+  monkeypatch.setattr(packages, "_direct_requirements", lambda: ["absent-package>=2", "numpy>=2.0"])
   findings = {each.subject: each for each in packages.check()}
   found = findings["absent-package"]
   assert found.level == "problem"
@@ -305,7 +305,7 @@ def test_missing_package_is_named(monkeypatch):
 
 def test_extra_requirements_count_only_if_selected(monkeypatch):
   requirements = ["tensorflow[and-cuda]"]
-  monkeypatch.setattr(packages, "_own_requirements", lambda: requirements)
+  monkeypatch.setattr(packages, "_direct_requirements", lambda: requirements)
   names = {each.subject for each in packages.check() if each.level == "problem"}
   if "nvidia-cudnn-cu12" not in names:
     pytest.skip("CUDA's packages are installed here")

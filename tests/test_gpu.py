@@ -31,7 +31,7 @@ def test_weights_and_batches_are_on_the_gpu(prepared):
   built = training.build(bench)
   blocks = bench.plan.blocks()[:1]
   (batch,) = bench.batches(blocks)
-  built.do(batch, blocks[0].num_steps)
+  built.run_block(batch, blocks[0].num_steps)
   for value in (*(each.value for each in built.state.model.weights), *batch):
     assert "GPU" in value.device
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from nets import IMAGE_SHAPE, create_model, in_training
 from scipy import signal, stats
 
-from mnist_research.benchmarks.products import network_products
+from mnist_research.benchmarks.products import model_products
 from mnist_research.config import ACTIVATIONS, Config
 from mnist_research.data import randomness
 from mnist_research.models.creation import create_recipe
@@ -452,7 +452,7 @@ def test_noise_is_added_to_the_pixels():
 )  # fmt: skip
 def test_multiplications_match_the_counted_products(settings):
   config = Config(**settings)
-  products = network_products(create_model(config, 10))
+  products = model_products(create_model(config, 10))
   counted = create_recipe(config.model).multiplications(IMAGE_SHAPE, 10)
   assert counted == sum(product.forward_flops for product in products) // 2
 

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from nets import create_model
 
-from mnist_research.benchmarks.products import network_products
+from mnist_research.benchmarks.products import model_products
 from mnist_research.config import Config
 from mnist_research.runtime.errors import UserError
 
@@ -13,11 +13,11 @@ layers = tf.keras.layers
 
 def _built(*stack, shape=(28, 28, 1)):
   model = tf.keras.Sequential([tf.keras.Input(shape), *stack])
-  return network_products(model)
+  return model_products(model)
 
 
 def test_products_of_dense_network_match_hand_count():
-  hidden_0, hidden_1, logits = network_products(create_model(Config(), 10))
+  hidden_0, hidden_1, logits = model_products(create_model(Config(), 10))
   assert [product.name for product in (hidden_0, hidden_1, logits)] == [
     "hidden_0/dense",
     "hidden_1/dense",
@@ -38,7 +38,7 @@ def test_products_of_dense_network_match_hand_count():
 
 def test_products_of_convolutions_match_hand_count():
   config = Config(model="cnn", filters=(24, 32), kernel_sizes=(5, 3), hidden_units=(256,))
-  products = network_products(create_model(config, 10))
+  products = model_products(create_model(config, 10))
   assert [product.forward_flops for product in products] == [
     2 * 24 * 24 * 24 * (5 * 5 * 1),  # 28 - 5 + 1 = 24; pooled to 12.
     2 * 10 * 10 * 32 * (3 * 3 * 24),  # 12 - 3 + 1 = 10; pooled to 5.
@@ -51,7 +51,7 @@ def test_products_of_convolutions_match_hand_count():
 
 def test_frozen_layer_has_no_gradients():
   config = Config(model="cnn", filters=(24, 32), hidden_units=(256,), whitening=True)
-  products = network_products(create_model(config, 10))
+  products = model_products(create_model(config, 10))
   # Inference for the first; the second needs no gradient of its input.
   assert [p.training_flops // p.forward_flops for p in products] == [1, 2, 3, 3]
   assert [p.learns for p in products] == [False, True, True, True]
@@ -74,7 +74,7 @@ def test_dense_layer_is_counted_at_every_position():
 
 def test_each_layer_has_its_precision():
   config = Config(hidden_units=(8,), precision="bfloat16")
-  assert [p.dtype for p in network_products(create_model(config, 10))] == ["bfloat16", "float32"]
+  assert [p.dtype for p in model_products(create_model(config, 10))] == ["bfloat16", "float32"]
 
 
 @pytest.mark.parametrize(

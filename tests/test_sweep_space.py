@@ -27,9 +27,9 @@ def test_bar_separates_values_that_contain_commas():
 def test_ranges_are_parsed():
   text = "learning_rate=log(1e-4, 1e-2);dropout_rate=linear(0,0.5);batch_size=log(16,256)"
   assert space.parse_search(text + ";activation=relu,gelu", _BASE) == [
-    Range("learning_rate", 1e-4, 1e-2, log=True, whole=False),
-    Range("dropout_rate", 0.0, 0.5, log=False, whole=False),
-    Range("batch_size", 16, 256, log=True, whole=True),
+    Range("learning_rate", 1e-4, 1e-2, log=True, is_integer=False),
+    Range("dropout_rate", 0.0, 0.5, log=False, is_integer=False),
+    Range("batch_size", 16, 256, log=True, is_integer=True),
     Values("activation", ("relu", "gelu")),
   ]
 
@@ -46,9 +46,9 @@ def test_points_are_all_combinations():
 
 def test_rounded_fractions_stay_in_range():
   axes = [
-    Range("learning_rate", 1e-4, 1e-2, log=True, whole=False),
-    Range("dropout_rate", 0.0, 0.99999, log=False, whole=False),
-    Range("batch_size", 16, 256, log=True, whole=True),
+    Range("learning_rate", 1e-4, 1e-2, log=True, is_integer=False),
+    Range("dropout_rate", 0.0, 0.99999, log=False, is_integer=False),
+    Range("batch_size", 16, 256, log=True, is_integer=True),
     Values("hidden_units", ("64", "128,64")),
   ]
   values = {"learning_rate": 0.00123456, "dropout_rate": 0.999989, "batch_size": 17}

@@ -17,7 +17,7 @@ from mnist_research.sweeps.study import SweepStudy
 _BASE = Config(dataset="synthetic_digits/2000_500")
 _GRID = (Values("activation", ("relu", "gelu")), Values("seed", ("0", "1")))
 _RANGES = (
-  Range("learning_rate", 1e-4, 1e-1, log=True, whole=False),
+  Range("learning_rate", 1e-4, 1e-1, log=True, is_integer=False),
   Values("activation", ("relu", "gelu")),
 )
 
@@ -90,7 +90,7 @@ def test_killed_sweep_resumes_its_trial_and_repeats_none(opened):
 def test_claimed_but_unnamed_trial_is_not_lost(opened, monkeypatch):
   study = opened(_plan())
   with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-    patch.setattr(SweepStudy, "_named", _killed)
+    patch.setattr(SweepStudy, "_with_owner", _killed)
     study.next()
   assert _rest(opened(_plan()))[0] == ("relu", "0")
 
@@ -171,7 +171,7 @@ def test_foreign_study_is_rejected(opened, tmp_path):
 @pytest.mark.parametrize("url", ["nosuch://x", "sqlite:///{}/missing/study.db"])
 def test_unusable_storage_is_named(url, monkeypatch, tmp_path):
   url = url.format(tmp_path)
-  monkeypatch.setattr("mnist_research.sweeps.storage._OPENINGS", 1)
+  monkeypatch.setattr("mnist_research.sweeps.storage._ATTEMPTS", 1)
   with pytest.raises(UserError, match=f"--storage={url} can't be used"):
     open_storage(url)
 

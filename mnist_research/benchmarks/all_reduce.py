@@ -33,6 +33,6 @@ def turns(training: Training) -> Iterator[float]:
 
   repeat(tf.constant(1))
   while True:
-    began = time.perf_counter()
+    start = time.perf_counter()
     repeat(tf.constant(_REPETITIONS)).numpy()
-    yield (time.perf_counter() - began) / _REPETITIONS
+    yield (time.perf_counter() - start) / _REPETITIONS

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mnist_research.benchmarks.limit import compile_limit, limit_turns
-from mnist_research.benchmarks.products import network_products
+from mnist_research.benchmarks.products import model_products
 from mnist_research.benchmarks.report import (
   Report,
   write_flops,
@@ -28,14 +28,14 @@ _NOTES = [
 def measure(training: Training, *, rounds: int) -> Report:
   """Alternates between scoring the test split and running only its matrix products."""
   bench, model = training.bench, training.state.evaluated_model
-  products = network_products(model)
+  products = model_products(model)
   images = bench.test.images
   scored_batch = min(steps.SCORED_BATCH, len(images))
   limit = compile_limit(products, scored_batch, training=False, device=bench.device)
   score = steps.create_scorer(model)
-  began = time.perf_counter()
+  start = time.perf_counter()
   score(images)
-  compile_seconds = time.perf_counter() - began
+  compile_seconds = time.perf_counter() - start
   turns = take_turns({"score": score_turns(score, images), "limit": limit_turns(limit)}, rounds)
   limit_rates = [scored_batch / sum(seconds) for seconds in turns["limit"]]
   flops = sum(product.forward_flops for product in products)
@@ -72,6 +72,6 @@ def report(
 def score_turns(score: steps.Scorer, images: np.ndarray) -> Iterator[float]:
   """Scores all `images` in each turn, and yields the images per second."""
   while True:
-    began = time.perf_counter()
+    start = time.perf_counter()
     score(images)
-    yield len(images) / (time.perf_counter() - began)
+    yield len(images) / (time.perf_counter() - start)

@@ -16,33 +16,33 @@ from mnist_research.training import losses, optimizers
 _TUNED_STEPS = 125
 
 
-class _Network(tf.keras.Model):
+class _FittedModel(tf.keras.Model):
   """Adapts a model of this package to `fit`, which calls it with only `training`."""
 
-  def __init__(self, network: tf.keras.Model, batch_size: int):
-    super().__init__(dtype=network.dtype_policy, name="fitted")
-    self.network = network
+  def __init__(self, model: tf.keras.Model, batch_size: int):
+    super().__init__(dtype=model.dtype_policy, name="fitted")
+    self.model = model
     self._batch_size = batch_size
 
   def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
     if not training:
-      return self.network(images, training=False)
+      return self.model(images, training=False)
     first = tf.cast(self.optimizer.iterations, tf.int64) * self._batch_size
     positions = first + tf.range(tf.shape(images)[0], dtype=tf.int64)
     with step_randomness(seed=0, positions=positions):
-      return self.network(images, training=True)
+      return self.model(images, training=True)
 
 
 class _EpochClock(tf.keras.callbacks.Callback):
-  """Times an epoch from its first to its last step, without the rest of `fit`."""
+  """Times an epoch from its first to its last step, without what `fit` does around it."""
 
   seconds: float
 
   def on_epoch_begin(self, epoch, logs=None):  # noqa: ARG002 - as Keras calls it.
-    self._began = time.perf_counter()
+    self._start = time.perf_counter()
 
   def on_epoch_end(self, epoch, logs=None):  # noqa: ARG002
-    self.seconds = time.perf_counter() - self._began
+    self.seconds = time.perf_counter() - self._start
 
 
 def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
@@ -68,22 +68,22 @@ def create_fitted(bench: Bench, *, tuned: bool) -> tf.keras.Model:
     raise UserError("--baseline has no teacher: remove --teacher")
   # Deterministic operations require a seed for the generator that orders the examples.
   tf.random.set_seed(config.run.seed)
-  network = create_model(
+  model = create_model(
     config, image_shape=bench.plan.image_shape, num_classes=len(bench.plan.label_names)
   )
   if config.model.whitens:
-    whiten(network, bench.train.images)
-  model = _Network(network, config.optimization.batch_size)
+    whiten(model, bench.train.images)
+  fitted = _FittedModel(model, config.optimization.batch_size)
   loss_function = losses.loss_of(config)
   tuning = {"steps_per_execution": _TUNED_STEPS, "jit_compile": bench.xla} if tuned else {}
-  model.compile(
+  fitted.compile(
     optimizer=optimizers.create_optimizer(config, bench.plan.total_steps),
     # Keras passes integers as floats.
     loss=lambda labels, logits: loss_function(tf.cast(labels, tf.int32), logits),
     metrics=["accuracy"],
     **tuning,
   )
-  return model
+  return fitted
 
 
 def keras_turns(bench: Bench, *, tuned: bool) -> Iterator[float]:

@@ -88,22 +88,22 @@ def measure(bench: Bench, picture: Path) -> Report:
     learning_rate=HIGHEST, learning_rate_schedule=f"{__name__}:{Rising.__name__}",
     learning_rate_schedule_settings="", warmup_steps=0, steps=steps,
   )  # fmt: skip
-  found = range_of(Rising(HIGHEST, steps).rates(), _losses(rising))
+  result = range_of(Rising(HIGHEST, steps).rates(), _losses(rising))
   with writing(picture):
-    canvas.save(range_test(*found, proposal=found.proposal), picture)
+    canvas.save(range_test(*result, proposal=result.proposal), picture)
   return Report(
     {
-      "range_steps": len(found.rates),
-      "proposed_learning_rate": found.proposal,
+      "range_steps": len(result.rates),
+      "proposed_learning_rate": result.proposal,
       "picture": str(picture),
     },
     [
-      ("steps", f"{len(found.rates):,}, to a rate of {found.rates[-1]:.2g}"),
-      ("lowest average loss", f"{found.averages.min():.4g}, at a rate of {found.lowest:.2g}"),
+      ("steps", f"{len(result.rates):,}, to a rate of {result.rates[-1]:.2g}"),
+      ("lowest average loss", f"{result.averages.min():.4g}, at a rate of {result.lowest:.2g}"),
       ("picture", str(picture)),
     ],
     _NOTES,
-    f"Start with --learning_rate={found.proposal:g}.",
+    f"Start with --learning_rate={result.proposal:g}.",
   )
 
 
@@ -116,7 +116,7 @@ def _losses(bench: Bench) -> np.ndarray:
   blocks = bench.plan.blocks()
   losses = np.zeros(0)
   for block, examples in zip(blocks, bench.batches(blocks), strict=True):
-    losses = np.concatenate([losses, training.do(examples, block.num_steps)])
+    losses = np.concatenate([losses, training.run_block(examples, block.num_steps)])
     if _steps_before_divergence(losses, bench.plan.total_steps) < len(losses):
       break
   return losses

@@ -46,7 +46,7 @@ def compile_limit(
   and are skipped.)
 
   Args:
-    products: the products, from `network_products`.
+    products: the products, from `model_products`.
     batch_size: the number of examples per step on `device`.
     training: whether to include all products of a training step, or only those of inference.
     device: TensorFlow's name of the device.
@@ -85,9 +85,9 @@ def _repeated(
 
 def _seconds(run: Callable[[tf.Tensor], tf.Tensor], count: int) -> float:
   repetitions = tf.constant(count)
-  began = time.perf_counter()
+  start = time.perf_counter()
   run(repetitions).numpy()
-  return time.perf_counter() - began
+  return time.perf_counter() - start
 
 
 def _training_loop(product: Product, batch_size: int, *, xla: bool) -> Callable:

@@ -69,9 +69,9 @@ def pipeline_turns(bench: Bench, count: int, turn_blocks: int) -> Iterator[float
   turn_examples = turn_blocks * block_steps * bench.config.optimization.batch_size
   for _ in range(count):
     _consume(batches, _FIRST_BLOCKS, bench.strategy)
-    began = time.perf_counter()
+    start = time.perf_counter()
     _consume(batches, turn_blocks, bench.strategy)
-    yield turn_examples / (time.perf_counter() - began)
+    yield turn_examples / (time.perf_counter() - start)
 
 
 def _consume(
@@ -88,7 +88,7 @@ def _copy_turns(block_shape: tuple[int, ...], turn_blocks: int) -> Iterator[floa
   source = np.ones(block_shape, np.uint8)
   target = np.zeros_like(source)
   while True:
-    began = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(turn_blocks):
       np.copyto(target, source)
-    yield turn_blocks * block_shape[0] / (time.perf_counter() - began)
+    yield turn_blocks * block_shape[0] / (time.perf_counter() - start)

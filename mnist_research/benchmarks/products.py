@@ -60,7 +60,7 @@ class Product(NamedTuple):
     return self.forward_flops * (1 + self.learns + self.needs_input_gradient)
 
 
-def network_products(model: tf.keras.Model) -> list[Product]:
+def model_products(model: tf.keras.Model) -> list[Product]:
   """Returns the products of a built model, in the order of its layers.
 
   Raises:

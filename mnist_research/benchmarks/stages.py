@@ -55,8 +55,8 @@ def run_stages(settings: Config, *, train: bool) -> dict[str, Any]:
 class _Stages:
   """Records the time and the peak memory of successive stages."""
 
-  def __init__(self, began: float):
-    self._last = began
+  def __init__(self, start: float):
+    self._last = start
     self.records: list[dict[str, Any]] = []
 
   def end(self, name: str) -> None:
@@ -75,8 +75,8 @@ def _peak_bytes() -> int:
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Runs the stages in the order of a run, for `run_stages`."""
   del flag_values
-  path, train, began = arguments
-  stages = _Stages(float(began))
+  path, train, start = arguments
+  stages = _Stages(float(start))
   settings = config_flags.from_flagfile(Path(path))
   stages.end("python")
   app.load_tensorflow()
@@ -92,7 +92,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   stages.end("build")
   training.compile()
   stages.end("compile")
-  training.do(next(bench.batches(bench.plan.blocks())), 1)
+  training.run_block(next(bench.batches(bench.plan.blocks())), 1)
   stages.end("first_step")
   if train == "True":
     next(training.turns(1, bench.turn_steps))

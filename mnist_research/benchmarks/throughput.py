@@ -6,7 +6,7 @@ from typing import Any
 from mnist_research.benchmarks import all_reduce
 from mnist_research.benchmarks.keras_fit import keras_turns
 from mnist_research.benchmarks.limit import compile_limit, limit_turns
-from mnist_research.benchmarks.products import Product, network_products
+from mnist_research.benchmarks.products import Product, model_products
 from mnist_research.benchmarks.report import (
   Report,
   Rows,
@@ -39,7 +39,7 @@ def measure(training: Training, *, rounds: int, baseline: str | None = None) -> 
     UserError: the baseline doesn't support the config.
   """
   bench = training.bench
-  products = network_products(training.state.model)
+  products = model_products(training.state.model)
   limit = compile_limit(products, bench.replica_batch, training=True, device=bench.device)
   contestants: dict[str, Iterator[Any]] = {
     "training": training.turns(rounds, bench.turn_steps),
@@ -134,11 +134,11 @@ def report_baseline(ours: Sequence[float], theirs: Sequence[float], name: str) -
   pairs = ratios(ours, theirs)
   ratio = spread(pairs)
   if ratio.lowest > 1:
-    won = "training was faster in every round"
+    comparison = "training was faster in every round"
   elif ratio.highest < 1:
-    won = "training was slower in every round"
+    comparison = "training was slower in every round"
   else:
-    won = "neither was faster in every round"
+    comparison = "neither was faster in every round"
   return Report(
     {
       "baseline": name,
@@ -151,7 +151,7 @@ def report_baseline(ours: Sequence[float], theirs: Sequence[float], name: str) -
       ("ratio in each turn", ", ".join(map(write_ratio, pairs))),
       ("ratio", ratio.text(write_ratio)),
     ],
-    verdict=f"It is {ratio.text(write_ratio)} times as fast as {name}: {won}.",
+    verdict=f"It is {ratio.text(write_ratio)} times as fast as {name}: {comparison}.",
   )
 
 

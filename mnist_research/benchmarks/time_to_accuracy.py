@@ -9,7 +9,7 @@ from absl import logging
 
 from mnist_research.benchmarks import training as training_lib
 from mnist_research.benchmarks.limit import compile_limit, limit_turns
-from mnist_research.benchmarks.products import network_products
+from mnist_research.benchmarks.products import model_products
 from mnist_research.benchmarks.report import Report, Rows, write_seconds, write_share
 from mnist_research.benchmarks.timing import spread
 from mnist_research.benchmarks.training import Bench, Training
@@ -61,7 +61,7 @@ def measure(bench: Bench, *, num_seeds: int) -> Report:
   for seed in range(bench.config.run.seed, bench.config.run.seed + num_seeds):
     training = training_lib.build(bench.with_config(seed=seed))
     limit = limit or compile_limit(
-      network_products(training.state.model),
+      model_products(training.state.model),
       bench.replica_batch,
       training=True,
       device=bench.device,
@@ -70,7 +70,7 @@ def measure(bench: Bench, *, num_seeds: int) -> Report:
     train_seconds = training.run()
     limit_seconds = bench.plan.total_steps * bench.replicas_in_turn * sum(next(limit_turns(limit)))
     runs.append(SeedRun(train_seconds, *_accuracies(training), limit_seconds))
-    accuracy = next(each for each in _accuracies_of(runs[-1]) if each is not None)
+    accuracy = next(value for value in _accuracies_of(runs[-1]) if value is not None)
     logging.info("seed %d: %.2f%% after %s", seed, 100 * accuracy, write_seconds(train_seconds))
   return report(runs)
 
@@ -98,9 +98,9 @@ def report(runs: Sequence[SeedRun]) -> Report:
   share = spread([run.limit_seconds / run.train_seconds for run in runs])
   tested, held_out = zip(*map(_accuracies_of, runs), strict=True)
   accuracies = [
-    _accuracy_report(f"{split}_accuracy", [each for each in found if each is not None])
-    for split, found in (("test", tested), ("validation", held_out))
-    if None not in found
+    _accuracy_report(f"{split}_accuracy", [value for value in values if value is not None])
+    for split, values in (("test", tested), ("validation", held_out))
+    if None not in values
   ]
   times = Report(
     {

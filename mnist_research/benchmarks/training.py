@@ -146,11 +146,11 @@ class Training:
 
   def compile(self) -> float:
     """Compiles the block as a run does, without running a step, and returns the seconds."""
-    began = time.perf_counter()
+    start = time.perf_counter()
     self.train_block(*self.bench.plan.empty_block(), tf.constant(0))
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
-  def do(self, block: input_pipeline.Batches, num_steps: int) -> np.ndarray:
+  def run_block(self, block: input_pipeline.Batches, num_steps: int) -> np.ndarray:
     """Runs the steps of a block, waits for them, and returns the loss of each."""
     return self.train_block(*block, tf.constant(num_steps)).losses.numpy()[:num_steps]
 
@@ -163,12 +163,12 @@ class Training:
     """
     blocks = self.bench.plan.blocks()
     batches = self.bench.batches(blocks)
-    began = time.perf_counter()
+    start = time.perf_counter()
     if self.bench.config.model.whitens:
       whiten(self.state.model, self.bench.train.images)
     for block, examples in zip(blocks, batches, strict=True):
-      self.do(examples, block.num_steps)
-    return time.perf_counter() - began
+      self.run_block(examples, block.num_steps)
+    return time.perf_counter() - start
 
   def turns(self, count: int, turn_steps: int) -> Iterator[float]:
     """Yields the examples per second of `count` turns in the middle of training.
@@ -188,13 +188,13 @@ class Training:
     stream = zip((block.num_steps for block in blocks), bench.batches(blocks), strict=True)
     for _ in range(count):
       for num_steps, block in itertools.islice(stream, _REFILLED_BLOCKS):
-        self.do(block, num_steps)
-      began, done = time.perf_counter(), 0
+        self.run_block(block, num_steps)
+      start, done = time.perf_counter(), 0
       while done < turn_steps:
         num_steps, block = next(stream)
-        self.do(block, num_steps)
+        self.run_block(block, num_steps)
         done += num_steps
-      yield done * bench.config.optimization.batch_size / (time.perf_counter() - began)
+      yield done * bench.config.optimization.batch_size / (time.perf_counter() - start)
 
 
 def build(bench: Bench) -> Training:

@@ -33,9 +33,9 @@ def choose(settings: dict[str, str]) -> dict[str, Any]:
   strategy = distribution.create_strategy(config, Workers())
   config, xla = plan.choose_arithmetic(config, create_recipe(config.model), strategy)
   devices = [name.rpartition("device:")[2] for name in strategy.extended.worker_devices]
-  one = isinstance(strategy, tf.distribute.OneDeviceStrategy)
+  is_single = isinstance(strategy, tf.distribute.OneDeviceStrategy)
   return {
-    "strategy": "multi_worker" if workers.several else "one_device" if one else "mirrored",
+    "strategy": "multi_worker" if workers.several else "one_device" if is_single else "mirrored",
     "workers": max(1, len(workers.addresses)),
     "devices": devices,
     "precision": config.devices.precision,

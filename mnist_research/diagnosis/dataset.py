@@ -9,7 +9,7 @@ from mnist_research.runtime import user_data
 from mnist_research.runtime.child_process import ChildProcess
 
 _FROM_FILES = "python -m mnist_research.train --manual_dir=DIR   # with the original files"
-_DRAWN = "python -m mnist_research.train --dataset=synthetic_digits   # needs no network"
+_GENERATED = "python -m mnist_research.train --dataset=synthetic_digits   # needs no network"
 
 
 def check(child: ChildProcess, settings: dict[str, str]) -> Iterator[Finding]:
@@ -22,17 +22,17 @@ def check(child: ChildProcess, settings: dict[str, str]) -> Iterator[Finding]:
   name = settings["dataset"]
   outcome = child.call("mnist_research.diagnosis.choices:find_dataset", settings)
   if outcome.failure:
-    remedies = (_DRAWN,) if user_data.is_path(name) else (_FROM_FILES, _DRAWN)
+    remedies = (_GENERATED,) if user_data.is_path(name) else (_FROM_FILES, _GENERATED)
     yield Finding(PROBLEM, "dataset", outcome.failure, remedies)
     return
-  found = outcome.value
-  if found["fallback"]:
-    text = f"training would run on {found['fallback']} instead of {name}: {found['reason']}"
+  origin = outcome.value
+  if origin["fallback"]:
+    text = f"training would run on {origin['fallback']} instead of {name}: {origin['reason']}"
     yield Finding(WARNING, "dataset", text, (_FROM_FILES,))
-  elif found["is_prepared"]:
-    yield Finding(OK, "dataset", f"{name} is prepared in {found['data_dir']}")
+  elif origin["is_prepared"]:
+    yield Finding(OK, "dataset", f"{name} is prepared in {origin['data_dir']}")
   else:
-    text = f"{name} isn't prepared yet; training prepares it from {found['source']}"
+    text = f"{name} isn't prepared yet; training prepares it from {origin['source']}"
     yield Finding(OK, "dataset", text)
-  if not found["is_prepared"]:
-    yield machine.check_room("--data_dir", Path(found["data_dir"]), machine.DATA_ROOM)
+  if not origin["is_prepared"]:
+    yield machine.check_disk_space("--data_dir", Path(origin["data_dir"]), machine.DATA_MIB)

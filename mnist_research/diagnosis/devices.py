@@ -71,7 +71,7 @@ def _about_gpus(
   tensorflow: dict[str, Any], log: str, settings: dict[str, str]
 ) -> Iterator[Finding]:
   """Yields each GPU that TensorFlow sees, and the reasons if the driver shows more."""
-  present = _nvidia_gpus()
+  driver_gpus = _nvidia_gpus()
   for index, gpu in enumerate(tensorflow["gpus"]):
     capability = gpu["capability"]
     text = f"{gpu['name']}, capability {capability[0]}.{capability[1]}"
@@ -81,33 +81,37 @@ def _about_gpus(
       yield Finding(WARNING, f"GPU:{index}", text, commands)
     else:
       yield Finding(OK, f"GPU:{index}", text)
-  if isinstance(present, str):
-    yield Finding(WARNING, "NVIDIA driver", f"nvidia-smi fails: {present}", ("nvidia-smi",))
-  elif len(present) > len(tensorflow["gpus"]) and settings["device"] != "cpu":
-    yield from _unseen(present, tensorflow, log)
-  elif not present and not tensorflow["gpus"]:
+  if isinstance(driver_gpus, str):
+    yield Finding(WARNING, "NVIDIA driver", f"nvidia-smi fails: {driver_gpus}", ("nvidia-smi",))
+  elif len(driver_gpus) > len(tensorflow["gpus"]) and settings["device"] != "cpu":
+    yield from _about_missing_gpus(driver_gpus, tensorflow, log)
+  elif not driver_gpus and not tensorflow["gpus"]:
     yield Finding(OK, "GPUs", "no NVIDIA GPU; training runs on the CPU")
 
 
-def _unseen(present: list[str], tensorflow: dict[str, Any], log: str) -> Iterator[Finding]:
+def _about_missing_gpus(
+  driver_gpus: list[str], tensorflow: dict[str, Any], log: str
+) -> Iterator[Finding]:
   """Yields the reasons why TensorFlow doesn't see GPUs that the driver lists."""
-  facts = {"nvidia_gpus": present}
-  seen = f"the driver shows {'; '.join(present)}, but TensorFlow sees {len(tensorflow['gpus'])}"
+  facts = {"nvidia_gpus": driver_gpus}
+  counts = (
+    f"the driver shows {'; '.join(driver_gpus)}, but TensorFlow sees {len(tensorflow['gpus'])}"
+  )
   hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
   if hidden is not None:
-    text = f"{seen}: CUDA_VISIBLE_DEVICES={hidden!r} hides the others"
+    text = f"{counts}: CUDA_VISIBLE_DEVICES={hidden!r} hides the others"
     yield Finding(WARNING, "GPUs", text, ("unset CUDA_VISIBLE_DEVICES",), facts)
     return
   if not tensorflow["cuda_build"]:
-    text = f"{seen}: this TensorFlow was built without CUDA"
+    text = f"{counts}: this TensorFlow was built without CUDA"
     yield Finding(WARNING, "GPUs", text, (_INSTALL_CUDA,), facts)
     return
-  yield Finding(WARNING, "GPUs", f"{seen}; training runs on the CPU", (_INSTALL_CUDA,), facts)
+  yield Finding(WARNING, "GPUs", f"{counts}; training runs on the CPU", (_INSTALL_CUDA,), facts)
   for library, reason in dict(not_loaded(log)).items():
     yield Finding(WARNING, library, f"could not be loaded: {reason}")
-  driver, wanted = tensorflow["driver_cuda"], tensorflow["cuda"]
-  if driver and wanted and int(driver.split(".")[0]) < int(wanted.split(".")[0]):
-    text = f"supports CUDA up to {driver}, but this TensorFlow was built for {wanted}"
+  driver, built_for = tensorflow["driver_cuda"], tensorflow["cuda"]
+  if driver and built_for and int(driver.split(".")[0]) < int(built_for.split(".")[0]):
+    text = f"supports CUDA up to {driver}, but this TensorFlow was built for {built_for}"
     yield Finding(WARNING, "NVIDIA driver", text, ("nvidia-smi",))
 
 
@@ -145,16 +149,16 @@ def _about_choice(chosen: dict[str, Any]) -> Finding:
 def _try(child: ChildProcess, device: str, *, xla: bool) -> Iterator[Finding]:
   """Yields the result of each probe on a device; `xla` is whether the run would use XLA."""
   works = []
-  for name, what in _PROBES.items():
+  for name, description in _PROBES.items():
     outcome = child.call(f"mnist_research.probes:{name}", device)
     if not outcome.failure:
-      works.append(what)
+      works.append(description)
     elif name == "compile_block":
       commands = ("python -m mnist_research.train --xla=off",) if xla else ()
       level = PROBLEM if xla else WARNING
-      yield Finding(level, f"{what} on {device}", outcome.failure, commands)
+      yield Finding(level, f"{description} on {device}", outcome.failure, commands)
     else:
       commands = ("python -m mnist_research.train --device=cpu",) if "GPU" in device else ()
-      yield Finding(PROBLEM, f"{what} on {device}", outcome.failure, (*commands, _REINSTALL))
+      yield Finding(PROBLEM, f"{description} on {device}", outcome.failure, (*commands, _REINSTALL))
   if works:
-    yield Finding(OK, device, f"{', '.join(works)}: right")
+    yield Finding(OK, device, f"{', '.join(works)}: correct")

@@ -15,7 +15,7 @@ _MIB = 1 << 20
 # MiB that configs/dense.cfg needs, and that suffice for the other configs.
 _LEAST_MEMORY, _EASY_MEMORY = 1200, 3000
 # MiB for MNIST, downloaded and prepared, and for a run with its checkpoints and figures.
-DATA_ROOM, RUN_ROOM = 300, 100
+DATA_MIB, RUN_MIB = 300, 100
 # The files with the memory limit of a container.
 _CGROUPS = (
   ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -33,9 +33,11 @@ def check_keras() -> Iterator[Finding]:
     settings = records.parse(records.read(path))
   except (OSError, ValueError):
     settings = {}
-  wanted = {"backend": "tensorflow", "image_data_format": "channels_last", "floatx": "float32"}
+  expected = {"backend": "tensorflow", "image_data_format": "channels_last", "floatx": "float32"}
   others = [
-    f"{key}={settings[key]}" for key in wanted if settings.get(key, wanted[key]) != wanted[key]
+    f"{key}={settings[key]}"
+    for key in expected
+    if settings.get(key, expected[key]) != expected[key]
   ]
   if others:
     text = f"has {', '.join(others)}; this package's commands ignore it, other programs may not"
@@ -49,10 +51,10 @@ def check_memory() -> Finding:
   free = psutil.virtual_memory().available
   for limit, used in _CGROUPS:
     try:
-      left = int(Path(limit).read_text()) - int(Path(used).read_text())
+      unused = int(Path(limit).read_text()) - int(Path(used).read_text())
     except (OSError, ValueError):  # No container limits the memory.
       continue
-    free = min(free, left)
+    free = min(free, unused)
   mebibytes = free // _MIB
   text, facts = f"{mebibytes:,} MiB are free", {"free_memory_mib": mebibytes}
   if mebibytes < _LEAST_MEMORY:
@@ -64,13 +66,13 @@ def check_memory() -> Finding:
   return Finding(OK, "memory", text, facts=facts)
 
 
-def check_room(flag: str, path: Path, least: int) -> Finding:
-  """Returns whether a directory is writable and has room.
+def check_disk_space(flag: str, path: Path, required: int) -> Finding:
+  """Returns whether a directory is writable, on a disk with enough free space.
 
   Args:
     flag: the flag that chooses another directory.
     path: the directory; nothing is created there.
-    least: the required MiB.
+    required: the required MiB.
   """
   existing = path.absolute()
   while not existing.exists():
@@ -83,6 +85,6 @@ def check_room(flag: str, path: Path, least: int) -> Finding:
     free = shutil.disk_usage(existing).free // _MIB
   except OSError as error:
     return Finding(PROBLEM, name, f"can't be written: {error.strerror}", (command,))
-  if free < least:
-    return Finding(PROBLEM, name, f"{free:,} MiB are free, but {least} are needed", (command,))
+  if free < required:
+    return Finding(PROBLEM, name, f"{free:,} MiB are free, but {required} are needed", (command,))
   return Finding(OK, name, f"{free:,} MiB are free, and it is writable")

@@ -42,7 +42,7 @@ def write_averages(groups: Sequence[Group], output: Path) -> Path:
     The directory.
 
   Raises:
-    UserError: it can't be written, or contains something else.
+    UserError: it can't be written, or a report didn't write the existing one.
   """
   directory = output / DIRECTORY
   if directory.exists() and not (directory / _MARK).exists():
@@ -111,8 +111,8 @@ def band(runs: Sequence[Run], split: str, metric: str) -> tuple[dict[int, float]
       value = record.get(metric, math.nan)
       if record["split"] == split and math.isfinite(value):
         by_step[record["step"]].append(value)
-  whole = {step: values for step, values in sorted(by_step.items()) if len(values) == len(runs)}
+  complete = {step: values for step, values in sorted(by_step.items()) if len(values) == len(runs)}
   return (
-    {step: float(np.mean(values)) for step, values in whole.items()},
-    {step: float(np.std(values, ddof=1)) for step, values in whole.items()},
+    {step: float(np.mean(values)) for step, values in complete.items()},
+    {step: float(np.std(values, ddof=1)) for step, values in complete.items()},
   )

@@ -89,15 +89,15 @@ class Comparison(NamedTuple):
 
   Attributes:
     rows: the configs, in order.
-    ranked: the split whose accuracy determines the order: validation or test.
-    judged: the split whose accuracies are tested.
+    ranking_split: the split whose accuracy determines the order: validation or test.
+    compared_split: the split whose accuracies are tested.
     named: whether the user named the reference; otherwise it is the first row, chosen by accuracy.
     num_tests: the number of tests for which p-values are adjusted.
   """
 
   rows: Sequence[Row]
-  ranked: str
-  judged: str
+  ranking_split: str
+  compared_split: str
   named: bool
   num_tests: int
 
@@ -139,9 +139,9 @@ def paired_test(first: Mapping[int, float], second: Mapping[int, float]) -> Pair
   deviation = statistics.stdev(differences)
   if deviation <= 1e-12 * max(map(abs, differences)):
     return PairedTest(len(seeds), mean, None, None, "every seed has the same difference")
-  tested = stats.ttest_rel([first[seed] for seed in seeds], [second[seed] for seed in seeds])
+  test = stats.ttest_rel([first[seed] for seed in seeds], [second[seed] for seed in seeds])
   interval = _interval(mean, deviation, len(seeds))
-  return PairedTest(len(seeds), mean, interval, float(tested.pvalue))
+  return PairedTest(len(seeds), mean, interval, float(test.pvalue))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -157,7 +157,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
   return adjusted.tolist()
 
 
-def ranked_by(groups: Sequence[Group]) -> str:
+def find_ranking_split(groups: Sequence[Group]) -> str:
   """Returns the split whose accuracy orders `groups`.
 
   This is validation if every run has a validation accuracy on the same held-out examples.
@@ -166,10 +166,10 @@ def ranked_by(groups: Sequence[Group]) -> str:
   validated = all(group.values("validation_accuracy") for group in groups)
   if validated and protocol.same_holdout(configs):
     return "validation"
-  return judged_by(groups)
+  return find_compared_split(groups)
 
 
-def judged_by(groups: Sequence[Group]) -> str:
+def find_compared_split(groups: Sequence[Group]) -> str:
   """Returns the split whose accuracies are compared: test, unless only validation is complete."""
   tested, validated = (
     all(group.values(f"{split}_accuracy") for group in groups) for split in ("test", "validation")
@@ -183,17 +183,17 @@ def find_reference(groups: Sequence[Group], name: str) -> Group:
   Raises:
     UserError: no config, or more than one, has that name.
   """
-  wanted = {part.strip() for part in name.split(",")}
-  found = [group for group in groups if name in (group.name, group.label)] or [
+  settings = {part.strip() for part in name.split(",")}
+  matches = [group for group in groups if name in (group.name, group.label)] or [
     group
     for group in groups
-    if wanted <= {part.strip() for part in group.name.split(",")}
+    if settings <= {part.strip() for part in group.name.split(",")}
     or any(run.path.resolve() == Path(name).resolve() for run in group.runs)
   ]
-  if len(found) == 1:
-    return found[0]
+  if len(matches) == 1:
+    return matches[0]
   names = "; ".join(group.label for group in groups[:_NAMED_CONFIGS])
-  problem = f"names {len(found)} of the configs" if found else "names none of the configs"
+  problem = f"names {len(matches)} of the configs" if matches else "names none of the configs"
   raise UserError(f"--reference={name} {problem}; choose one of: {names}, or the DIR of a run")
 
 
@@ -211,33 +211,41 @@ def compare(groups: Sequence[Group], reference: Group | None = None) -> Comparis
     groups: the groups, at least one.
     reference: one of them; None for the first in order.
   """
-  ranked, judged = ranked_by(groups), judged_by(groups)
-  key = f"{ranked}_accuracy"
+  ranking_split, compared_split = find_ranking_split(groups), find_compared_split(groups)
+  key = f"{ranking_split}_accuracy"
   ordered = sorted(
     groups, key=lambda group: -statistics.fmean(group.values(key).values() or [-math.inf])
   )
-  accuracies = [group.values(f"{judged}_accuracy") for group in ordered]
-  examples = [_judging_examples(group, judged) for group in ordered]
-  place = ordered.index(reference) if reference else 0
+  accuracies = [group.values(f"{compared_split}_accuracy") for group in ordered]
+  examples = [_scored_examples(group, compared_split) for group in ordered]
+  reference_index = ordered.index(reference) if reference else 0
   tests = [
-    paired_test(values, accuracies[place]) if examples[n] == examples[place] else _NOT_COMPARABLE
-    for n, values in enumerate(accuracies)
+    paired_test(values, accuracies[reference_index])
+    if examples[index] == examples[reference_index]
+    else _NOT_COMPARABLE
+    for index, values in enumerate(accuracies)
   ]
-  own = [n for n, test in enumerate(tests) if n != place and test.p_value is not None]
-  p_values = [tests[number].p_value or 0.0 for number in own]
-  others = [] if reference else _other_p_values(accuracies, examples, place)
-  adjusted = dict(zip(own, holm([*p_values, *others])[: len(own)], strict=True))
+  tested = [
+    index
+    for index, test in enumerate(tests)
+    if index != reference_index and test.p_value is not None
+  ]
+  p_values = [tests[index].p_value or 0.0 for index in tested]
+  others = [] if reference else _other_p_values(accuracies, examples, reference_index)
+  adjusted = dict(zip(tested, holm([*p_values, *others])[: len(tested)], strict=True))
   rows = [
-    _row(group, None if number == place else tests[number], adjusted.get(number))
-    for number, group in enumerate(ordered)
+    _row(group, None if index == reference_index else tests[index], adjusted.get(index))
+    for index, group in enumerate(ordered)
   ]
-  return Comparison(rows, ranked, judged, reference is not None, len(own) + len(others))
+  return Comparison(
+    rows, ranking_split, compared_split, reference is not None, len(tested) + len(others)
+  )
 
 
-def _judging_examples(group: Group, judged: str) -> protocol.Holdout:
+def _scored_examples(group: Group, compared_split: str) -> protocol.Holdout:
   """Returns an identification of the examples on which a config was scored."""
-  cut = protocol.holdout_by_name(group.runs[0].config)
-  return cut if judged == "validation" else cut._replace(held_out=0)
+  holdout = protocol.holdout_by_name(group.runs[0].config)
+  return holdout if compared_split == "validation" else holdout._replace(held_out=0)
 
 
 def _row(group: Group, test: PairedTest | None, adjusted: float | None) -> Row:
@@ -257,16 +265,16 @@ def _row(group: Group, test: PairedTest | None, adjusted: float | None) -> Row:
 
 
 def _other_p_values(
-  accuracies: Sequence[Mapping[int, float]], examples: Sequence[protocol.Holdout], place: int
+  accuracies: Sequence[Mapping[int, float]], examples: Sequence[protocol.Holdout], excluded: int
 ) -> list[float]:
-  """Returns the p-values of the pairs without `place` that were scored on the same examples."""
+  """Returns the p-values of pairs scored on the same examples, without the config `excluded`."""
   p_values: list[float] = []
-  for same in set(examples):
+  for identity in set(examples):
     p_values += _p_values_of_pairs(
       [
         values
-        for number, values in enumerate(accuracies)
-        if examples[number] == same and number != place
+        for index, values in enumerate(accuracies)
+        if examples[index] == identity and index != excluded
       ]
     )
   return p_values
@@ -278,10 +286,10 @@ def _p_values_of_pairs(accuracies: Sequence[Mapping[int, float]]) -> list[float]
   table = np.array([[values.get(seed, math.nan) for seed in seeds] for values in accuracies])
   p_values: list[float] = []
   # One config at a time, because all pairs of a large sweep would be a hundred million numbers.
-  for number in range(len(table) - 1 if len(seeds) >= _FEWEST_PAIRS else 0):
-    differences = table[number + 1 :] - table[number]
-    there = ~np.isnan(differences)
-    counts = there.sum(axis=1)
+  for index in range(len(table) - 1 if len(seeds) >= _FEWEST_PAIRS else 0):
+    differences = table[index + 1 :] - table[index]
+    is_common = ~np.isnan(differences)
+    counts = is_common.sum(axis=1)
     differences, counts = differences[counts >= _FEWEST_PAIRS], counts[counts >= _FEWEST_PAIRS]
     if not len(counts):
       continue

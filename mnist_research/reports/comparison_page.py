@@ -13,7 +13,7 @@ from mnist_research.reports import comparison, html
 from mnist_research.reports.comparison import Row
 from mnist_research.reports.comparison_tables import comparison_table, table_notes, write_csvs
 from mnist_research.reports.output import charted, make_directory, write_page
-from mnist_research.reports.runs import Group, Run, SetAside
+from mnist_research.reports.runs import Group, LeftOut, Run
 from mnist_research.reports.tables import Table, settings_table
 from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
@@ -25,7 +25,7 @@ _PICTURED_CONFIGS = 40
 
 def write_comparison_page(
   groups: Sequence[Group],
-  set_aside: Sequence[SetAside],
+  left_out: Sequence[LeftOut],
   output: Path,
   *,
   title: str = "",
@@ -38,7 +38,7 @@ def write_comparison_page(
 
   Args:
     groups: the configs, from `runs.group`; at least one.
-    set_aside: the directories without results, which are listed.
+    left_out: the directories without results, which are listed.
     output: the directory to write to, created if missing.
     title: the title of the page; if empty, the number of configs and the datasets.
     first_parts: HTML before the table.
@@ -55,17 +55,17 @@ def write_comparison_page(
   named = comparison.find_reference(groups, reference) if reference else None
   results = comparison.compare(groups, named)
   make_directory(output)
-  rows, judged = results.rows, results.judged
+  rows, compared_split = results.rows, results.compared_split
   table = comparison_table(results)
   num_runs = sum(len(group.runs) for group in groups)
   datasets = sorted(
     {user_data.short_name(run.config.data.dataset) for group in groups for run in group.runs}
   )
-  counted = f"{_counted(len(rows), 'config')}, {_counted(num_runs, 'run')}"
+  counts = f"{_counted(len(rows), 'config')}, {_counted(num_runs, 'run')}"
   title = title or f"{_counted(len(rows), 'config')} on {' and '.join(datasets)}"
   write_csvs(results, output)
   write_atomically(output / "table.md", table.to_markdown())
-  accuracies, curves = _pictures(rows, judged, output)
+  accuracies, curves = _pictures(rows, compared_split, output)
   parts = [
     *first_parts,
     html.section(
@@ -76,55 +76,59 @@ def write_comparison_page(
     ),
     html.section("Curves", curves),
     html.section("Runs", _runs_table(rows, pages or {}, output), _common_settings(groups)),
-    *_left_out(set_aside),
+    *_left_out(left_out),
     *last_parts,
   ]
-  lead = f"{counted} · {_machines(groups)}"
+  lead = f"{counts} · {_machines(groups)}"
   return write_page(output, html.page(title, lead, *parts)), table
 
 
-def _left_out(set_aside: Sequence[SetAside]) -> list[str]:
+def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
   """Returns the section of directories without results, if there are any."""
-  if not set_aside:
+  if not left_out:
     return []
-  rows = [[str(aside.path), aside.kind, aside.reason] for aside in set_aside]
+  rows = [[str(entry.path), entry.kind, entry.reason] for entry in left_out]
   listed = Table(["directory", "state", "reason"], rows, texts=3)
   return [html.section("Left out", listed.to_html())]
 
 
-def _accuracies_in_words(rows: Sequence[Row], judged: str) -> str:
+def _describe_accuracies(rows: Sequence[Row], compared_split: str) -> str:
   """Describes the picture of the accuracies, for screen readers."""
-  summaries = {r.group.label: r.test if judged == "test" else r.validation for r in rows}
-  means = [f"{name} {found.mean:.2%}" for name, found in summaries.items() if found]
+  summaries = {r.group.label: r.test if compared_split == "test" else r.validation for r in rows}
+  means = [f"{name} {summary.mean:.2%}" for name, summary in summaries.items() if summary]
   shown = [*means[:3], "...", means[-1]] if len(means) > 4 else means
-  return f"The {judged} accuracy of each seed, by config; means: {', '.join(shown)}"
+  return f"The {compared_split} accuracy of each seed, by config; means: {', '.join(shown)}"
 
 
-def _pictures(rows: Sequence[Row], judged: str, output: Path) -> tuple[str, str]:
+def _pictures(rows: Sequence[Row], compared_split: str, output: Path) -> tuple[str, str]:
   """Draws the accuracies and the curves of the best configs; returns both as HTML."""
-  compared = [_compared(row, judged) for row in rows[:_PICTURED_CONFIGS]]
+  compared = [_compared(row, compared_split) for row in rows[:_PICTURED_CONFIGS]]
   best = f": the best {len(compared)}" if len(compared) < len(rows) else ""
-  with_accuracies = [each for each in compared if each.accuracies] or compared
+  with_accuracies = [config for config in compared if config.accuracies] or compared
   accuracies = figures.compared_accuracies(
-    with_accuracies, title=f"{judged.capitalize()} accuracy of every seed{best}", split=judged
+    with_accuracies,
+    title=f"{compared_split.capitalize()} accuracy of every seed{best}",
+    split=compared_split,
   )
   curves = figures.compared_curves(compared, title=f"Training loss and validation error{best}")
-  in_words = f"Training loss and validation error by epoch, a color for each of {len(rows)} configs"
+  description = (
+    f"Training loss and validation error by epoch, a color for each of {len(rows)} configs"
+  )
   return (
-    charted(accuracies, output / "accuracies.png", _accuracies_in_words(rows, judged)),
-    charted(curves, output / "curves.png", in_words),
+    charted(accuracies, output / "accuracies.png", _describe_accuracies(rows, compared_split)),
+    charted(curves, output / "curves.png", description),
   )
 
 
-def _compared(row: Row, judged: str) -> figures.Compared:
-  summary = row.test if judged == "test" else row.validation
-  accuracies = row.group.values(f"{judged}_accuracy")
+def _compared(row: Row, compared_split: str) -> figures.Compared:
+  summary = row.test if compared_split == "test" else row.validation
+  accuracies = row.group.values(f"{compared_split}_accuracy")
   return figures.Compared(
     name=row.group.label,
     accuracies=list(accuracies.values()),
     seeds=list(accuracies),
     interval=summary.interval if summary else None,
-    validation=row.validation.mean if row.validation and judged == "test" else None,
+    validation=row.validation.mean if row.validation and compared_split == "test" else None,
     losses=[_series(run, "train", "loss") for run in row.group.runs if _has(run, "train")],
     errors=[
       _series(run, "validation", "accuracy") for run in row.group.runs if _has(run, "validation")
@@ -177,21 +181,21 @@ def _common_settings(groups: Sequence[Group]) -> str:
 
 def _machines(groups: Sequence[Group]) -> str:
   """Describes the machine of the runs, or says that times aren't comparable."""
-  found, unknown = set(), []
+  machines, unreadable = set(), []
   for run in (run for group in groups for run in group.runs):
     try:
       environment = run.workdir.read_environment()
     except UserError:
-      unknown.append(run.workdir.path.name)
+      unreadable.append(run.workdir.path.name)
     else:
-      found.add((str(environment.get("processor")), str(environment.get("tensorflow"))))
-  if unknown:
-    return f"the machine of {', '.join(unknown)} can't be read: times may not be comparable"
-  if len(found) == 1:
-    processor, version = found.pop()
+      machines.add((str(environment.get("processor")), str(environment.get("tensorflow"))))
+  if unreadable:
+    return f"the machine of {', '.join(unreadable)} can't be read: times may not be comparable"
+  if len(machines) == 1:
+    processor, version = machines.pop()
     return f"{processor}, TensorFlow {version}"
-  return f"{len(found)} different machines or versions of TensorFlow: times aren't comparable"
+  return f"{len(machines)} different machines or versions of TensorFlow: times aren't comparable"
 
 
-def _counted(number: int, thing: str) -> str:
-  return f"{number:,} {thing}{'' if number == 1 else 's'}"
+def _counted(number: int, noun: str) -> str:
+  return f"{number:,} {noun}{'' if number == 1 else 's'}"

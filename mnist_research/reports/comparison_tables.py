@@ -19,30 +19,30 @@ def comparison_table(compared: Comparison) -> Table:
   # Configs are named by their folders, or else by the settings that distinguish them.
   named = () if rows[0].group.folder else rows[0].group.distinguishing
   settings = [name for name in rows[0].group.settings if name not in named]
-  validated, scored = any(row.validation for row in rows), any(row.test for row in rows)
-  judged = [row.test if compared.judged == "test" else row.validation for row in rows]
+  has_validation, has_test = any(row.validation for row in rows), any(row.test for row in rows)
+  summaries = [row.test if compared.compared_split == "test" else row.validation for row in rows]
   several = len(rows) > 1
-  tested = any(row.adjusted_p_value is not None for row in rows)
+  has_p_values = any(row.adjusted_p_value is not None for row in rows)
   # The compared figures come first, because a narrow screen may cut off the rest.
   header = [
-    "config", *(["test"] if scored else []), *(["validation"] if validated else []),
-    "95% interval", *(["difference"] if several else []), *(["p"] if tested else []), "seeds",
+    "config", *(["test"] if has_test else []), *(["validation"] if has_validation else []),
+    "95% interval", *(["difference"] if several else []), *(["p"] if has_p_values else []), "seeds",
     "parameters", "training", *settings,
   ]  # fmt: skip
   cells = [
     [
       row.group.label,
-      *([_mean(row.test)] if scored else []),
-      *([_mean(row.validation)] if validated else []),
+      *([_mean(row.test)] if has_test else []),
+      *([_mean(row.validation)] if has_validation else []),
       interval_text(summary.interval if summary else None),
       *([_difference(row)] if several else []),
-      *([_p_value(row)] if tested else []),
+      *([_p_value(row)] if has_p_values else []),
       str(len(row.group.runs)),
       f"{row.parameters:,}",
       f"{row.train_seconds:.1f} s",
       *(row.group.settings[name] or "none" for name in settings),
     ]
-    for row, summary in zip(rows, judged, strict=True)
+    for row, summary in zip(rows, summaries, strict=True)
   ]
   strong = frozenset({0} if several else ())
   return Table(header, cells, texts=1, strong=strong, last_texts=len(settings))
@@ -75,17 +75,16 @@ def _p_value(row: Row) -> str:
 
 def table_notes(compared: Comparison, datasets: Sequence[str]) -> list[str]:
   """Explains how to read the table, and its limits."""
-  ranked, judged, rows = compared.ranked, compared.judged, compared.rows
-  order = "never by test" if ranked == "validation" else (
+  order = "never by test" if compared.ranking_split == "validation" else (
     "and choosing by it would be choosing on the test set"
   )  # fmt: skip
   texts = [
-    f"Accuracies, ordered by mean {ranked} accuracy, {order}. ± is the standard deviation over "
-    f"seeds; the interval is that of the mean {judged} accuracy, by Student's t: it covers other "
-    "seeds, not other examples. Training is the median time spent in steps. Differences are in "
-    f"{judged} accuracy, from the reference."
+    f"Accuracies, ordered by mean {compared.ranking_split} accuracy, {order}. ± is the standard "
+    f"deviation over seeds; the interval is that of the mean {compared.compared_split} accuracy, "
+    "by Student's t: it covers other seeds, not other examples. Training is the median time spent "
+    f"in steps. Differences are in {compared.compared_split} accuracy, from the reference."
   ]
-  tests = [row.against_reference for row in rows if row.against_reference]
+  tests = [row.against_reference for row in compared.rows if row.against_reference]
   if any(test.p_value is not None for test in tests):
     texts.append(_tests_note(compared))
   reasons = sorted({test.reason for test in tests if test.reason})
@@ -101,8 +100,8 @@ def table_notes(compared: Comparison, datasets: Sequence[str]) -> list[str]:
 def _tests_note(compared: Comparison) -> str:
   """Explains the p-values and their adjustment."""
   text = (
-    f"p: two-sided paired t-test (scipy.stats.ttest_rel) of the {compared.judged} accuracies of "
-    "the seeds that a config shares with the reference"
+    f"p: two-sided paired t-test (scipy.stats.ttest_rel) of the {compared.compared_split} "
+    "accuracies of the seeds that a config shares with the reference"
   )
   if compared.num_tests > 1:
     text += f", adjusted for {compared.num_tests} tests (Holm 1979)"

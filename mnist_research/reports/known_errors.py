@@ -44,6 +44,8 @@ def find(images: np.ndarray) -> dict[int, int]:
     return {}
   numbers = {checksum: number for number, checksum in _KNOWN.items()}
   checksums = [zlib.crc32(np.ascontiguousarray(image).data) for image in images]
-  found = {place: numbers[each] for place, each in enumerate(checksums) if each in numbers}
+  indices = {
+    index: numbers[checksum] for index, checksum in enumerate(checksums) if checksum in numbers
+  }
   # A few examples of another dataset may have such checksums by chance.
-  return found if len(found) == len(_KNOWN) else {}
+  return indices if len(indices) == len(_KNOWN) else {}

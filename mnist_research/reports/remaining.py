@@ -60,16 +60,17 @@ def find(runs: Sequence[Run]) -> Remaining | None:
   Raises:
     UserError: a predictions file is corrupt.
   """
-  found = [predictions for run in runs if (predictions := run.workdir.read_predictions())]
-  same = [
-    each
-    for each in found
-    if each.label_names == found[0].label_names and np.array_equal(each.labels, found[0].labels)
+  all_predictions = [predictions for run in runs if (predictions := run.workdir.read_predictions())]
+  comparable = [
+    predictions
+    for predictions in all_predictions
+    if predictions.label_names == all_predictions[0].label_names
+    and np.array_equal(predictions.labels, all_predictions[0].labels)
   ]
-  if len(same) < 2:
+  if len(comparable) < 2:
     return None
-  labels, names = same[0].labels, same[0].label_names
-  stacked = np.stack([each.probabilities.astype(np.float64) for each in same])
+  labels, names = comparable[0].labels, comparable[0].label_names
+  stacked = np.stack([predictions.probabilities.astype(np.float64) for predictions in comparable])
   mean: np.ndarray = stacked.mean(axis=0)
   predicted = mean.argmax(axis=1)
   wrong = np.flatnonzero(predicted != labels)
@@ -77,8 +78,8 @@ def find(runs: Sequence[Run]) -> Remaining | None:
   guesses = predicted[wrong]
   single = stacked[:, wrong].argmax(axis=2)
   votes = (single == guesses).sum(axis=0)
-  suspect = (votes == len(same)) & (mean[wrong, guesses] >= _SUSPECT)
-  return Remaining(wrong, suspect, votes, labels, mean, names, len(same))
+  suspect = (votes == len(comparable)) & (mean[wrong, guesses] >= _SUSPECT)
+  return Remaining(wrong, suspect, votes, labels, mean, names, len(comparable))
 
 
 def write_page(remaining: Remaining, images: np.ndarray | str, output: Path) -> Path:
@@ -189,5 +190,5 @@ def _pictures(remaining: Remaining, images: np.ndarray | str, path: Path, *, sus
     f"{names[remaining.labels[i]]} read as {names[remaining.probabilities[i].argmax()]}"
     for i in shown[:5]
   ]
-  rest = f", and {len(shown) - 5} more" if len(shown) > 5 else ""
-  return drawn(grid, path, f"Test examples, by label and reading: {', '.join(listed)}{rest}")
+  more = f", and {len(shown) - 5} more" if len(shown) > 5 else ""
+  return drawn(grid, path, f"Test examples, by label and reading: {', '.join(listed)}{more}")

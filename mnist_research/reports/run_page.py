@@ -48,7 +48,7 @@ def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Pat
     )
   curves = figures.training_curves(run.metrics, title=name)
   parts.append(
-    html.section("Curves", charted(curves, output / "curves.png", _curves_in_words(run.metrics)))
+    html.section("Curves", charted(curves, output / "curves.png", _describe_curves(run.metrics)))
   )
   if run.result is not None and not run.metrics:
     parts.append(html.note("metrics.jsonl is missing or empty, so there are no curves."))
@@ -65,7 +65,7 @@ def write_run_page(run: Run, test_images: np.ndarray | str, output: Path) -> Pat
   return write_page(output, html.page(name, f"{run.path} · seed {run.config.run.seed}", *parts))
 
 
-def _curves_in_words(metrics: Sequence[Mapping[str, Any]]) -> str:
+def _describe_curves(metrics: Sequence[Mapping[str, Any]]) -> str:
   """Describes the curves, for screen readers."""
   last = {record["split"]: record for record in metrics if "accuracy" in record}
   ends = [f"{split} {record['accuracy']:.2%}" for split, record in last.items()]
@@ -73,7 +73,7 @@ def _curves_in_words(metrics: Sequence[Mapping[str, Any]]) -> str:
   return f"Loss, error rate and learning rate by step{accuracies}"
 
 
-def _confusion_in_words(confusion: np.ndarray, names: Sequence[str]) -> str:
+def _describe_confusion(confusion: np.ndarray, names: Sequence[str]) -> str:
   mistakes = confusion - np.diag(confusion.diagonal())
   total, wrong = int(confusion.sum()), int(mistakes.sum())
   text = f"Confusion matrix: {wrong:,} of {total:,} test examples are off the diagonal"
@@ -84,12 +84,12 @@ def _confusion_in_words(confusion: np.ndarray, names: Sequence[str]) -> str:
   return f"{text}; the most frequent mistake is {most}"
 
 
-def _mistakes_in_words(rows: Sequence[Sequence[Any]]) -> str:
+def _describe_mistakes(rows: Sequence[Sequence[Any]]) -> str:
   listed = [
-    f"{true} predicted as {guess} with {share:.0%}" for _, true, guess, share, _ in rows[:5]
+    f"{true} predicted as {predicted} with {share:.0%}" for _, true, predicted, share, _ in rows[:5]
   ]
-  rest = f", and {len(rows) - 5} more" if len(rows) > 5 else ""
-  return f"The most confident mistakes: {', '.join(listed)}{rest}"
+  more = f", and {len(rows) - 5} more" if len(rows) > 5 else ""
+  return f"The most confident mistakes: {', '.join(listed)}{more}"
 
 
 def _tiles(run: Run, predictions: Predictions | None) -> list[Tile]:
@@ -100,14 +100,14 @@ def _tiles(run: Run, predictions: Predictions | None) -> list[Tile]:
   if predictions is not None:
     bins = reliability(predictions.probabilities, predictions.labels)
     count = len(predictions.labels)
-    right = int(np.trace(confusion_matrix(predictions.probabilities, predictions.labels)))
-    low, high = wilson_interval(np.array(right), np.array(count))
+    correct = int(np.trace(confusion_matrix(predictions.probabilities, predictions.labels)))
+    low, high = wilson_interval(np.array(correct), np.array(count))
     tiles = [
       Tile(
-        "test accuracy", f"{right / count:.2%}",
+        "test accuracy", f"{correct / count:.2%}",
         f"{low:.2%} to {high:.2%}: 95% interval for {count:,} test examples (Wilson)",
       ),
-      Tile("errors", f"{count - right:,}", f"of {count:,}"),
+      Tile("errors", f"{count - correct:,}", f"of {count:,}"),
       Tile(
         "calibration error",
         f"{bins.expected_calibration_error:.2%}",
@@ -162,7 +162,7 @@ def _prediction_sections(
   return [
     html.section(
       "Confusion",
-      drawn(matrix, output / "confusion_matrix.png", _confusion_in_words(confusion, names)),
+      drawn(matrix, output / "confusion_matrix.png", _describe_confusion(confusion, names)),
     ),
     html.section(
       "Mistakes", *_mistakes(name, predictions, mistakes, test_images, output)
@@ -219,20 +219,20 @@ def _mistakes(
       title=f"{name}: "
       + figures.selection_title(len(shown), len(mistakes), "most confident", "mistakes"),
     )  # fmt: skip
-    pictures = drawn(grid, output / "mistakes.png", _mistakes_in_words(rows[: len(shown)]))
+    pictures = drawn(grid, output / "mistakes.png", _describe_mistakes(rows[: len(shown)]))
   return [pictures, html.folded(f"The first {len(shown)} in a table", listed.to_html())]
 
 
 def _corruptions_section(run: Run) -> list[str]:
   """Returns the errors on corrupted test examples, if `evaluate --corruptions` was run."""
-  found = run.workdir.read_corruptions()
-  if found is None or found["step"] != run.workdir.tested_step():
+  stored = run.workdir.read_corruptions()
+  if stored is None or stored["step"] != run.workdir.tested_step():
     return []
-  known = {mode: found[mode] for mode in CORRUPTION_MODES if mode in found}
+  by_mode = {mode: stored[mode] for mode in CORRUPTION_MODES if mode in stored}
   columns = {
     f"{title}, {mode}": {"mean of all": record[name]} | record[f"{name}_per_kind"]
     for title, name in (("error", "error"), ("calibration error", "calibration_error"))
-    for mode, record in known.items()
+    for mode, record in by_mode.items()
   }
   kinds = dict.fromkeys(kind for column in columns.values() for kind in column)
   rows = [
@@ -246,7 +246,7 @@ def _corruptions_section(run: Run) -> list[str]:
     html.section(
       "Corruptions",
       html.paragraph(
-        f"The test examples of {found['dataset']} under the corruptions of MNIST-C (Mu and Gilmer "
+        f"The test examples of {stored['dataset']} under the corruptions of MNIST-C (Mu and Gilmer "
         "2019, arXiv:1906.02337): raw, or prepared as users' pictures are."
       ),
       Table(["corruption", *columns], rows, texts=1, strong=frozenset([0])).to_html(),

@@ -5,13 +5,13 @@ The results are in plain files, so this needs neither TensorFlow nor the dataset
 
 import itertools
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mnist_research import protocol
 from mnist_research.config import Config
+from mnist_research.reports.config_names import directory_names
 from mnist_research.run_files import SPLITS
 from mnist_research.runtime import user_data
 from mnist_research.runtime.errors import UserError
@@ -24,10 +24,6 @@ _DEPTH = 3
 _RUN_FILES = ("config.cfg", "metrics.jsonl", "result.json", "checkpoints")
 # For each split; more than a screen has pixels.
 _MOST_LINES = 20_000
-# Names of a sweep's trials, 0003-activation=relu, of runs without --workdir, and numbers.
-_GENERATED_NAME = re.compile(r"^\d{4}-|-[0-9a-f]{8}$|^\d+$")
-# The end of dense-seed0, dense_s1 or dense2; all of seed3.
-_SEED = re.compile(r"(^|[-_. ])(seed|s)?[-_. ]?\d+$|\d+$")
 # Entries that `train` writes into every result.
 _RESULT_NUMBERS = ("train_examples", "parameters", "train_seconds")
 
@@ -67,7 +63,7 @@ class Run(NamedTuple):
     return "-" if count is None else str(count)
 
 
-class SetAside(NamedTuple):
+class LeftOut(NamedTuple):
   """A directory without results for a comparison.
 
   Attributes:
@@ -120,7 +116,7 @@ class Group(NamedTuple):
     return {seed: float(value) for seed, value in found.items() if value is not None}
 
 
-def read(directories: Iterable[str | Path]) -> tuple[list[Run], list[SetAside]]:
+def read(directories: Iterable[str | Path]) -> tuple[list[Run], list[LeftOut]]:
   """Reads every run in or under `directories`, down to three levels.
 
   Returns:
@@ -129,21 +125,21 @@ def read(directories: Iterable[str | Path]) -> tuple[list[Run], list[SetAside]]:
   Raises:
     UserError: a directory doesn't exist.
   """
-  found: dict[Path, Path] = {}  # By real path, because a directory may have several names.
+  workdirs: dict[Path, Path] = {}  # By real path, because a directory may have several names.
   foreign = []
   for directory in map(Path, directories):
     if not directory.is_dir():
       raise UserError(f"{directory} is not a directory: name a workdir, or a folder of workdirs")
-    workdirs, others = _find(directory, _DEPTH)
-    found |= {path.resolve(): path for path in workdirs if path.resolve() not in found}
+    below, others = _find(directory, _DEPTH)
+    workdirs |= {path.resolve(): path for path in below if path.resolve() not in workdirs}
     foreign += others
-  runs, set_aside = [], [SetAside(path, "foreign", "holds no run") for path in foreign]
-  for path in found.values():
+  runs, left_out = [], [LeftOut(path, "foreign", "holds no run") for path in foreign]
+  for path in workdirs.values():
     try:
       runs.append(_read_run(Workdir(path)))
     except UserError as error:
-      set_aside.append(SetAside(path, "corrupt", str(error)))
-  return runs, set_aside
+      left_out.append(LeftOut(path, "corrupt", str(error)))
+  return runs, left_out
 
 
 def _find(directory: Path, depth: int) -> tuple[list[Path], list[Path]]:
@@ -187,24 +183,24 @@ def thinned(metrics: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
   The last line of each split is always included.
   """
-  kept: dict[str, list[Mapping[str, Any]]] = {split: [] for split in SPLITS}
-  last, stride, seen = {}, dict.fromkeys(SPLITS, 1), dict.fromkeys(SPLITS, 0)
+  sample: dict[str, list[Mapping[str, Any]]] = {split: [] for split in SPLITS}
+  last, stride, counts = {}, dict.fromkeys(SPLITS, 1), dict.fromkeys(SPLITS, 0)
   for record in metrics:
     split = record["split"]
     last[split] = record
-    if seen[split] % stride[split] == 0:
-      kept[split].append(record)
-      if len(kept[split]) >= _MOST_LINES:
-        kept[split] = kept[split][::2]
+    if counts[split] % stride[split] == 0:
+      sample[split].append(record)
+      if len(sample[split]) >= _MOST_LINES:
+        sample[split] = sample[split][::2]
         stride[split] *= 2
-    seen[split] += 1
+    counts[split] += 1
   for split, record in last.items():
-    if kept[split][-1] is not record:
-      kept[split].append(record)
-  return sorted(itertools.chain(*kept.values()), key=lambda record: record["step"])
+    if sample[split][-1] is not record:
+      sample[split].append(record)
+  return sorted(itertools.chain(*sample.values()), key=lambda record: record["step"])
 
 
-def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:
+def group(runs: Iterable[Run]) -> tuple[list[Group], list[LeftOut]]:
   """Groups finished runs by the settings that determine the result, except the seed.
 
   Returns:
@@ -216,44 +212,26 @@ def group(runs: Iterable[Run]) -> tuple[list[Group], list[SetAside]]:
   for run in runs:
     seeds = by_settings.setdefault(tuple(_deciding(run.config).values()), {})
     if run.result is None:
-      left_out.append(SetAside(run.path, "unfinished", f"at step {run.last_step:,}"))
+      left_out.append(LeftOut(run.path, "unfinished", f"at step {run.last_step:,}"))
     elif run.config.run.seed in seeds:
       same = seeds[run.config.run.seed].path
-      left_out.append(SetAside(run.path, "duplicate", f"the same settings and seed as {same}"))
+      left_out.append(LeftOut(run.path, "duplicate", f"the same settings and seed as {same}"))
     else:
       seeds[run.config.run.seed] = run
-  held = [dict(sorted(seeds.items())) for seeds in by_settings.values() if seeds]
-  settings = [_deciding(next(iter(seeds.values())).config) for seeds in held]
+  groups_by_seed = [dict(sorted(seeds.items())) for seeds in by_settings.values() if seeds]
+  settings = [_deciding(next(iter(seeds.values())).config) for seeds in groups_by_seed]
   differing = [
     name for name in (settings[0] if settings else ()) if len({s[name] for s in settings}) > 1
   ]
-  folders, distinguishing = _folders(held), _distinguishing(settings, differing)
+  folders = directory_names(
+    [[run.path.resolve() for run in seeds.values()] for seeds in groups_by_seed]
+  )
+  distinguishing = _distinguishing(settings, differing)
   groups = [
     Group({name: values[name] for name in differing}, tuple(seeds.values()), folder, distinguishing)
-    for values, seeds, folder in zip(settings, held, folders, strict=True)
+    for values, seeds, folder in zip(settings, groups_by_seed, folders, strict=True)
   ]
   return groups, left_out
-
-
-def _folders(held: Sequence[Mapping[int, Run]]) -> list[str]:
-  """Returns the common name of each group's directories; all are empty unless each is unique."""
-  paths = [[run.path.resolve() for run in seeds.values()] for seeds in held]
-  names = []
-  for own in paths:
-    others = {path for group in paths if group is not own for path in group}
-    parents = {path.parent for path in own}
-    is_alone = len(parents) == 1 and not any(parents & {*path.parents} for path in others)
-    folder = own[0].parent.name if is_alone else _common_name([path.name for path in own])
-    names.append(folder)
-  return names if all(names) and len(set(names)) == len(held) else [""] * len(held)
-
-
-def _common_name(names: Sequence[str]) -> str:
-  """Returns the common name of workdirs without their seeds; empty for generated names."""
-  if any(_GENERATED_NAME.search(name) for name in names):
-    return ""
-  common = {_SEED.sub("", name) for name in names} if len(names) > 1 else set(names)
-  return common.pop() if len(common) == 1 else ""
 
 
 def _distinguishing(settings: Sequence[Mapping[str, str]], differing: Sequence[str]) -> list[str]:

@@ -81,7 +81,7 @@ def run_sweep(
   if (directory / "config.cfg").exists():
     raise UserError(f"--workdir={directory} holds a run; choose a separate directory for the sweep")
   cores = workers.cores_of_jobs(jobs)
-  opened = open_storage(storage)
+  database = open_storage(storage)
   log = directory / "log.txt"
   workers.start_server(log)
   dataset = workers.prepare(plan.base, log)
@@ -89,10 +89,10 @@ def run_sweep(
     logging.warning("%s isn't available: %s is used instead", plan.base.data.dataset, dataset)
     base = plan.base.replace(dataset=dataset, fallback_dataset="")
     plan = plan._replace(base=base)
-  study = SweepStudy(plan, storage=opened, name=study_name, directory=directory)
-  began = time.monotonic()
+  study = SweepStudy(plan, storage=database, name=study_name, directory=directory)
+  start = time.monotonic()
   overhead = _run_trials(plan, study, directory=directory, cores=cores)
-  seconds = time.monotonic() - began
+  seconds = time.monotonic() - start
   records = study.records()
   return Outcome(
     records, seconds, overhead, summarize(plan, records, study.importances(), directory)
@@ -105,14 +105,14 @@ def _run_trials(
   """Runs the study's remaining trials, one at a time on each of `cores`."""
   running: dict[Training, _Running] = {}
   overheads: list[Overhead] = []
-  left, told_to_stop = True, False
+  has_more, is_stopping = True, False
   progress = Progress(total=plan.size, first=study.num_ended(), unit="trial", task="sweep")
   with progress, StopSignals() as stop:
     while True:
-      while cores and left and not stop.received:
+      while cores and has_more and not stop.received:
         trial = study.next()
         if trial is None:
-          left = False
+          has_more = False
           break
         try:
           training, started = _start(plan, study, trial, directory, cores[-1])
@@ -124,15 +124,17 @@ def _run_trials(
         running[training] = started
       if not running:
         break
-      if stop.received and not told_to_stop:
-        told_to_stop = True
+      if stop.received and not is_stopping:
+        is_stopping = True
         for training in running:
           training.stop()
       for training in workers.wait(running, timeout=_POLL_SECONDS):
-        said = _ended(study, training, running[training], overheads, stopping=bool(stop.received))
-        if said:
+        description = _handle_event(
+          study, training, running[training], overheads, stopping=bool(stop.received)
+        )
+        if description:
           cores.append(running.pop(training).cores)
-          progress.line(f"trial {said}")
+          progress.line(f"trial {description}")
           progress.update(study.num_ended())
     if stop.received:  # The exit of `stop` raises Interrupted.
       logging.info("stopped; the same command resumes there")
@@ -159,7 +161,7 @@ def _workdir_name(number: int, texts: Mapping[str, str]) -> str:
   return f"{number:04d}-{settings}".replace("/", "-")[:_LONGEST_NAME]
 
 
-def _ended(
+def _handle_event(
   study: SweepStudy,
   training: Training,
   running: _Running,
@@ -167,33 +169,35 @@ def _ended(
   *,
   stopping: bool,
 ) -> str:
-  """Handles an event of a run; if the run ended, describes how."""
+  """Handles an event of a run; describes the outcome if the run ended, and else returns ''."""
   event = training.receive()
   trial = running.trial
   if isinstance(event, workers.Scored):
     prune = study.report(trial, scoring=event.scoring, accuracy=event.accuracy)
-    training.answer(prune=prune and not stopping)
+    training.reply(prune=prune and not stopping)
     return ""
   training.close()
-  seconds = time.monotonic() - training.began
+  seconds = time.monotonic() - training.start_time
   if isinstance(event, workers.Finished):
     accuracy = event.result["validation_accuracy"]
     study.finish(trial, accuracy)
-    said = f"validation accuracy {accuracy:.2%}"
+    outcome = f"validation accuracy {accuracy:.2%}"
     if running.is_new:
       steps = event.result["train_seconds"]
       overheads.append(Overhead(seconds - event.seconds, event.seconds - steps))
   elif isinstance(event, workers.Pruned):
     study.prune(trial)
-    said = "pruned"
+    outcome = "pruned"
   elif isinstance(event, workers.Failed):
     study.fail(trial, event.error)
-    said = f"failed: {event.error}"
+    outcome = f"failed: {event.error}"
   elif stopping:
-    said = "stopped"  # Its state in the study stays `running`, so that this directory resumes it.
+    outcome = (
+      "stopped"  # Its state in the study stays `running`, so that this directory resumes it.
+    )
   else:
-    how = event.how if isinstance(event, workers.Crashed) else "a signal"
-    study.fail(trial, f"its process ended with {how}")
-    said = f"failed: its process ended with {how}"
+    reason = event.reason if isinstance(event, workers.Crashed) else "a signal"
+    study.fail(trial, f"its process ended with {reason}")
+    outcome = f"failed: its process ended with {reason}"
   settings = ", ".join(f"{name}={text}" for name, text in running.texts.items())
-  return f"{trial.number:04d}, {settings}: {said}, {seconds:.1f} s"
+  return f"{trial.number:04d}, {settings}: {outcome}, {seconds:.1f} s"

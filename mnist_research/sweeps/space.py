@@ -42,14 +42,14 @@ class Range(NamedTuple):
     low: the lowest number.
     high: the highest number.
     log: whether numbers are drawn on a log scale.
-    whole: whether only integers are allowed.
+    is_integer: whether only integers are allowed.
   """
 
   name: str
   low: float
   high: float
   log: bool
-  whole: bool
+  is_integer: bool
 
 
 Space = Sequence[Values | Range]
@@ -122,8 +122,8 @@ def parse_search(text: str, base: Config) -> list[Values | Range]:
   for name, values in _settings("--search", text):
     if name == "seed":
       raise UserError("--search: the seed can't be searched; --seed sets it for all trials")
-    matched = _RANGE.fullmatch(values)
-    axis = _range(name, values, *matched.groups()) if matched else _values("--search", name, values)
+    match = _RANGE.fullmatch(values)
+    axis = _range(name, values, *match.groups()) if match else _values("--search", name, values)
     ends = axis.texts if isinstance(axis, Values) else (str(axis.low), str(axis.high))
     for end in ends:
       config_flags.with_texts(base, {name: end})
@@ -175,9 +175,9 @@ def _settings(flag: str, text: str) -> list[tuple[str, str]]:
 
 
 def _values(flag: str, name: str, text: str) -> Values:
-  span = re.fullmatch(r"(\d+)\.\.(\d+)", text)
-  if span:
-    low, high = int(span[1]), int(span[2])
+  match = re.fullmatch(r"(\d+)\.\.(\d+)", text)
+  if match:
+    low, high = int(match[1]), int(match[2])
     if not low <= high < low + _MOST_TRIALS:
       raise UserError(
         f"{flag}: {name}={text} must go from the lower number to the higher, with at most "
@@ -202,10 +202,10 @@ def _range(name: str, text: str, scale: str, low_text: str, high_text: str) -> R
   try:
     low, high = kind(low_text), kind(high_text)
   except ValueError:
-    what = "integers" if kind is int else "numbers"
-    raise UserError(f"--search: {name}={text} needs two {what}") from None
+    noun = "integers" if kind is int else "numbers"
+    raise UserError(f"--search: {name}={text} needs two {noun}") from None
   if not low < high:
     raise UserError(f"--search: {name}={text} must go from the lower number to the higher")
   if scale == "log" and low <= 0:
     raise UserError(f"--search: {name}={text}: a log scale must start above 0")
-  return Range(name, low, high, log=scale == "log", whole=kind is int)
+  return Range(name, low, high, log=scale == "log", is_integer=kind is int)

@@ -15,9 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from mnist_research.runtime.errors import UserError
 from mnist_research.runtime.flagfiles import shortened
 
-_OPENINGS = 3
+_ATTEMPTS = 3
 # Errors of SQLAlchemy and Optuna for a failing database, or for rows that don't form a study.
-_DAMAGE = (
+_ERRORS = (
   SQLAlchemyError, sqlite3.Error, CommandError, optuna.exceptions.OptunaError, ImportError,
   ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
@@ -45,7 +45,7 @@ def open_storage(url: str) -> Storage:
   # If two machines create the tables at the same time, one fails.
   with reading(url):
     _check_file(url)
-    for _ in range(_OPENINGS - 1):
+    for _ in range(_ATTEMPTS - 1):
       with contextlib.suppress(SQLAlchemyError):
         return Storage(url, optuna.storages.get_storage(url))
       time.sleep(1)
@@ -57,7 +57,7 @@ def reading(url: str) -> Iterator[None]:
   """Turns errors of a storage into a UserError that names it."""
   try:
     yield
-  except _DAMAGE as error:
+  except _ERRORS as error:
     reason = (str(error) or type(error).__name__).splitlines()[0]
     raise UserError(
       f"--storage={url} can't be used: {shortened(reason)}; fix that, or restore a copy, and the "
@@ -74,6 +74,6 @@ def _check_file(url: str) -> None:
   if not path.is_file():
     return
   with contextlib.closing(sqlite3.connect(path)) as connection:
-    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-  if found != "ok":
-    raise ValueError(f"the file is corrupt: {found}")
+    (status,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+  if status != "ok":
+    raise ValueError(f"the file is corrupt: {status}")

@@ -107,7 +107,7 @@ class SweepStudy:
         if trial.number in self._abandoned:
           self._abandoned.remove(trial.number)
           if trial.state == TrialState.RUNNING:
-            return self._named(self._running(trial))
+            return self._with_owner(self._running(trial))
       if self._plan.is_search:
         return self._ask(len(trials)) if len(trials) < self._plan.num_trials else None
       for trial in self._planned(trials).values():
@@ -115,7 +115,7 @@ class SweepStudy:
         if trial.state == TrialState.WAITING and self._storage.opened.set_trial_state_values(
           trial._trial_id, TrialState.RUNNING
         ):
-          return self._named(self._running(trial))
+          return self._with_owner(self._running(trial))
     return None
 
   def report(self, trial: Trial, *, scoring: int, accuracy: float) -> bool:
@@ -255,11 +255,11 @@ class SweepStudy:
     Two machines that start at the same time may both record a combination; the first counts.
     """
     planned: dict[tuple[str, ...], FrozenTrial] = {}
-    wanted = {tuple(point.values()) for point in self._points()}
+    keys = {tuple(point.values()) for point in self._points()}
     for trial in trials:
       point = trial.user_attrs[_POINT]
       key = tuple(point[axis.name] for axis in self._plan.space)
-      if key in wanted and (key not in planned or planned[key].state == TrialState.FAIL):
+      if key in keys and (key not in planned or planned[key].state == TrialState.FAIL):
         planned[key] = trial
     return planned
 
@@ -280,12 +280,12 @@ class SweepStudy:
     (seed,) = np.random.SeedSequence([self._plan.base.run.seed, number]).generate_state(1)
     # Running trials count as bad, so that processes don't propose the same settings.
     self._study.sampler = optuna.samplers.TPESampler(seed=int(seed), constant_liar=True)
-    return self._named(self._study.ask())
+    return self._with_owner(self._study.ask())
 
   def _running(self, trial: FrozenTrial) -> Trial:
     return Trial(self._study, trial._trial_id)
 
-  def _named(self, trial: Trial) -> Trial:
+  def _with_owner(self, trial: Trial) -> Trial:
     trial.set_user_attr(_OWNER, self._owner)
     return trial
 
@@ -308,6 +308,6 @@ def _suggest(trial: Trial, axis: Values | Range) -> str | int | float:
   """Returns the value of a setting in a trial: the stored one, or a new proposal."""
   if isinstance(axis, Values):
     return trial.suggest_categorical(axis.name, axis.texts)
-  if axis.whole:
+  if axis.is_integer:
     return trial.suggest_int(axis.name, int(axis.low), int(axis.high), log=axis.log)
   return trial.suggest_float(axis.name, axis.low, axis.high, log=axis.log)

@@ -52,8 +52,8 @@ def summarize(
   Raises:
     UserError: no trial finished here, or a file can't be written.
   """
-  found, set_aside = runs.read([directory])
-  groups, left_out = runs.group(found)
+  found, left_out = runs.read([directory])
+  groups, ungrouped = runs.group(found)
   finished = [record for record in records if record.accuracy is not None]
   if not finished:
     errors = [record.error for record in records if record.error]
@@ -70,7 +70,7 @@ def summarize(
   first += _pictures(plan, records, importances, output)
   # Only the study knows that a pruned trial isn't an unfinished run.
   numbered = {f"{record.number:04d}-" for record in records}
-  others = [aside for aside in [*set_aside, *left_out] if aside.path.name[:5] not in numbered]
+  others = [entry for entry in [*left_out, *ungrouped] if entry.path.name[:5] not in numbered]
   varied = [axis.name for axis in plan.space if axis.name != "seed"]
   title = f"{'Search' if plan.is_search else 'Sweep'}: {', '.join(varied) or 'seed'}"
   path, table = write_comparison_page(
@@ -97,14 +97,14 @@ def _by_settings(
   finished: dict[tuple[str, ...], dict[str, float]] = {}
   for record in records:
     if record.accuracy is not None:
-      place = tuple(record.texts[name] for name in names)
-      finished.setdefault(place, {})[_seed(record)] = record.accuracy
-  whole = dict(finished)
+      values = tuple(record.texts[name] for name in names)
+      finished.setdefault(values, {})[_seed(record)] = record.accuracy
+  complete = dict(finished)
   for record in records:
-    place = tuple(record.texts.get(name, "") for name in names)
-    if record.state == "failed" and _seed(record) not in finished.get(place, {}):
-      whole.pop(place, None)
-  return {place: list(seeds.values()) for place, seeds in (whole or finished).items()}
+    values = tuple(record.texts.get(name, "") for name in names)
+    if record.state == "failed" and _seed(record) not in finished.get(values, {}):
+      complete.pop(values, None)
+  return {values: list(seeds.values()) for values, seeds in (complete or finished).items()}
 
 
 def _seed(record: Record) -> str:
@@ -169,17 +169,17 @@ def _heat_map(space: Space, records: Sequence[Record], output: Path) -> str:
   """Draws a heat map of the first two settings, and writes the same as a table."""
   rows, columns, *others = (axis for axis in space if isinstance(axis, Values))
   names = [axis.name for axis in others]
-  found = _by_settings(records, [rows.name, columns.name, *names])
-  cells = [[_best_cell(found, row, column, names) for column in columns.texts]
+  accuracies = _by_settings(records, [rows.name, columns.name, *names])
+  cells = [[_best_cell(accuracies, row, column, names) for column in columns.texts]
            for row in rows.texts]  # fmt: skip
-  seeds = max(map(len, found.values()))
-  over = f"mean over {seeds} seeds · " if seeds > 1 else ""
+  seeds = max(map(len, accuracies.values()))
+  note = f"mean over {seeds} seeds · " if seeds > 1 else ""
   if others:
-    over += f"the best {' and '.join(names)} for each · "
+    note += f"the best {' and '.join(names)} for each · "
   figure = figures.heat_map(
     np.array([[cell.mean for cell in line] for line in cells]),
     rows=rows.texts, columns=columns.texts, row_name=rows.name, column_name=columns.name,
-    title="Validation accuracy", summary=f"{over}framed: the best",
+    title="Validation accuracy", summary=f"{note}framed: the best",
   )  # fmt: skip
   table = Table(
     [rows.name, *columns.texts],
@@ -192,30 +192,30 @@ def _heat_map(space: Space, records: Sequence[Record], output: Path) -> str:
 
 
 def _best_cell(
-  found: Mapping[tuple[str, ...], list[float]], row: str, column: str, names: Sequence[str]
+  accuracies: Mapping[tuple[str, ...], list[float]], row: str, column: str, names: Sequence[str]
 ) -> _Cell:
   """Returns the best result with the values `row` and `column`."""
   cells = [
-    _Cell(accuracies, dict(zip(names, place[2:], strict=True)))
-    for place, accuracies in found.items()
-    if place[:2] == (row, column)
+    _Cell(seeds, dict(zip(names, values[2:], strict=True)))
+    for values, seeds in accuracies.items()
+    if values[:2] == (row, column)
   ]
   return max(cells, key=lambda cell: cell.mean, default=_Cell([], {}))
 
 
 def _parallel_coordinates(space: Space, records: Sequence[Record], path: Path) -> str:
-  whole = [r for r in records if all(axis.name in r.texts for axis in space)]
+  complete = [r for r in records if all(axis.name in r.texts for axis in space)]
   settings = [
     figures.Axis(
       axis.name,
-      [float(r.texts[axis.name]) for r in whole],
+      [float(r.texts[axis.name]) for r in complete],
       log=axis.log,
     )
     if isinstance(axis, Range)
-    else figures.Axis(axis.name, [r.texts[axis.name] for r in whole])
+    else figures.Axis(axis.name, [r.texts[axis.name] for r in complete])
     for axis in space
   ]
-  accuracies = [math.nan if r.accuracy is None else r.accuracy for r in whole]
+  accuracies = [math.nan if r.accuracy is None else r.accuracy for r in complete]
   figure = figures.parallel_coordinates(
     settings, accuracies, title="Every trial, from its settings to its error",
     summary="blue: finished, darker is better · gray: pruned or failed",

@@ -31,7 +31,7 @@ _KILLED = 128 + 9
 
 
 class Scored(NamedTuple):
-  """The run was scored on the validation examples, and waits for `Training.answer`.
+  """The run was scored on the validation examples, and waits for `Training.reply`.
 
   Attributes:
     scoring: the number of earlier scorings.
@@ -66,10 +66,10 @@ class Crashed(NamedTuple):
   """The process exited without a message.
 
   Attributes:
-    how: the signal or the exit code.
+    reason: the signal or the exit code.
   """
 
-  how: str
+  reason: str
 
 
 class Failed(NamedTuple):
@@ -86,7 +86,7 @@ Event = Scored | Finished | Pruned | Stopped | Crashed | Failed
 
 
 class _EndedEarly(Exception):  # noqa: N818 - Not an error: it was requested.
-  """Carries the answer to a scoring out of `train`."""
+  """Carries the decision to prune a run out of `train`."""
 
 
 class Training:
@@ -100,12 +100,14 @@ class Training:
       cores: the cores that it may use.
       log: the file to append its output to.
     """
-    self.began = time.monotonic()
-    self._connection, other = multiprocessing.Pipe()
+    self.start_time = time.monotonic()
+    self._connection, child_connection = multiprocessing.Pipe()
     context = multiprocessing.get_context("forkserver")
-    self._process = context.Process(target=_train, args=(config, list(cores), log, other))
+    self._process = context.Process(
+      target=_train, args=(config, list(cores), log, child_connection)
+    )
     self._process.start()
-    other.close()
+    child_connection.close()
 
   def receive(self) -> Event:
     """Returns the next event; call it after `wait` returned this run."""
@@ -116,7 +118,7 @@ class Training:
       code = self._process.exitcode or 0
       return Crashed(signal.Signals(-code).name if code < 0 else f"exit code {code}")
 
-  def answer(self, *, prune: bool) -> None:
+  def reply(self, *, prune: bool) -> None:
     """Continues or prunes a run that was scored."""
     with contextlib.suppress(BrokenPipeError):  # It has crashed; `receive` reports that.
       self._connection.send(prune)
@@ -134,8 +136,12 @@ class Training:
 def wait(runs: Iterable[Training], *, timeout: float) -> list[Training]:
   """Waits for events for at most `timeout` seconds, and returns the runs that have one."""
   by_connection = {training._connection: training for training in runs}
-  ready = connection.wait(list(by_connection), timeout)
-  return [by_connection[one] for one in ready if isinstance(one, Connection)]
+  ready_connections = connection.wait(list(by_connection), timeout)
+  return [
+    by_connection[ready_connection]
+    for ready_connection in ready_connections
+    if isinstance(ready_connection, Connection)
+  ]
 
 
 def start_server(log: Path) -> None:
@@ -162,13 +168,13 @@ def prepare(config: Config, log: Path) -> str:
   Raises:
     UserError: neither dataset is available.
   """
-  mine, other = multiprocessing.Pipe()
+  receiver, sender = multiprocessing.Pipe()
   context = multiprocessing.get_context("forkserver")
-  process = context.Process(target=_prepare, args=(config, log, other))
+  process = context.Process(target=_prepare, args=(config, log, sender))
   process.start()
-  other.close()
+  sender.close()
   try:
-    outcome = mine.recv()
+    outcome = receiver.recv()
   except EOFError:
     raise UserError(f"preparing {config.data.dataset} failed; see {log}") from None
   process.join()
@@ -203,14 +209,14 @@ def _begin(log: Path) -> None:
   parent = multiprocessing.parent_process()
   assert parent is not None
 
-  def follow() -> None:
+  def exit_with_parent() -> None:
     connection.wait([parent.sentinel])
     os._exit(_KILLED)
 
-  threading.Thread(target=follow, daemon=True).start()
+  threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
-def _train(config: Config, cores: Sequence[int], log: Path, answers: Connection) -> None:
+def _train(config: Config, cores: Sequence[int], log: Path, pipe: Connection) -> None:
   _begin(log)
   # TensorFlow creates a thread for each core that the process may use.
   if hasattr(os, "sched_setaffinity"):
@@ -222,14 +228,14 @@ def _train(config: Config, cores: Sequence[int], log: Path, answers: Connection)
   def on_validation(step: int, accuracy: float) -> None:
     del step  # Scorings are counted instead, because steps depend on the batch size.
     before = sum(record["split"] == "validation" for record in workdir.read_metrics()) - 1
-    answers.send(Scored(before, accuracy))
-    if answers.recv():
+    pipe.send(Scored(before, accuracy))
+    if pipe.recv():
       raise _EndedEarly
 
-  began = time.monotonic()
+  start = time.monotonic()
   try:
     result = loop.train(config, on_validation=on_validation)
-    event: Event = Finished(result, time.monotonic() - began)
+    event: Event = Finished(result, time.monotonic() - start)
   except _EndedEarly:
     event = Pruned()
   except Interrupted:
@@ -240,10 +246,10 @@ def _train(config: Config, cores: Sequence[int], log: Path, answers: Connection)
   except Exception as error:  # noqa: BLE001 - The other runs continue.
     traceback.print_exc()
     event = Failed(f"{type(error).__name__}: {error}".splitlines()[0])
-  answers.send(event)
+  pipe.send(event)
 
 
-def _prepare(config: Config, log: Path, answers: Connection) -> None:
+def _prepare(config: Config, log: Path, pipe: Connection) -> None:
   _begin(log)
   from mnist_research.data import datasets, splits
 
@@ -251,6 +257,6 @@ def _prepare(config: Config, log: Path, answers: Connection) -> None:
     source = datasets.prepare(config)
     splits.num_train_examples(source, config)
     splits.read(source, "train")
-    answers.send(source.name)
+    pipe.send(source.name)
   except UserError as error:
-    answers.send(Failed(str(error)))
+    pipe.send(Failed(str(error)))
