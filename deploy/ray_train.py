@@ -6,7 +6,7 @@
 Arguments after `--` are flags of `mnist_research.train` for each worker; --workdir must be on a
 disk that all machines share. Each worker is a process next to an actor of Ray Train, which sets
 TF_CONFIG for it. When a worker, its actor or its machine is lost, Ray restarts all of them, at most
---restarts times, and they resume from the last checkpoint. Flags that `train` refuses aren't tried
+--restarts times, and they resume from the last checkpoint. Flags that `train` rejects aren't tried
 again. SIGTERM to a machine, or Ctrl-C here, saves first. Without RAY_ADDRESS, Ray starts a cluster
 on this machine.
 
@@ -36,7 +36,7 @@ from mnist_research.runtime.files import locked, write_atomically
 OTHERS_MISSED = ("start all workers again", "start the other workers")
 _PAUSE_SECONDS = 0.2
 # How much of a worker's output to show as the reason of its exit.
-_MOST_KEPT = 10_000
+_MAX_KEPT_BYTES = 10_000
 # Runs a command that receives SIGTERM, and saves, however the actor ends. An actor kills its own
 # children when it ends, so the command is the child of a shell.
 _ENDING_WITH_ACTOR = ("sh", "-c", 'setpriv --pdeathsig TERM -- "$@"; exit $?', "sh")
@@ -47,7 +47,9 @@ def define_flags() -> None:
   flags.DEFINE_integer("workers", 2, "number of workers", lower_bound=1)
   flags.DEFINE_integer("cpus", 1, "processors that Ray reserves for each worker", lower_bound=1)
   flags.DEFINE_integer("gpus", 0, "GPUs that Ray reserves for each worker", lower_bound=0)
-  flags.DEFINE_integer("restarts", 3, "the most restarts after lost workers", lower_bound=0)
+  flags.DEFINE_integer(
+    "restarts", 3, "the maximum number of restarts after lost workers", lower_bound=0
+  )
 
 
 def main(arguments: list[str]) -> None:
@@ -65,7 +67,7 @@ def main(arguments: list[str]) -> None:
   # Without its dashboard, Ray warns every second that it can't be reached.
   ray.init(
     logging_config=ray.LoggingConfig(log_level="ERROR"),
-    **_own_cluster(values.workers * values.cpus),
+    **_local_cluster(values.workers * values.cpus),
   )
   resources = {"CPU": values.cpus, **({"GPU": values.gpus} if values.gpus else {})}
   trainer = TensorflowTrainer(
@@ -93,7 +95,7 @@ def main(arguments: list[str]) -> None:
     sys.exit(fail(f"{failure}; the same command resumes from the last checkpoint"))
 
 
-def _own_cluster(cpus: int) -> dict[str, Any]:
+def _local_cluster(cpus: int) -> dict[str, Any]:
   """Returns the arguments that start a cluster on this machine, unless RAY_ADDRESS names one.
 
   Args:
@@ -114,7 +116,7 @@ def _workdir(arguments: list[str]) -> Path:
 
 
 def _check_flags(arguments: list[str]) -> None:
-  """Exits with 2 if `train` would refuse its flags, before Ray starts anything."""
+  """Exits with 2 if `train` would reject its flags, before Ray starts anything."""
   flag_values = flags.FlagValues()
   command_line.define_general(flag_values)
   train.define_flags(flag_values)
@@ -137,7 +139,7 @@ def run_worker(config: dict[str, Any]) -> None:
   refusal = Path(config["refusal"])
   if refusal.exists():
     return
-  _wait_for_former(Path(config["workdir"]))
+  _wait_for_previous(Path(config["workdir"]))
   code, reason = _run([*_ENDING_WITH_ACTOR, *config["command"]])
   if code == 2 and not any(words in reason for words in OTHERS_MISSED):
     refusal.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +153,7 @@ def _run(command: list[str]) -> tuple[int, str]:
 
   The command writes to a file, which outlives the actor, so losing the actor doesn't disturb it.
   """
-  said = b""
+  output = b""
   with (
     tempfile.NamedTemporaryFile() as log,
     open(log.name, "rb") as written,
@@ -163,12 +165,12 @@ def _run(command: list[str]) -> tuple[int, str]:
       is_ended = process.poll() is not None
       part = written.read()
       os.write(2, part)  # Ray prints output of sys.stderr twice.
-      said = (said + part)[-_MOST_KEPT:]
-  _, _, reason = said.decode(errors="replace").rpartition("error: ")
+      output = (output + part)[-_MAX_KEPT_BYTES:]
+  _, _, reason = output.decode(errors="replace").rpartition("error: ")
   return process.returncode, reason.partition("\n")[0]
 
 
-def _wait_for_former(workdir: Path) -> None:
+def _wait_for_previous(workdir: Path) -> None:
   """Waits until the worker of a lost actor has saved, or noticed that its peers are gone."""
   with contextlib.suppress(FileNotFoundError), locked(workdir / ".lock", wait=True):
     pass

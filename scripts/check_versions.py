@@ -77,9 +77,9 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   uv = shutil.which(flag_values.uv)
   if uv is None:
     raise UserError(f"--uv={flag_values.uv} is not a program: python -m pip install uv")
-  unknown = set(flag_values.extras) - set(version_checks.OF_EXTRAS)
+  unknown = set(flag_values.extras) - set(version_checks.EXTRA_CHECKS)
   if unknown:
-    known = ", ".join(version_checks.OF_EXTRAS)
+    known = ", ".join(version_checks.EXTRA_CHECKS)
     raise UserError(f"--extras={','.join(sorted(unknown))}: checks exist for {known}")
   results = []
   with tempfile.TemporaryDirectory() as directory:
@@ -176,7 +176,7 @@ def run_checks(environment: Environment, extras: Sequence[str], uv: str) -> dict
   checks = {
     "requirements": lambda _: call([uv, "pip", "check", f"--python={environment.python}"]),
     **version_checks.CHECKS,
-    **{f"extra {name}": version_checks.OF_EXTRAS[name] for name in extras},
+    **{f"extra {name}": version_checks.EXTRA_CHECKS[name] for name in extras},
   }
   passed: list[str] = []
   failed: dict[str, str] = {}

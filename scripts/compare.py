@@ -153,9 +153,9 @@ def main(arguments: flags.FlagValues, others: list[str]) -> None:
 def define_flags(flag_values: flags.FlagValues) -> None:
   """Defines the flags: the work, the peers, and the length."""
   config_flags.define(flag_values, ["dataset", "data_dir", "manual_dir"])
-  everything = [*WORKS, *MEASURES]
+  all_work = [*WORKS, *MEASURES]
   flags.DEFINE_integer("rounds", 5, "turns of each", lower_bound=1, flag_values=flag_values)
-  flags.DEFINE_list("work", everything, "what to compare", flag_values=flag_values)
+  flags.DEFINE_list("work", all_work, "what to compare", flag_values=flag_values)
   command_line.define_path(
     "peers_python", sys.executable, "Python interpreter with the peers' libraries", flag_values
   )
@@ -199,8 +199,8 @@ def steps_flags(arguments: flags.FlagValues) -> list[str]:
 
 def compare_peers(work: str, arguments: flags.FlagValues, arrays: dict[str, Path]) -> list[Row]:
   """Makes this package and its peers take turns training."""
-  own, peer_flags, peers = WORKS[work]
-  ours = peer_command(sys.executable, "mnist_research_train", *own, *data_flags(arguments))
+  own_flags, peer_flags, peers = WORKS[work]
+  ours = peer_command(sys.executable, "mnist_research_train", *own_flags, *data_flags(arguments))
   commands = {"mnist_research": [*ours, *steps_flags(arguments)]}
   for peer in peers:
     python = sys.executable if peer.script == "keras_fit" else arguments.peers_python
@@ -209,9 +209,9 @@ def compare_peers(work: str, arguments: flags.FlagValues, arrays: dict[str, Path
   return compare_commands(work, commands, arguments.rounds)
 
 
-def peer_command(python: str, script: str, *given: str) -> list[str]:
+def peer_command(python: str, script: str, *options: str) -> list[str]:
   """Returns the command line of a peer."""
-  return [python, str(SCRIPTS / "peers" / f"{script}.py"), *given]
+  return [python, str(SCRIPTS / "peers" / f"{script}.py"), *options]
 
 
 # ---- This package's own benchmarks ----
@@ -219,8 +219,8 @@ def peer_command(python: str, script: str, *given: str) -> list[str]:
 
 def measure_large(arguments: flags.FlagValues, _: dict[str, Path]) -> list[Row]:
   """Compares the training of a large model with only its matrix products."""
-  given = ["--benchmark=throughput", f"--rounds={arguments.rounds}", *steps_flags(arguments)]
-  record = run_benchmark(arguments, *given, *LARGE)
+  options = ["--benchmark=throughput", f"--rounds={arguments.rounds}", *steps_flags(arguments)]
+  record = run_benchmark(arguments, *options, *LARGE)
   share = Spread(*(record[f"limit_share{end}"] for end in ("", "_lowest", "_highest")))
   text = f"{share.text(write_ratio)} of their speed"
   return [Row("large", "its matrix products", text, share.record("ratio"))]
@@ -228,8 +228,8 @@ def measure_large(arguments: flags.FlagValues, _: dict[str, Path]) -> list[Row]:
 
 def measure_accuracy(arguments: flags.FlagValues, _: dict[str, Path]) -> list[Row]:
   """Trains the fast config with many seeds."""
-  given = ["--benchmark=time_to_accuracy", f"--num_seeds={arguments.num_seeds}"]
-  record = run_benchmark(arguments, f"--flagfile={CONFIGS / 'fast.cfg'}", *given)
+  options = ["--benchmark=time_to_accuracy", f"--num_seeds={arguments.num_seeds}"]
+  record = run_benchmark(arguments, f"--flagfile={CONFIGS / 'fast.cfg'}", *options)
   keys = ["test_accuracy_mean", "test_accuracy_std", "test_accuracy_lowest"]
   mean, deviation, lowest = (f"{100 * (record[key] or 0):.2f}%" for key in keys)
   text = (
@@ -240,9 +240,9 @@ def measure_accuracy(arguments: flags.FlagValues, _: dict[str, Path]) -> list[Ro
   return [Row("accuracy", "-", text, {key: record[key] for key in keys})]
 
 
-def run_benchmark(arguments: flags.FlagValues, *given: str) -> dict[str, Any]:
+def run_benchmark(arguments: flags.FlagValues, *options: str) -> dict[str, Any]:
   """Returns the output of `mnist_research.benchmark`."""
-  command = [sys.executable, "-m", "mnist_research.benchmark", *given]
+  command = [sys.executable, "-m", "mnist_research.benchmark", *options]
   return timed([*command, *data_flags(arguments)])[1]
 
 
@@ -272,8 +272,8 @@ def measure_command(arguments: flags.FlagValues, arrays: dict[str, Path]) -> lis
 def measure_round(arguments: flags.FlagValues, arrays: dict[str, Path]) -> dict[str, float]:
   """Runs every command once."""
   with tempfile.TemporaryDirectory() as directory:
-    whole = [f"--workdir={directory}/run", f"--epochs={arguments.epochs}"]
-    seconds, ours = timed([*train_command(arguments), *whole])
+    options = [f"--workdir={directory}/run", f"--epochs={arguments.epochs}"]
+    seconds, ours = timed([*train_command(arguments), *options])
     paths = [str(arrays["train"]), str(arrays["test"]), str(arguments.epochs)]
     tutorial_seconds, theirs = timed([sys.executable, str(SCRIPTS / "keras_tutorial.py"), *paths])
     import_seconds, _ = timed([sys.executable, "-c", "import tensorflow; print('{}')"])
@@ -294,10 +294,10 @@ def measure_summaries(arguments: flags.FlagValues, _: dict[str, Path]) -> list[R
   rounds = []
   for _number in range(arguments.rounds):
     with tempfile.TemporaryDirectory() as directory:
-      given = [f"--epochs={arguments.epochs}", "--validation_examples=5000"]
+      extra = [f"--epochs={arguments.epochs}", "--validation_examples=5000"]
       rounds.append({
         kind: timed([
-          *train_command(arguments), *given, f"--summaries={kind}", f"--workdir={directory}/{kind}",
+          *train_command(arguments), *extra, f"--summaries={kind}", f"--workdir={directory}/{kind}",
         ])[0]
         for kind in ("none", "basic", "all")
       })  # fmt: skip

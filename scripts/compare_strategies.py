@@ -37,7 +37,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   rounds = []
   for number in range(flag_values.rounds):
     rounds.append(measure_round(arguments, flag_values.replicas))
-    rates = {way: round(each["examples_per_second"]) for way, each in rounds[-1].items()}
+    rates = {way: round(record["examples_per_second"]) for way, record in rounds[-1].items()}
     print(f"round {number}:", json.dumps(rates), file=sys.stderr, flush=True)
   app.print_json({"rounds": len(rounds), "replicas": flag_values.replicas, **summarize(rounds)})
 
@@ -65,18 +65,18 @@ def summarize(rounds: list[dict[str, dict]]) -> dict:
   """Prints the ratios, and returns ratios, rates and the costs of summing gradients."""
   summary: dict = {"gradient_bytes": rounds[0]["mirrored"]["gradient_bytes"]}
   for way in rounds[0]:
-    rates = [each[way]["examples_per_second"] for each in rounds]
+    rates = [record[way]["examples_per_second"] for record in rounds]
     summary[f"{way}_examples_per_second"] = round(statistics.median(rates))
     if way == "one_device":
       continue
-    ratios = [rate / each["one_device"]["examples_per_second"]
-              for rate, each in zip(rates, rounds, strict=True)]  # fmt: skip
-    middle, lowest, highest = statistics.median(ratios), min(ratios), max(ratios)
-    print(f"{way:>12}: {middle:.2f} ({lowest:.2f} to {highest:.2f})", file=sys.stderr)
-    summary[f"{way}_ratio"] = round(middle, 3)
+    ratios = [rate / record["one_device"]["examples_per_second"]
+              for rate, record in zip(rates, rounds, strict=True)]  # fmt: skip
+    median, lowest, highest = statistics.median(ratios), min(ratios), max(ratios)
+    print(f"{way:>12}: {median:.2f} ({lowest:.2f} to {highest:.2f})", file=sys.stderr)
+    summary[f"{way}_ratio"] = round(median, 3)
     summary[f"{way}_ratio_range"] = [round(lowest, 3), round(highest, 3)]
     for cost in ("step_seconds", "all_reduce_seconds"):
-      summary[f"{way}_{cost}"] = statistics.median(each[way][cost] for each in rounds)
+      summary[f"{way}_{cost}"] = statistics.median(record[way][cost] for record in rounds)
   return summary
 
 

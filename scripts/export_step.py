@@ -99,13 +99,13 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     for name, content in (("state", lowered.state), ("blocks", arrays)):
       np.savez_compressed(partial / f"{name}.npz", allow_pickle=False, **content)
-  done, block_losses = int(arrays["num_steps"].sum()), arrays["losses"][-1]
-  logging.info("%d operations, %d steps by TensorFlow in %s", lowered.operations, done, output)
+  num_steps, block_losses = int(arrays["num_steps"].sum()), arrays["losses"][-1]
+  logging.info("%d operations, %d steps by TensorFlow in %s", lowered.operations, num_steps, output)
   app.print_json(
     {
       "output": str(output),
       "bytes": len(lowered.artifact),
-      "steps": done,
+      "steps": num_steps,
       "final_loss": float(block_losses[arrays["num_steps"][-1] - 1]),
       "operations": lowered.operations,
     }
@@ -129,8 +129,8 @@ def state_variables(training: Training) -> dict[str, tf.Variable]:
   for prefix, model in ((prefix, model) for prefix, model in models.items() if model is not None):
     named.update({f"{prefix}/{name}": v for name, v in variables_by_name(model).items()})
     # Generators, which each step overwrites.
-    rest = [v for v in model.variables if not any(v is each for each in named.values())]
-    named.update({f"{prefix}/{v.path}": v for v in rest})
+    generators = [v for v in model.variables if not any(v is other for other in named.values())]
+    named.update({f"{prefix}/{v.path}": v for v in generators})
   slots = optimizers.variables(state.optimizer)
   named.update({f"optimizer/{index}": v for index, v in enumerate(slots)})
   return {name: getattr(v, "value", v) if isinstance(v, tf.keras.Variable) else v
@@ -172,8 +172,8 @@ def captured_state(concrete: Any, variables: dict[str, tf.Variable]) -> dict[str
   named = {id(v.handle): (v.name, v) for v in concrete.variables}
   named |= {id(v.handle): (name, v) for name, v in variables.items()}
   state = {}
-  for index, each in enumerate(concrete.captured_inputs):
-    name, value = named.get(id(each), (f"constant/{index}", each))
+  for index, captured in enumerate(concrete.captured_inputs):
+    name, value = named.get(id(captured), (f"constant/{index}", captured))
     state[name] = value.numpy()
   if len(state) != len(concrete.captured_inputs):
     raise AssertionError(f"two of {[*state]} share a name")

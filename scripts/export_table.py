@@ -32,7 +32,7 @@ _FORMATS = ("saved_model", "tflite", "tflite_int8", "onnx")
 _ALONE, _BATCH = 100, 1000
 
 # From images, uint8 [N, 28, 28, 1], to probabilities, float32 [N, classes].
-_Network = Callable[[np.ndarray], np.ndarray]
+_Predictor = Callable[[np.ndarray], np.ndarray]
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -77,11 +77,11 @@ def export(name: str, path: Path, workdir: str, data_dir: str) -> int:
   return json.loads(process.stdout)["bytes"]
 
 
-def load(name: str, path: Path) -> _Network:
+def load(name: str, path: Path) -> _Predictor:
   """Returns an exported model that runs on one core."""
   if name == "saved_model":
-    network = tf.saved_model.load(str(path)).signatures["serving_default"]
-    return lambda images: network(images=tf.constant(images))["probabilities"].numpy()
+    signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    return lambda images: signature(images=tf.constant(images))["probabilities"].numpy()
   if name == "onnx":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -91,10 +91,10 @@ def load(name: str, path: Path) -> _Network:
   return lambda images: runner(images=images)["probabilities"]
 
 
-def count_errors(network: _Network, test: splits.Split) -> int:
+def count_errors(predict: _Predictor, test: splits.Split) -> int:
   """Returns the number of wrong predictions on the test examples."""
   starts = range(0, test.num_examples, _BATCH)
-  labels = [network(test.images[start : start + _BATCH]).argmax(axis=1) for start in starts]
+  labels = [predict(test.images[start : start + _BATCH]).argmax(axis=1) for start in starts]
   return int(np.count_nonzero(np.concatenate(labels) != test.labels))
 
 
@@ -109,14 +109,14 @@ def measure(
   seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in paths}
   for turn in range(rounds + 1):
     for name in paths:
-      began = time.perf_counter()
+      start = time.perf_counter()
       for index in range(_ALONE):
         alone[name](batch[index : index + 1])
       middle = time.perf_counter()
       together[name](batch)
-      ended = time.perf_counter()
+      end = time.perf_counter()
       if turn:  # The first turn is slower, and doesn't count.
-        seconds[name].append(((middle - began) / _ALONE, (ended - middle) / _BATCH))
+        seconds[name].append(((middle - start) / _ALONE, (end - middle) / _BATCH))
   return {
     name: tuple(statistics.median(column) for column in zip(*turns, strict=True))
     for name, turns in seconds.items()

@@ -58,10 +58,10 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   print(f"{'command':<10} {'median':>8} {'lowest':>8}  first output", file=sys.stderr)
   for command in flag_values.commands:
     times, first = time_command(command, flag_values.repeats)
-    middle, least = statistics.median(times), min(times)
-    print(f"{command:<10} {middle:>6.2f} s {least:>6.2f} s  {first}", file=sys.stderr)
+    median, lowest = statistics.median(times), min(times)
+    print(f"{command:<10} {median:>6.2f} s {lowest:>6.2f} s  {first}", file=sys.stderr)
     app.print_json(
-      {"command": command, "seconds_median": middle, "seconds_lowest": least, "first": first}
+      {"command": command, "seconds_median": median, "seconds_lowest": lowest, "first": first}
     )
 
 
@@ -70,9 +70,9 @@ def time_command(command: str, repeats: int) -> tuple[list[float], str]:
   times, first = [], ""
   for _ in range(repeats):
     with tempfile.TemporaryDirectory() as folder:
-      given = ARGUMENTS[command].format(**_files(Path(folder)))
+      options = ARGUMENTS[command].format(**_files(Path(folder)))
       seconds, first = _first_output(
-        [sys.executable, "-m", f"mnist_research.{command}", *shlex.split(given)], Path(folder)
+        [sys.executable, "-m", f"mnist_research.{command}", *shlex.split(options)], Path(folder)
       )
       times.append(seconds)
   return times, first
@@ -90,21 +90,26 @@ def _files(folder: Path) -> dict[str, str]:
 
 def _first_output(command: Sequence[str], folder: Path) -> tuple[float, str]:
   """Starts a command on a terminal; returns the time and text of its first output."""
-  here, there = pty.openpty()
+  terminal, child_terminal = pty.openpty()
   environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-  started = time.perf_counter()
+  start = time.perf_counter()
   with subprocess.Popen(
-    command, stdin=there, stdout=there, stderr=there, cwd=folder, env=environment
+    command,
+    stdin=child_terminal,
+    stdout=child_terminal,
+    stderr=child_terminal,
+    cwd=folder,
+    env=environment,
   ) as process:
-    os.close(there)
+    os.close(child_terminal)
     try:
-      written = os.read(here, 4096)
+      output = os.read(terminal, 4096)
     except OSError:  # The command exited without output.
-      written = b""
-    seconds = time.perf_counter() - started
+      output = b""
+    seconds = time.perf_counter() - start
     process.kill()
-  os.close(here)
-  lines = written.decode(errors="replace").strip().splitlines()
+  os.close(terminal)
+  lines = output.decode(errors="replace").strip().splitlines()
   return seconds, lines[0].strip() if lines else ""
 
 

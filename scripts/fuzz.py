@@ -52,7 +52,7 @@ _TRAIN = (
   f"--dataset={_DATASET}", "--validation_examples=500", "--hidden_units=8", "--steps=40",
   "--checkpoint_every=20", "--evaluate_every=20", "--select=best", "--summaries=none",
 )  # fmt: skip
-_FINE = ("refused", "answered")
+_NO_DEFECT = ("refused", "answered")
 _VARIABLES = (
   "TF_USE_LEGACY_KERAS", "KERAS_BACKEND", "KERAS_HOME", "MPLBACKEND", "MPLCONFIGDIR", "COLUMNS",
   "LINES", "TERM", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR",
@@ -75,7 +75,7 @@ _REPORTED = (
 )  # fmt: skip
 
 
-class Answer(NamedTuple):
+class Output(NamedTuple):
   """The output of a command.
 
   Attributes:
@@ -113,11 +113,11 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   while time.monotonic() < end:
     values = random.Random(f"{flag_values.seed} {number}")
     kind = values.choices(kinds, [share for _, share in CASES.values()])[0]
-    outcome, what = CASES[kind][0](fuzzer, values)
+    outcome, description = CASES[kind][0](fuzzer, values)
     outcomes[kind][outcome] += 1
-    if outcome not in _FINE:
+    if outcome not in _NO_DEFECT:
       defects += 1
-      print(f"case {number}, {kind}: {outcome}: {what}", file=sys.stderr, flush=True)
+      print(f"case {number}, {kind}: {outcome}: {description}", file=sys.stderr, flush=True)
     number += 1
   app.print_json(
     {
@@ -131,7 +131,7 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 class Fuzzer:
-  """A finished run, and the commands' answers about it."""
+  """A finished run, and the output of the commands for it."""
 
   def __init__(self, directory: Path, data_dir: str):
     """Trains the run in `directory`, on a dataset that is prepared in `data_dir`."""
@@ -147,7 +147,7 @@ class Fuzzer:
       "predict": [f"--workdir={self._run}", "--index=3"],
       "report": [str(self._run)],
     }
-    self._expected = {name: self._of_copy(name, lambda _: None) for name in self._commands}
+    self._expected = {name: self._run_on_copy(name, lambda _: None) for name in self._commands}
 
   def flags(self, values: random.Random) -> tuple[str, str]:
     """Parses odd flags."""
@@ -159,39 +159,39 @@ class Fuzzer:
     content = malformed.flagfile(values)
     path = self._directory / "odd.cfg"
     path.write_bytes(content)
-    outcome, what = self._read([f"--flagfile={path}"], str(content)[:500])
-    if outcome in _FINE:
-      stored, stored_what = _judged(lambda: config_flags.from_flagfile(path))
-      if stored not in _FINE:
-        return stored, f"{stored_what} {content[:500]!r}"
-    return outcome, what
+    outcome, description = self._read([f"--flagfile={path}"], str(content)[:500])
+    if outcome in _NO_DEFECT:
+      stored, stored_description = _outcome_of_parsing(lambda: config_flags.from_flagfile(path))
+      if stored not in _NO_DEFECT:
+        return stored, f"{stored_description} {content[:500]!r}"
+    return outcome, description
 
   def tf_config(self, values: random.Random) -> tuple[str, str]:
     """Parses an odd TF_CONFIG."""
     from mnist_research.workers import parse_tf_config
 
     text = malformed.tf_config(values)
-    outcome, what = _judged(lambda: parse_tf_config(text))
-    return outcome, f"{what} {text[:500]!r}"
+    outcome, description = _outcome_of_parsing(lambda: parse_tf_config(text))
+    return outcome, f"{description} {text[:500]!r}"
 
-  def damaged_run(self, values: random.Random) -> tuple[str, str]:
+  def corrupt_run(self, values: random.Random) -> tuple[str, str]:
     """Runs a command on a run with a corrupt file."""
     name = values.choice(list(self._commands))
-    what = ""
+    description = ""
 
-    def damage(workdir: Path) -> None:
-      nonlocal what
-      what = malformed.corrupt_run(workdir, values)
+    def corrupt(workdir: Path) -> None:
+      nonlocal description
+      description = malformed.corrupt_run(workdir, values)
 
-    answer = self._of_copy(name, damage)
-    return self._judge(answer, self._expected[name], f"{name}: {what}")
+    output = self._run_on_copy(name, corrupt)
+    return self._classify(output, self._expected[name], f"{name}: {description}")
 
   def picture(self, values: random.Random) -> tuple[str, str]:
-    """Reads a corrupt picture; any prediction is an answer."""
+    """Reads a corrupt picture; any prediction counts as `answered`."""
     path = self._directory / "picture.png"
     path.write_bytes(malformed.any_picture(values))
-    answer = self._call("predict", [f"--workdir={self._intact}", str(path)])
-    return self._judge(answer, answer, "picture")
+    output = self._call("predict", [f"--workdir={self._intact}", str(path)])
+    return self._classify(output, output, "picture")
 
   def environment(self, values: random.Random) -> tuple[str, str]:
     """Runs evaluate with odd variables."""
@@ -207,10 +207,10 @@ class Fuzzer:
       )  # fmt: skip
     except subprocess.TimeoutExpired:
       return "late", str(variables)
-    answer = Answer(process.returncode, process.stdout, process.stderr)
-    return self._judge(answer, self._expected["evaluate"], str(variables))
+    output = Output(process.returncode, process.stdout, process.stderr)
+    return self._classify(output, self._expected["evaluate"], str(variables))
 
-  def _read(self, arguments: list[str], what: str) -> tuple[str, str]:
+  def _read(self, arguments: list[str], description: str) -> tuple[str, str]:
     """Parses settings as `train` does; accepted ones must survive a flagfile."""
     path = self._directory / "written.cfg"
 
@@ -219,83 +219,83 @@ class Fuzzer:
       path.write_text(config.to_flagfile(), encoding="utf-8")
       stored = config_flags.from_flagfile(path)
       if stored != config:
-        raise _OtherError(f"{stored.differences(config)}")
+        raise _DifferentError(f"{stored.differences(config)}")
 
-    outcome, reason = _judged(read)
-    return outcome, f"{reason} {what}"
+    outcome, reason = _outcome_of_parsing(read)
+    return outcome, f"{reason} {description}"
 
-  def _of_copy(self, name: str, change: Any) -> Answer:
+  def _run_on_copy(self, name: str, change: Any) -> Output:
     """Runs a command on a changed copy of the run."""
     shutil.rmtree(self._run, ignore_errors=True)
     shutil.copytree(self._intact, self._run)
     change(self._run)
-    answer = self._call(name, self._commands[name])
+    output = self._call(name, self._commands[name])
     pages = [path.read_bytes() for path in sorted((self._run / "report").glob("*"))]
     if any(sign in page for page in pages for sign in _REPORTED):
-      return answer._replace(files="told")  # Only the display of the file differs.
-    return answer._replace(files=hashlib.sha256(b"".join(pages)).hexdigest())
+      return output._replace(files="reported")  # Only the display of the file differs.
+    return output._replace(files=hashlib.sha256(b"".join(pages)).hexdigest())
 
-  def _call(self, name: str, arguments: list[str]) -> Answer:
+  def _call(self, name: str, arguments: list[str]) -> Output:
     """Runs a command line in a process that was forked with TensorFlow loaded."""
     arguments = [*arguments, f"--data_dir={self._data_dir}"]
     outputs = (self._directory / "stdout", self._directory / "stderr")
     context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=_answer, args=(name, arguments, outputs))
+    process = context.Process(target=_run_command, args=(name, arguments, outputs))
     process.start()
     process.join(_SECONDS)
     if process.exitcode is None:
       process.kill()
       process.join()
-      return Answer(None, "", "")
+      return Output(None, "", "")
     stdout, stderr = (path.read_text(errors="replace") for path in outputs)
-    return Answer(process.exitcode, stdout, stderr)
+    return Output(process.exitcode, stdout, stderr)
 
-  def _judge(self, answer: Answer, expected: Answer, what: str) -> tuple[str, str]:
+  def _classify(self, output: Output, expected: Output, description: str) -> tuple[str, str]:
     """Names the outcome of a command."""
-    said = f"{what}: {answer.stdout} {answer.stderr[-2000:]}"
-    if answer.code is None:
-      return "late", said
-    if "Traceback" in answer.stderr:
-      return "traceback", said
-    if answer.code == 2 and not answer.stdout:
-      lines = answer.stderr.splitlines() or [""]
-      return ("refused" if lines[-1].startswith("error: ") else "exit 2, unsaid"), said
-    if answer.code:
-      return f"exit {answer.code}", said
-    if answer.files == "told":
-      return "refused", said
-    same_files = not answer.files or answer.files == expected.files
-    return ("answered" if answer.stdout == expected.stdout and same_files else "wrong"), said
+    message = f"{description}: {output.stdout} {output.stderr[-2000:]}"
+    if output.code is None:
+      return "late", message
+    if "Traceback" in output.stderr:
+      return "traceback", message
+    if output.code == 2 and not output.stdout:
+      lines = output.stderr.splitlines() or [""]
+      return ("refused" if lines[-1].startswith("error: ") else "exit 2, no message"), message
+    if output.code:
+      return f"exit {output.code}", message
+    if output.files == "reported":
+      return "refused", message
+    same_files = not output.files or output.files == expected.files
+    return ("answered" if output.stdout == expected.stdout and same_files else "wrong"), message
 
 
 CASES: Mapping[str, tuple[Any, int]] = {
   "flags": (Fuzzer.flags, 40),
   "flagfile": (Fuzzer.flagfile, 40),
   "tf_config": (Fuzzer.tf_config, 20),
-  "run": (Fuzzer.damaged_run, 12),
+  "run": (Fuzzer.corrupt_run, 12),
   "picture": (Fuzzer.picture, 4),
   "environment": (Fuzzer.environment, 2),
 }
 
 
-class _OtherError(Exception):
+class _DifferentError(Exception):
   """A setting was read back differently."""
 
 
-def _judged(read: Any) -> tuple[str, str]:
+def _outcome_of_parsing(read: Any) -> tuple[str, str]:
   """Names the outcome of parsing in this process."""
   try:
     read()
   except UserError as error:
     return "refused", str(error)
-  except _OtherError as error:
+  except _DifferentError as error:
     return "wrong", str(error)
   except Exception:  # noqa: BLE001 - Any exception is a defect.
     return "traceback", traceback.format_exc()
   return "answered", ""
 
 
-def _answer(name: str, arguments: list[str], outputs: tuple[Path, Path]) -> None:
+def _run_command(name: str, arguments: list[str], outputs: tuple[Path, Path]) -> None:
   """Runs a command line in this process, and ends it."""
   for descriptor, path in enumerate(outputs, start=1):
     with path.open("wb") as file:

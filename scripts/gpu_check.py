@@ -8,8 +8,8 @@ Each case is a command of this repository in a separate process: `doctor`; the t
 placement of weights and batches; GPU memory of a run; throughput of dense.cfg, cnn.cfg and fast.cfg
 in float32, bfloat16 and float16, with and without XLA; the strategies; time to 99% over 30 seeds;
 the step as StableHLO under JAX; JAX and PyTorch as peers of this package. A case that fails, or
-that is skipped for lack of time, is listed with the reason, and the rest continue. The file is
-rewritten after each case. Without a GPU, fewer cases run, and all are labeled CPU.
+that is skipped for lack of time, is listed with the reason, and the others continue. The file
+is rewritten after each case. Without a GPU, fewer cases run, and all are labeled CPU.
 
 Only Python is required: --wheels first installs the packages in a directory. The table goes to
 stderr, and as Markdown next to the file; the last line on stdout is one JSON object: device, done,
@@ -56,12 +56,13 @@ built = training.build(bench)
 blocks = bench.plan.blocks()[:1]
 (batch,) = bench.batches(blocks)
 built.run_block(batch, blocks[0].num_steps)
-place = lambda value: value.device.rpartition("device:")[2]
-found = {"weights": place(built.state.model.weights[0].value), "batches": place(batch[0])}
-if "GPU" in found["weights"]:
+device_of = lambda value: value.device.rpartition("device:")[2]
+result = {"weights": device_of(built.state.model.weights[0].value)}
+result["batches"] = device_of(batch[0])
+if "GPU" in result["weights"]:
   info = tf.config.experimental.get_memory_info("GPU:0")
-  found |= {"peak_bytes": info["peak"], "held_bytes": info["current"]}
-print(json.dumps(found))
+  result |= {"peak_bytes": info["peak"], "held_bytes": info["current"]}
+print(json.dumps(result))
 """
 
 
@@ -99,12 +100,12 @@ def main() -> int:
     }
     end = time.monotonic() + (arguments.seconds or float("inf"))
     for case in cases(arguments, bool(gpus), Path(directory)):
-      if arguments.only and not any(case.name.startswith(each) for each in arguments.only):
+      if arguments.only and not any(case.name.startswith(prefix) for prefix in arguments.only):
         continue
-      left = end - time.monotonic()
-      say(f"{case.name} ...")
-      report["cases"].append(run(case, min(left, arguments.case_seconds), environment))
-      say(row(report["cases"][-1]))
+      remaining = end - time.monotonic()
+      report_progress(f"{case.name} ...")
+      report["cases"].append(run(case, min(remaining, arguments.case_seconds), environment))
+      report_progress(row(report["cases"][-1]))
       write(arguments.output, report)
   return conclude(report, arguments.output)
 
@@ -148,7 +149,7 @@ def list_gpus() -> list[str]:
 
 def cases(arguments: argparse.Namespace, gpu: bool, directory: Path) -> Iterator[Case]:
   """Yields the cases, most informative first, because time may run out."""
-  given = [f"--device={'gpu' if gpu else 'cpu'}", *arguments.flags]
+  options = [f"--device={'gpu' if gpu else 'cpu'}", *arguments.flags]
   python = [sys.executable]
   module = [*python, "-m", "mnist_research.{}"]
   doctor = [part.format("doctor") for part in module]
@@ -158,27 +159,27 @@ def cases(arguments: argparse.Namespace, gpu: bool, directory: Path) -> Iterator
   no_fallback = "--fallback_dataset="  # Results on other digits aren't comparable.
 
   def throughput(config: str, *flags: str) -> list[str]:
-    return [*benchmark, config, no_fallback, *given, "--benchmark=throughput", rounds, *flags]
+    return [*benchmark, config, no_fallback, *options, "--benchmark=throughput", rounds, *flags]
 
-  yield Case("doctor", [*doctor, dense, no_fallback, *given])
-  yield Case("placement", [*python, "-c", PLACEMENT, dense, no_fallback, *given])
+  yield Case("doctor", [*doctor, dense, no_fallback, *options])
+  yield Case("placement", [*python, "-c", PLACEMENT, dense, no_fallback, *options])
   for name, config in (("dense", dense), ("fast", fast), ("cnn", cnn)):
     for precision in PRECISIONS if gpu else PRECISIONS[:1]:
       for xla in ("on", "off") if gpu or name == "dense" else ("off",):
         flags = [f"--precision={precision}", f"--xla={xla}"]
         yield Case(f"throughput {name} {precision} xla={xla}", throughput(config, *flags))
   seeds = f"--num_seeds={arguments.num_seeds}"
-  time_to_accuracy = [*given, "--benchmark=time_to_accuracy", seeds]
+  time_to_accuracy = [*options, "--benchmark=time_to_accuracy", seeds]
   yield Case("time to 99%", [*benchmark, fast, no_fallback, *time_to_accuracy])
   yield Case("tests", [*python, str(SCRIPTS / "gpu_check.py"), "--run_tests"])
   for strategy in ("one_device", "mirrored"):
     yield Case(f"strategy {strategy}", throughput(dense, f"--strategy={strategy}"))
   step = directory / "step"
-  export = [str(SCRIPTS / "export_step.py"), dense, no_fallback, *given, f"--output={step}"]
+  export = [str(SCRIPTS / "export_step.py"), dense, no_fallback, *options, f"--output={step}"]
   yield Case("stablehlo export", [*python, *export])
   yield Case("stablehlo under JAX", [*python, str(SCRIPTS / "run_stablehlo.py"), str(step)])
-  where = [flag for flag in arguments.flags if flag.startswith(("--data_dir", "--manual_dir"))]
-  compare = [str(SCRIPTS / "compare.py"), "--work=dense,dense_512,cnn", rounds, *where]
+  data_flags = [flag for flag in arguments.flags if flag.startswith(("--data_dir", "--manual_dir"))]
+  compare = [str(SCRIPTS / "compare.py"), "--work=dense,dense_512,cnn", rounds, *data_flags]
   yield Case("peers", [*python, *compare])
 
 
@@ -187,7 +188,7 @@ def run(case: Case, seconds: float, environment: dict[str, str]) -> dict[str, An
   record: dict[str, Any] = {"name": case.name, "command": short(case.command)}
   if seconds <= 0:
     return {**record, "status": "skipped", "reason": "no time was left"}
-  began = time.monotonic()
+  start = time.monotonic()
   process = subprocess.Popen(
     case.command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     text=True,
@@ -202,7 +203,7 @@ def run(case: Case, seconds: float, environment: dict[str, str]) -> dict[str, An
       process.kill()
       process.communicate()
     return {**record, "status": "failed", "reason": f"took more than {seconds:.0f} s"}
-  record["seconds"] = round(time.monotonic() - began, 1)
+  record["seconds"] = round(time.monotonic() - start, 1)
   lines = [line for line in stderr.splitlines() if line.strip()]
   try:
     result = json.loads(stdout.splitlines()[-1])
@@ -224,10 +225,13 @@ def row(case: dict[str, Any]) -> str:
   """Returns a case as a line of a Markdown table."""
   if case["status"] == "done":
     result = case["result"]
-    found = [f"{name} {number(result[name])}" for name in SHOWN if name in result]
-    found += [f"{each['work']} against {each['against']}: {number(each['ratio'])}"
-              for each in result.get("rows", []) if "ratio" in each]  # fmt: skip
-    text = ", ".join(found) or "done"
+    results = [f"{name} {number(result[name])}" for name in SHOWN if name in result]
+    results += [
+      f"{line['work']} against {line['against']}: {number(line['ratio'])}"
+      for line in result.get("rows", [])
+      if "ratio" in line
+    ]
+    text = ", ".join(results) or "done"
   else:
     text = f"{case['status']}: {case['reason']}"
   return f"| {case['name']} | {text} |"
@@ -255,13 +259,13 @@ def write(output: Path, report: dict[str, Any]) -> None:
 def conclude(report: dict[str, Any], output: Path) -> int:
   """Prints the number of cases by outcome, and returns the exit code."""
   counts = {
-    status: [each["name"] for each in report["cases"] if each["status"] == status]
+    status: [case["name"] for case in report["cases"] if case["status"] == status]
     for status in ("done", "failed", "skipped")
   }
   summary = {status: len(names) for status, names in counts.items()}
   print(json.dumps({"device": report["device"], **summary, "output": str(output)}), flush=True)
   if counts["failed"]:
-    say(f"error: {', '.join(counts['failed'])} failed; {output} says why")
+    report_progress(f"error: {', '.join(counts['failed'])} failed; {output} says why")
   return 2 if counts["failed"] else 0
 
 
@@ -287,7 +291,7 @@ def run_tests() -> int:
   return int(code)
 
 
-def say(text: str) -> None:
+def report_progress(text: str) -> None:
   """Prints a message for people on stderr."""
   print(text, file=sys.stderr, flush=True)
 

@@ -44,10 +44,10 @@ class EpochClock(tf.keras.callbacks.Callback):
     self.seconds = []
 
   def on_epoch_begin(self, epoch, logs=None):  # noqa: ARG002
-    self._began = time.perf_counter()
+    self._start = time.perf_counter()
 
   def on_epoch_end(self, epoch, logs=None):  # noqa: ARG002
-    self.seconds.append(time.perf_counter() - self._began)
+    self.seconds.append(time.perf_counter() - self._start)
 
 
 if __name__ == "__main__":

@@ -69,19 +69,21 @@ def kill_runs(
   while killed.total() < kills:
     run = workdir / f"run{runs}"
     runs += 1
-    past = []
+    moments = []
     while killed.total() < kills:
-      at = killer.kill(arguments, run)
-      if at is None:
+      moment = killer.kill(arguments, run)
+      if moment is None:
         break
-      killed[at.partition(" ")[0]] += 1
-      past.append(at)
-      print(f"{run.name}: kill {killed.total()} at {at}", file=sys.stderr, flush=True)
+      killed[moment.partition(" ")[0]] += 1
+      moments.append(moment)
+      print(f"{run.name}: kill {killed.total()} at {moment}", file=sys.stderr, flush=True)
     else:
       train(arguments, run)
-    found = [f"{run.name}: {what} after {past}" for what in compare(expected, outcome_of(run))]
-    differences += found
-    print(f"{run.name}: {found or 'no differences'}", file=sys.stderr, flush=True)
+    run_differences = [
+      f"{run.name}: {name} after {moments}" for name in compare(expected, outcome_of(run))
+    ]
+    differences += run_differences
+    print(f"{run.name}: {run_differences or 'no differences'}", file=sys.stderr, flush=True)
     shutil.rmtree(run)
   return {
     "kills": killed.total(), "runs": runs, "killed_at": dict(killed), **killer.report(),
@@ -92,22 +94,22 @@ def kill_runs(
 class Times:
   """Kills at random moments."""
 
-  def __init__(self, drawn: random.Random):
-    self._drawn = drawn
-    self._train_from = self._whole = 0.0
+  def __init__(self, generator: random.Random):
+    self._generator = generator
+    self._startup_seconds = self._run_seconds = 0.0
 
   def run_uninterrupted(self, arguments: list[str], run: Path) -> None:
     """Trains without interruption; measures the seconds to the first metrics, and to the end."""
-    began = time.monotonic()
+    start = time.monotonic()
     process = subprocess.Popen(command(arguments, run), stdout=subprocess.DEVNULL)
     metrics = run / "metrics.jsonl"
     while process.poll() is None:
-      if not self._train_from and metrics.exists() and metrics.stat().st_size:
-        self._train_from = time.monotonic() - began
+      if not self._startup_seconds and metrics.exists() and metrics.stat().st_size:
+        self._startup_seconds = time.monotonic() - start
       time.sleep(0.01)
-    if process.returncode or not self._train_from:
+    if process.returncode or not self._startup_seconds:
       sys.exit(f"the uninterrupted run ended with {process.returncode}")
-    self._whole = time.monotonic() - began
+    self._run_seconds = time.monotonic() - start
 
   def kill(self, arguments: list[str], run: Path) -> str | None:
     """Starts or resumes a run and kills it; returns its activity, or None if it had finished."""
@@ -130,19 +132,21 @@ class Times:
   def _moment(self) -> float:
     """Draws the lifetime of a process in seconds.
 
-    A quarter are killed during startup, which is slow, and the rest within half of the time that a
-    whole run trains and writes, so a run takes about four processes.
+    A quarter are killed during startup, which is slow. The others are killed within half of the
+    time that a whole run trains and writes, so a run takes about four processes.
     """
-    if self._drawn.random() < 0.25:
-      return self._drawn.uniform(0, self._train_from)
-    return self._train_from + self._drawn.uniform(0, (self._whole - self._train_from) / 2)
+    if self._generator.random() < 0.25:
+      return self._generator.uniform(0, self._startup_seconds)
+    return self._startup_seconds + self._generator.uniform(
+      0, (self._run_seconds - self._startup_seconds) / 2
+    )
 
 
 class SystemCalls:
   """Kills just before system calls on files of the workdir."""
 
-  def __init__(self, drawn: random.Random):
-    self._drawn = drawn
+  def __init__(self, generator: random.Random):
+    self._generator = generator
     # The largest number of each kind of call, for new runs and for resumed ones.
     self._seen: dict[bool, collections.Counter[Call]] = {
       False: collections.Counter(), True: collections.Counter()
@@ -161,10 +165,10 @@ class SystemCalls:
     resumed = (run / "checkpoints").exists()
     seen = self._seen[resumed]
     kind, occurrence = None, 1
-    if seen and not (resumed and self._drawn.random() < 0.5):
+    if seen and not (resumed and self._generator.random() < 0.5):
       fewest = min(self._killed[each] for each in seen)
-      kind = self._drawn.choice(sorted(each for each in seen if self._killed[each] == fewest))
-      occurrence = self._drawn.randint(1, seen[kind])
+      kind = self._generator.choice(sorted(each for each in seen if self._killed[each] == fewest))
+      occurrence = self._generator.randint(1, seen[kind])
     watched = watch(command(arguments, run), run, kill_at=kind, occurrence=occurrence)
     if watched.returncode == -9:
       self._killed[watched.calls[-1].kind] += 1
@@ -202,7 +206,7 @@ def check(run: Path, returncode: int, errors: str) -> None:
 
 
 def activity(run: Path) -> str:
-  """Returns the activity of a run when it was killed, judged by its files."""
+  """Returns the activity of a run when it was killed, according to its files."""
   checkpoints = [path.name for name in ("checkpoints", "best") for path in (run / name).glob("*")]
   if (run / "result.json").exists():
     return "ending"
@@ -225,8 +229,8 @@ def read_metrics(run: Path) -> list[dict]:
 
 def outcome_of(run: Path) -> dict:
   """Returns the records that must be equal in two runs."""
-  kept = [path for path in (run / "checkpoints", run / "best") if path.exists()]
-  newest = [max(path.iterdir(), key=lambda checkpoint: checkpoint.name) for path in kept]
+  directories = [path for path in (run / "checkpoints", run / "best") if path.exists()]
+  newest = [max(path.iterdir(), key=lambda checkpoint: checkpoint.name) for path in directories]
   result = json.loads((run / "result.json").read_text())
   return {
     "checkpoints": [json.loads((p / "manifest.json").read_text())["sha256"] for p in newest],

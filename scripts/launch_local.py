@@ -4,9 +4,9 @@
 
 Arguments after `--` are flags of `mnist_research.train` (or of the command named by --module) for
 each worker. Each gets a separate TF_CONFIG, with free loopback ports. The first worker, the chief,
-uses this terminal; the rest write to <logs>/worker<n>.log. Ctrl-C or SIGTERM stops all: they save,
-and the same command resumes there. When a worker fails, all exit, and the exit code is that of the
-failed worker.
+uses this terminal; the others write to <logs>/worker<n>.log. Ctrl-C or SIGTERM stops all: they
+save, and the same command resumes there. When a worker fails, all exit, and the exit code is that
+of the failed worker.
 """
 
 import contextlib
@@ -64,8 +64,8 @@ def launch(command: list[str], workers: int, logs: Path) -> int:
   code = exit_code(processes[failed])
   if code in [128 + number for number in signals.handled_signals()]:
     return code  # The workers were stopped on request.
-  how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
-  print(f"error: worker {failed} {how}", file=sys.stderr)
+  outcome = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
+  print(f"error: worker {failed} {outcome}", file=sys.stderr)
   if failed:
     path = log_path(logs, failed)
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
@@ -82,9 +82,9 @@ def free_ports(count: int) -> list[int]:
   """Returns free loopback ports."""
   with contextlib.ExitStack() as stack:
     sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-    for each in sockets:
-      each.bind(("127.0.0.1", 0))
-    return [each.getsockname()[1] for each in sockets]
+    for listener in sockets:
+      listener.bind(("127.0.0.1", 0))
+    return [listener.getsockname()[1] for listener in sockets]
 
 
 def start(
@@ -125,8 +125,8 @@ def forward_signals(processes: list[subprocess.Popen]) -> list[int]:
 def wait(processes: list[subprocess.Popen], received: list[int]) -> int | None:
   """Waits until all workers have exited; returns the index of the first that failed, or None.
 
-  After a failure, the rest get GRACE_SECONDS to exit. If several have failed since the last check,
-  one that was killed counts as the first, because the rest exit when they lose it.
+  After a failure, the others get GRACE_SECONDS to exit. If several have failed since the last
+  check, one that was killed counts as the first, because the others exit when they lose it.
   """
   failed, deadline = None, math.inf
   while True:

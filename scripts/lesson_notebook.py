@@ -35,8 +35,8 @@ def to_notebook(page: str) -> str:
 
   The install cell comes after the first part.
   """
-  before, rest = page.split("\n## ", 1)
-  page = f"{before}\n```python\n{install_cell()}\n```\n\n## {rest}"
+  introduction, sections = page.split("\n## ", 1)
+  page = f"{introduction}\n```python\n{install_cell()}\n```\n\n## {sections}"
   parts = re.split(r"```python\n(.*?)```\n?", page, flags=re.DOTALL)
   cells: list[dict[str, Any]] = []
   for number, part in enumerate(parts):

@@ -23,15 +23,15 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   """Prints a line for each package, and the JSON object."""
   del flag_values
   app.refuse_arguments(arguments)
-  found = {}
+  packages = {}
   for name in pinned(CONSTRAINTS.read_text(encoding="utf-8")):
     try:
-      about = metadata.metadata(name)
+      fields = metadata.metadata(name)
     except metadata.PackageNotFoundError:  # It is for another system, Python version or extra.
       continue
-    found[name] = {"version": about["Version"], "license": license_of(about)}
-    print(f"{name:<32} {about['Version']:<16} {found[name]['license']}", file=sys.stderr)
-  app.print_json(found)
+    packages[name] = {"version": fields["Version"], "license": license_of(fields)}
+    print(f"{name:<32} {fields['Version']:<16} {packages[name]['license']}", file=sys.stderr)
+  app.print_json(packages)
 
 
 def pinned(constraints: str) -> list[str]:
@@ -39,16 +39,16 @@ def pinned(constraints: str) -> list[str]:
   return list(dict.fromkeys(re.findall(r"^([A-Za-z0-9._-]+)==", constraints, re.MULTILINE)))
 
 
-def license_of(about: metadata.PackageMetadata) -> str:
+def license_of(fields: metadata.PackageMetadata) -> str:
   """Returns the license in the metadata of a package; `unknown` if there is none."""
-  if "License-Expression" in about:
-    return about["License-Expression"]
+  if "License-Expression" in fields:
+    return fields["License-Expression"]
   classifiers = [
     line.rpartition(" :: ")[2]
-    for line in about.get_all("Classifier") or ()
+    for line in fields.get_all("Classifier") or ()
     if line.startswith("License ::") and not line.endswith("OSI Approved")
   ]
-  text = about["License"].strip().partition("\n")[0] if "License" in about else ""
+  text = fields["License"].strip().partition("\n")[0] if "License" in fields else ""
   return " and ".join(classifiers) or text[:_LONGEST] or "unknown"
 
 

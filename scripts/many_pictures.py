@@ -25,8 +25,8 @@ from PIL import Image
 from mnist_research.runtime import app
 from mnist_research.runtime.errors import UserError
 
-# The number of different pictures; the rest are links to them.
-_DRAWN = 10
+# The number of different pictures; the others are links to them.
+_DIFFERENT = 10
 
 
 class _Run(NamedTuple):
@@ -76,14 +76,14 @@ def draw_pictures(folder: Path, count: int, megapixels: float) -> None:
   """Draws pictures of a digit on gray paper, as JPEG files."""
   from mnist_research.data.synthetic_digits import drawing
 
-  digits, _ = next(drawing.draw_examples("test", _DRAWN))
+  digits, _ = next(drawing.draw_examples("test", _DIFFERENT))
   side = round((megapixels * 1e6) ** 0.5)
   for index in range(count):
     path = folder / f"{index:06}.jpg"
-    if index < _DRAWN:
+    if index < _DIFFERENT:
       path.write_bytes(_picture(digits[index, ..., 0], side))
     else:
-      os.link(folder / f"{index % _DRAWN:06}.jpg", path)
+      os.link(folder / f"{index % _DIFFERENT:06}.jpg", path)
 
 
 def _picture(digit: np.ndarray, side: int) -> bytes:

@@ -77,15 +77,15 @@ def collect(directories: Sequence[str]) -> list[Record]:
   """Returns a record for each finished run of a config under some directories."""
   if not directories:
     return []
-  found, set_aside = runs.read(directories)
-  for aside in set_aside:
-    print(f"skipped: {aside.path}, {aside.kind}: {aside.reason}", file=sys.stderr)
+  all_runs, left_out = runs.read(directories)
+  for entry in left_out:
+    print(f"skipped: {entry.path}, {entry.kind}: {entry.reason}", file=sys.stderr)
   configs = {
     path.name: config_flags.from_flagfile(path)
     for path in sorted((_REPOSITORY / "configs").glob("*.cfg"))
   }
   records = []
-  for run in found:
+  for run in all_runs:
     name = next((name for name, config in configs.items() if is_of(config, run)), None)
     if name is None or run.result is None:
       reason = "of no config" if name is None else "unfinished"
@@ -114,23 +114,23 @@ def _calibration(run: runs.Run) -> Record:
   return {"test_calibration_error": bins.expected_calibration_error}
 
 
-def is_of(wanted: Config, run: runs.Run) -> bool:
-  """Whether `run` has the settings `wanted`, except for its seed.
+def is_of(config: Config, run: runs.Run) -> bool:
+  """Whether `run` has the settings of `config`, except for its seed.
 
   A teacher `runs/cnn/seed0` is any workdir whose path ends so.
   """
-  differences = wanted.replace(teacher=()).differences(run.config.replace(teacher=()))
+  differences = config.replace(teacher=()).differences(run.config.replace(teacher=()))
   same_settings = all(difference.startswith("--seed=") for difference in differences)
   return same_settings and _same_teachers(
-    wanted.optimization.teacher, run.config.optimization.teacher
+    config.optimization.teacher, run.config.optimization.teacher
   )
 
 
-def _same_teachers(wanted: Sequence[str], recorded: Sequence[str]) -> bool:
-  if len(wanted) != len(recorded):
+def _same_teachers(expected: Sequence[str], recorded: Sequence[str]) -> bool:
+  if len(expected) != len(recorded):
     return False
   paths = (user_data.parse(text).path.parts for text in recorded)
-  ends = (Path(text).parts for text in wanted)
+  ends = (Path(text).parts for text in expected)
   return all(path[-len(end) :] == end for path, end in zip(paths, ends, strict=True))
 
 

@@ -72,8 +72,8 @@ def main() -> int:
   print(json.dumps(result), flush=True)
   if not agree:
     print(
-      f"error: losses differ from TensorFlow's by {difference:.2g} of their size, and by "
-      f"{tolerance:g} at most they may; a larger --tolerance allows it",
+      f"error: losses differ from TensorFlow's by {difference:.2g} of their size, more than "
+      f"--tolerance={tolerance:g}; a larger --tolerance allows it",
       file=sys.stderr,
     )
   return 0 if agree else 2
@@ -103,8 +103,8 @@ def load(artifact: bytes, manifest: dict[str, Any], state: Arrays, blocks: Array
   function = jax.jit(exported.call, donate_argnums=donated)
 
   def step(images: Any, labels: Any, num_steps: Any, state: dict[str, Any]) -> tuple:
-    given = {"images": images, "labels": labels, "num_steps": num_steps, **state}
-    outcome = dict(zip(returns, function(*(given[name] for name in takes)), strict=True))
+    by_name = {"images": images, "labels": labels, "num_steps": num_steps, **state}
+    outcome = dict(zip(returns, function(*(by_name[name] for name in takes)), strict=True))
     values = {name: outcome.pop(name) for name in metrics}
     return values["losses"], values["correct"], {**state, **outcome}
 
@@ -113,14 +113,14 @@ def load(artifact: bytes, manifest: dict[str, Any], state: Arrays, blocks: Array
 
 def compare(step: Step, state: Arrays, blocks: Arrays) -> tuple[np.ndarray, np.ndarray]:
   """Returns loss and hits of each step of the blocks."""
-  held: dict[str, Any] = {name: jax.numpy.array(array) for name, array in state.items()}
+  current: dict[str, Any] = {name: jax.numpy.array(array) for name, array in state.items()}
   outcomes = []
   for images, labels, count in zip(
     blocks["images"], blocks["labels"], blocks["num_steps"], strict=True
   ):
-    losses, hits, held = step(images, labels, count, held)
+    losses, hits, current = step(images, labels, count, current)
     outcomes.append((np.asarray(losses)[:count], np.asarray(hits)[:count]))
-  losses, hits = (np.concatenate(each) for each in zip(*outcomes, strict=True))
+  losses, hits = (np.concatenate(column) for column in zip(*outcomes, strict=True))
   return losses, hits
 
 
@@ -133,7 +133,7 @@ def measure(
   step: Step, state: Arrays, blocks: Arrays, batch_size: int, rounds: int
 ) -> Iterator[float]:
   """Yields the examples per second of passes over the blocks, which are already on the device."""
-  held: dict[str, Any] = {name: jax.numpy.array(array) for name, array in state.items()}
+  current: dict[str, Any] = {name: jax.numpy.array(array) for name, array in state.items()}
   batches = [
     (jax.numpy.array(images), jax.numpy.array(labels), count)
     for images, labels, count in zip(
@@ -141,12 +141,12 @@ def measure(
     )
   ]
   for _ in range(rounds):
-    jax.block_until_ready(held)
-    began = time.perf_counter()
+    jax.block_until_ready(current)
+    start = time.perf_counter()
     for images, labels, count in batches:
-      _, _, held = step(images, labels, count, held)
-    jax.block_until_ready(held)
-    yield int(blocks["num_steps"].sum()) * batch_size / (time.perf_counter() - began)
+      _, _, current = step(images, labels, count, current)
+    jax.block_until_ready(current)
+    yield int(blocks["num_steps"].sum()) * batch_size / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,11 @@ def measure_examples(bench: Bench, rounds: int) -> figures.Chart:
   """Measures the seconds of an epoch by the number of examples."""
   larger = {n: bench.with_train(resized(bench.train, n)) for n in EXAMPLES}
   rates = take_turns(
-    {n: training_turns(each, rounds, each.turn_steps) for n, each in larger.items()}, rounds
+    {
+      n: training_turns(larger_bench, rounds, larger_bench.turn_steps)
+      for n, larger_bench in larger.items()
+    },
+    rounds,
   )
   lines = [line("training", [[n / rate for rate in rates[n]] for n in EXAMPLES])]
   return figures.Chart("Seconds of an epoch", "training examples", EXAMPLES, lines, is_cost=True)
@@ -109,7 +113,8 @@ def measure_batches(bench: Bench, rounds: int) -> figures.Chart:
 def measure_rates(settings: Sequence[Bench], rounds: int) -> figures.Line:
   """Measures examples per second of each bench."""
   turns = take_turns(
-    {n: training_turns(each, rounds, short_turn(each)) for n, each in enumerate(settings)}, rounds
+    {n: training_turns(bench, rounds, short_turn(bench)) for n, bench in enumerate(settings)},
+    rounds,
   )
   return line("training", list(turns.values()))
 
@@ -191,7 +196,8 @@ def line(name: str, values: Sequence[Sequence[float]]) -> figures.Line:
   """Returns the line through the measurements."""
   spreads = [spread(turns) for turns in values]
   return figures.Line(
-    name, *([getattr(each, end) for each in spreads] for end in ("median", "lowest", "highest"))
+    name,
+    *([getattr(measured, end) for measured in spreads] for end in ("median", "lowest", "highest")),
   )
 
 

@@ -34,8 +34,8 @@ _COLUMNS = {"repository_on_github", "path", "sha256", "kind", "split", "label"}
 _WORST = 20
 
 
-class Answered(NamedTuple):
-  """A picture, its label, and the model's answer.
+class Result(NamedTuple):
+  """A picture, its label, and what the model read.
 
   Attributes:
     kind: its split and its kind.
@@ -67,20 +67,20 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Reads the pictures and prints how many were answered correctly."""
+  """Reads the pictures and prints how many were read correctly."""
   app.refuse_arguments(arguments)
   folder = Path(app.required(flag_values, "pictures"))
-  rows = listed(Path(flag_values.list), flag_values.splits)
-  there: list[dict[str, str]] = []
+  rows = read_list(Path(flag_values.list), flag_values.splits)
+  present: list[dict[str, str]] = []
   missing: list[dict[str, str]] = []
   for row in rows:
-    (there if is_there(folder, row) else missing).append(row)
-  if not there:
+    (present if is_present(folder, row) else missing).append(row)
+  if not present:
     raise UserError(f"--pictures={folder} has none of the {len(rows)} listed pictures")
   if missing:
     logging.warning(
       "%d of %d pictures are missing in --pictures=%s or differ, such as %s",
-      len(missing), len(rows), folder, place(missing[0]),
+      len(missing), len(rows), folder, relative_path(missing[0]),
     )  # fmt: skip
   app.load_tensorflow()
   from mnist_research.inference import readings
@@ -89,21 +89,21 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   workdir = trained_workdir(flag_values.workdir)
   settings = config_flags.from_flags_over(workdir.trained_config(), flag_values)
   recognizer = load_recognizer(workdir, settings)
-  answered = []
-  for row in there:
-    gray = images.read(folder / place(row))
+  results = []
+  for row in present:
+    gray = images.read(folder / relative_path(row))
     prepared = images.find_digits(gray)
-    read = readings.read(recognizer, prepared) if prepared else []
-    text = "/".join(readings.number(read, recognizer.label_names)["rows"])
+    digits = readings.read(recognizer, prepared) if prepared else []
+    text = "/".join(readings.number(digits, recognizer.label_names)["rows"])
     small, _ = images.reduce(gray, 480)
-    picture = images.Picture(place(row), small, prepared)
-    answered.append(Answered(kind_of(row), row["label"], text, picture, read))
-  print_rows(answered, Counter(map(kind_of, missing)))
+    picture = images.Picture(relative_path(row), small, prepared)
+    results.append(Result(kind_of(row), row["label"], text, picture, digits))
+  print_rows(results, Counter(map(kind_of, missing)))
   if flag_values.figure:
-    draw_worst(answered, recognizer.label_names, flag_values.figure)
+    draw_worst(results, recognizer.label_names, flag_values.figure)
 
 
-def listed(path: Path, splits: list[str]) -> list[dict[str, str]]:
+def read_list(path: Path, splits: list[str]) -> list[dict[str, str]]:
   """Returns the rows of a list of pictures that belong to one of `splits`."""
   try:
     with path.open(newline="", encoding="utf-8") as file:
@@ -118,7 +118,7 @@ def listed(path: Path, splits: list[str]) -> list[dict[str, str]]:
   return rows
 
 
-def place(row: dict[str, str]) -> str:
+def relative_path(row: dict[str, str]) -> str:
   """Returns the path of a listed picture in the folder."""
   return f"{row['repository_on_github']}/{row['path']}"
 
@@ -128,53 +128,55 @@ def kind_of(row: dict[str, str]) -> tuple[str, str]:
   return row["split"], row["kind"]
 
 
-def is_there(folder: Path, row: dict[str, str]) -> bool:
+def is_present(folder: Path, row: dict[str, str]) -> bool:
   """Returns whether the folder has a listed picture, unchanged."""
   try:
-    return records.digest_of_file(folder / place(row)) == row["sha256"]
+    return records.digest_of_file(folder / relative_path(row)) == row["sha256"]
   except (OSError, ValueError):
     return False
 
 
-def print_rows(answered: list[Answered], missing: Counter[tuple[str, str]]) -> None:
+def print_rows(results: list[Result], missing: Counter[tuple[str, str]]) -> None:
   """Prints one JSON object for each split and kind, with the number of `missing` pictures."""
-  groups: dict[tuple[str, str], list[Answered]] = defaultdict(list)
-  for each in answered:
-    groups[each.kind].append(each)
+  groups: dict[tuple[str, str], list[Result]] = defaultdict(list)
+  for result in results:
+    groups[result.kind].append(result)
   for split, kind in sorted(groups | missing):
     members = groups[split, kind]
-    right = sum(each.text == each.label for each in members)
+    correct = sum(result.text == result.label for result in members)
     app.print_json(
       {
         "split": split,
         "kind": kind,
         "pictures": len(members),
-        "right": right,
-        "refused": sum("?" in each.text or not each.text for each in members),
+        "right": correct,
+        "refused": sum("?" in result.text or not result.text for result in members),
         "missing": missing[split, kind],
-        "error": round(1 - right / len(members), 4) if members else None,
+        "error": round(1 - correct / len(members), 4) if members else None,
       }
     )
 
 
-def draw_worst(answered: list[Answered], label_names: Sequence[str], output: str) -> None:
-  """Draws the twenty most certain wrong answers, if there are any."""
+def draw_worst(results: list[Result], label_names: Sequence[str], output: str) -> None:
+  """Draws the twenty most certain wrong readings, if there are any."""
   from mnist_research import figures
   from mnist_research.inference import readings
 
   wrong = sorted(
-    (each for each in answered if each.text != each.label and each.readings),
-    key=lambda each: -each.certainty,
+    (result for result in results if result.text != result.label and result.readings),
+    key=lambda result: -result.certainty,
   )[:_WORST]
   if not wrong:
     return
   panels = []
-  for each in wrong:
-    (first, *_) = readings.panels(each.picture, each.readings)
+  for result in wrong:
+    (first, *_) = readings.panels(result.picture, result.readings)
     panels.append(
-      first._replace(caption=f"{each.text}, not {each.label}: {first.caption}", box=(0, 0, 0, 0))
+      first._replace(
+        caption=f"{result.text}, not {result.label}: {first.caption}", box=(0, 0, 0, 0)
+      )
     )
-  title = f"the {len(panels)} worst, by the certainty of a wrong answer"
+  title = f"the {len(panels)} worst, by the certainty of a wrong reading"
   figure = figures.recognition(panels, label_names=label_names, count=len(panels), title=title)
   figures.save(figure, output)
 

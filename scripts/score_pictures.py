@@ -3,7 +3,7 @@
   python scripts/score_pictures.py --manual_dir=path/to/mnist
 
 The pictures are rendered from MNIST's test digits by tests/pictures.py: various pens, papers,
-light, positions, sizes and formats. Each is answered twice: prepared as by `predict` (`accuracy`),
+light, positions, sizes and formats. Each is read twice: prepared as by `predict` (`accuracy`),
 and only converted to gray and scaled to 28x28 by Pillow (`accuracy_resized`).
 
 Prints one JSON object for each kind of picture and one for all of them, then one for the numbers,
@@ -36,8 +36,8 @@ if TYPE_CHECKING:  # They load TensorFlow.
 _FRAME = (28, 28)
 
 
-class Right(NamedTuple):
-  """Which of N pictures were answered correctly, bool [N], by the way they were read."""
+class Correct(NamedTuple):
+  """Which of N pictures were read correctly, bool [N], by the way they were prepared."""
 
   prepared: np.ndarray
   resized: np.ndarray
@@ -59,7 +59,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
 
 
 def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-  """Renders the pictures, reads them, and prints how many answers were correct."""
+  """Renders the pictures, and prints how many were read correctly."""
   app.refuse_arguments(arguments)
   app.load_tensorflow()
   from mnist_research.data import datasets, splits
@@ -73,41 +73,43 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   # Every picture shows a different digit.
   order = np.random.default_rng(flag_values.seed).permutation(digits.num_examples)
   by_kind = {}
-  for place, kind in enumerate(pictures.KINDS):
-    chosen = order[place * flag_values.pictures : (place + 1) * flag_values.pictures]
-    by_kind[kind] = answer(recognizer, digits[chosen], kind, [flag_values.seed, place])
+  for index, kind in enumerate(pictures.KINDS):
+    chosen = order[index * flag_values.pictures : (index + 1) * flag_values.pictures]
+    by_kind[kind] = read_kind(recognizer, digits[chosen], kind, [flag_values.seed, index])
     print_row(kind, by_kind[kind])
-  print_row("all", Right(*map(np.concatenate, zip(*by_kind.values(), strict=True))))
-  rest = digits[order[len(pictures.KINDS) * flag_values.pictures :]]
-  app.print_json(score_numbers(recognizer, rest, flag_values.numbers, flag_values.seed))
+  print_row("all", Correct(*map(np.concatenate, zip(*by_kind.values(), strict=True))))
+  unused = digits[order[len(pictures.KINDS) * flag_values.pictures :]]
+  app.print_json(score_numbers(recognizer, unused, flag_values.numbers, flag_values.seed))
 
 
-def answer(recognizer: "Recognizer", digits: "splits.Split", kind: str, seed: list[int]) -> Right:
+def read_kind(
+  recognizer: "Recognizer", digits: "splits.Split", kind: str, seed: list[int]
+) -> Correct:
   """Renders one kind of picture of each of `digits` and reads it."""
   generator = np.random.default_rng(seed)
   nothing = np.zeros(_FRAME, np.uint8)
-  prepared, resized, found = [], [], []
+  prepared, resized, is_single = [], [], []
   for digit in digits.images[..., 0]:
     drawn = pictures.draw(kind, digit, generator).data
     shown = images.find_digits(images.read(io.BytesIO(drawn)))
     # `predict` rejects blank pictures and those with several digits.
-    found.append(len(shown) == 1)
-    prepared.append(shown[0].image if found[-1] else nothing)
+    is_single.append(len(shown) == 1)
+    prepared.append(shown[0].image if is_single[-1] else nothing)
     resized.append(np.asarray(Image.open(io.BytesIO(drawn)).convert("L").resize(_FRAME)))
   hits = [
-    recognizer.score(np.stack(seen)[..., None]).argmax(1) == digits.labels
-    for seen in (prepared, resized)
+    recognizer.score(np.stack(inputs)[..., None]).argmax(1) == digits.labels
+    for inputs in (prepared, resized)
   ]
-  return Right(hits[0] & np.array(found), hits[1])
+  return Correct(hits[0] & np.array(is_single), hits[1])
 
 
-def print_row(kind: str, right: Right) -> None:
+def print_row(kind: str, correct: Correct) -> None:
   """Prints one JSON object."""
   row = {
     "kind": kind,
-    "pictures": len(right.prepared),
-    "accuracy": round(float(right.prepared.mean()), 4),
-    "accuracy_resized": round(float(right.resized.mean()), 4),
+    "pictures": len(correct.prepared),
+    "accuracy": round(float(correct.prepared.mean()), 4),
+    "accuracy_resized": round(float(correct.resized.mean()), 4),
   }
   app.print_json(row)
 
@@ -115,21 +117,21 @@ def print_row(kind: str, right: Right) -> None:
 def score_numbers(recognizer: "Recognizer", digits: "splits.Split", count: int, seed: int) -> dict:
   """Renders numbers of two to five digits and returns how many were read completely."""
   generator = np.random.default_rng(seed)
-  right = miscounted = first = 0
+  correct = miscounted = first = 0
   for _ in range(count):
     length = int(generator.integers(2, 6))
     chosen = digits[first : first + length]
     first += length
     drawn = pictures.number(chosen.images[..., 0], generator).data
-    found = images.find_digits(images.read(io.BytesIO(drawn)))
-    seen = np.stack([digit.image for digit in found])
-    labels = recognizer.score(seen[..., None]).argmax(1)
-    right += np.array_equal(labels, chosen.labels)
-    miscounted += len(found) != length
+    read = images.find_digits(images.read(io.BytesIO(drawn)))
+    inputs = np.stack([digit.image for digit in read])
+    labels = recognizer.score(inputs[..., None]).argmax(1)
+    correct += np.array_equal(labels, chosen.labels)
+    miscounted += len(read) != length
   return {
     "kind": "numbers",
     "pictures": count,
-    "accuracy": round(right / count, 4),
+    "accuracy": round(correct / count, 4),
     "miscounted": miscounted,
   }
 

@@ -23,7 +23,7 @@ from mnist_research.workdir import SHIPPED, Workdir
 _MAX_BYTES = 2_000_000
 _CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # Flags that name directories of the machine where the run was made.
-_OF_THE_MACHINE = ("data_dir", "manual_dir", "mirror", "workdir")
+_MACHINE_FLAGS = ("data_dir", "manual_dir", "mirror", "workdir")
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:
@@ -60,8 +60,8 @@ def ship(run: Workdir, output: Path) -> dict:
     checkpoints.save_trained(
       trained, config, copy.selected(config), train_seconds=result["train_seconds"]
     )
-    elsewhere = config.replace(data_dir="", manual_dir="", mirror="")
-    copy.write_config(elsewhere)
+    portable = config.replace(data_dir="", manual_dir="", mirror="")
+    copy.write_config(portable)
     copy.write_environment(environment)
     copy.write_result(result)
     size = sum(path.stat().st_size for path in copy.path.rglob("*") if path.is_file())
@@ -78,11 +78,11 @@ def _command(arguments: list[str]) -> list[str]:
   Raises:
     UserError: it doesn't train a config of the repository.
   """
-  program, *given = arguments[1:]
+  program, *options = arguments[1:]
   parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-  for name in ("flagfile", *_OF_THE_MACHINE):
+  for name in ("flagfile", *_MACHINE_FLAGS):
     parser.add_argument(f"--{name}", f"-{name}")
-  known, others = parser.parse_known_args(given)
+  known, others = parser.parse_known_args(options)
   config = Path(known.flagfile or "").name
   if Path(program).name != "train.py" or not (_CONFIGS / config).is_file():
     raise UserError(f"{' '.join(arguments)} doesn't train one of {_CONFIGS}")

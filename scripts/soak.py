@@ -6,7 +6,7 @@ It takes the flags of `mnist_research.train`. Every 200 steps the run scores the
 examples, draws the pictures of a result, also for TensorBoard, and saves. With `--stops=N`, a
 signal stops the run N times, and it resumes in the same process, where it restores and compiles
 again. Resident memory is read every tenth of a second. The output is the peak in each tenth of the
-steps, the growth from the first peak to the highest of the rest, the slope of a line fitted to all
+steps, the growth from the first peak to the highest later one, the slope of a line fitted to all
 readings after the first tenth, in MiB per minute, and the memory of a bare `import tensorflow`. The
 last line on stdout is one JSON object.
 """
@@ -71,13 +71,13 @@ def main(flag_values: flags.FlagValues, arguments: list[str]) -> None:
   if not settings.data.validation_examples:
     raise UserError("--validation_examples=0: there is nothing to score; hold some out")
   shutil.rmtree(workdir, ignore_errors=True)
-  over = threading.Event()
+  finished = threading.Event()
   with ThreadPoolExecutor(max_workers=1) as background:
-    observed = background.submit(observe, settings, flag_values.stops, over)
+    observed = background.submit(observe, settings, flag_values.stops, finished)
     try:
       starts = train(settings)
     finally:
-      over.set()
+      finished.set()
     samples = observed.result()
   total = settings.optimization.steps
   tenths = [
@@ -119,15 +119,15 @@ def train(settings: Config) -> int:
   raise AssertionError
 
 
-def observe(settings: Config, stops: int, over: threading.Event) -> list[Sample]:
+def observe(settings: Config, stops: int, finished: threading.Event) -> list[Sample]:
   """Sends the signals and reads the memory until the run is over."""
   workdir = Path(settings.run.workdir)
   stop_steps = [settings.optimization.steps * stop // (stops + 1) for stop in range(1, stops + 1)]
   samples = []
-  began = time.monotonic()
-  while not over.wait(0.1):
+  start = time.monotonic()
+  while not finished.wait(0.1):
     step = last_step(workdir / "metrics.jsonl")
-    minutes = (time.monotonic() - began) / 60
+    minutes = (time.monotonic() - start) / 60
     samples.append(Sample(step, minutes, resident(STATUS.read_text())))
     if stop_steps and step >= stop_steps[0]:
       stop_steps.pop(0)

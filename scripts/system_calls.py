@@ -110,7 +110,7 @@ def watch(
   with tempfile.TemporaryFile("w+") as errors, _started(command, errors.fileno()) as (
     process, listener,
   ):  # fmt: skip
-    for thread, number, arguments in _stopped(process, listener):
+    for thread, number, arguments in _pending_calls(process, listener):
       path = _path(thread, _NAMES[number], arguments)
       if path is None or not path.is_relative_to(directory):
         continue
@@ -128,17 +128,17 @@ def watch(
 @contextlib.contextmanager
 def _started(command: Sequence[str], errors: int) -> Iterator[tuple[subprocess.Popen, int]]:
   """Starts a command behind a filter; yields it with the descriptor that reports its calls."""
-  ours, theirs = socket.socketpair()
-  with ours, theirs:
+  parent_end, child_end = socket.socketpair()
+  with parent_end, child_end:
     process = subprocess.Popen(
-      [sys.executable, __file__, str(theirs.fileno()), *command],
-      pass_fds=[theirs.fileno()],
+      [sys.executable, __file__, str(child_end.fileno()), *command],
+      pass_fds=[child_end.fileno()],
       stdout=subprocess.DEVNULL,
       stderr=errors,
     )
-    theirs.close()
+    child_end.close()
     try:
-      _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+      _, descriptors, _, _ = socket.recv_fds(parent_end, 1, 1)
       if not descriptors:
         raise OSError("this system has no seccomp filters that ask a program, or isn't x86-64")
       try:
@@ -150,12 +150,14 @@ def _started(command: Sequence[str], errors: int) -> Iterator[tuple[subprocess.P
       process.wait()
 
 
-def _stopped(process: subprocess.Popen, listener: int) -> Iterator[tuple[int, int, list[int]]]:
+def _pending_calls(
+  process: subprocess.Popen, listener: int
+) -> Iterator[tuple[int, int, list[int]]]:
   """Yields the thread, number and arguments of each call before it runs, until the end."""
-  waiting = select.poll()
-  waiting.register(listener, select.POLLIN)
+  poll = select.poll()
+  poll.register(listener, select.POLLIN)
   while process.poll() is None:
-    if not any(event & select.POLLIN for _, event in waiting.poll(100)):
+    if not any(event & select.POLLIN for _, event in poll.poll(100)):
       continue
     notification = bytearray(_NOTIFICATION.size)
     with contextlib.suppress(FileNotFoundError):  # The process was killed meanwhile.
@@ -218,13 +220,13 @@ def _start(descriptor: int, command: Sequence[str]) -> None:
   program = _filter()
   # struct sock_fprog: the number of instructions, eight bytes each, and their address.
   text = ctypes.create_string_buffer(program, len(program))
-  described = struct.pack("@HP", len(program) // 8, ctypes.addressof(text))
+  filter_header = struct.pack("@HP", len(program) // 8, ctypes.addressof(text))
   libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-  listener = libc.syscall(_SECCOMP, _SET_MODE_FILTER, _NEW_LISTENER, described)
+  listener = libc.syscall(_SECCOMP, _SET_MODE_FILTER, _NEW_LISTENER, filter_header)
   if listener < 0:
     sys.exit(f"seccomp: {os.strerror(ctypes.get_errno())}")
-  with socket.socket(fileno=descriptor) as theirs:
-    socket.send_fds(theirs, [b"x"], [listener])
+  with socket.socket(fileno=descriptor) as parent:
+    socket.send_fds(parent, [b"x"], [listener])
   os.execvp(command[0], list(command))
 
 

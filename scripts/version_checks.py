@@ -84,10 +84,10 @@ def last_line(text: str) -> str:
   return lines[-1] if lines else ""
 
 
-def expect(what: str, actual: object, expected: object) -> None:
+def expect(name: str, actual: object, expected: object) -> None:
   """Raises CheckError unless the two values are equal."""
   if actual != expected:
-    raise CheckError(f"{what} is {actual!r}, not {expected!r}")
+    raise CheckError(f"{name} is {actual!r}, not {expected!r}")
 
 
 def result_of(environment: Environment, workdir: str) -> dict[str, Any]:
@@ -96,8 +96,8 @@ def result_of(environment: Environment, workdir: str) -> dict[str, Any]:
 
 
 def doctor(environment: Environment) -> None:
-  found = json.loads(environment.run("doctor", *_SETTINGS, "--workdir=run"))
-  expect("the number of warnings", found["warnings"], 0)
+  output = json.loads(environment.run("doctor", *_SETTINGS, "--workdir=run"))
+  expect("the number of warnings", output["warnings"], 0)
 
 
 def train(environment: Environment) -> None:
@@ -111,21 +111,21 @@ def resume(environment: Environment) -> None:
   (resumed / "result.json").unlink()
   shutil.rmtree(max((resumed / "checkpoints").iterdir()))
   environment.run("train", *_SETTINGS, "--workdir=resumed")
-  digests = (result_of(environment, each)["predictions_sha256"] for each in ("resumed", "run"))
+  digests = (result_of(environment, name)["predictions_sha256"] for name in ("resumed", "run"))
   expect("the digest of the resumed run's predictions", *digests)
 
 
 def evaluate(environment: Environment) -> None:
-  found = json.loads(environment.run("evaluate", "--workdir=run", "--data_dir=data"))
+  output = json.loads(environment.run("evaluate", "--workdir=run", "--data_dir=data"))
   # Commands print six significant digits.
   loss = float(f"{result_of(environment, 'run')['test_loss']:.6g}")
-  expect("the test loss", found["loss"], loss)
+  expect("the test loss", output["loss"], loss)
 
 
 def predict(environment: Environment) -> None:
   """Reads a photographed number with the model that ships with the package."""
-  found = json.loads(environment.run("predict", "--digits", str(PICTURE)))
-  expect("the number in the picture", found["number"], "407")
+  output = json.loads(environment.run("predict", "--digits", str(PICTURE)))
+  expect("the number in the picture", output["number"], "407")
 
 
 def report(environment: Environment) -> None:
@@ -179,7 +179,7 @@ CHECKS: dict[str, Check] = {
   "report": report, "export": export, "tensorboard": tensorboard, "replicas": replicas,
 }  # fmt: skip
 # By the extra that a check needs.
-OF_EXTRAS: dict[str, Check] = {"export": export_onnx, "sweep": sweep, "demo": demo}
+EXTRA_CHECKS: dict[str, Check] = {"export": export_onnx, "sweep": sweep, "demo": demo}
 AFTER_TRAINING = frozenset(
   {"resume", "evaluate", "report", "export", "tensorboard", "extra export"}
 )
@@ -204,8 +204,8 @@ def served(environment: Environment, command: Sequence[str]) -> Iterator[str]:
   try:
     for line in process.stdout:
       lines.append(line)
-      if found := re.search(r"http://[^\s\"',)]+", line):
-        yield found[0]
+      if match := re.search(r"http://[^\s\"',)]+", line):
+        yield match[0]
         return
     raise CheckError(last_line("".join(lines)) or "it exited and printed nothing")
   finally:
@@ -219,7 +219,7 @@ def fetch(url: str) -> str:
   # Bypasses any proxy in the environment.
   opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
   try:
-    with opener.open(url, timeout=10) as answer:
-      return answer.read().decode()
+    with opener.open(url, timeout=10) as response:
+      return response.read().decode()
   except (urllib.error.URLError, TimeoutError):
     return ""

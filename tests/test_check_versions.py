@@ -79,7 +79,7 @@ def test_environment_gets_the_requested_versions(fake_uv, tmp_path, monkeypatch)
   ran = []
   checks = {"train": lambda environment: ran.append(environment)}
   monkeypatch.setattr(version_checks, "CHECKS", checks)
-  monkeypatch.setattr(version_checks, "OF_EXTRAS", {"demo": lambda _: _fail("no page")})
+  monkeypatch.setattr(version_checks, "EXTRA_CHECKS", {"demo": lambda _: _fail("no page")})
   monkeypatch.setattr(version_checks, "result_of", lambda *_: {"test_loss": 2.5})
   monkeypatch.setattr(check_versions, "versions_in", lambda _: _VERSIONS)
   wheel = tmp_path / "wheel" / "x.whl"

@@ -16,14 +16,14 @@ SETTLING_SECONDS = 0.5
 
 
 def compare_commands(work: str, commands: Mapping[str, list[str]], rounds: int) -> list[Row]:
-  """Runs programs that take turns, and compares the first with each of the rest.
+  """Runs programs that take turns, and compares the first with each of the others.
+
+  If a ratio's spread is wide, all programs take as many turns again.
 
   Args:
     work: the name of the work.
     commands: the command line of each program by name; see `peers/turns.py`.
     rounds: the number of turns of each.
-
-  If a ratio's spread is wide, all programs take as many turns again.
 
   Returns:
     For each program but the first, the ratios of the first's examples per second to those of the
@@ -34,9 +34,9 @@ def compare_commands(work: str, commands: Mapping[str, list[str]], rounds: int) 
     contestants = {}
     for name, command in commands.items():
       program = stack.enter_context(Program(command))
-      answer = program.answer()
-      if "absent" in answer:
-        rows.append(Row(work, name, f"skipped: {answer['absent']}", {"skipped": answer["absent"]}))
+      reply = program.read_reply()
+      if "absent" in reply:
+        rows.append(Row(work, name, f"skipped: {reply['absent']}", {"skipped": reply["absent"]}))
       else:
         contestants[name] = program.turns()
     turns = take_turns(contestants, rounds)
@@ -74,7 +74,7 @@ class Program:
     self._process.kill()
     self._process.communicate()
 
-  def answer(self) -> dict[str, Any]:
+  def read_reply(self) -> dict[str, Any]:
     """Reads the next line; exits if the program has exited."""
     line = self._stdout.readline()
     if not line:
@@ -87,4 +87,4 @@ class Program:
       time.sleep(SETTLING_SECONDS)
       self._stdin.write("\n")
       self._stdin.flush()
-      yield self.answer()["examples_per_second"]
+      yield self.read_reply()["examples_per_second"]

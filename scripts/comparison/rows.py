@@ -28,23 +28,23 @@ class Row(NamedTuple):
 
 def is_wide(values: Sequence[float]) -> bool:
   """Whether the range of the values is more than 30% of their median."""
-  found = spread(values)
-  return found.highest - found.lowest > _WIDE * found.median
+  measured = spread(values)
+  return measured.highest - measured.lowest > _WIDE * measured.median
 
 
-def ratio_text(pairs: Sequence[float], what: str) -> str:
+def ratio_text(pairs: Sequence[float], meaning: str) -> str:
   """Describes ratios in a line, and whether they are settled."""
-  text = f"{spread(pairs).text(write_ratio)} {what}"
+  text = f"{spread(pairs).text(write_ratio)} {meaning}"
   return f"{text}; not settled: the spread is above 30%" if is_wide(pairs) else text
 
 
 def ratio_row(
   work: str, rounds: list[dict[str, float]], ours: str, theirs: str, against: str
 ) -> Row:
-  """The row of one quantity over another, round by round."""
+  """Returns the row with the ratio of two quantities, round by round."""
   pairs = ratios([r[ours] for r in rounds], [r[theirs] for r in rounds])
   medians = {key: spread([r[key] for r in rounds]).median for key in (ours, theirs)}
-  what = "times the speed" if ours == "examples_per_second" else "of its time"
-  text = ratio_text(pairs, what)
+  meaning = "times the speed" if ours == "examples_per_second" else "of its time"
+  text = ratio_text(pairs, meaning)
   record = {"ratios": pairs, **spread(pairs).record("ratio"), **medians}
   return Row(work, against, text, record)

@@ -43,24 +43,24 @@ def main() -> None:
     batch_size=arguments.batch,
     epochs=turns.MOST,
     verbose=0,
-    callbacks=[AnsweredEpochs(examples)],
+    callbacks=[TimedEpochs(examples)],
   )
 
 
-class AnsweredEpochs(tf.keras.callbacks.Callback):
-  """Answers like `turns.serve`, from within `fit`."""
+class TimedEpochs(tf.keras.callbacks.Callback):
+  """Times each epoch, and replies as `turns.serve` does, from within `fit`."""
 
   def __init__(self, examples: int):
     super().__init__()
     self._examples = examples
 
   def on_epoch_begin(self, epoch: int, logs=None) -> None:  # noqa: ARG002
-    self._began = time.perf_counter()
+    self._start = time.perf_counter()
 
   def on_epoch_end(self, epoch: int, logs=None) -> None:
-    rate = self._examples / (time.perf_counter() - self._began)
-    answer = {"examples_per_second": rate, "loss": logs["loss"]}
-    turns.say(answer if epoch else {"ready": {"keras": tf.keras.__version__}})
+    rate = self._examples / (time.perf_counter() - self._start)
+    reply = {"examples_per_second": rate, "loss": logs["loss"]}
+    turns.send(reply if epoch else {"ready": {"keras": tf.keras.__version__}})
     if not sys.stdin.readline():
       self.model.stop_training = True
 

@@ -44,7 +44,7 @@ def parse_integers(text: str) -> list[int]:
 
 def absent(requirements: str) -> NoReturn:
   """Prints the pip command for a missing library, and exits."""
-  say({"absent": f"pip install {requirements}"})
+  send({"absent": f"pip install {requirements}"})
   sys.exit(0)
 
 
@@ -56,9 +56,9 @@ def timed_epochs(epoch: Callable[[], float], examples: int) -> Iterator[dict[str
     examples: the number of examples per epoch.
   """
   while True:
-    began = time.perf_counter()
+    start = time.perf_counter()
     loss = epoch()
-    yield {"examples_per_second": examples / (time.perf_counter() - began), "loss": loss}
+    yield {"examples_per_second": examples / (time.perf_counter() - start), "loss": loss}
 
 
 def serve(turns: Iterator[dict[str, float]], versions: dict[str, str]) -> None:
@@ -69,11 +69,11 @@ def serve(turns: Iterator[dict[str, float]], versions: dict[str, str]) -> None:
     versions: the versions of the libraries.
   """
   next(turns)
-  say({"ready": versions})
+  send({"ready": versions})
   for _ in sys.stdin:
-    say(next(turns))
+    send(next(turns))
 
 
-def say(record: dict[str, Any]) -> None:
+def send(record: dict[str, Any]) -> None:
   """Prints a line for `compare.py`."""
   print(json.dumps(record), flush=True)
