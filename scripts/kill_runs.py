@@ -166,8 +166,8 @@ class SystemCalls:
     seen = self._seen[resumed]
     kind, occurrence = None, 1
     if seen and not (resumed and self._generator.random() < 0.5):
-      fewest = min(self._killed[each] for each in seen)
-      kind = self._generator.choice(sorted(each for each in seen if self._killed[each] == fewest))
+      fewest = min(self._killed[call] for call in seen)
+      kind = self._generator.choice(sorted(call for call in seen if self._killed[call] == fewest))
       occurrence = self._generator.randint(1, seen[kind])
     watched = watch(command(arguments, run), run, kill_at=kind, occurrence=occurrence)
     if watched.returncode == -9:

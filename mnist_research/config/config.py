@@ -218,8 +218,8 @@ def _compared(name: str, value: Any) -> Any:
 
 def _content(path: str) -> Any:
   """Returns the digest of a pinned path; an unpinned path as it is."""
-  where, digest = user_data.parse(path)
-  return digest or where
+  location, digest = user_data.parse(path)
+  return digest or location
 
 
 def _short(dataset: str) -> str:

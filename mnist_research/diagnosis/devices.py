@@ -117,8 +117,8 @@ def _about_missing_gpus(
 
 def not_loaded(log: str) -> list[tuple[str, str]]:
   """Returns the libraries that TensorFlow failed to load, with the reasons, from its log."""
-  found = [match.groups() for match in map(_NOT_LOADED.search, log.splitlines()) if match]
-  return [(library, reason.strip()) for library, reason, _ in found]
+  matches = [match.groups() for match in map(_NOT_LOADED.search, log.splitlines()) if match]
+  return [(library, reason.strip()) for library, reason, _ in matches]
 
 
 def _nvidia_gpus() -> list[str] | str:

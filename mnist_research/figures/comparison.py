@@ -90,11 +90,11 @@ def compared_accuracies(configs: Sequence[Compared], *, title: str, split: str =
   for row, (config, text, color) in enumerate(zip(configs, names, colors, strict=True)):
     y = len(configs) - 1 - row
     _draw_accuracies(axes, config, y, color)
-    place = NAMES - 0.15, bottom + (y + 0.5) * pitch
-    write(figure, *place, text, color=INK, fontsize=size, ha="right", va="center")
+    position = NAMES - 0.15, bottom + (y + 0.5) * pitch
+    write(figure, *position, text, color=INK, fontsize=size, ha="right", va="center")
     mean = f"{np.mean(config.accuracies):.2%}" if config.accuracies else "-"
     write(
-      figure, NAMES + WIDTH + 0.2, place[1], mean, color=MUTED if color == OTHERS else color,
+      figure, NAMES + WIDTH + 0.2, position[1], mean, color=MUTED if color == OTHERS else color,
       fontsize=TEXT_POINTS, weight="bold", va="center",
     )  # fmt: skip
   axes.set_xlim(*_accuracy_limits(configs))

@@ -31,7 +31,7 @@ class Box(NamedTuple):
   right: int
   bottom: int
 
-  def place(self) -> dict[str, int]:
+  def to_dict(self) -> dict[str, int]:
     """Returns the box as a dictionary for JSON."""
     return {"x": self.left, "y": self.top, "width": self.width, "height": self.height}
 

@@ -81,13 +81,13 @@ def list_files(names: Sequence[str]) -> tuple[list[str], list[str]]:
       files.append(name)
       continue
     try:
-      found = sorted(path for path in Path(name).iterdir() if user_data.is_picture(path))
+      pictures = sorted(path for path in Path(name).iterdir() if user_data.is_picture(path))
     except OSError as error:
       problems.append(f"{name} can't be read: {error.strerror}; name another folder")
       continue
-    if not found:
+    if not pictures:
       problems.append(f"{name} has no pictures; name a folder with {', '.join(FORMATS)} files")
-    files.extend(map(str, found))
+    files.extend(map(str, pictures))
   return files, problems
 
 

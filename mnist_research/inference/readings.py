@@ -197,7 +197,7 @@ def number(readings: Sequence[Reading], label_names: Sequence[str]) -> dict[str,
     # As text, to keep the zeros of 007.
     rows[reading.row] += label_names[reading.label] if reading.is_digit else "?"
   digits = [
-    {**reading.record(label_names), "row": reading.row, "box": reading.box.place()}
+    {**reading.record(label_names), "row": reading.row, "box": reading.box.to_dict()}
     for reading in readings
   ]
   return {"number": "\n".join(rows), "rows": rows, "digits": digits}

@@ -75,11 +75,11 @@ class Recognizer:
     """
     logits = [self.score(changed).astype(np.float64) for changed in self._versions(images)]
     log_probabilities = mean_probabilities(
-      [log_softmax(each / self.temperature) for each in logits]
+      [log_softmax(values / self.temperature) for values in logits]
     )
     if not self.rejects:
       return Outputs(log_probabilities, None)
-    return Outputs(log_probabilities, np.mean([class_scores(each) for each in logits], axis=0))
+    return Outputs(log_probabilities, np.mean([class_scores(values) for values in logits], axis=0))
 
   def probabilities(self, images: np.ndarray) -> np.ndarray:
     """Returns the probability of each class, float64 [N, classes], for images as in `score`."""

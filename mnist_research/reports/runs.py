@@ -110,10 +110,10 @@ class Group(NamedTuple):
 
   def values(self, key: str) -> dict[int, float]:
     """Returns a metric of the result by seed; empty unless every run has the metric."""
-    found = {run.config.run.seed: (run.result or {}).get(key) for run in self.runs}
-    if any(value is None for value in found.values()):
+    by_seed = {run.config.run.seed: (run.result or {}).get(key) for run in self.runs}
+    if any(value is None for value in by_seed.values()):
       return {}
-    return {seed: float(value) for seed, value in found.items() if value is not None}
+    return {seed: float(value) for seed, value in by_seed.items() if value is not None}
 
 
 def read(directories: Iterable[str | Path]) -> tuple[list[Run], list[LeftOut]]:

@@ -47,7 +47,7 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
   """
   bare = text.lstrip("-")
   # Without the dashes, which all flags share.
-  names = {each.lstrip("-"): each for each in known}
+  names = {name.lstrip("-"): name for name in known}
   near = difflib.get_close_matches(bare, list(names), n=1)
   if not near and len(bare) > 1:
     near = [name for name in names if bare == "".join(word[:1] for word in name.split("_"))]

@@ -52,8 +52,8 @@ def summarize(
   Raises:
     UserError: no trial finished here, or a file can't be written.
   """
-  found, left_out = runs.read([directory])
-  groups, ungrouped = runs.group(found)
+  all_runs, left_out = runs.read([directory])
+  groups, ungrouped = runs.group(all_runs)
   finished = [record for record in records if record.accuracy is not None]
   if not finished:
     errors = [record.error for record in records if record.error]

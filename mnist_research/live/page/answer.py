@@ -83,7 +83,7 @@ def _digit(reading: Reading, recognizer: Recognizer) -> dict[str, Any]:
     "probability": reading.certainty,
     "probabilities": [reading.digit_certainty * share for share in reading.probabilities.tolist()],
     "image": _data_url(reading.image),
-    "box": readings.outline(reading).place(),
+    "box": readings.outline(reading).to_dict(),
   }
 
 
