@@ -518,7 +518,8 @@ def elsewhere(request, chromium, foreign_port):
     page = context.new_page()
     page.goto(f"http://{request.param}:{foreign_port}")
     responses = []
-    page.on("response", responses.append)
+    # Not the method itself, because Playwright sets an attribute of the handler.
+    page.on("response", lambda response: responses.append(response))
     yield page, responses
 
 
