@@ -117,7 +117,7 @@ def _calibration(run: runs.Run) -> Record:
 def is_of(config: Config, run: runs.Run) -> bool:
   """Whether `run` has the settings of `config`, except for its seed.
 
-  A teacher `runs/cnn/seed0` is any workdir whose path ends so.
+  A teacher `runs/cnn/seed0` is any workdir whose path ends in `cnn/seed0`.
   """
   differences = config.replace(teacher=()).differences(run.config.replace(teacher=()))
   same_settings = all(difference.startswith("--seed=") for difference in differences)
@@ -130,7 +130,7 @@ def _same_teachers(expected: Sequence[str], recorded: Sequence[str]) -> bool:
   if len(expected) != len(recorded):
     return False
   paths = (user_data.parse(text).path.parts for text in recorded)
-  ends = (Path(text).parts for text in expected)
+  ends = (Path(text).parts[-2:] for text in expected)
   return all(path[-len(end) :] == end for path, end in zip(paths, ends, strict=True))
 
 

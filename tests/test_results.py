@@ -123,7 +123,9 @@ def test_command_adds_runs(tmp_path):
   ("recorded", "expected"),
   [
     (["/else/runs/cnn/seed0@0123456789abcdef"], True),
+    (["/other/cnn/seed0@0123456789abcdef"], True),
     (["/else/runs/cnn/seed1@0123456789abcdef"], False),
+    (["/else/runs/robust/seed0@0123456789abcdef"], False),
     (["/else/runs/cnn/seed0@0123456789abcdef"] * 2, False),
     ([], False),
   ],
