@@ -86,6 +86,20 @@ def test_readme_matches_the_records():
     assert " ".join(accuracy.split()) == by_config[config][2], config
 
 
+def test_sample_output_of_the_readme_is_of_the_first_seed():
+  readme = (commands.REPOSITORY / "README.md").read_text()
+  (shown,) = re.findall(
+    r"val loss ([\d.]+)  accuracy ([\d.]+)\ntest  loss ([\d.]+)  accuracy ([\d.]+)", readme
+  )
+  (record,) = (
+    record
+    for record in results.read_records(_DOCS / "results.jsonl")
+    if (record["config"], record["seed"]) == ("dense.cfg", 0)
+  )
+  names = ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy")
+  assert shown == tuple(f"{record[name]:.4f}" for name in names)
+
+
 def test_table_is_written_between_its_markers():
   page = f"before\n{results._BEGIN}\nold\n{results._END}\nafter\n"
   once = results.with_tables(page, "| new |")
