@@ -201,4 +201,5 @@ def test_concurrent_preparation_gives_every_process_the_data(tmp_path):
     for _ in range(3)
   ]  # fmt: skip
   outputs = [process.communicate() for process in processes]
-  assert [stdout for stdout, _ in outputs] == ["300 100\n"] * 3, outputs
+  assert [process.returncode for process in processes] == [0] * 3, outputs
+  assert [stdout for stdout, _ in outputs] == ["300 100\n"] * 3
