@@ -71,8 +71,8 @@ def test_trial_outcomes_are_recorded(opened):
   study.fail(failed, "the loss of step 3 is nan")
   study.prune(pruned)
   records = opened(_plan()).records()
-  assert [r.state for r in records] == ["finished", "failed", "pruned", "waiting"]
-  assert [r.accuracy for r in records] == [0.75, None, None, None]
+  assert [r.state for r in records] == ["finished", "failed", "pruned"]
+  assert [r.accuracy for r in records] == [0.75, None, None]
   assert records[1].error == "the loss of step 3 is nan"
   assert records[1].texts == {"activation": "relu", "seed": "1"}
   assert records[0].owner.endswith("/here")
@@ -106,18 +106,21 @@ def test_machines_share_trials_and_keep_their_own(opened):
   # Each is killed, then finds its own trials.
   assert opened(_plan(), "there").next().number == 1
   assert opened(_plan()).next().number == 0
+  assert len(_rest(here) + _rest(there)) == 2
   assert len(here.records()) == 4
 
 
 def test_duplicate_combination_counts_once(opened, monkeypatch):
+  here, there = opened(_plan()), opened(_plan(), "there")
+  first = there.next()
   with monkeypatch.context() as patch:
-    # Both read before either has written.
-    patch.setattr(SweepStudy, "_trials", lambda _: [])
-    here, there = opened(_plan()), opened(_plan(), "there")
-  assert len(here._trials()) == 8
-  assert sorted(_rest(here) + _rest(there)) == sorted(
-    [("relu", "0"), ("relu", "1"), ("gelu", "0"), ("gelu", "1")]
-  )
+    # This one read the study before the other had added its trial.
+    before = [[]]
+    patch.setattr(here, "_trials", lambda: before.pop() if before else SweepStudy._trials(here))
+    second = here.next()
+  assert [first.number, second.number] == [0, 2]
+  assert list(here.texts(second).values()) == ["relu", "1"]
+  assert sorted(_rest(here) + _rest(there)) == [("gelu", "0"), ("gelu", "1")]
   assert len(there.records()) == 4
 
 

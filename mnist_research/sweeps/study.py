@@ -95,9 +95,11 @@ class SweepStudy:
       if trial.state == TrialState.RUNNING
       and trial.user_attrs.get(_OWNER, self._owner) == self._owner
     }
-    if not plan.is_search:
-      with self._reading():
-        self._enqueue(trials)
+    # Combinations that failed before, each of which gets another trial.
+    self._retried = set()
+    if plan.retry_failed:
+      planned = self._planned(trials)
+      self._retried = {key for key in planned if planned[key].state == TrialState.FAIL}
 
   def next(self) -> Trial | None:
     """Claims a trial for this process; returns None if there is none."""
@@ -110,12 +112,11 @@ class SweepStudy:
             return self._with_owner(self._running(trial))
       if self._plan.is_search:
         return self._ask(len(trials)) if len(trials) < self._plan.num_trials else None
-      for trial in self._planned(trials).values():
+      while (trial := self._next_planned(trials)) is not None:
         # If several processes claim a trial, the storage lets one succeed.
-        if trial.state == TrialState.WAITING and self._storage.opened.set_trial_state_values(
-          trial._trial_id, TrialState.RUNNING
-        ):
+        if self._storage.opened.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
           return self._with_owner(self._running(trial))
+        trials = self._trials()
     return None
 
   def report(self, trial: Trial, *, scoring: int, accuracy: float) -> bool:
@@ -128,7 +129,9 @@ class SweepStudy:
     """
     with self._reading():
       # A trial that resumes from a checkpoint repeats its last steps.
-      if scoring not in self._trials()[trial.number].intermediate_values:
+      stored = self._storage.opened.get_trial(trial._trial_id)
+      self._check_trial(trial.number, stored)
+      if scoring not in stored.intermediate_values:
         trial.report(accuracy, scoring)
       return trial.should_prune()
 
@@ -263,14 +266,23 @@ class SweepStudy:
         planned[key] = trial
     return planned
 
-  def _enqueue(self, trials: Sequence[FrozenTrial]) -> None:
-    """Adds every combination without a trial, or with one to retry."""
+  def _next_planned(self, trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """Returns the first waiting trial of the plan, and adds one if necessary; None at the end.
+
+    Trials are added one at a time because Optuna reads all waiting ones from the database again and
+    again: with 720 of them, that took longer than training.
+    """
     planned = self._planned(trials)
     for point in self._points():
-      trial = planned.get(tuple(point.values()))
-      if trial is None or (self._plan.retry_failed and trial.state == TrialState.FAIL):
+      key = tuple(point.values())
+      if key not in planned or key in self._retried:
+        self._retried.discard(key)
         # Not as Optuna's parameters, whose values can't be extended later.
         self._study.enqueue_trial({}, user_attrs={_POINT: point})
+        planned = self._planned(self._trials())  # Another process may have added one before.
+      if planned[key].state == TrialState.WAITING:
+        return planned[key]
+    return None
 
   def _points(self) -> list[dict[str, str]]:
     return space_lib.points([axis for axis in self._plan.space if isinstance(axis, Values)])
