@@ -112,10 +112,10 @@ class SweepStudy:
             return self._with_owner(self._running(trial))
       if self._plan.is_search:
         return self._ask(len(trials)) if len(trials) < self._plan.num_trials else None
-      while (trial := self._next_planned(trials)) is not None:
+      while (waiting := self._next_planned(trials)) is not None:
         # If several processes claim a trial, the storage lets one succeed.
-        if self._storage.opened.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-          return self._with_owner(self._running(trial))
+        if self._storage.opened.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
+          return self._with_owner(self._running(waiting))
         trials = self._trials()
     return None
 
