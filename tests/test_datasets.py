@@ -194,7 +194,7 @@ print(source.num_examples("train"), splits.read(source, "test").num_examples)
 def test_concurrent_preparation_gives_every_process_the_data(tmp_path):
   processes = [
     subprocess.Popen(
-      [sys.executable, "-c", _PREPARE, str(tmp_path)],
+      [sys.executable, "-X", "faulthandler", "-c", _PREPARE, str(tmp_path)],
       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
       cwd=Path(__file__).resolve().parents[1],
     )
