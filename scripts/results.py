@@ -99,6 +99,7 @@ def collect(directories: Sequence[str]) -> list[Record]:
         **{key: run.result[key] for key in _FIGURES if key in run.result},
         **_calibration(run),
         "test_scorings": run.test_scorings,
+        "precision": run.config.devices.precision,
         **{key: environment.get(key) for key in _MACHINE},
       }
     )
@@ -117,8 +118,10 @@ def _calibration(run: runs.Run) -> Record:
 def is_of(config: Config, run: runs.Run) -> bool:
   """Whether `run` has the settings of `config`, except for its seed.
 
-  A teacher `runs/cnn/seed0` is any workdir whose path ends in `cnn/seed0`.
+  A teacher `runs/cnn/seed0` is any workdir whose path ends in `cnn/seed0`; precision `auto` is any.
   """
+  if config.devices.precision == "auto":
+    config = config.replace(precision=run.config.devices.precision)
   differences = config.replace(teacher=()).differences(run.config.replace(teacher=()))
   same_settings = all(difference.startswith("--seed=") for difference in differences)
   return same_settings and _same_teachers(
@@ -194,7 +197,7 @@ def _mean_error(group: Sequence[Record]) -> str:
 
 def _machine(record: Record) -> str:
   cores = f"{record['cores']} core{'' if record['cores'] == 1 else 's'}"
-  return f"{record['processor']}, {cores}, TensorFlow {record['tensorflow']}"
+  return f"{record['processor']}, {cores}, {record['precision']}, TensorFlow {record['tensorflow']}"
 
 
 def _short(commit: str | None) -> str:

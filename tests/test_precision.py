@@ -6,8 +6,10 @@ import pytest
 import tensorflow as tf
 
 from mnist_research.config import Config
+from mnist_research.config import flags as config_flags
 from mnist_research.models import precision
 from mnist_research.models.creation import create_recipe
+from tests import commands
 
 _CNN = {"model": "cnn", "precision": "auto"}
 _WIDE = {"hidden_units": (2500, 2000), "batch_size": 512, "precision": "auto"}
@@ -54,6 +56,33 @@ def _chosen(settings: dict, device: str) -> str:
 def test_precision_follows_the_processor(settings, flags, expected, processor):
   processor(flags)
   assert _chosen(settings, "/job:localhost/device:CPU:0") == expected
+
+
+@pytest.mark.parametrize(
+  ("settings", "flags", "warned"),
+  [
+    ({**_CNN, "precision": "bfloat16"}, "avx2", True),
+    ({**_CNN, "precision": "bfloat16"}, "avx512_bf16", False),
+    (_CNN, "avx2", False),
+    ({**_CNN, "precision": "float32"}, "avx2", False),
+  ],
+)
+def test_bfloat16_without_its_instructions_warns(settings, flags, warned, processor, caplog):
+  processor(flags)
+  _chosen(settings, "/job:localhost/device:CPU:0")
+  assert ("--precision=bfloat16: this processor has no instructions" in caplog.text) is warned
+
+
+@pytest.mark.parametrize("path", sorted(commands.REPOSITORY.glob("configs/*.cfg")), ids=str)
+def test_configs_leave_16_bits_to_the_processor(path, processor):
+  config = config_flags.from_flagfile(path)
+  assert config.devices.precision in ("auto", "float32")
+  processor("avx2")
+  assert _chosen(config.to_dict(), "/job:localhost/device:CPU:0") == "float32"
+  # All but the quick dense ones were measured in bfloat16.
+  processor("avx512_bf16")
+  expected = "float32" if path.stem in ("dense", "dense_128", "dense_128_64") else "bfloat16"
+  assert _chosen(config.to_dict(), "/job:localhost/device:CPU:0") == expected
 
 
 @pytest.mark.parametrize(

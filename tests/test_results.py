@@ -19,7 +19,7 @@ _RECORD = {
   "config": "dense.cfg", "seed": 0, "dataset": "mnist", "step": 18750, "test_accuracy": 0.98,
   "test_loss": 0.07, "train_examples": 60000, "parameters": 118282, "train_seconds": 3.0,
   "test_scorings": "1", "commit": "a" * 40, "processor": "Fast 1", "cores": 2, "python": "3.11.7",
-  "tensorflow": "2.21.0", "keras": "3.15.1",
+  "precision": "float32", "tensorflow": "2.21.0", "keras": "3.15.1",
 }  # fmt: skip
 
 
@@ -35,15 +35,19 @@ def test_row_matches_hand_computed_figures():
   assert row == (
     # The 0.975 quantile of Student's t with one degree of freedom is 12.7062.
     "| `dense.cfg` | 0, 1 | 98.20% ± 0.28% | 95.66 to 100.74% | 0.40% | 118,282 | 60,000 | 3.5 s | "
-    "Fast 1, 2 cores, TensorFlow 2.21.0 | aaaaaaa | 1 |"
+    "Fast 1, 2 cores, float32, TensorFlow 2.21.0 | aaaaaaa | 1 |"
   )
 
 
 def test_different_machines_commits_and_scorings_are_listed():
   changed = "b" * 40 + "+changes"
-  other = _record(seed=1, processor="Slow 2", cores=1, commit=changed, test_scorings="3")
+  other = _record(
+    seed=1, processor="Slow 2", cores=1, precision="bfloat16", commit=changed, test_scorings="3"
+  )
   *_, row = results.table([_record(), other]).splitlines()
-  machines = "Fast 1, 2 cores, TensorFlow 2.21.0; Slow 2, 1 core, TensorFlow 2.21.0"
+  machines = (
+    "Fast 1, 2 cores, float32, TensorFlow 2.21.0; Slow 2, 1 core, bfloat16, TensorFlow 2.21.0"
+  )
   assert f"{machines} | aaaaaaa, bbbbbbb+ | 1-3 |" in row
 
 
@@ -150,6 +154,22 @@ def test_teachers_of_a_run_are_known_by_the_end_of_their_path(tmp_path, recorded
   finished_runs.write(tmp_path / "run", accuracy=0.98, **settings)
   (run,), _ = runs.read([tmp_path / "run"])
   assert results.is_of(config.replace(teacher=("runs/cnn/seed0",)), run) is expected
+
+
+@pytest.mark.parametrize(
+  ("configured", "recorded", "expected"),
+  [
+    ("auto", "float32", True),
+    ("auto", "bfloat16", True),
+    ("float32", "bfloat16", False),
+  ],
+)
+def test_automatic_precision_is_any(tmp_path, configured, recorded, expected):
+  config = config_flags.from_flagfile(commands.REPOSITORY / "configs" / "cnn.cfg")
+  settings = {**config.to_dict(), "precision": recorded, "workdir": "", "seed": 3}
+  finished_runs.write(tmp_path / "run", accuracy=0.98, **settings)
+  (run,), _ = runs.read([tmp_path / "run"])
+  assert results.is_of(config.replace(precision=configured), run) is expected
 
 
 def test_published_table_matches_the_records():

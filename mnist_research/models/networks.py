@@ -28,7 +28,7 @@ from mnist_research.runtime.errors import UserError
 layers = tf.keras.layers
 
 # In narrower layers the conversion to 16 bits costs more than it saves.
-_WIDE_UNITS = 1024
+_WIDE_UNITS = 1000
 _WIDE_BATCH = 128
 # Their hundred thousand patches are a sufficient sample, and take about 10 ms.
 _WHITENED_IMAGES = 200

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
+from absl import logging
 
 # Processor features for bfloat16 multiplication, as Linux reports them.
 _CPU_BFLOAT16 = {"amx_bf16", "avx512_bf16"}
@@ -33,6 +34,8 @@ def default_policy(precision: str) -> Iterator[None]:
 def choose(precision: str, device: str, *, model_gains: bool) -> str:
   """Returns the requested precision; for `auto`, the best one for a device.
 
+  Warns of a slow one.
+
   16 bits pay off for convolutions and for wide layers in large batches, which are twice as fast if
   the device multiplies 16 bits faster; other models spend their time elsewhere.
 
@@ -41,6 +44,11 @@ def choose(precision: str, device: str, *, model_gains: bool) -> str:
     device: the name of a logical device, such as `CPU:0`.
     model_gains: whether 16 bits make the model faster on a device that multiplies them faster.
   """
+  if precision == "bfloat16" and "CPU" in device and _cpu_half() != "bfloat16":
+    logging.warning(
+      "--precision=bfloat16: this processor has no instructions for it, and trains many times "
+      "slower than in float32; --precision=auto chooses by the processor"
+    )
   if precision != "auto":
     return precision
   if not model_gains:
