@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import commands
 import pytest
 import tensorflow as tf
 
@@ -9,7 +10,6 @@ from mnist_research.config import Config
 from mnist_research.config import flags as config_flags
 from mnist_research.models import precision
 from mnist_research.models.creation import create_recipe
-from tests import commands
 
 _CNN = {"model": "cnn", "precision": "auto"}
 _WIDE = {"hidden_units": (2500, 2000), "batch_size": 512, "precision": "auto"}
@@ -73,7 +73,9 @@ def test_bfloat16_without_its_instructions_warns(settings, flags, warned, proces
   assert ("--precision=bfloat16: this processor has no instructions" in caplog.text) is warned
 
 
-@pytest.mark.parametrize("path", sorted(commands.REPOSITORY.glob("configs/*.cfg")), ids=str)
+@pytest.mark.parametrize(
+  "path", sorted(commands.REPOSITORY.glob("configs/*.cfg")), ids=lambda path: path.stem
+)
 def test_configs_leave_16_bits_to_the_processor(path, processor):
   config = config_flags.from_flagfile(path)
   assert config.devices.precision in ("auto", "float32")
