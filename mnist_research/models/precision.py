@@ -46,8 +46,8 @@ def choose(precision: str, device: str, *, model_gains: bool) -> str:
   """
   if precision == "bfloat16" and "CPU" in device and _cpu_half() != "bfloat16":
     logging.warning(
-      "--precision=bfloat16: this processor has no instructions for it, and trains many times "
-      "slower than in float32; --precision=auto chooses by the processor"
+      "--precision=bfloat16: this processor has no instructions for it, and trains convolutions "
+      "several times slower than in float32; --precision=auto chooses by the processor"
     )
   if precision != "auto":
     return precision
